@@ -1,5 +1,22 @@
 //! What runs behind the log: effects, processes with their timers, inboxes, projections.
+//!
+//! This file has the [`Runtime`]: consumers are registered, made ready (or refused: `start_error`),
+//! and run until they `stop`. There are four kinds, each in a folder of its own: `effect` touches
+//! the outside world, `process` reacts with commands and timers, `projection` keeps rows up to
+//! date, `recurring` gives a command whenever it is due. An `inbox` and a `scheduled` command are
+//! aggregates of the runtime with a process behind each.
+//!
+//! Every consumer works while it holds its lease (`tenure`), reads the time from its `clock`, runs
+//! users' code `contained`, waits longer from failure to failure (`backoff`), and says on the
+//! `board` where it stands. The board is read by the `handle`, by `idle`, by `metrics`, and for
+//! `progress` on a terminal; `unheard` finds the consumers that wait for types nobody records.
+//! Users' tasks keep timers in memory with a `countdown`.
+//!
+//! What is recorded of users' values stays as they wrote it (`json`), what is said for people has a
+//! limit (`reason`), `names` puts names together, and `positions` moves the records into a copy of
+//! the store. `kind` tells what the errors mean to a caller.
 
+mod backoff;
 mod board;
 pub(crate) mod clock;
 mod contained;
@@ -16,6 +33,7 @@ mod positions;
 pub mod process;
 mod progress;
 pub mod projection;
+mod reason;
 mod recurring;
 pub mod scheduled;
 mod start_error;
@@ -61,10 +79,11 @@ use crate::fold::EventError;
 use crate::store::{Invalid, Store};
 use board::Board;
 use contained::{contained, message};
-use effect::{EffectKind, shortened};
+use effect::EffectKind;
 use metrics::Figures;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
+use reason::shortened;
 use recurring::RecurringRunner;
 
 /// People's answers that wait for one runner at most; more wait with the caller.

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::handle::{PersonsWord, Verdict, Word};
+use super::intent::Intent;
 use super::ledger::{EffectState, Ledger};
 use super::queue::TurnKind;
-use super::turn::{ATTEMPT_GRACE, EffectTurns, Intent, NextTurn};
+use super::turn::{ATTEMPT_GRACE, EffectTurns, NextTurn};
+use super::word::{PersonsWord, Verdict, Word};
 use super::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
 use crate::fold::{Aggregate, Event};
 use crate::runtime::Host;
@@ -154,7 +155,7 @@ impl World {
         loop {
             // A process that is started anew knows nothing but the log.
             let turns = EffectTurns::new(self.host.clone(), self.payer.clone()).unwrap();
-            let intent = now(turns.intent(self.id)).unwrap().unwrap();
+            let intent = now(turns.intents.find(self.id)).unwrap().unwrap();
             let next = match self.state() {
                 EffectState::InDoubt { .. }
                     if matches!(

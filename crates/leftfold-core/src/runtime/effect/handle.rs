@@ -9,10 +9,11 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::intent::{self, Intent};
 use super::ledger::{EffectState, Ledger};
-use super::turn::{self, Intent};
+use super::word::{CancelError, PersonsWord, ResolveError, Verdict, Word};
 use super::{Effect, EffectId};
-use crate::fold::{Aggregate, LoadError, Purpose};
+use crate::fold::LoadError;
 use crate::runtime::board::Board;
 use crate::store::{
     EventType, Invalid, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName,
@@ -51,8 +52,8 @@ impl EffectKind {
         Ok(Self {
             name: E::NAME,
             intent,
-            names: names::<E>,
-            unreadable: turn::unreadable::<E>,
+            names: intent::names::<E>,
+            unreadable: intent::unreadable::<E>,
             asked,
         })
     }
@@ -62,29 +63,6 @@ impl EffectKind {
     fn names_in(&self, store: &Store) -> Vec<EventType> {
         (self.names)(store, &self.intent)
     }
-}
-
-/// The names of the type of an effect's intents, as far as those enums know them that are in use
-/// with the store.
-fn names<E: Effect>(store: &Store, intent: &EventType) -> Vec<EventType> {
-    match store.schema::<<E::Target as Aggregate>::Event>(Purpose::Writing) {
-        Ok(schema) => schema.names_of(intent),
-        // The runner of the effect tells what is wrong with the enum.
-        Err(_) => vec![intent.clone()],
-    }
-}
-
-/// A person's word on its way to the runner.
-pub(crate) struct PersonsWord {
-    pub(super) intent: Intent,
-    pub(super) by: String,
-    pub(super) word: Word,
-}
-
-/// Word of a person, with the channel for the answer whether it was taken.
-pub(super) enum Word {
-    Verdict(Verdict, oneshot::Sender<Result<(), ResolveError>>),
-    Cancel(String, oneshot::Sender<Result<(), CancelError>>),
 }
 
 /// State of one effect, read from the log.
@@ -140,100 +118,6 @@ pub struct EffectPage {
     pub effects: Vec<EffectStatus>,
     /// Last effect of this page, after which the next page begins; `None` at the end.
     pub next: Option<EffectId>,
-}
-
-/// Statement of a person about an effect in doubt.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
-    /// It took place, and this came of it: the effect's outcome as JSON.
-    Done(Value),
-    /// It did not take place.
-    NotDone {
-        /// Evidence for that, for people.
-        reason: String,
-    },
-}
-
-/// Error of a person's statement that was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveError {
-    /// No effect of this runtime has the id, or it is concluded.
-    #[error("effect {id} is not open, look it up to see how it ended")]
-    NotOpen {
-        /// The id.
-        id: EffectId,
-    },
-    /// The effect is not in doubt.
-    #[error("effect {id} is not in doubt, wait for its outcome")]
-    NotInDoubt {
-        /// The id.
-        id: EffectId,
-    },
-    /// The attempt may still take place.
-    #[error("effect {id} may take place until {deadline}, say then what happened")]
-    TooEarly {
-        /// The id.
-        id: EffectId,
-        /// The attempt's deadline.
-        deadline: Timestamp,
-    },
-    /// Something else is being recorded of it.
-    #[error("effect {id} is being looked at right now, try again")]
-    Busy {
-        /// The id.
-        id: EffectId,
-    },
-    /// It is not an outcome of this effect.
-    #[error("this is no outcome of {effect}: {detail}")]
-    Outcome {
-        /// The kind of effect.
-        effect: &'static str,
-        /// Message of serde.
-        detail: String,
-    },
-    /// The store failed, or the runtime has stopped.
-    #[error("the answer could not be recorded: {detail}")]
-    Store {
-        /// Description of the failure.
-        detail: String,
-    },
-}
-
-/// Error of a cancellation that was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CancelError {
-    /// No effect of this runtime has the id, or it is concluded.
-    #[error("effect {id} is not open, look it up to see how it ended")]
-    NotOpen {
-        /// The id.
-        id: EffectId,
-    },
-    /// An attempt is under way, and may take place.
-    #[error("effect {id} is being carried out until {deadline}, wait for its outcome")]
-    UnderWay {
-        /// The id.
-        id: EffectId,
-        /// The attempt's deadline.
-        deadline: Timestamp,
-    },
-    /// It may have taken place.
-    #[error("effect {id} is in doubt, say by a verdict what happened")]
-    InDoubt {
-        /// The id.
-        id: EffectId,
-    },
-    /// Something else is being recorded of it.
-    #[error("effect {id} is being looked at right now, try again")]
-    Busy {
-        /// The id.
-        id: EffectId,
-    },
-    /// The store failed, or the runtime has stopped.
-    #[error("that it is cancelled could not be recorded: {detail}")]
-    Store {
-        /// Description of the failure.
-        detail: String,
-    },
 }
 
 impl Effects {

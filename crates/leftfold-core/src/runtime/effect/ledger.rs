@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{EffectId, Fate, Try};
+use super::EffectId;
+use super::attempt::{Fate, Try};
 use crate::fold::{Event, EventError, LoadError, Schema, Unknown};
 use crate::runtime::json::Json;
 use crate::runtime::positions::{Owner, Positions, RewriteError, no_label};
@@ -300,16 +301,4 @@ pub(super) enum Unsaid {
     IsDoubt,
     /// Another attempt follows only one that certainly did not take place.
     IsNotDone,
-}
-
-/// Bytes of a reason that are recorded.
-const REASON_BYTES_MAX: usize = 4_096;
-
-/// Cuts a reason to its limit: a text of users' code may be of any length.
-pub(in crate::runtime) fn shortened(mut reason: String) -> String {
-    // The start of a text is a boundary.
-    let end =
-        (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
-    reason.truncate(end.unwrap_or(0));
-    reason
 }

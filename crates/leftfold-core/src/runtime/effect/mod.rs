@@ -1,47 +1,59 @@
 //! Effects: the one place where the outside world is touched, after the commit.
+//!
+//! `runner` follows the log: an event that asks for an effect is taken up into the `queue`, at a
+//! place behind the `mark` that it has recorded. When its turn comes and there is one of the
+//! `slots`, `under_way` starts a job for it (`jobs`). A `turn` reads the `intent` and its `ledger`
+//! and does what is next: it opens an `attempt` and calls the user's code, within the limits of the
+//! `policy`, or looks up one in doubt. `record` writes the result into the ledger, and `conclude`
+//! writes the last line of it, together with what the target aggregate makes of it. People ask
+//! through the `handle`; what they say arrives as a `word`, and is judged beside the turns.
 
+mod attempt;
+mod conclude;
 #[cfg(test)]
 mod doubt_tests;
 mod handle;
+mod intent;
 mod jobs;
 mod ledger;
 mod mark;
+mod policy;
 mod queue;
+mod record;
 mod runner;
 mod slots;
 mod turn;
+mod under_way;
 mod word;
 
 use std::fmt;
 use std::future::{self, Future};
 use std::str::FromStr;
-use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::fold::Aggregate;
-use crate::store::{Position, RecordedEvent, Timestamp};
+use crate::store::{Position, RecordedEvent};
 
-pub use handle::{
-    CancelError, EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict,
-};
+pub use attempt::{Attempt, Conclusion, Fate, Performed, Try};
+pub use handle::{EffectFilter, EffectPage, EffectStatus, Effects};
 pub use ledger::EffectState;
+pub use policy::Policy;
 pub use runner::STOP_RECORDS_WITHIN;
 pub use slots::{
     FOR_PERSON_MAX, HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, OPEN_EFFECTS_MAX,
     UNDER_WAY_BYTES_MAX,
 };
 pub use turn::ATTEMPT_GRACE;
+pub use word::{CancelError, ResolveError, Verdict};
 
 pub(super) use handle::EffectKind;
-pub(crate) use handle::PersonsWord;
 pub(super) use ledger::OWNER as LEDGER_OWNER;
-pub(super) use ledger::shortened;
 pub(crate) use ledger::{LedgerEvent, entry_of};
 pub(super) use mark::OWNER as MARK_OWNER;
 pub(crate) use runner::EffectRunner;
+pub(crate) use word::PersonsWord;
 
 /// Something done in the outside world because an event asks for it.
 ///
@@ -168,259 +180,5 @@ impl FromStr for EffectId {
     type Err = std::num::ParseIntError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(|position| Self(Position(position)))
-    }
-}
-
-/// One try at an effect.
-#[derive(Clone, Debug)]
-pub struct Attempt<I> {
-    /// Effect that is attempted. Its number may come again after a declared restore: for the
-    /// outside world there is [`idempotency_key`](Attempt::idempotency_key).
-    pub effect: EffectId,
-    /// Number of the try, from 1. It is 0 if the log knows of none, after a declared restore.
-    pub number: u32,
-    /// The thing to do.
-    pub intent: I,
-    /// The event that asks for it.
-    pub event: RecordedEvent,
-    /// Moment at which the runtime stops waiting for it.
-    pub deadline: Timestamp,
-    /// Every attempt at this effect so far, the first ones first, but for this one while it is
-    /// under way. Number 0 is one that the log does not know, of before a declared restore.
-    pub tries: Vec<Try>,
-}
-
-impl<I> Attempt<I> {
-    /// A key for services that do one thing once for one key: the same over all attempts at this
-    /// effect, through crashes and in a copy of the store, and another one for every other effect,
-    /// even if its position is given again after a declared restore. It is made of the id of the
-    /// event that asks, so an application that brings ids for its events has to bring each one
-    /// once.
-    #[must_use]
-    pub fn idempotency_key(&self) -> Uuid {
-        self.event.id.derived("effect")
-    }
-
-    /// The attempts before this one.
-    pub fn earlier(&self) -> impl Iterator<Item = &Try> {
-        self.tries.iter().filter(|tried| tried.number < self.number)
-    }
-
-    /// The attempts that may have taken place: if this effect took place by another one, it may
-    /// have done so twice.
-    pub fn doubts(&self) -> impl Iterator<Item = &Try> {
-        self.tries
-            .iter()
-            .filter(|tried| matches!(tried.fate, Fate::InDoubt { .. } | Fate::Unsaid { .. }))
-    }
-}
-
-/// An attempt at an effect, as the log knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Try {
-    /// Number of the try.
-    pub number: u32,
-    /// Moment at which the runtime stopped waiting for it.
-    pub deadline: Timestamp,
-    /// Result of the try.
-    pub fate: Fate,
-}
-
-/// Result of one attempt, as far as it is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Nothing is recorded yet.
-    UnderWay,
-    /// It certainly did not take place.
-    NotDone {
-        /// Reason, for people.
-        reason: String,
-    },
-    /// It may have taken place.
-    InDoubt {
-        /// Reason for the doubt, for people.
-        reason: String,
-    },
-    /// It failed, and a release that did not ask recorded no more than that.
-    Unsaid {
-        /// Reason, for people.
-        reason: String,
-    },
-}
-
-/// The span of an attempt at an effect, or of a look at one in doubt. It continues the trace of the
-/// intent.
-pub(super) fn span<E: Effect>(
-    event: &RecordedEvent,
-    attempt: u32,
-    call: &'static str,
-) -> tracing::Span {
-    let span = tracing::info_span!(
-        "leftfold.effect",
-        effect = E::NAME,
-        position = event.position.0,
-        attempt,
-        call,
-        outcome = tracing::field::Empty,
-        trace_id = tracing::field::Empty,
-        parent_id = tracing::field::Empty
-    );
-    crate::span::continues(&span, event.metadata.trace.as_ref());
-    span
-}
-
-impl<O> Performed<O> {
-    /// Records the result in the span of the attempt.
-    pub(super) fn said(self) -> Self {
-        let outcome = match &self {
-            Self::Done(_) => "done",
-            Self::NotDone { .. } => "not done",
-            Self::InDoubt { .. } => "in doubt",
-        };
-        tracing::Span::current().record("outcome", outcome);
-        self
-    }
-}
-
-/// Result of carrying out an attempt, or of looking it up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Performed<O> {
-    /// It took place, and this came of it; a "no" of the outside world is an outcome too.
-    Done(O),
-    /// It certainly did not take place.
-    NotDone {
-        /// Reason, for people.
-        reason: String,
-    },
-    /// It may have taken place.
-    InDoubt {
-        /// Reason for the doubt, for people.
-        reason: String,
-    },
-}
-
-/// End of an effect.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Conclusion<O> {
-    /// It took place, and this came of it.
-    Done(O),
-    /// It did not take place, and will not.
-    NotDone {
-        /// Reason, for people.
-        reason: String,
-    },
-}
-
-/// Limits and rules for carrying out an effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    pub(super) repetition: Repetition,
-    pub(super) deadline: Duration,
-    pub(super) attempts_max: u32,
-    pub(super) backoff: Backoff,
-    pub(super) concurrency: usize,
-    pub(super) hanging: usize,
-    pub(super) doubts_hold: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Repetition {
-    /// An attempt in doubt is not repeated.
-    Once,
-    /// Repeating does no harm.
-    Repeatable,
-}
-
-/// Wait before another try: doubled from the first to the longest, with a quarter of jitter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Backoff {
-    pub(super) first: Duration,
-    pub(super) longest: Duration,
-}
-
-impl Backoff {
-    /// Returns the wait after a number of tries, from 1.
-    pub(super) fn after(self, tries: u32) -> Duration {
-        let doubled = self
-            .first
-            .saturating_mul(1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));
-        doubled.min(self.longest).mul_f64(0.75 + 0.25 * fastrand::f64())
-    }
-}
-
-impl Policy {
-    /// Never repeated blindly: one attempt, 30 seconds, 64 at a time.
-    #[must_use]
-    pub const fn once() -> Self {
-        Self {
-            repetition: Repetition::Once,
-            deadline: Duration::from_secs(30),
-            attempts_max: 1,
-            backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(600) },
-            concurrency: 64,
-            hanging: super::HANGING_MAX,
-            doubts_hold: false,
-        }
-    }
-
-    /// Repeating does no harm: at most 10 attempts of 30 seconds, 64 at a time.
-    #[must_use]
-    pub const fn repeatable() -> Self {
-        Self { repetition: Repetition::Repeatable, attempts_max: 10, ..Self::once() }
-    }
-
-    /// Sets the time that one attempt may take. For this time the attempt belongs to the process
-    /// that opened it: if that process is gone, another one waits until then (and
-    /// [`ATTEMPT_GRACE`](super::ATTEMPT_GRACE) longer) before it finds the effect in doubt.
-    #[must_use]
-    pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
-    /// Sets the number of attempts, at least 1. A further one is made only if all before certainly
-    /// did not take place, or if repeating does no harm.
-    #[must_use]
-    pub const fn attempts(mut self, attempts_max: u32) -> Self {
-        self.attempts_max = if attempts_max == 0 { 1 } else { attempts_max };
-        self
-    }
-
-    /// Sets the wait between attempts, and between looks at an effect in doubt: doubled from the
-    /// first to the longest.
-    #[must_use]
-    pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
-        self.backoff = Backoff { first, longest };
-        self
-    }
-
-    /// Lets an effect in doubt keep its place until it is concluded, by a look or by a person.
-    ///
-    /// Otherwise it gives way to the later ones of its key as soon as it will not be tried again:
-    /// then whatever became of it is over, and the order is kept. One that may be tried again keeps
-    /// its place in any case.
-    #[must_use]
-    pub const fn doubts_hold(mut self) -> Self {
-        self.doubts_hold = true;
-        self
-    }
-
-    /// Sets the number of attempts that may be under way at a time, at least 1, beside those that
-    /// [hang](Policy::hanging). The same number of other effects may be looked up at the same time.
-    #[must_use]
-    pub const fn concurrency(mut self, effects: usize) -> Self {
-        self.concurrency = if effects == 0 { 1 } else { effects };
-        self
-    }
-
-    /// Sets the number of hanging attempts and looks that give their slots to others: those that
-    /// have taken a tenth of the deadline. With 0 they keep them, and
-    /// [`concurrency`](Policy::concurrency) is the most that a target ever sees at a time; then
-    /// that number of hanging ones holds up all others. [`HANGING_MAX`](super::HANGING_MAX) if not
-    /// set.
-    #[must_use]
-    pub const fn hanging(mut self, effects: usize) -> Self {
-        self.hanging = effects;
-        self
     }
 }

@@ -5,24 +5,25 @@
 //! and is kept until it is.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use super::PersonsWord;
+use super::intent::Intent;
 use super::jobs::Jobs;
 use super::mark::EffectMark;
-use super::queue::{EffectQueue, Rest, TurnKind};
-use super::slots::{SlotBounds, Slots, Ticket, fits, full};
-use super::turn::{EffectTurns, EndedAttempt, Intent, NextTurn};
-use super::{Backoff, Effect, EffectId};
+use super::queue::{EffectQueue, TurnKind};
+use super::slots::{SlotBounds, Slots, Ticket, full};
+use super::turn::{EffectTurns, EndedAttempt, NextTurn};
+use super::word::PersonsWord;
+use super::{Effect, EffectId};
 use crate::fold::Schema;
+use crate::runtime::backoff::Backoff;
 use crate::runtime::board::ForPerson;
 use crate::runtime::tenure::{Right, Tenure};
-use crate::runtime::{Host, StartFault, contained, stopped};
+use crate::runtime::{Host, StartFault, stopped};
 use crate::store::{
     Label, Position, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp,
 };
@@ -38,52 +39,50 @@ const SETTLED_PER_CHECKPOINT: usize = 1_000;
 /// Intents of an earlier release that are looked at to see whether it was at work, at most.
 const FIRST_INTENTS_MAX: usize = 1_000;
 /// The first and the longest wait before a turn is tried again after the store failed.
-const STORE_RETRY: Backoff =
+pub(super) const STORE_RETRY: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
 /// The wait between tries to record when it stops.
 const STOP_RETRY: Duration = Duration::from_millis(50);
-/// The wait before a record that cannot be read is read again.
-const PARKED_LOOK: Duration = Duration::from_secs(600);
 /// Words of persons that are recorded at a time.
 const WORDS_AT_A_TIME: usize = 64;
 
 /// Runs one kind of effect until it is told to stop.
 pub(crate) struct EffectRunner<E: Effect> {
-    host: Host,
-    turns: Arc<EffectTurns<E>>,
+    pub(super) host: Host,
+    pub(super) turns: Arc<EffectTurns<E>>,
     mark: EffectMark,
     asked: mpsc::Receiver<PersonsWord>,
     /// The lease on the work; `None` if nobody else can do it.
-    tenure: Option<Tenure>,
+    pub(super) tenure: Option<Tenure>,
     /// Knowledge of the log; `None` if it is to be read (again).
     subscription: Option<Subscription>,
     /// Schema by which intents were asked for; `None` if it is to be renewed no more.
     schema: Option<Arc<Schema>>,
     /// Its position when it was started.
     began: Position,
-    queue: EffectQueue,
+    pub(super) queue: EffectQueue,
     /// The intent that was read last, until its first turn.
-    fresh: Option<RecordedEvent>,
-    jobs: Jobs<EffectJob<E>>,
-    attempts: Slots,
-    looks: Slots,
+    pub(super) fresh: Option<RecordedEvent>,
+    pub(super) jobs: Jobs<EffectJob<E>>,
+    pub(super) attempts: Slots,
+    pub(super) looks: Slots,
     /// Words of persons that are being recorded.
-    words: usize,
-    unrecorded: BTreeMap<EffectId, Unrecorded<E>>,
+    pub(super) words: usize,
+    pub(super) unrecorded: BTreeMap<EffectId, Unrecorded<E>>,
     /// Failures of the store in a row, of effects that are to be tried again.
-    failures: BTreeMap<EffectId, u32>,
+    pub(super) failures: BTreeMap<EffectId, u32>,
     /// Effects that cannot go on before a person does something, with the reason.
-    parked: BTreeMap<EffectId, String>,
-    settled: usize,
+    pub(super) parked: BTreeMap<EffectId, String>,
+    pub(super) settled: usize,
     reading: LogReading,
     /// Reason why it does not have the lease, and the time to ask again.
-    stands_by: Option<StandsBy>,
+    pub(super) stands_by: Option<StandsBy>,
     /// Description of the last failure, until something works again.
-    trouble: Option<String>,
+    pub(super) trouble: Option<String>,
 }
 
 /// Reason why a runner does not work now.
-struct StandsBy {
+pub(super) struct StandsBy {
     why: String,
     until: Timestamp,
     /// True if another one works.
@@ -91,23 +90,23 @@ struct StandsBy {
 }
 
 /// Result of an attempt that is not recorded yet.
-struct Unrecorded<E: Effect> {
+pub(super) struct Unrecorded<E: Effect> {
     /// None while it is being recorded.
-    ended: Option<Box<EndedAttempt<E>>>,
-    failures: u32,
-    again_at: Timestamp,
+    pub(super) ended: Option<Box<EndedAttempt<E>>>,
+    pub(super) failures: u32,
+    pub(super) again_at: Timestamp,
 }
 
 /// End of a job.
-struct EffectJob<E: Effect> {
-    kind: JobKind,
-    id: EffectId,
-    next: Result<NextTurn<E>, String>,
+pub(super) struct EffectJob<E: Effect> {
+    pub(super) kind: JobKind,
+    pub(super) id: EffectId,
+    pub(super) next: Result<NextTurn<E>, String>,
 }
 
 /// Kind of a job.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum JobKind {
+pub(super) enum JobKind {
     /// The turn of an effect, of which there is one at a time.
     Turn(TurnKind, Ticket),
     /// Recording of an attempt's result.
@@ -131,12 +130,13 @@ impl<E: Effect> EffectRunner<E> {
         asked: mpsc::Receiver<PersonsWord>,
     ) -> Result<Self, StartFault> {
         let turns = Arc::new(EffectTurns::new(host.clone(), effect)?);
-        let bounds = SlotBounds::of(turns.policy());
-        let first = turns.policy().concurrency.min(FIRST_INTENTS_MAX) as u32;
-        let mark = EffectMark::new(&host, E::NAME, &turns.intents(), turns.begins(), first).await?;
+        let bounds = SlotBounds::of(turns.policy);
+        let first = turns.policy.concurrency.min(FIRST_INTENTS_MAX) as u32;
+        let mark =
+            EffectMark::new(&host, E::NAME, &turns.intents.query(), turns.begins(), first).await?;
         mark.left_open.iter().for_each(|id| host.board.opened(*id));
         host.board.say_where(E::NAME, mark.through, "its start", 0, 0);
-        let (schema, began) = (Some(turns.schema()), mark.through);
+        let (schema, began) = (Some(turns.intents.schema()), mark.through);
         Ok(Self {
             host,
             turns,
@@ -306,26 +306,27 @@ impl<E: Effect> EffectRunner<E> {
         self.mark.read(&store).await?;
         self.host.look_for_types(E::NAME).await;
         for id in self.mark.left_open.clone() {
-            if let Some(Intent { event, .. }) = self.turns.intent(id).await? {
+            if let Some(Intent { event, .. }) = self.turns.intents.find(id).await? {
                 self.take_up(&event);
             }
         }
-        self.subscription = Some(store.subscribe(self.turns.intents(), self.mark.through));
+        self.subscription = Some(store.subscribe(self.turns.intents.query(), self.mark.through));
         Ok(())
     }
 
     /// Searches again, from the start of this run, for intents under older names, which their new
     /// owner may know. The ledgers say which of them were carried out since.
     fn ask_by_owner(&mut self) {
-        let latest = self.turns.schema();
+        let latest = self.turns.intents.schema();
         self.schema = Some(latest).filter(|latest| !latest.is_stale());
         if self.subscription.is_some() {
-            self.subscription = Some(self.host.store.subscribe(self.turns.intents(), self.began));
+            self.subscription =
+                Some(self.host.store.subscribe(self.turns.intents.query(), self.began));
         }
     }
 
     /// Drops everything that others may have changed: it is read again before the next turn.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.subscription = None;
         (self.queue, self.fresh) = (EffectQueue::default(), None);
         self.failures.clear();
@@ -345,7 +346,7 @@ impl<E: Effect> EffectRunner<E> {
             && self.fresh.is_none()
     }
 
-    fn has_slot(&self) -> bool {
+    pub(super) fn has_slot(&self) -> bool {
         self.attempts.has_room(self.unrecorded.len())
     }
 
@@ -453,165 +454,12 @@ impl<E: Effect> EffectRunner<E> {
             return false;
         }
         self.host.board.opened(id);
-        self.queue.take_up(id, self.turns.key(event), event.data.len() + event.metadata.user.len());
+        self.queue.take_up(
+            id,
+            self.turns.intents.key(event),
+            event.data.len() + event.metadata.user.len(),
+        );
         true
-    }
-
-    fn start_ready(&mut self) {
-        if self.stands_by.is_some() {
-            return;
-        }
-        let now = self.host.clock.now();
-        self.attempts.take_back(now);
-        self.looks.take_back(now);
-        while self.looks.has_room(0)
-            && let Some(id) = self.queue.start(TurnKind::Look)
-        {
-            self.start(id, TurnKind::Look);
-        }
-        while self.has_slot()
-            && let Some(id) = self.queue.next(TurnKind::Attempt)
-            && fits(self.attempts.bytes() + self.looks.bytes(), self.queue.bytes(id))
-        {
-            self.queue.start(TurnKind::Attempt);
-            self.start(id, TurnKind::Attempt);
-        }
-        // It waits for its turn, and is read again then.
-        self.fresh = None;
-    }
-
-    const fn slots(&mut self, kind: TurnKind) -> &mut Slots {
-        match kind {
-            TurnKind::Attempt => &mut self.attempts,
-            TurnKind::Look => &mut self.looks,
-        }
-    }
-
-    /// Takes a turn.
-    fn start(&mut self, id: EffectId, kind: TurnKind) {
-        let (turns, bytes, now) = (self.turns.clone(), self.queue.bytes(id), self.host.clock.now());
-        let fresh =
-            self.fresh.take_if(|event| event.position == id.0).map(|event| Intent { id, event });
-        let fence = self.tenure.as_ref().and_then(Tenure::fence);
-        let ticket = self.slots(kind).begin(bytes, now);
-        self.job(JobKind::Turn(kind, ticket), id, async move {
-            let intent = match fresh {
-                Some(intent) => intent,
-                None => match turns.intent(id).await {
-                    Ok(Some(intent)) => intent,
-                    // Whatever is there, it is no intent of this kind.
-                    Ok(None) => return NextTurn::Concluded,
-                    Err(error) => {
-                        return NextTurn::Failed { detail: error.to_string(), unrecorded: None };
-                    }
-                },
-            };
-            match kind {
-                TurnKind::Attempt => turns.take(&intent, fence).await,
-                TurnKind::Look => turns.look(&intent).await,
-            }
-        });
-    }
-
-    /// Records the result of an attempt, if that is not under way.
-    fn record(&mut self, id: EffectId) {
-        let Some(ended) = self.unrecorded.get_mut(&id).and_then(|one| one.ended.take()) else {
-            return;
-        };
-        let turns = self.turns.clone();
-        self.job(JobKind::Record, id, async move { turns.record(ended).await });
-    }
-
-    /// A person says something. That waits for no slot, as nothing outside is touched.
-    fn take_word(&mut self, asked: PersonsWord) {
-        let (turns, id) = (self.turns.clone(), asked.intent.id);
-        self.words += 1;
-        self.job(JobKind::Word, id, async move { turns.hear(asked).await });
-    }
-
-    fn job(
-        &mut self,
-        kind: JobKind,
-        id: EffectId,
-        job: impl Future<Output = NextTurn<E>> + Send + 'static,
-    ) {
-        // What users' code panics with is caught where it is called; whatever else panics ends
-        // nothing but this.
-        self.jobs.start(async move { EffectJob { kind, id, next: contained(job).await } });
-    }
-
-    async fn job_ended(&mut self, EffectJob { kind, id, next }: EffectJob<E>) {
-        if let JobKind::Turn(kind, ticket) = kind {
-            self.slots(kind).end(ticket);
-        }
-        let next = next.unwrap_or_else(|panic| NextTurn::Failed {
-            detail: format!("it panicked: {panic}"),
-            unrecorded: None,
-        });
-        if kind == JobKind::Word {
-            self.words -= 1;
-            // Its next turn, if none is under way, finds what was said.
-            if let NextTurn::Concluded = next {
-                self.queue.is_to_be_read(id);
-            }
-            return;
-        }
-        let is_known = !matches!(next, NextTurn::Failed { unrecorded: Some(_), .. });
-        if is_known {
-            self.unrecorded.remove(&id);
-        }
-        if let NextTurn::Concluded | NextTurn::Rests(_) = next {
-            self.failures.remove(&id);
-            self.trouble = None;
-        }
-        match next {
-            NextTurn::Concluded => self.concluded(id).await,
-            NextTurn::Rests(rest) => self.rests(id, rest).await,
-            NextTurn::Parked(why) => {
-                tracing::error!(effect = E::NAME, %id, why, "an effect cannot go on before a person does something");
-                self.parked.insert(id, why);
-                let until = self.host.clock.now().plus(PARKED_LOOK);
-                self.queue.rests(id, Rest { until, kind: TurnKind::Attempt, keeps_place: true });
-            }
-            NextTurn::Fenced => {
-                tracing::warn!(effect = E::NAME, "an effect went to another runner");
-                self.tenure.iter_mut().for_each(Tenure::lost);
-                self.forget();
-            }
-            NextTurn::Failed { detail, unrecorded } => self.failed(id, &detail, unrecorded),
-        }
-    }
-
-    fn failed(&mut self, id: EffectId, detail: &str, unrecorded: Option<Box<EndedAttempt<E>>>) {
-        tracing::error!(effect = E::NAME, %id, detail, "an effect cannot be recorded, trying again");
-        self.trouble = Some(format!("effect {id} to be recorded: {detail}"));
-        let now = self.host.clock.now();
-        if let Some(ended) = unrecorded {
-            let failures = self.unrecorded.get(&id).map_or(0, |one| one.failures) + 1;
-            let again_at = now.plus(STORE_RETRY.after(failures));
-            self.unrecorded.insert(id, Unrecorded { ended: Some(ended), failures, again_at });
-            return;
-        }
-        let failures = self.failures.entry(id).or_default();
-        *failures += 1;
-        let until = now.plus(STORE_RETRY.after(*failures));
-        self.queue.rests(id, Rest { until, kind: TurnKind::Attempt, keeps_place: true });
-    }
-
-    async fn rests(&mut self, id: EffectId, rest: Rest) {
-        self.parked.remove(&id);
-        let before = self.queue.in_doubt();
-        self.queue.rests(id, rest);
-        self.settled += usize::from(self.queue.in_doubt() > before);
-        self.save_mark_if_due().await;
-    }
-
-    async fn concluded(&mut self, id: EffectId) {
-        self.parked.remove(&id);
-        self.queue.conclude(id);
-        self.host.board.closed(id);
-        self.settled += 1;
-        self.save_mark_if_due().await;
     }
 
     fn wake_due(&mut self) {
@@ -627,7 +475,7 @@ impl<E: Effect> EffectRunner<E> {
         self.parked.keys().for_each(|id| self.queue.wake(*id));
     }
 
-    async fn save_mark_if_due(&mut self) {
+    pub(super) async fn save_mark_if_due(&mut self) {
         if self.settled >= SETTLED_PER_CHECKPOINT.max(self.queue.len()) {
             self.save_mark().await;
         }

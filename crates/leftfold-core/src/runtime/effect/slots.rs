@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Policy;
+use super::policy::Policy;
 use crate::store::Timestamp;
 
 // ANCHOR: limits

@@ -1,12 +1,123 @@
 //! What people say of effects: what happened to one in doubt, and that one is not wanted any more.
 
 use serde_json::Value;
+use tokio::sync::oneshot;
 
-use super::handle::{CancelError, PersonsWord, ResolveError, Verdict, Word};
-use super::ledger::{EffectState, Ledger, LedgerEvent, shortened};
-use super::turn::{EffectTurns, Intent, NextTurn, ROUNDS_MAX, TurnError};
-use super::{Conclusion, Effect};
+use super::attempt::Conclusion;
+use super::intent::Intent;
+use super::ledger::{EffectState, Ledger, LedgerEvent};
+use super::turn::{EffectTurns, NextTurn, ROUNDS_MAX, TurnError};
+use super::{Effect, EffectId};
 use crate::json;
+use crate::runtime::shortened;
+use crate::store::Timestamp;
+
+/// A person's word on its way to the runner.
+pub(crate) struct PersonsWord {
+    pub(super) intent: Intent,
+    pub(super) by: String,
+    pub(super) word: Word,
+}
+
+/// Word of a person, with the channel for the answer whether it was taken.
+pub(super) enum Word {
+    Verdict(Verdict, oneshot::Sender<Result<(), ResolveError>>),
+    Cancel(String, oneshot::Sender<Result<(), CancelError>>),
+}
+
+/// Statement of a person about an effect in doubt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It took place, and this came of it: the effect's outcome as JSON.
+    Done(Value),
+    /// It did not take place.
+    NotDone {
+        /// Evidence for that, for people.
+        reason: String,
+    },
+}
+
+/// Error of a person's statement that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No effect of this runtime has the id, or it is concluded.
+    #[error("effect {id} is not open, look it up to see how it ended")]
+    NotOpen {
+        /// The id.
+        id: EffectId,
+    },
+    /// The effect is not in doubt.
+    #[error("effect {id} is not in doubt, wait for its outcome")]
+    NotInDoubt {
+        /// The id.
+        id: EffectId,
+    },
+    /// The attempt may still take place.
+    #[error("effect {id} may take place until {deadline}, say then what happened")]
+    TooEarly {
+        /// The id.
+        id: EffectId,
+        /// The attempt's deadline.
+        deadline: Timestamp,
+    },
+    /// Something else is being recorded of it.
+    #[error("effect {id} is being looked at right now, try again")]
+    Busy {
+        /// The id.
+        id: EffectId,
+    },
+    /// It is not an outcome of this effect.
+    #[error("this is no outcome of {effect}: {detail}")]
+    Outcome {
+        /// The kind of effect.
+        effect: &'static str,
+        /// Message of serde.
+        detail: String,
+    },
+    /// The store failed, or the runtime has stopped.
+    #[error("the answer could not be recorded: {detail}")]
+    Store {
+        /// Description of the failure.
+        detail: String,
+    },
+}
+
+/// Error of a cancellation that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CancelError {
+    /// No effect of this runtime has the id, or it is concluded.
+    #[error("effect {id} is not open, look it up to see how it ended")]
+    NotOpen {
+        /// The id.
+        id: EffectId,
+    },
+    /// An attempt is under way, and may take place.
+    #[error("effect {id} is being carried out until {deadline}, wait for its outcome")]
+    UnderWay {
+        /// The id.
+        id: EffectId,
+        /// The attempt's deadline.
+        deadline: Timestamp,
+    },
+    /// It may have taken place.
+    #[error("effect {id} is in doubt, say by a verdict what happened")]
+    InDoubt {
+        /// The id.
+        id: EffectId,
+    },
+    /// Something else is being recorded of it.
+    #[error("effect {id} is being looked at right now, try again")]
+    Busy {
+        /// The id.
+        id: EffectId,
+    },
+    /// The store failed, or the runtime has stopped.
+    #[error("that it is cancelled could not be recorded: {detail}")]
+    Store {
+        /// Description of the failure.
+        detail: String,
+    },
+}
 
 impl<E: Effect> EffectTurns<E> {
     /// Takes a person's word. It is carried out even if the caller is gone.
@@ -70,7 +181,7 @@ impl<E: Effect> EffectTurns<E> {
             let until = ledger.deadline().unwrap_or_else(|| self.now());
             self.write(&ledger, &[cancelled]).await.map(|()| self.in_doubt(&ledger, until))
         } else {
-            let attempt = self.attempt(intent, &ledger, ledger.attempts, self.now());
+            let attempt = self.intents.attempt(intent, &ledger, ledger.attempts, self.now());
             let attempt = attempt.as_ref().map_err(Clone::clone);
             self.conclude(attempt, &ledger, Conclusion::NotDone { reason }, by).await
         };
@@ -108,7 +219,7 @@ impl<E: Effect> EffectTurns<E> {
             Verdict::NotDone { reason } => Conclusion::NotDone { reason },
             Verdict::Done(outcome) => Conclusion::Done(parse::<E>(outcome)?),
         };
-        let attempt = self.attempt(intent, &ledger, ledger.attempts, deadline);
+        let attempt = self.intents.attempt(intent, &ledger, ledger.attempts, deadline);
         self.conclude(attempt.as_ref().map_err(Clone::clone), &ledger, conclusion, by)
             .await
             .map_err(|stopped| match stopped {

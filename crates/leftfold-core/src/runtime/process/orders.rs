@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::record::{Reacted, StoredCause, StoredCommand};
 use super::targets::{Carried, Order, Targets};
-use crate::runtime::effect::Backoff;
+use crate::runtime::backoff::Backoff;
 use crate::runtime::shortened;
 use crate::store::{
     CommandId, Fence, Invalid, Label, Metadata, Position, Store, Timestamp, Version,
