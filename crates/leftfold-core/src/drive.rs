@@ -23,8 +23,8 @@ use crate::store::{EventType, MemoryBackend, Position, Query, RecordedEvent, Sto
 pub use crate::panic::message as panic_message;
 #[cfg(feature = "drive")]
 pub use crate::runtime::clock::{DueClock, HandClock};
+pub use crate::runtime::effect::{LedgerEvent, entry_of};
 pub use crate::runtime::process::told::{Heard, Told, What, told};
-pub use crate::runtime::{LedgerEvent, entry_of};
 
 /// A consumer that runs until it is told to stop, for as long as it is polled.
 pub type Driven = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;

@@ -2,9 +2,9 @@
 
 use serde::ser::{Impossible, Serialize, Serializer};
 
-use super::encoder::Output;
 use super::loss::{Loss, Stop};
 use super::mark::{Kind, Mark};
+use super::output::Output;
 use super::refuse::refuse;
 
 /// Writes one key, with its quotes.

@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::encoder::Output;
 use super::loss::{Loss, Stop, Unfaithful, Unread, path};
 use super::mark::{Kind, Mark};
+use super::output::Output;
 use super::trace::Node;
 
 /// Functions that tell a value to serde, and read it from its JSON.

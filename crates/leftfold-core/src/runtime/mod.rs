@@ -21,7 +21,7 @@ mod board;
 pub(crate) mod clock;
 mod contained;
 mod countdown;
-mod effect;
+pub(crate) mod effect;
 mod handle;
 mod idle;
 pub mod inbox;
@@ -70,7 +70,7 @@ pub use start_error::StartError;
 pub use stop::{START_WITHIN, STOP_WITHIN, StopError};
 pub use tenure::WORK_LEASE;
 
-pub(crate) use effect::{EffectRunner, LedgerEvent, entry_of};
+pub(crate) use effect::EffectRunner;
 pub(crate) use positions::{Positions, RewriteError, rewrite_labels, rewritten};
 pub(crate) use process::ProcessRunner;
 pub(crate) use start_error::StartFault;

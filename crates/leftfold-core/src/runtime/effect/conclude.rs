@@ -13,7 +13,7 @@ use crate::runtime::{contained, shortened};
 use crate::store::{Expected, NewEvent};
 
 /// Result of telling the target.
-enum Reported {
+enum ReportOutcome {
     /// It was recorded together with the outcome.
     Recorded,
     /// Nobody is to be told.
@@ -37,12 +37,12 @@ impl<E: Effect> EffectTurns<E> {
         };
         let told = match attempt {
             Ok(attempt) => self.tell(attempt, &conclusion, ledger, concluded(None)?).await?,
-            Err(error) => Reported::Refused(error.to_string()),
+            Err(error) => ReportOutcome::Refused(error.to_string()),
         };
         match told {
-            Reported::Recorded => {}
-            Reported::Nobody => self.append(ledger, vec![concluded(None)?], None).await?,
-            Reported::Refused(why) => {
+            ReportOutcome::Recorded => {}
+            ReportOutcome::Nobody => self.append(ledger, vec![concluded(None)?], None).await?,
+            ReportOutcome::Refused(why) => {
                 tracing::warn!(effect = E::NAME, ledger = %ledger.stream, why, "an outcome is recorded, but its target did not take it");
                 self.append(ledger, vec![concluded(Some(shortened(why)))?], None).await?;
             }
@@ -57,29 +57,31 @@ impl<E: Effect> EffectTurns<E> {
         conclusion: &Conclusion<E::Outcome>,
         ledger: &Ledger,
         concluded: NewEvent,
-    ) -> Result<Reported, TurnError> {
+    ) -> Result<ReportOutcome, TurnError> {
         let expected = vec![(ledger.stream.clone(), Expected::Exact(ledger.version))];
         let alongside = Alongside { events: vec![concluded], expected, ..Alongside::default() };
         let (effect, targets) = (self.effect.clone(), self.targets.clone());
         let (attempt, conclusion) = (attempt.clone(), conclusion.clone());
         let told = contained(async move {
             let Some((id, command)) = effect.report(&attempt, &conclusion) else {
-                return Ok(Reported::Nobody);
+                return Ok(ReportOutcome::Nobody);
             };
             let command = targets.command(&id, command).caused_by(Cause::from(&attempt.event));
             match command.alongside(alongside).execute().await {
-                Ok(_) => Ok(Reported::Recorded),
+                Ok(_) => Ok(ReportOutcome::Recorded),
                 Err(AlongsideError::Overtaken) => Err(TurnError::Overtaken),
                 Err(AlongsideError::Command(error)) => match error {
                     // The target is hotly contended: look again whether it is still to be told.
                     ExecuteError::Contended { .. } => Err(TurnError::Overtaken),
                     error if error.is_of_the_store() => Err(TurnError::Failed(error.to_string())),
-                    error => Ok(Reported::Refused(error.to_string())),
+                    error => Ok(ReportOutcome::Refused(error.to_string())),
                 },
             }
         });
         told.await.unwrap_or_else(|panic| {
-            Ok(Reported::Refused(format!("the code that reports the outcome panicked: {panic}")))
+            Ok(ReportOutcome::Refused(format!(
+                "the code that reports the outcome panicked: {panic}"
+            )))
         })
     }
 }

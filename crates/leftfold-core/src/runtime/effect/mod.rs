@@ -38,7 +38,7 @@ use crate::store::{Position, RecordedEvent};
 
 pub use attempt::{Attempt, Conclusion, Fate, Performed, Try};
 pub use handle::{EffectFilter, EffectPage, EffectStatus, Effects};
-pub use ledger::EffectState;
+pub use ledger::{EffectState, LedgerEvent, entry_of};
 pub use policy::Policy;
 pub use runner::STOP_RECORDS_WITHIN;
 pub use slots::{
@@ -50,10 +50,8 @@ pub use word::{CancelError, ResolveError, Verdict};
 
 pub(super) use handle::EffectKind;
 pub(super) use ledger::OWNER as LEDGER_OWNER;
-pub(crate) use ledger::{LedgerEvent, entry_of};
 pub(super) use mark::OWNER as MARK_OWNER;
 pub(crate) use runner::EffectRunner;
-pub(crate) use word::PersonsWord;
 
 /// Something done in the outside world because an event asks for it.
 ///

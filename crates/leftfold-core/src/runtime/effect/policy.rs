@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::HANGING_MAX;
+use super::slots::{HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, SlotBounds};
 use crate::runtime::backoff::Backoff;
 
 /// Limits and rules for carrying out an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub(super) repetition: Repetition,
-    pub(super) deadline: Duration,
+    pub(in crate::runtime) deadline: Duration,
     pub(super) attempts_max: u32,
     pub(super) backoff: Backoff,
     pub(super) concurrency: usize,
@@ -99,5 +99,15 @@ impl Policy {
     pub const fn hanging(mut self, effects: usize) -> Self {
         self.hanging = effects;
         self
+    }
+
+    /// Returns the number of attempts, or of looks, that may be under way.
+    pub(super) fn bounds(self) -> SlotBounds {
+        SlotBounds {
+            at_a_time: self.concurrency,
+            hanging: self.hanging,
+            hanging_bytes: HANGING_BYTES_MAX,
+            hangs_after: self.deadline / HANGS_AFTER_PART,
+        }
     }
 }

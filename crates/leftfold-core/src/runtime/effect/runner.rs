@@ -15,7 +15,7 @@ use super::intent::Intent;
 use super::jobs::Jobs;
 use super::mark::EffectMark;
 use super::queue::{EffectQueue, TurnKind};
-use super::slots::{SlotBounds, Slots, Ticket, full};
+use super::slots::{Slots, Ticket, full};
 use super::turn::{EffectTurns, EndedAttempt, NextTurn};
 use super::word::PersonsWord;
 use super::{Effect, EffectId};
@@ -130,7 +130,7 @@ impl<E: Effect> EffectRunner<E> {
         asked: mpsc::Receiver<PersonsWord>,
     ) -> Result<Self, StartFault> {
         let turns = Arc::new(EffectTurns::new(host.clone(), effect)?);
-        let bounds = SlotBounds::of(turns.policy);
+        let bounds = turns.policy.bounds();
         let first = turns.policy.concurrency.min(FIRST_INTENTS_MAX) as u32;
         let mark =
             EffectMark::new(&host, E::NAME, &turns.intents.query(), turns.begins(), first).await?;
@@ -186,6 +186,8 @@ impl<E: Effect> EffectRunner<E> {
                 break "stopped: the store is closed";
             }
             self.start_ready();
+            // Results come first: they make room, and nobody else knows them. New intents come
+            // last, and only if there is room for them.
             let (reads, next, renews, asks) =
                 (self.reads(), self.wakes_at(), self.renews_at(), self.schema.clone());
             self.say_status();
@@ -193,10 +195,14 @@ impl<E: Effect> EffectRunner<E> {
                 biased;
                 () = stopped(&mut stop) => break "stopped",
                 Some(job) = self.jobs.next() => self.job_ended(job).await,
-                Some(asked) = self.asked.recv(), if self.words < WORDS_AT_A_TIME => self.take_word(asked),
+                Some(asked) = self.asked.recv(), if self.words < WORDS_AT_A_TIME => {
+                    self.take_word(asked);
+                }
                 Ok(()) = looks.changed() => self.look_again(),
-                () = clock.sleep_until(next.unwrap_or(Timestamp::MAX)), if next.is_some() => self.wake_due(),
-                () = async { if let Some(asks) = &asks { asks.until_stale().await } }, if asks.is_some() => self.ask_by_owner(),
+                () = clock.sleep_until(next.unwrap_or(Timestamp::MAX)), if next.is_some() => {
+                    self.wake_due();
+                }
+                () = until_stale(asks.as_deref()), if asks.is_some() => self.ask_by_owner(),
                 () = clock.sleep_until(renews.unwrap_or(Timestamp::MAX)), if renews.is_some() => {}
                 signal = next_signal(&mut self.subscription), if reads => match signal {
                     Err(ReadError::Closed) => break "stopped: the store is closed",
@@ -490,6 +496,12 @@ impl<E: Effect> EffectRunner<E> {
         if let Err(detail) = self.mark.save(&self.host.store, fence, through, open).await {
             tracing::warn!(effect = E::NAME, %detail, "the checkpoint of an effect was not recorded");
         }
+    }
+}
+
+async fn until_stale(schema: Option<&Schema>) {
+    if let Some(schema) = schema {
+        schema.until_stale().await;
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::policy::Policy;
 use crate::store::Timestamp;
 
 // ANCHOR: limits
@@ -53,17 +52,6 @@ pub(super) struct Slots {
 /// Names something that is under way, in the order in which all began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
-
-impl SlotBounds {
-    pub(super) fn of(policy: Policy) -> Self {
-        Self {
-            at_a_time: policy.concurrency,
-            hanging: policy.hanging,
-            hanging_bytes: HANGING_BYTES_MAX,
-            hangs_after: policy.deadline / HANGS_AFTER_PART,
-        }
-    }
-}
 
 impl Slots {
     pub(super) fn new(bounds: SlotBounds) -> Self {

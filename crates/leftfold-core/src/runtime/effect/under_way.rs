@@ -1,5 +1,5 @@
-//! Work under way: turns of effects, results that are being recorded and words of people, each a job
-//! beside the runner's own loop.
+//! Work under way: turns of effects, results that are being recorded and words of people, each a
+//! job beside the runner's own loop.
 
 use std::future::Future;
 use std::time::Duration;

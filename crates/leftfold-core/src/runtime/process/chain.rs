@@ -9,13 +9,21 @@
 
 use std::collections::HashMap;
 
+use super::Process;
 use super::instance::{Archive, Heard};
 use super::instances::Instances;
 use super::record::{ProcessEvent, Reacted, StoredCause};
 use super::step::Trouble;
-use super::{CHAIN_MAX, Process, ROUNDS_MAX};
 use crate::store::{Metadata, Position, RecordedEvent, TraceContext};
 
+// ANCHOR: limits
+/// Reactions that may lead one to another by commands and what comes of them: a process that goes
+/// on beyond that reacts to itself without end, and is parked.
+pub const CHAIN_MAX: u32 = 100;
+/// Timers of one instance that may lead one to another, each due at once: so work in batches may
+/// have as many of them.
+pub const ROUNDS_MAX: u32 = 2_000;
+// ANCHOR_END: limits
 /// Reactions whose links are remembered.
 const LINKS_MAX: usize = 4_096;
 

@@ -8,37 +8,21 @@ use tracing::{Instrument, Span};
 use super::batch::{Batch, Entry};
 use super::chain::{Chain, ChainLink, Chains};
 use super::correlation::{Concern, Correlation};
-use super::instance::{Archive, Begins, Heard, Instance, check_key};
+use super::instance::{Archive, Heard, Instance, check_key};
 use super::orders::StuckOrder;
 use super::parking::{Parking, Unreadable, parked_as};
-use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
+use super::react::Origin;
+use super::record::{Parked, ProcessEvent, StoredCause};
 use super::step::Trouble;
-use super::{INSTANCES_MAX, Process, Reaction, Targets, Whose, panicked};
-use crate::fold::{Cause, LoadError, Recorded, Schema, Unknown};
+use super::{INSTANCES_MAX, Process, Targets, Whose, panicked};
+use crate::fold::{Cause, LoadError, Recorded, Unknown};
 use crate::runtime::{message, shortened};
 use crate::span;
-use crate::store::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX};
-use crate::store::{Append, Label, Metadata, NewEvent, Position, RecordedEvent};
+use crate::store::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX};
+use crate::store::{Label, Metadata, Position, RecordedEvent};
 
 /// Instances in memory; of more, those that were not used for longest are read again when they are.
 const KEPT_MAX: usize = 20_000;
-// ANCHOR: limits
-/// Reactions that may lead one to another by commands and what comes of them: a process that goes
-/// on beyond that reacts to itself without end, and is parked.
-pub const CHAIN_MAX: u32 = 100;
-/// Timers of one instance that may lead one to another, each due at once: so work in batches may
-/// have as many of them.
-pub const ROUNDS_MAX: u32 = 2_000;
-/// Commands of one reaction.
-pub const COMMANDS_MAX: usize = 10_000;
-/// Effects that one reaction asks for.
-pub const EFFECTS_MAX: usize = 1_000;
-/// Timers that one reaction sets.
-pub const TIMERS_MAX: usize = 60;
-// ANCHOR_END: limits
-/// Bytes of a timer's name.
-const TIMER_NAME_BYTES_MAX: usize = 200;
-
 /// The instances of one process.
 pub(super) struct Instances<P: Process> {
     pub(super) archive: Archive,
@@ -47,13 +31,6 @@ pub(super) struct Instances<P: Process> {
     uses: u64,
     pub(super) parking: Parking,
     pub(super) chains: Chains,
-}
-
-/// Origin of a reaction, beside its trigger.
-#[derive(Clone, Debug)]
-pub(super) struct Origin {
-    pub(super) metadata: Metadata,
-    pub(super) chain: Chain,
 }
 
 /// Result of letting instances hear a trigger.
@@ -525,108 +502,6 @@ impl<P: Process> Instances<P> {
     }
 }
 
-impl<P: Process> Instance<P> {
-    /// Takes a trigger in and reacts. See [`Instances::hear_one`].
-    pub(super) fn react(
-        &mut self,
-        key: &str,
-        heard: &Heard<P::Event>,
-        concern: Concern,
-        origin: &Origin,
-        targets: &Targets,
-    ) -> Result<Option<Entry>, String> {
-        let Some(begins) = self.concerned(concern) else { return Ok(None) };
-        origin.chain.check()?;
-        let starts = begins == Begins::Yes;
-        self.begin(starts, Position::END);
-        self.apply(heard);
-        let trigger = self.hears(heard);
-        let state = self.state.as_ref().map_err(Clone::clone)?;
-        let react = AssertUnwindSafe(|| state.react(&trigger, &heard.context));
-        let reaction =
-            catch_unwind(react).map_err(|panic| panicked::<P>("react", &message(&*panic)))?;
-        check(&reaction, targets)?;
-        let (timers, cancelled) = reaction.timers_at(heard.context.at);
-        let ends = reaction.ends || concern == Concern::Ends;
-        let Reaction { commands, intents, request, .. } = reaction;
-        let origin = &origin.on_behalf_of(request);
-        let commands = commands.into_iter().map(|asked| asked.stored).collect();
-        let (process, cause, Chain { depth, rounds }) =
-            (P::NAME.to_owned(), heard.cause.clone(), origin.chain);
-        let marks = (0, 0, 0);
-        let (behind, carried, fired_before) = marks;
-        let reacted = Reacted {
-            process,
-            cause,
-            starts,
-            ends,
-            commands,
-            timers,
-            cancelled,
-            behind,
-            depth,
-            rounds,
-            carried,
-            fired_before,
-        };
-        self.end_timers(&reacted);
-        self.correlation.clone_from(&origin.metadata.correlation);
-        let entry = self.entry(key, ProcessEvent::Reacted(reacted), intents, origin);
-        // What cannot be recorded fails here, where its trigger can be parked.
-        Schema::of::<ProcessEvent>()
-            .and_then(|own| own.encode(&entry.event))
-            .map_err(|error| error.to_string())?;
-        if entry.event_bytes > DATA_BYTES_MAX / 2 {
-            return Err(format!(
-                "its commands and timers take more than {} bytes",
-                DATA_BYTES_MAX / 2
-            ));
-        }
-        Ok(Some(entry))
-    }
-
-    /// A line for its stream, which has it from now on.
-    pub(super) fn entry(
-        &mut self,
-        key: &str,
-        event: ProcessEvent,
-        intents: Vec<crate::store::NewEvent>,
-        origin: &Origin,
-    ) -> Entry {
-        let before = self.version;
-        self.version = before.next();
-        Entry::new(
-            key.to_owned(),
-            (self.stream.clone(), before),
-            event,
-            intents,
-            origin.metadata.clone(),
-        )
-    }
-}
-
-impl Origin {
-    /// The same on behalf of an earlier request, as far as that says something of itself. A span
-    /// of the same trace stays: it is nearer to what follows.
-    fn on_behalf_of(&self, request: Option<Metadata>) -> Self {
-        let mut origin = self.clone();
-        let Some(Metadata { correlation, trace, user, .. }) = request else { return origin };
-        let metadata = &mut origin.metadata;
-        metadata.correlation = correlation.or(metadata.correlation.take());
-        metadata.user = user;
-        metadata.trace = match (metadata.trace.take(), trace) {
-            (Some(own), Some(trace)) if own.trace_id() != trace.trace_id() => Some(trace),
-            (own, trace) => own.or(trace),
-        };
-        origin
-    }
-
-    /// A person's word, or the runtime's own.
-    pub(super) fn none() -> Self {
-        Self { metadata: Metadata::default(), chain: Chain::default() }
-    }
-}
-
 /// Returns the cause under which an unread event is parked.
 fn unread_cause(event: &RecordedEvent) -> StoredCause {
     StoredCause::Event { position: event.position.0, part: 0 }
@@ -635,55 +510,6 @@ fn unread_cause(event: &RecordedEvent) -> StoredCause {
 /// Returns the label that names a reaction as the cause of the commands it issued.
 fn issued_by(process: &str, reaction: Position) -> Option<Label> {
     Label::new(format!("$process:{process}@{reaction}")).ok()
-}
-
-/// Holds a reaction against its limits.
-fn check(reaction: &Reaction, targets: &Targets) -> Result<(), String> {
-    if let Some(fault) = &reaction.fault {
-        return Err(fault.clone());
-    }
-    if reaction.commands.len() > COMMANDS_MAX {
-        return Err(format!(
-            "it issues {} commands, at most {COMMANDS_MAX} go into one reaction",
-            reaction.commands.len()
-        ));
-    }
-    let bytes: usize =
-        reaction.commands.iter().map(|asked| asked.stored.command.text().len()).sum();
-    if bytes > DATA_BYTES_MAX / 2 {
-        return Err(format!("its commands take more than {} bytes", DATA_BYTES_MAX / 2));
-    }
-    reaction.commands.iter().try_for_each(|asked| targets.check(asked))?;
-    if reaction.intents.len() > EFFECTS_MAX {
-        return Err(format!(
-            "it asks for {} effects, at most {EFFECTS_MAX} go into one reaction",
-            reaction.intents.len()
-        ));
-    }
-    check_intents(&reaction.intents)?;
-    if reaction.timers.len() > TIMERS_MAX {
-        return Err(format!(
-            "it sets or cancels {} timers, at most {TIMERS_MAX} go into one reaction",
-            reaction.timers.len()
-        ));
-    }
-    match reaction.timers.iter().find(|(name, _)| name.len() > TIMER_NAME_BYTES_MAX) {
-        Some((name, _)) => Err(format!(
-            "a timer's name has {} bytes, at most {TIMER_NAME_BYTES_MAX} are allowed",
-            name.len()
-        )),
-        None => Ok(()),
-    }
-}
-
-/// An intent that no store takes would hold up the whole process.
-fn check_intents(intents: &[NewEvent]) -> Result<(), String> {
-    if intents.is_empty() {
-        return Ok(());
-    }
-    Append::of(intents.to_vec())
-        .validate()
-        .map_err(|invalid| format!("an effect that it asks for cannot be recorded: {invalid}"))
 }
 
 /// Returns the reason why the reactions to one event cannot be recorded together; `None` if they

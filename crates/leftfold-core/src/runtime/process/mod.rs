@@ -1,5 +1,15 @@
 //! Processes: what must happen over several aggregates, step by step, each step recorded with what
 //! caused it.
+//!
+//! `runner` takes one `step` after the other: it reads from the log what is `unfinished`, and does
+//! what is `next`. An event is read and correlated to the `instances` that it concerns
+//! (`correlation`); each `instance` is folded from its stream, or from a `snapshot`, hears the
+//! `trigger`, and answers with a `reaction`. `react` holds that against its limits, as `chain` does
+//! with reactions that lead one to another, and a `batch` of `record`s becomes one append. Then
+//! `orders` carries the commands out, each to one of its `targets`, and `timers` fire when they are
+//! due. What cannot go on is parked (`parking`), with the events that were `passed_over` because
+//! the owner of their type came too late; `people` list it and retry or skip it, which `heed` does.
+//! `told` shows the instances to those who look from outside.
 
 mod batch;
 mod chain;
@@ -7,11 +17,13 @@ mod correlation;
 mod heed;
 mod instance;
 mod instances;
+mod next;
 mod orders;
 mod outcome;
 mod parking;
 mod passed_over;
 mod people;
+mod react;
 mod reaction;
 mod record;
 mod runner;
@@ -26,13 +38,14 @@ mod trigger;
 mod unfinished;
 
 pub use super::tenure::WORK_LEASE as PROCESS_LEASE;
+pub use chain::{CHAIN_MAX, ROUNDS_MAX};
 pub use correlation::Correlation;
-pub use instances::{CHAIN_MAX, COMMANDS_MAX, EFFECTS_MAX, ROUNDS_MAX, TIMERS_MAX};
 pub use parking::{PARKED_BYTES_MAX, PARKED_MAX};
 pub use people::{
     AskError, InstancePage, InstanceStatus, ParkedFilter, ParkedTrigger, Processes, RetriedAll,
     Whose,
 };
+pub use react::{COMMANDS_MAX, EFFECTS_MAX, TIMERS_MAX};
 pub use reaction::{Due, Reaction};
 pub use snapshot::InstanceSnapshots;
 pub use targets::Targets;

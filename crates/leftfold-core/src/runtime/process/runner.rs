@@ -7,18 +7,17 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{Batch, Settled};
-use super::instance::{Archive, Heard, category};
-use super::instances::{Hearing, Instances};
-use super::orders::{Orders, RefusedOrder};
+use super::instance::{Archive, category};
+use super::instances::Instances;
+use super::orders::Orders;
 use super::parking::{Parking, Tally, Unreadable, unread_category};
 use super::passed_over::PassedOver;
 use super::people::Asked;
-use super::record::{ProcessEvent, StoredCause};
+use super::record::ProcessEvent;
 use super::step::{STORE_RETRY, Step, Trouble};
 use super::timers::{NEAR_MAX, Timers};
 use super::unfinished::Unfinished;
@@ -27,17 +26,12 @@ use crate::runtime::board::{Doing, ForPerson};
 use crate::runtime::tenure::{Right, Tenure};
 use crate::runtime::{Host, StartFault};
 use crate::store::{
-    AppendError, CheckpointRecord, Head, Invalid, Label, Metadata, MoveFrom, NoneMatching, Outcome,
-    Position, Query, Read, ReadError, RecordedEvent, State, Status, SubscribeError, Timestamp,
+    AppendError, CheckpointRecord, Head, Invalid, Label, MoveFrom, NoneMatching, Outcome, Position,
+    Query, ReadError, RecordedEvent, State, Status, SubscribeError, Timestamp,
 };
 
-/// Timers that fire with one append, at most.
-const FIRED_AT_ONCE: usize = 100;
 /// Events that are read at once, at most.
 pub(super) const EVENTS_AT_ONCE: u32 = 512;
-/// Events that do not concern the process are passed over without a record; after this number its
-/// checkpoint moves.
-const PASSED_OVER_MAX: u64 = 10_000;
 /// Bytes of a process's name.
 const NAME_BYTES_MAX: usize = 60;
 
@@ -45,18 +39,18 @@ const NAME_BYTES_MAX: usize = 60;
 pub(crate) struct ProcessRunner<P: Process> {
     pub(super) host: Host,
     pub(super) archive: Archive,
-    targets: Targets,
+    pub(super) targets: Targets,
     consumer: Label,
     /// The events that it follows.
     pub(super) query: Query,
     /// Query for its own records.
-    own: Query,
+    pub(super) own: Query,
     /// Knowledge of the log; `None` if it is to be read (again).
     pub(super) known: Option<Known<P>>,
     pub(super) passed_over: PassedOver,
     asked: mpsc::Receiver<Asked>,
     /// Call that it has under way, so that code of users that does not return is named.
-    doing: Arc<Doing>,
+    pub(super) doing: Arc<Doing>,
     /// The lease on its work; `None` if nobody else can do it.
     tenure: Option<Tenure>,
     near_max: usize,
@@ -65,33 +59,24 @@ pub(crate) struct ProcessRunner<P: Process> {
 /// State of a runner in memory.
 pub(super) struct Known<P: Process> {
     pub(super) instances: Instances<P>,
-    orders: Orders,
-    timers: Timers,
+    pub(super) orders: Orders,
+    pub(super) timers: Timers,
     /// Events that were read and not heard yet.
-    ahead: VecDeque<RecordedEvent>,
+    pub(super) ahead: VecDeque<RecordedEvent>,
     /// Position up to which everything is heard once those are.
-    ahead_through: Position,
+    pub(super) ahead_through: Position,
     /// Everything up to here was reacted to.
-    through: Position,
+    pub(super) through: Position,
     /// Position up to which the log knows that.
-    checkpoint: Position,
+    pub(super) checkpoint: Position,
     /// Everything that is recorded of the process up to here is taken in. An append on top of
     /// anything else is refused.
-    own_through: Position,
+    pub(super) own_through: Position,
     /// Records of the process that cannot be read, still to be parked.
-    unreadable: Vec<Unreadable>,
+    pub(super) unreadable: Vec<Unreadable>,
     /// A durable end. Once everything up to it was reacted to, so was everything recorded before
     /// its time.
-    barrier: Option<Head>,
-}
-
-/// Result of looking for something new.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Took {
-    Nothing,
-    Something,
-    /// The next trigger would have to be parked, and too many are.
-    Full,
+    pub(super) barrier: Option<Head>,
 }
 
 impl<P: Process> ProcessRunner<P> {
@@ -183,6 +168,7 @@ impl<P: Process> ProcessRunner<P> {
             if *stop.borrow() {
                 break "stopped";
             }
+            // Without the lease it stands by, and asks again later.
             let step = match self.right().await {
                 Right::Held => self.step().await,
                 Right::StandsBy(why, at) => {
@@ -195,6 +181,7 @@ impl<P: Process> ProcessRunner<P> {
                 }
                 Right::Closed => Step::Closed,
             };
+            // A step that did something is followed by the next one at once.
             let (wakes_at, waits) = match step {
                 Step::Worked => {
                     while let Ok(asked) = self.asked.try_recv() {
@@ -208,6 +195,8 @@ impl<P: Process> ProcessRunner<P> {
                 Step::Idle(at) => (at, true),
                 Step::Stalled(_, at) | Step::NeedsPerson(_, at) => (at, false),
             };
+            // Else it sleeps until a timer, a retry or the lease is due, or there is something new.
+            // What is new does not help a step that failed.
             let wakes_at = self
                 .tenure
                 .iter()
@@ -315,196 +304,6 @@ impl<P: Process> ProcessRunner<P> {
         Step::NeedsPerson(Parking::full(), self.host.clock.now().plus(STORE_RETRY))
     }
 
-    async fn next(&mut self, known: &mut Known<P>) -> Result<Step, Trouble> {
-        let now = self.host.clock.now();
-        if !known.unreadable.is_empty() {
-            let mut batch = Batch::default();
-            for found in std::mem::take(&mut known.unreadable) {
-                known.instances.park_record(found, &mut batch).await?;
-            }
-            self.append(known, batch, None, None).await?;
-            return Ok(Step::Worked);
-        }
-        if let Some(step) = self.park_passed_over(known).await? {
-            return Ok(step);
-        }
-        if known.orders.wakes_at().is_some_and(|at| at <= now) {
-            self.carry(known, now).await?;
-            return Ok(Step::Worked);
-        }
-        if known.timers.look_ahead(&self.archive, now).await.map_err(Trouble::from)? {
-            return Ok(Step::Worked);
-        }
-        if !known.orders.is_full() {
-            if let Some(fired) = self.fire(known, now).await? {
-                return Ok(fired);
-            }
-            match self.take_new(known).await? {
-                Took::Something => return Ok(Step::Worked),
-                Took::Full => return Ok(self.needs_person()),
-                Took::Nothing => {}
-            }
-        }
-        let wakes_at =
-            known.orders.wakes_at().into_iter().fold(known.timers.wakes_at(), Timestamp::min);
-        Ok(Step::Idle(wakes_at.max(now.plus(Duration::from_millis(1)))))
-    }
-
-    /// Carries out commands, and lets their refusals be reacted to.
-    async fn carry(&self, known: &mut Known<P>, now: Timestamp) -> Result<(), Trouble> {
-        let fence = self.fence();
-        let out = known.orders.carry((&self.host.store, fence.as_ref()), &self.targets, now).await;
-        let out = out.map_err(|invalid| Trouble::Store(invalid.to_string()))?;
-        if out.fenced {
-            return Err(Trouble::Fenced);
-        }
-        let mut batch = Batch::default();
-        for RefusedOrder { key, cause, metadata } in out.refused {
-            let issued_at = self
-                .archive
-                .event_at(cause.position())
-                .await?
-                .map_or(now, |event| event.recorded_at);
-            let Some(heard) = Heard::refused(&key, &cause, issued_at) else { continue };
-            if known.instances.hear_own(heard.clone(), metadata.clone(), &mut batch).await?
-                != Hearing::Taken
-            {
-                self.append(known, std::mem::take(&mut batch), None, None).await?;
-                if known.instances.hear_own(heard, metadata, &mut batch).await? != Hearing::Taken {
-                    return Err(Trouble::Full);
-                }
-            }
-            self.concluded(known, &cause, &mut batch).await?;
-        }
-        for stuck in out.stuck {
-            let cause = stuck.cause.clone();
-            if known.instances.park_command(stuck, &mut batch).await? != Hearing::Taken {
-                self.append(known, batch, None, None).await?;
-                return Err(Trouble::Full);
-            }
-            self.concluded(known, &cause, &mut batch).await?;
-        }
-        self.append(known, batch, None, None).await
-    }
-
-    /// Takes a command as concluded, and appends the batch once it is full.
-    async fn concluded(
-        &self,
-        known: &mut Known<P>,
-        cause: &StoredCause,
-        batch: &mut Batch,
-    ) -> Result<(), Trouble> {
-        known.orders.conclude(cause);
-        if batch.has_room() {
-            return Ok(());
-        }
-        self.append(known, std::mem::take(batch), None, None).await
-    }
-
-    /// Fires the due timers once everything recorded up to their due time was reacted to. `None` if
-    /// none can fire yet.
-    async fn fire(&self, known: &mut Known<P>, now: Timestamp) -> Result<Option<Step>, Trouble> {
-        let due = known.timers.due(now, FIRED_AT_ONCE);
-        let Some(last_due) = due.last().map(|timer| timer.due) else { return Ok(None) };
-        if known.barrier.is_none_or(|barrier| barrier.recorded_at <= last_due) {
-            known.barrier = Some(self.host.store.head());
-        }
-        let Some(barrier) = known.barrier else { return Ok(None) };
-        // What came before its time may set, replace and cancel timers. Those that it passed over
-        // say nothing.
-        let heard_through = barrier.position.max(known.own_through);
-        if known.through < heard_through {
-            match self.take_new(known).await? {
-                Took::Something => return Ok(Some(Step::Worked)),
-                Took::Full => return Ok(Some(self.needs_person())),
-                Took::Nothing if known.through < heard_through => return Ok(None),
-                Took::Nothing => {}
-            }
-        }
-        // Recorded time increases: what comes after a barrier beyond the due time was recorded
-        // after it. An append that is under way may have been stamped before it: then it must not
-        // be one that the process follows.
-        let none_matching = (barrier.recorded_at <= last_due).then(|| NoneMatching {
-            query: self.query.clone().or(self.own.clone()),
-            after: known.through,
-        });
-        let (mut batch, mut fired) = (Batch::default(), Vec::with_capacity(due.len()));
-        for timer in due {
-            let heard = Heard::timer(&timer.key, &timer.name, timer.due, timer.set_at);
-            if known.instances.hear_own(heard, Metadata::default(), &mut batch).await?
-                != Hearing::Taken
-            {
-                break;
-            }
-            fired.push(timer);
-            if !batch.has_room() {
-                break;
-            }
-        }
-        // With nothing in the batch, it is taken or there is no room for what fails.
-        if fired.is_empty() {
-            return Ok(Some(self.needs_person()));
-        }
-        self.append(known, batch, None, none_matching).await?;
-        fired.iter().for_each(|timer| known.timers.forget(timer));
-        Ok(Some(Step::Worked))
-    }
-
-    /// Reacts to the events that were recorded since.
-    async fn take_new(&self, known: &mut Known<P>) -> Result<Took, Trouble> {
-        if known.ahead.is_empty() {
-            let read =
-                Read::matching(self.query.clone(), known.through.next()).page_of(EVENTS_AT_ONCE);
-            let page = self.host.store.page(read).await?;
-            if page.events.is_empty() {
-                let more = page.through > known.through && page.next.is_some();
-                self.pass_over(known, page.through).await?;
-                return Ok(if more { Took::Something } else { Took::Nothing });
-            }
-            self.host.board.has_read(P::NAME, page.events.iter());
-            (known.ahead, known.ahead_through) = (page.events.into(), page.through);
-        }
-        let (mut batch, mut through) = (Batch::default(), known.through);
-        let mut heard = Hearing::Taken;
-        while let Some(event) = known.ahead.front() {
-            let _doing = self.doing.begin(
-                "the reaction to the event at",
-                event.position,
-                self.host.clock.now(),
-            );
-            heard = known.instances.hear(event, &mut batch).await?;
-            if heard != Hearing::Taken {
-                break;
-            }
-            through = event.position;
-            known.ahead.pop_front();
-            if known.ahead.is_empty() {
-                through = known.ahead_through.max(through);
-            }
-            if !batch.has_room() {
-                break;
-            }
-        }
-        if through == known.through {
-            return Ok(if heard == Hearing::Full { Took::Full } else { Took::Nothing });
-        }
-        if batch.is_empty() {
-            self.pass_over(known, through).await?;
-        } else {
-            self.append(known, batch, Some(through), None).await?;
-        }
-        Ok(Took::Something)
-    }
-
-    /// Passes over everything up to a position: nothing there concerns the process.
-    async fn pass_over(&self, known: &mut Known<P>, through: Position) -> Result<(), Trouble> {
-        known.through = known.through.max(through);
-        if known.through.0 - known.checkpoint.0 < PASSED_OVER_MAX {
-            return Ok(());
-        }
-        self.append(known, Batch::default(), Some(known.through), None).await
-    }
-
     pub(super) fn fence(&self) -> Option<(Label, crate::store::Fence)> {
         self.tenure.as_ref().and_then(Tenure::fence)
     }
@@ -520,6 +319,7 @@ impl<P: Process> ProcessRunner<P> {
         if batch.is_empty() && through.is_none() {
             return Ok(());
         }
+        // Each entry says how far commands and timers are, so that reading need not begin before.
         let (carried, fired_before) =
             (known.orders.carried(), known.timers.fired_before().min(batch.first_due()));
         batch.entries.iter_mut().for_each(|entry| entry.mark(carried, fired_before));
@@ -547,6 +347,7 @@ impl<P: Process> ProcessRunner<P> {
             .append(append.map_err(|error| Trouble::Store(error.to_string()))?)
             .await
         {
+            // Now that it is durable, it is taken in.
             Ok(Outcome::Appended(appended)) => {
                 if let Some(through) = through {
                     (known.through, known.checkpoint) = (through, through);
@@ -561,6 +362,7 @@ impl<P: Process> ProcessRunner<P> {
                 known.instances.forget_some();
                 Ok(())
             }
+            // Something is recorded that is not known here: everything is read again.
             Ok(Outcome::Conflict(conflict)) => Err(Trouble::Begin(conflict.to_string())),
             Ok(Outcome::Repeated(_)) => {
                 Err(Trouble::Begin("an append without a command id was repeated".to_owned()))
