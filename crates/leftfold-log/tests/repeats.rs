@@ -44,6 +44,55 @@ fn import(n: u64) -> Append {
     Append::of(events)
 }
 
+/// An append of one event, with its answer and a checkpoint at it.
+fn with_records(n: u64, (consumer, source): (&Label, StoreId), position: Position) -> Append {
+    let (partition, hash) = (Partition::default(), Hash::EMPTY);
+    let checkpoint = Checkpoint { store: source, partition, position, hash };
+    let (digest, answer) = (Digest([2; 16]), vec![3].into());
+    Append {
+        events: vec![NewEvent::new(event_type("t"), "x")],
+        command: Some(CommandRecord { id: id(n), digest, answer }),
+        checkpoint: Some(CheckpointRecord {
+            consumer: consumer.clone(),
+            from: MoveFrom::Anywhere,
+            checkpoint,
+        }),
+        ..Append::default()
+    }
+}
+
+fn head(log: &Log) -> Position {
+    log.status().borrow().head.position
+}
+
+/// Looks once for the answer of a round; if it is there, so is its event. Returns whether it is.
+fn answer_has_its_event(log: &Log, n: u64) -> bool {
+    let Some(answered) = wait(log.answered(id(n))).unwrap() else { return false };
+    assert!(
+        head(log) >= answered.first,
+        "of round {n} the answer is there, and the head behind it"
+    );
+    let read = Read::matching(Query::everything(), answered.first).page_of(1);
+    let page = wait(log.read(read)).unwrap();
+    assert_eq!(page.events.len(), 1, "of round {n} the answer is there, and its event not");
+    true
+}
+
+/// Looks once where the checkpoint stands: there is an event, and no append beyond the head.
+fn checkpoint_has_its_event(log: &Log, (consumer, source): (&Label, StoreId)) {
+    let stands = wait(log.checkpoint(consumer.clone(), source, Partition::default())).unwrap();
+    let position = stands.map_or(Position::START, |checkpoint| checkpoint.position);
+    assert!(head(log) >= position, "the checkpoint came with an event that is not there");
+    let from = AppendsFrom::After(Position(position.0.saturating_sub(1)));
+    let page = wait(log.appends(from, 1)).unwrap();
+    let events = page.appends.iter().flat_map(|append| &append.events);
+    let last = events.map(|event| event.position).max();
+    assert!(
+        last.is_none_or(|last| last <= page.head.position),
+        "a page of appends goes beyond its head"
+    );
+}
+
 /// The index knew of the records of a group while its many events were still taken over, before the
 /// head was told: an answer named events that nobody could read, and a checkpoint stood where no
 /// event was.
@@ -53,74 +102,26 @@ fn records_are_seen_when_the_head_has_what_came_with_them_and_not_before() {
     let (log, _) = Log::open(&folder.0, Options::default()).unwrap();
     let (round, end) = (AtomicU64::new(0), AtomicBool::new(false));
     let (consumer, source) = (Label::new("consumer").unwrap(), StoreId(uuid::Uuid::from_u128(5)));
+    let whose = (&consumer, source);
     let looks = AtomicU64::new(0);
-    let head = || log.status().borrow().head.position;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !end.load(Ordering::Relaxed) {
                 let n = round.load(Ordering::Acquire);
-                let Some(answered) = wait(log.answered(id(n))).unwrap() else { continue };
-                assert!(
-                    head() >= answered.first,
-                    "of round {n} the answer is there, and the head behind it"
-                );
-                let page =
-                    wait(log.read(Read::matching(Query::everything(), answered.first).page_of(1)))
-                        .unwrap();
-                assert_eq!(
-                    page.events.len(),
-                    1,
-                    "of round {n} the answer is there, and its event not"
-                );
-                looks.fetch_add(1, Ordering::Relaxed);
-                while round.load(Ordering::Acquire) == n && !end.load(Ordering::Relaxed) {}
+                if answer_has_its_event(&log, n) {
+                    looks.fetch_add(1, Ordering::Relaxed);
+                    while round.load(Ordering::Acquire) == n && !end.load(Ordering::Relaxed) {}
+                }
             }
         });
         scope.spawn(|| {
             while !end.load(Ordering::Relaxed) {
-                let stands =
-                    wait(log.checkpoint(consumer.clone(), source, Partition::default())).unwrap();
-                let position = stands.map_or(Position::START, |checkpoint| checkpoint.position);
-                assert!(head() >= position, "the checkpoint came with an event that is not there");
-                let page = wait(
-                    log.appends(AppendsFrom::After(Position(position.0.saturating_sub(1))), 1),
-                )
-                .unwrap();
-                let last = page
-                    .appends
-                    .iter()
-                    .flat_map(|append| &append.events)
-                    .map(|event| event.position)
-                    .max();
-                assert!(
-                    last.is_none_or(|last| last <= page.head.position),
-                    "a page of appends goes beyond its head"
-                );
+                checkpoint_has_its_event(&log, whose);
             }
         });
         for n in 1..=80 {
             round.store(n, Ordering::Release);
-            let first = head().next();
-            let checkpoint = Checkpoint {
-                store: source,
-                partition: Partition::default(),
-                position: first,
-                hash: Hash::EMPTY,
-            };
-            let small = Append {
-                events: vec![NewEvent::new(event_type("t"), "x")],
-                command: Some(CommandRecord {
-                    id: id(n),
-                    digest: Digest([2; 16]),
-                    answer: vec![3].into(),
-                }),
-                checkpoint: Some(CheckpointRecord {
-                    consumer: consumer.clone(),
-                    from: MoveFrom::Anywhere,
-                    checkpoint,
-                }),
-                ..Append::default()
-            };
+            let small = with_records(n, whose, head(&log).next());
             // The records stand early in the group, and many events behind them.
             for pending in log.append_together(vec![small, import(n)]) {
                 wait(pending).unwrap();

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::frame::{Call, CallError, CallResult, ErrorCode, Frame, MessageId, Payload};
-use super::session::{Limits, Received, Reply, Session, SessionOutput};
+use super::session::{
+    CallKey, Transmission, Limits, CallOutcome, SessionOutput, Received, Reply, Session, SettledCall,
+};
 use super::v16::{CentralRequest, MessageTrigger, StationRequest};
 
 const ACTIONS: [&str; 9] = [
@@ -158,27 +160,48 @@ proptest! {
             }
         }
         let (requested_message, connector_id) = (MessageTrigger::Heartbeat, None);
-        let _ = CentralRequest::TriggerMessage { requested_message, connector_id }.read_confirmation(&payload);
+        let asked = CentralRequest::TriggerMessage { requested_message, connector_id };
+        let _ = asked.read_confirmation(&payload);
     }
 
     /// Whatever happens in whatever order, each call of ours that was accepted is settled exactly
     /// once, at most one is awaited at a time, and nothing that was handed out counts as never
     /// written.
     #[test]
-    fn each_call_of_ours_is_settled_once(steps in proptest::collection::vec((0..6u8, 0..40u64), 1..80)) {
+    fn each_call_of_ours_is_settled_once(
+        steps in proptest::collection::vec((0..6u8, 0..40u64), 1..80),
+    ) {
         run(&steps);
     }
 }
 
+/// A session that is played with, and everything that was heard of our calls.
+struct Played {
+    session: Session,
+    now: Instant,
+    accepted: Vec<MessageId>,
+    written: Vec<MessageId>,
+    settled: Vec<SettledCall>,
+    /// Keys of the station's calls that were not answered yet.
+    keys: Vec<CallKey>,
+}
+
 fn run(steps: &[(u8, u64)]) {
-    use super::session::{CallOutcome, SettledCall, Transmission};
-    let mut session =
-        Session::new(Limits { queued_calls_max: 3, unanswered_max: 4, ..Limits::default() });
-    let mut now = Instant::now();
-    let (mut accepted, mut written, mut settled) =
-        (Vec::new(), Vec::new(), Vec::<SettledCall>::new());
-    let mut keys = Vec::new();
+    let limits = Limits { queued_calls_max: 3, unanswered_max: 4, ..Limits::default() };
+    let (accepted, written, settled, keys) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (session, now) = (Session::new(limits), Instant::now());
+    let mut played = Played { session, now, accepted, written, settled, keys };
     for (i, &(step, n)) in steps.iter().enumerate() {
+        played.step(i, step, n);
+        if n % 3 != 0 {
+            played.poll();
+        }
+    }
+    played.end();
+}
+
+impl Played {
+    fn step(&mut self, i: usize, step: u8, n: u64) {
         match step {
             0 | 1 => {
                 let id = MessageId::new(format!("our-{i}")).unwrap();
@@ -187,61 +210,65 @@ fn run(steps: &[(u8, u64)]) {
                     action: "TriggerMessage".into(),
                     payload: Payload::empty(),
                 };
-                if session.call(call, now + Duration::from_secs(n)).is_ok() {
-                    accepted.push(id);
+                if self.session.call(call, self.now + Duration::from_secs(n)).is_ok() {
+                    self.accepted.push(id);
                 }
             }
-            2 => now += Duration::from_secs(n),
+            2 => self.now += Duration::from_secs(n),
             3 => {
                 let text = format!(r#"[3,"our-{}",{{}}]"#, i.saturating_sub(n as usize % 5));
-                if let Received::Settled(end) = session.received(&text, now) {
-                    settled.push(end);
+                if let Received::Settled(end) = self.session.received(&text, self.now) {
+                    self.settled.push(end);
                 }
             }
             4 => {
-                if let Received::Call(call) =
-                    session.received(&format!(r#"[2,"{n}","MeterValues",{{}}]"#), now)
-                {
-                    keys.push(call.key);
+                let text = format!(r#"[2,"{n}","MeterValues",{{}}]"#);
+                if let Received::Call(call) = self.session.received(&text, self.now) {
+                    self.keys.push(call.key);
                 }
             }
             _ => {
-                if let Some(key) = keys.pop() {
-                    session.reply(key, Reply::Result(Payload::empty()), now).unwrap();
+                if let Some(key) = self.keys.pop() {
+                    let reply = Reply::Result(Payload::empty());
+                    self.session.reply(key, reply, self.now).unwrap();
                 }
             }
         }
-        if n % 3 == 0 {
-            continue;
-        }
-        while let Some(output) = session.poll(now) {
+    }
+
+    /// Takes what the session has to say until it waits.
+    fn poll(&mut self) {
+        while let Some(output) = self.session.poll(self.now) {
             match output {
-                SessionOutput::Settled(end) => settled.push(end),
+                SessionOutput::Settled(end) => self.settled.push(end),
                 SessionOutput::Send(text) => {
                     if let Frame::Call(call) = Frame::parse(&text).unwrap().message {
-                        let open = written
-                            .iter()
-                            .filter(|id| settled.iter().all(|end| end.id != **id))
-                            .count();
+                        let is_open =
+                            |id: &&MessageId| self.settled.iter().all(|end| end.id != **id);
+                        let open = self.written.iter().filter(is_open).count();
                         assert_eq!(open, 0, "a call was sent while another one was awaited");
-                        written.push(call.id);
+                        self.written.push(call.id);
                     }
                 }
             }
         }
     }
-    settled.extend(session.close());
-    for end in &settled {
-        let was_written = written.contains(&end.id);
-        match end.outcome {
-            CallOutcome::TimedOut(delivery) | CallOutcome::ConnectionLost(delivery) => {
-                assert_eq!(was_written, delivery == Transmission::MayBeWritten);
+
+    /// Closes the session: each call that was accepted is settled, as what was written of it says.
+    fn end(mut self) {
+        self.settled.extend(self.session.close());
+        for end in &self.settled {
+            let was_written = self.written.contains(&end.id);
+            match end.outcome {
+                CallOutcome::TimedOut(delivery) | CallOutcome::ConnectionLost(delivery) => {
+                    assert_eq!(was_written, delivery == Transmission::MayBeWritten);
+                }
+                _ => assert!(was_written),
             }
-            _ => assert!(was_written),
         }
+        let mut ends: Vec<_> = self.settled.into_iter().map(|end| end.id).collect();
+        ends.sort();
+        self.accepted.sort();
+        assert_eq!(ends, self.accepted);
     }
-    let mut ends: Vec<_> = settled.into_iter().map(|end| end.id).collect();
-    ends.sort();
-    accepted.sort();
-    assert_eq!(ends, accepted);
 }

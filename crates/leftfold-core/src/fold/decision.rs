@@ -1,6 +1,7 @@
 //! Decisions: a fold over the events that a query finds, across streams, that decides once and
 //! keeps nothing.
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::field;
@@ -313,37 +314,28 @@ impl<D: Decision> DecisionCommand<'_, D> {
         let guarded =
             schema.widened(EventError::caught::<D, _>("guarded", || self.decision.guarded())?);
         UnheardTypes::announce_once::<D>(&self.store, &schema, &query).await;
-        let state = fresh::<D>()?;
-        let mut read = Reading {
-            state,
-            is_tried: false,
-            through: Position::START,
-            events: Vec::new(),
-            decided_on: 0,
-        };
+        let mut read = Reading::of(fresh::<D>()?);
         let mut turn = Turn::of(self.store.attached(Boundaries::default), &guarded).await;
         let mut overtaken = None;
         for _ in 0..ATTEMPTS_MAX {
             self.read_on(&schema, &query, &mut read).await?;
+            // Whoever was overtaken queues, and reads what the ones before it recorded meanwhile.
             if overtaken.is_some() && turn.after(read.latest()).await {
                 self.read_on(&schema, &query, &mut read).await?;
             }
+            // With nothing new to decide on, an expectation that failed would fail again.
             if let Some(Overtaken::For(error)) = overtaken.take()
                 && read.latest().is_empty()
             {
                 return self.or_answered(&schema, error).await;
             }
-            let (decided, answer) = match EventError::caught::<D, _>("decide", || {
-                self.decision.decide(&read.state)
-            })? {
-                Ok(decided) => (decided, None),
-                Err(refusal) => match (&self.remember, self.origin.id()) {
-                    (Some(remember), Some(_)) => {
-                        (Decided::nothing(), Some((encode_refusal(remember, &refusal)?, refusal)))
-                    }
-                    _ => return self.or_answered(&schema, ExecuteError::Refused(refusal)).await,
-                },
+            let (decided, answer) = match self.decide(&read.state) {
+                Err(error @ ExecuteError::Refused(_)) => {
+                    return self.or_answered(&schema, error).await;
+                }
+                decided => decided?,
             };
+            // Nothing is to be recorded: no event, no demand that only the store can judge, no id.
             if decided.events.is_empty()
                 && !self.is_demanding(&decided)
                 && self.origin.id().is_none()
@@ -361,6 +353,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
                 Some((bytes, _)) => Said::Refused(bytes.clone()),
             };
             let append = self.append(&schema, &guarded, &read, &decided, said)?;
+            // An event at which the decision panics must never be recorded.
             self.try_out(&query, &mut read, &decided, &append.events)?;
             read.decided_on = read.events.len();
             match (self.store.append(append).await?, answer) {
@@ -377,6 +370,20 @@ impl<D: Decision> DecisionCommand<'_, D> {
             }
         }
         Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
+    }
+
+    /// Decides on a state. A refusal that is to be remembered is recorded as the answer to the
+    /// request; any other is an error.
+    fn decide(&self, state: &D::State) -> Result<ToRecord<D>, ExecuteError<D::Refusal>> {
+        match EventError::caught::<D, _>("decide", || self.decision.decide(state))? {
+            Ok(decided) => Ok((decided, None)),
+            Err(refusal) => match (&self.remember, self.origin.id()) {
+                (Some(remember), Some(_)) => {
+                    Ok((Decided::nothing(), Some((encode_refusal(remember, &refusal)?, refusal))))
+                }
+                _ => Err(ExecuteError::Refused(refusal)),
+            },
+        }
     }
 
     /// Returns the answer to this request if it was carried out in the meantime, else the error:
@@ -530,6 +537,12 @@ struct Reading<S> {
 }
 
 impl<S> Reading<S> {
+    /// Begins with a state of nothing.
+    fn of(state: S) -> Self {
+        let (through, events) = (Position::START, Vec::new());
+        Self { state, is_tried: false, through, events, decided_on: 0 }
+    }
+
     /// Returns the events that were read since the last decision.
     fn latest(&self) -> &[RecordedEvent] {
         &self.events[self.decided_on..]
@@ -539,6 +552,9 @@ impl<S> Reading<S> {
 fn fresh<D: Decision>() -> Result<D::State, EventError> {
     EventError::caught::<D::State, _>("default()", D::State::default)
 }
+
+/// Decided events, and a refusal that is to be remembered with its bytes.
+type ToRecord<D> = (Decided<<D as Decision>::Event>, Option<(Bytes, <D as Decision>::Refusal)>);
 
 /// Reason for which an append was refused.
 enum Overtaken<R> {

@@ -1,19 +1,15 @@
 //! What is written is what is read: values that JSON carries come back as they were, and those that
 //! it would blur are refused before anything is written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 
-use leftfold_core::fold::{
-    Aggregate, Decided, Decision, Event, EventError, ExecuteError, Executed, Schema, Unknown,
-    Upcasters,
-};
-use leftfold_core::store::{Append, Backend, Outcome, Position, Query, Read, Store, Version};
+use leftfold_core::fold::{Aggregate, Event, EventError, ExecuteError, Schema, Unknown, Upcasters};
+use leftfold_core::store::{Position, Query, Read, Store, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::probe::{Probe, now};
-use crate::purse::raw;
+use crate::fragile::Step;
 
 /// An event that carries a value of any kind, in a field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,7 +18,10 @@ enum Noted<V: Value> {
     Value { value: V },
 }
 
-trait Value: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {}
+pub(crate) trait Value:
+    Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+}
 impl<V: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static> Value
     for V
 {
@@ -75,12 +74,12 @@ async fn recorded<V: Value>(value: V) -> Result<V, EventError> {
     }
 }
 
-async fn carried<V: Value>(value: V) {
+pub(crate) async fn carried<V: Value>(value: V) {
     assert_eq!(recorded(value.clone()).await.as_ref(), Ok(&value));
 }
 
 /// The error names the type, the field, and what is wrong with it.
-async fn refused<V: Value>(value: V, parts: &[&str]) {
+pub(crate) async fn refused<V: Value>(value: V, parts: &[&str]) {
     let error = match recorded(value.clone()).await {
         Err(error @ EventError::Encode { .. }) => error.to_string(),
         other => panic!("{value:?} became {other:?}"),
@@ -285,259 +284,6 @@ async fn a_field_that_is_left_out_without_a_default_is_refused_and_carried_with_
     refused(Strict { name: String::new() }, &["missing field `name`", "#[serde(default)]"]).await;
     carried(Lenient { name: String::new(), count: 2 }).await;
     refused(Lenient { name: String::new(), count: 0 }, &["Value.value.count", "1 (u32)"]).await;
-}
-
-#[tokio::test]
-async fn sets_and_maps_are_carried_in_whatever_order_they_come() {
-    let words = || (0..50).map(|n| format!("word {n}"));
-    carried(words().collect::<HashSet<_>>()).await;
-    carried(words().map(|word| (word, 1.5)).collect::<HashMap<_, _>>()).await;
-    carried((0..20).map(|n| (n, words().collect::<HashSet<_>>())).collect::<HashMap<_, _>>()).await;
-}
-
-/// A type that is written and read as texts or lists that its functions make of it.
-macro_rules! written_by {
-    ($name:ident, $inner:ty, $as:ty, $write:expr, $read:expr) => {
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(from = "Shape", into = "Shape")]
-        struct $name($inner);
-        #[derive(Serialize, Deserialize)]
-        struct Shape {
-            it: $as,
-        }
-        impl From<$name> for Shape {
-            fn from(value: $name) -> Self {
-                let write: fn($inner) -> $as = $write;
-                Self { it: write(value.0) }
-            }
-        }
-        impl From<Shape> for $name {
-            fn from(shape: Shape) -> Self {
-                let read: fn($as) -> $inner = $read;
-                Self(read(shape.it))
-            }
-        }
-    };
-}
-
-/// A third of April was acknowledged and read as a fourth of March: the letters were the same.
-#[tokio::test]
-async fn a_text_whose_letters_come_back_in_another_order_is_refused_also_beside_sets() {
-    mod date {
-        use super::*;
-        written_by!(
-            Date,
-            (u8, u8),
-            String,
-            |(day, month)| format!("{day:02}/{month:02}"),
-            |text| (text[3..].parse().unwrap(), text[..2].parse().unwrap())
-        );
-        pub(super) fn of(day: u8, month: u8) -> impl Value {
-            Date((day, month))
-        }
-        pub(super) fn beside_a_set(day: u8, month: u8) -> impl Value {
-            (vec![Date((day, month)), Date((month, day))], (0..50).collect::<HashSet<u32>>())
-        }
-    }
-    carried(date::of(4, 4)).await;
-    refused(date::of(3, 4), &["Value.value.it", "03/04", "would be read as", "04/03"]).await;
-    carried(date::beside_a_set(4, 4)).await;
-    refused(vec![date::of(1, 2), date::of(3, 3)], &["Value.value[0].it"]).await;
-}
-
-/// A stack that is written from its top and read by pushing.
-#[tokio::test]
-async fn a_list_that_comes_back_in_another_order_is_refused() {
-    mod stack {
-        use super::*;
-        written_by!(Stack, Vec<u8>, Vec<u8>, |stack| stack.into_iter().rev().collect(), |list| {
-            list
-        });
-        pub(super) fn of(all: &[u8]) -> impl Value + use<> {
-            Stack(all.to_vec())
-        }
-    }
-    carried(stack::of(&[1, 1])).await;
-    refused(
-        stack::of(&[1, 2]),
-        &["Value.value.it", "a list of 2 would be read as the same in another order"],
-    )
-    .await;
-    refused((stack::of(&[1, 2]), (0..50).collect::<HashSet<u32>>()), &["Value.value[0].it"]).await;
-    refused(vec![stack::of(&[1, 1]), stack::of(&[1, 2, 3])], &["Value.value[1].it"]).await;
-}
-
-/// Sets of which serde says no more than of lists.
-#[tokio::test]
-async fn sets_are_carried_however_they_are_hashed_ordered_and_nested() {
-    type Fixed = HashSet<u32, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;
-    for many in 2..60 {
-        carried((0..many).collect::<Fixed>()).await;
-        carried((0..many).collect::<HashSet<u32>>()).await;
-        carried((0..many).rev().collect::<BTreeSet<u32>>()).await;
-        carried((0..many).map(|n| (0..n % 4).collect::<HashSet<u32>>()).collect::<Vec<_>>()).await;
-    }
-    carried((0..9).map(|n| (n, (0..2).collect::<Fixed>())).collect::<HashMap<_, _>>()).await;
-    mod unsorted {
-        use super::*;
-        written_by!(
-            Sorted,
-            BTreeSet<u32>,
-            Vec<u32>,
-            |set| set.into_iter().rev().collect(),
-            |list| list.into_iter().collect()
-        );
-        pub(super) fn of(many: u32) -> impl Value {
-            Sorted((0..many).collect())
-        }
-    }
-    carried(unsorted::of(9)).await;
-}
-
-/// A set that is written as one text.
-#[tokio::test]
-async fn a_set_that_its_type_writes_as_one_text_is_carried() {
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    struct Labelled {
-        #[serde(with = "joined")]
-        labels: HashSet<String>,
-    }
-    mod joined {
-        use super::*;
-        use serde::{Deserializer, Serializer};
-
-        pub(super) fn serialize<S: Serializer>(
-            labels: &HashSet<String>,
-            serializer: S,
-        ) -> Result<S::Ok, S::Error> {
-            serializer.serialize_str(&labels.iter().cloned().collect::<Vec<_>>().join(","))
-        }
-
-        pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<HashSet<String>, D::Error> {
-            Ok(String::deserialize(deserializer)?.split(',').map(str::to_owned).collect())
-        }
-    }
-    carried(Labelled { labels: (0..20).map(|n| format!("label {n}")).collect() }).await;
-}
-
-/// An aggregate whose fold does not bear one of the events that it decides on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Fragile {
-    left: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Step {
-    Added { many: u32 },
-    Taken { many: u32 },
-}
-
-impl Event for Step {
-    const NAMESPACE: &'static str = "step";
-}
-
-impl Aggregate for Fragile {
-    const CATEGORY: &'static str = "fragile";
-    type Event = Step;
-    type Command = Step;
-    type Refusal = std::convert::Infallible;
-
-    fn apply(&mut self, event: &Step) {
-        match event {
-            Step::Added { many } => self.left += many,
-            Step::Taken { many } => {
-                self.left = self.left.checked_sub(*many).expect("so many are left")
-            }
-        }
-    }
-
-    fn decide(&self, command: &Step) -> Result<Vec<Step>, std::convert::Infallible> {
-        Ok(vec![command.clone()])
-    }
-}
-
-/// Such an event was recorded, and then every load of the aggregate panicked.
-#[tokio::test]
-async fn an_event_at_which_apply_panics_is_refused_before_it_is_written() {
-    let store = Store::memory();
-    let fragile = store.aggregate::<Fragile>();
-    fragile.execute("1", Step::Added { many: 2 }).await.unwrap();
-    let single = fragile.execute("1", Step::Taken { many: 3 }).await;
-    let several = vec![Step::Taken { many: 2 }, Step::Taken { many: 1 }, Step::Added { many: 9 }];
-    for answer in [single, fragile.commands("1", several).execute().await] {
-        let Err(ExecuteError::Event(EventError::Apply { name, event_type, detail })) = answer
-        else {
-            panic!("{answer:?}");
-        };
-        assert!(
-            name.ends_with("Fragile")
-                && &*event_type == "step.Taken"
-                && detail == "so many are left"
-        );
-    }
-    assert_eq!(store.head().position, Position(1));
-    assert_eq!(fragile.execute("1", Step::Taken { many: 2 }).await.unwrap().version, Version(2));
-}
-
-/// Takes coins from a box that several may take from; whoever takes more than are left cannot be
-/// folded.
-struct Rush {
-    takes: u32,
-}
-
-impl Decision for Rush {
-    type Event = Step;
-    type State = Fragile;
-    type Refusal = std::convert::Infallible;
-
-    fn query(&self) -> Query {
-        Query::category("rush")
-    }
-
-    fn apply(&self, state: &mut Fragile, event: &Step) {
-        Aggregate::apply(state, event);
-    }
-
-    fn decide(&self, _: &Fragile) -> Result<Decided<Step>, std::convert::Infallible> {
-        let taken = Step::Taken { many: self.takes };
-        // What the query does not find is not the decision's to fold.
-        Ok(Decided::event("rush-1", taken.clone()).and("elsewhere-1", Step::Taken { many: 1_000 }))
-    }
-}
-
-/// Such an event was recorded, and no decision with the same boundary could be made any more.
-#[tokio::test]
-async fn an_event_at_which_a_decision_itself_panics_is_refused_also_after_others_were_faster() {
-    let probe = Probe::default();
-    let store = probe.store();
-    store.facts("rush", "1", &[Step::Added { many: 3 }]).record().await.unwrap();
-    let told = |answer: Result<Executed<Step>, ExecuteError<std::convert::Infallible>>| {
-        let Err(ExecuteError::Event(EventError::Apply { name, event_type, detail })) = answer
-        else {
-            panic!("{answer:?}")
-        };
-        assert!(
-            name.ends_with("Rush") && &*event_type == "step.Taken" && detail == "so many are left"
-        );
-    };
-    told(store.decide(&Rush { takes: 4 }).await);
-    assert_eq!(store.head().position, Position(1));
-    let before_next = |event: &'static str, data: &'static str| {
-        probe.rival(move |memory| {
-            let append = Append::of(vec![raw("rush-1", event, 1, data)]);
-            assert!(matches!(now(memory.append(append)), Ok(Outcome::Appended(_))));
-        });
-    };
-    // On what a rival leaves, two are too many.
-    before_next("step.Taken", r#"{"many":2}"#);
-    told(store.decide(&Rush { takes: 2 }).await);
-    assert_eq!(store.head().position, Position(2));
-    // What was tried out is not decided on: one is left.
-    before_next("step.Added", r#"{"many":0}"#);
-    assert_eq!(store.decide(&Rush { takes: 1 }).await.unwrap().events.len(), 2);
-    told(store.decide(&Rush { takes: 1 }).await);
 }
 
 /// The same event before its type had the field `unit`, and after.

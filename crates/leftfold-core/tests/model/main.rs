@@ -9,6 +9,7 @@ mod demands;
 mod events;
 mod facts;
 mod faithful;
+mod fragile;
 #[path = "../fuse/mod.rs"]
 mod fuse;
 mod kept;
@@ -22,5 +23,6 @@ mod probe;
 mod purse;
 mod random;
 mod reserved;
+mod sets;
 mod snapshots;
 mod subscriptions;

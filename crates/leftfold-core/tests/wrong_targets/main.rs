@@ -1,11 +1,13 @@
 //! Every rule for targets finds the fault that it is there for: for each there is a target with one
 //! thing wrong about it, which breaks this rule and no other, in virtual time.
 
+mod fault;
 mod ledger;
 
 use std::collections::BTreeSet;
 
-use ledger::{Fault, Ledgers, TABLE};
+use fault::{Fault, TABLE};
+use ledger::Ledgers;
 use leftfold_testing::conformance::Case;
 use leftfold_testing::target::{cases, cases_of_following, conformance, following};
 

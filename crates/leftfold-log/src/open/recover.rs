@@ -146,6 +146,13 @@ impl Looks {
     }
 }
 
+/// End of the groups of a segment.
+struct GroupsEnd {
+    offset: u64,
+    /// True if the last of them is a seal.
+    sealed: bool,
+}
+
 /// The walk from the last group that the index covers to the end of the log.
 struct Walk {
     purpose: Purpose,
@@ -216,23 +223,27 @@ impl Walk {
         })
     }
 
+    /// Takes a segment in. The last one, which has no next, becomes the tail of the log.
     fn segment(
         &mut self,
         header: &SegmentHeader,
         next: Option<&SegmentHeader>,
     ) -> Result<(), OpenError> {
+        // What the index covers is not read again: the first segment may be begun in its middle.
         let resumed = self.offset.take();
         let (from, whole) = (resumed.unwrap_or_else(|| header.bytes()), resumed.is_none());
+        // A segment that is read from its start has to follow from what was read before.
         if whole {
             self.enter(header)?;
+            if Chain::before(header) != self.chain {
+                return Err(OpenError::damaged(
+                    header.number,
+                    0,
+                    &"the segment does not follow from the one before",
+                ));
+            }
         }
-        if whole && Chain::before(header) != self.chain {
-            return Err(OpenError::damaged(
-                header.number,
-                0,
-                &"the segment does not follow from the one before",
-            ));
-        }
+        // The offsets of its groups are kept if it was read from its start, and for the tail.
         let file = self.disk.open(&segment_name(header.number))?;
         let mut groups = Groups::of(Arc::clone(&file), header)?;
         let mut offsets = if whole {
@@ -242,45 +253,7 @@ impl Walk {
         } else {
             None
         };
-        let mut offset = from;
-        let mut sealed = false;
-        let mut looks = Looks::new();
-        while offset < groups.len() {
-            if next.is_none()
-                && self.purpose == Purpose::Read
-                && let Some(last) = groups.in_doubt(offset, &self.chain)?
-            {
-                self.held_back = last.events.into();
-                break;
-            }
-            let group = match groups.at(offset, Some(&self.chain))? {
-                Ok(group) => group,
-                Err(fault) if next.is_some() => {
-                    return Err(OpenError::damaged(header.number, offset, &fault));
-                }
-                Err(fault) => {
-                    // A reader may meet a group that is being written at this moment.
-                    if self.purpose == Purpose::Read && !groups.only_zeros(offset)? && looks.again()
-                    {
-                        groups.look_again()?;
-                        continue;
-                    }
-                    self.cut = end_of_log(&mut groups, header.number, offset, &self.chain, fault)?;
-                    break;
-                }
-            };
-            if next.is_none() {
-                self.last.replace(LastGroup { offset, bytes: group.bytes.to_vec() });
-            }
-            let events = self.take(header.number, &group)?;
-            if let Some(offsets) = &mut offsets {
-                offsets.add_group(offset as u32, &events, group.end() as u32);
-            }
-            sealed = group.is_seal();
-            self.chain = group.chain();
-            offset = group.end();
-            looks = Looks::new();
-        }
+        let end = self.groups((header, next), &mut groups, from, offsets.as_mut())?;
         let len = groups.len();
         let segment = Arc::new(Segment::new(*header, offsets));
         self.segments.push(Arc::clone(&segment));
@@ -295,15 +268,67 @@ impl Walk {
             self.tail = Some(Tail {
                 segment,
                 file,
-                end: offset,
+                end: end.offset,
                 len,
                 zeros_behind,
                 chain,
-                sealed,
+                sealed: end.sealed,
                 covered,
             });
         }
         Ok(())
+    }
+
+    /// Takes the groups of a segment in, from an offset to the end of what is whole.
+    fn groups(
+        &mut self,
+        (header, next): (&SegmentHeader, Option<&SegmentHeader>),
+        groups: &mut Groups,
+        from: u64,
+        mut offsets: Option<&mut Offsets>,
+    ) -> Result<GroupsEnd, OpenError> {
+        let mut end = GroupsEnd { offset: from, sealed: false };
+        let mut looks = Looks::new();
+        while end.offset < groups.len() {
+            let offset = end.offset;
+            // A reader shows no last group of which nothing tells that it is durable.
+            if next.is_none()
+                && self.purpose == Purpose::Read
+                && let Some(last) = groups.in_doubt(offset, &self.chain)?
+            {
+                self.held_back = last.events.into();
+                break;
+            }
+            let group = match groups.at(offset, Some(&self.chain))? {
+                Ok(group) => group,
+                // The next segment was begun when this one was durable: a fault in it is damage.
+                Err(fault) if next.is_some() => {
+                    return Err(OpenError::damaged(header.number, offset, &fault));
+                }
+                Err(fault) => {
+                    // A reader may meet a group that is being written at this moment.
+                    if self.purpose == Purpose::Read && !groups.only_zeros(offset)? && looks.again()
+                    {
+                        groups.look_again()?;
+                        continue;
+                    }
+                    // Zeros are the end, and a torn write is cut; anything else is damage.
+                    self.cut = end_of_log(groups, header.number, offset, &self.chain, fault)?;
+                    break;
+                }
+            };
+            if next.is_none() {
+                self.last.replace(LastGroup { offset, bytes: group.bytes.to_vec() });
+            }
+            let events = self.take(header.number, &group)?;
+            if let Some(offsets) = &mut offsets {
+                offsets.add_group(offset as u32, &events, group.end() as u32);
+            }
+            self.chain = group.chain();
+            end = GroupsEnd { offset: group.end(), sealed: group.is_seal() };
+            looks = Looks::new();
+        }
+        Ok(end)
     }
 
     /// An epoch begins with its identity in the chain.

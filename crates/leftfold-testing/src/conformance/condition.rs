@@ -1,8 +1,8 @@
 //! Expectations on streams, and queries that must match nothing.
 
 use leftfold_core::store::{
-    Append, Condition, Conflict, Expected, Outcome, Position, Query, QueryItem, StreamMatch,
-    TypeMatch, Version,
+    Append, Condition, Conflict, Expected, NewEvent, Outcome, Position, Query, QueryItem,
+    StreamMatch, TypeMatch, Version,
 };
 
 use super::Factory;
@@ -212,15 +212,44 @@ pub async fn the_first_query_that_fails_is_reported(factory: &impl Factory) {
 /// matches.
 pub async fn every_kind_of_query_can_be_a_condition(factory: &impl Factory) {
     let store = Subject::new(factory).await;
-    let corpus = [
+    store.appended(Append::of(corpus())).await;
+    for (query, found) in queries() {
+        let append =
+            Append::default().when(Condition::none_matching(query.clone(), Position::START));
+        let answer = if found == 0 {
+            store.appended(append).await;
+            0
+        } else {
+            match store.conflict(append).await {
+                Conflict::Matching { found, .. } => found.0,
+                other => panic!("{query:?} was answered with {other:?}"),
+            }
+        };
+        assert_eq!(answer, found, "the first event that matches {query:?}");
+    }
+    let append = Append::default().when(Condition::none_matching(Query::all(), Position(4)));
+    assert_eq!(
+        store.appended(append).await.first,
+        Position(6),
+        "the runtime's own events are not among all events"
+    );
+}
+
+/// Events that differ in everything that a query asks for.
+fn corpus() -> Vec<NewEvent> {
+    vec![
         tagged(fact("shop.Opened"), &["a"]),
         tagged(fact("shop.Sold").in_stream(stream("order-1")), &["a", "b"]),
         fact("shop.Sold").in_stream(stream("order-2")),
         tagged(fact("bank.Paid").in_stream(stream("account-1")), &["b"]),
         tagged(fact("$runtime.Fired"), &["system"]),
         tagged(fact("bank.Paid").in_stream(stream("$effects-1")), &["system"]),
-    ];
-    store.appended(Append::of(corpus.to_vec())).await;
+    ]
+}
+
+/// Queries of every kind, with the position of the first of those events that each matches; 0 if
+/// it matches none.
+fn queries() -> Vec<(Query, u64)> {
     let item = QueryItem::default;
     let types =
         |names: &[&str]| Query::types(names.iter().map(|name| super::examples::event_type(name)));
@@ -228,7 +257,7 @@ pub async fn every_kind_of_query_can_be_a_condition(factory: &impl Factory) {
         Query::from(QueryItem { types: vec![TypeMatch::Prefix(text.into())], ..item() })
     };
     let within = |streams| Query::from(QueryItem { streams: Some(streams), ..item() });
-    let cases = [
+    vec![
         (types(&["bank.Paid"]), 4),
         (types(&["bank.Paid", "shop.Sold"]), 2),
         (types(&["bank.Lost"]), 0),
@@ -259,27 +288,7 @@ pub async fn every_kind_of_query_can_be_a_condition(factory: &impl Factory) {
         (Query::all(), 1),
         (Query::everything(), 1),
         (Query::nothing(), 0),
-    ];
-    for (query, found) in cases {
-        let append =
-            Append::default().when(Condition::none_matching(query.clone(), Position::START));
-        let answer = if found == 0 {
-            store.appended(append).await;
-            0
-        } else {
-            match store.conflict(append).await {
-                Conflict::Matching { found, .. } => found.0,
-                other => panic!("{query:?} was answered with {other:?}"),
-            }
-        };
-        assert_eq!(answer, found, "the first event that matches {query:?}");
-    }
-    let append = Append::default().when(Condition::none_matching(Query::all(), Position(4)));
-    assert_eq!(
-        store.appended(append).await.first,
-        Position(6),
-        "the runtime's own events are not among all events"
-    );
+    ]
 }
 
 /// A condition without events is judged all the same.

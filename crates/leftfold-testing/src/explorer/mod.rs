@@ -24,7 +24,10 @@
 //! #         }
 //! #     }
 //! #     fn decide(&self, Seating::Reserve { guest }: &Seating) -> Result<Vec<SeatEvent>, Taken> {
-//! #         if self.guests.is_empty() { Ok(vec![SeatEvent::Reserved { guest: guest.to_string() }]) } else { Err(Taken) }
+//! #         match &self.guests[..] {
+//! #             [] => Ok(vec![SeatEvent::Reserved { guest: guest.to_string() }]),
+//! #             _ => Err(Taken),
+//! #         }
 //! #     }
 //! # }
 //! use leftfold_testing::{Explorer, Schedules};
@@ -37,8 +40,12 @@
 //!         clients.client("anna").command::<Seat>("12a", Seating::Reserve { guest: "anna" });
 //!         clients.client("ben").command::<Seat>("12a", Seating::Reserve { guest: "ben" });
 //!     })
-//!     .always("a seat has one guest at most", |world| world.states::<Seat>().all(|seat| seat.guests.len() <= 1))
-//!     .finally("someone got it", |world| world.states::<Seat>().all(|seat| seat.guests.len() == 1))
+//!     .always("a seat has one guest at most", |world| {
+//!         world.states::<Seat>().all(|seat| seat.guests.len() <= 1)
+//!     })
+//!     .finally("someone got it", |world| {
+//!         world.states::<Seat>().all(|seat| seat.guests.len() == 1)
+//!     })
 //!     .run(Schedules(500));
 //! ```
 //!
@@ -76,6 +83,8 @@
 // each consumer on its `scene`, over a `store`, `effects` and `projections` that wait for the
 // schedule. `world` is what invariants look at. `shrink` makes a schedule that fails shorter, and
 // `story` tells it, with values as `shown`.
+
+mod client_run;
 mod clients;
 mod effects;
 mod projections;
@@ -86,6 +95,7 @@ mod shrink;
 mod simulation;
 mod store;
 mod story;
+mod task;
 mod world;
 
 use std::any::TypeId;
@@ -179,7 +189,7 @@ impl Explorer {
         outcomes: impl IntoIterator<Item = Performed<E::Outcome>>,
     ) -> Self {
         let (effect, outcomes) = (Arc::new(effect), outcomes.into_iter().collect::<Arc<[_]>>());
-        let start = move |scene: &Scene| -> simulation::Running {
+        let start = move |scene: &Scene| -> task::Running {
             let (shared, clock, outside) =
                 (scene.shared.clone(), scene.clock.clone(), scene.outside.clone());
             let scripted = Scripted {

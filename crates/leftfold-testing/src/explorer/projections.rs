@@ -15,8 +15,8 @@ use leftfold_core::runtime::projection::{
 use leftfold_core::store::{MemoryBackend, RecordedEvent};
 
 use super::scene::Scene;
-use super::simulation::Running;
 use super::store::{About, Shared};
+use super::task::Running;
 use super::world::Outside;
 
 /// Projections and outboxes of each application, as the end of a run is judged by them. Clones

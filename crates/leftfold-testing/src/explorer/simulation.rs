@@ -1,27 +1,25 @@
 //! One run: the application's own code over a store and a clock that do what a schedule says.
 
 use std::any::TypeId;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use leftfold_core::drive::{DueClock, HandClock, events_after, panic_message};
-use leftfold_core::fold::Answer;
-use leftfold_core::runtime::{Clock, StartError};
-use leftfold_core::store::{Append, Backend, CommandId, RecordedEvent, Store, Timestamp};
+use leftfold_core::drive::{HandClock, events_after, panic_message};
+use leftfold_core::runtime::Clock;
+use leftfold_core::store::{Append, Backend, RecordedEvent, Store, Timestamp};
 use tokio::sync::watch;
 
-use super::clients::{Answered, Asking, ClientPlan, Clients, Request};
+use super::client_run::ClientRun;
+use super::clients::Clients;
 use super::projections::{Models, Sent};
 use super::scene::Scene;
 use super::schedule::{Choice, Options, Schedule, Source, Turn};
 use super::store::{About, Operation, Shared, SimulatedStore};
 use super::story::{Story, Teller, crashed};
+use super::task::{Application, Flag, Running, Task};
 use super::world::{Outside, States, World};
 use super::{Broken, Invariant};
 
@@ -30,8 +28,6 @@ const BEGIN: i64 = 1_577_836_800_000_000;
 
 /// Number of points after which a run that has not come to its end never does.
 const POINTS_MAX: u32 = 20_000;
-/// Number of times that a client may ask for the same thing.
-const TRIES_MAX: u32 = 100;
 /// Time without events after which nothing more is expected.
 const QUIET: Duration = Duration::from_secs(3_600);
 /// Time without events after which even things that must happen are not expected any more; a moment
@@ -53,7 +49,6 @@ pub(super) struct Plan {
 
 type MakeStates = Box<dyn Fn() -> (TypeId, Box<dyn States>)>;
 type Start = Box<dyn Fn(&Scene) -> Running>;
-pub(super) type Running = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
 
 /// Result of a run.
 pub(super) struct Ended {
@@ -105,51 +100,6 @@ struct Simulation<'p> {
     story: Option<Story>,
 }
 
-/// One operating system process, so to say.
-struct Application {
-    store: Store,
-    /// Dropped, everything stops.
-    _stop: watch::Sender<bool>,
-}
-
-/// One consumer of one application.
-struct Task {
-    name: &'static str,
-    application: usize,
-    /// The running consumer; `None` once its application has crashed.
-    running: Option<Running>,
-    flag: Arc<Flag>,
-}
-
-struct ClientRun<'p> {
-    plan: &'p ClientPlan,
-    at: usize,
-    tries: u32,
-    /// Number of the application that it asks; `None` if it waits by itself.
-    application: Option<usize>,
-    asking: Option<Asking>,
-    flag: Arc<Flag>,
-}
-
-/// Flag that is set if a task is to be polled.
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Flag {
-    fn raised() -> Arc<Self> {
-        Arc::new(Self(AtomicBool::new(true)))
-    }
-
-    fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
-    }
-}
-
 impl<'p> Simulation<'p> {
     fn new(plan: &'p Plan, others: u8, telling: Telling) -> Self {
         let clock = Arc::new(HandClock::of_simulation(Timestamp::from_micros(BEGIN)));
@@ -162,15 +112,7 @@ impl<'p> Simulation<'p> {
         let folds = plan.folds.iter().map(|make| make());
         let world = World::new(folds, outside.clone(), models.clone(), sent.clone(), clock.now());
         let story = (telling == Telling::InFull).then(Story::default);
-        let client = |plan| ClientRun {
-            plan,
-            at: 0,
-            tries: 0,
-            application: None,
-            asking: None,
-            flag: Flag::raised(),
-        };
-        let clients = plan.clients.clients.iter().map(client).collect();
+        let clients = plan.clients.clients.iter().map(ClientRun::new).collect();
         let (applications, tasks) = (Vec::new(), Vec::new());
         let (patience, busy) = (Duration::ZERO, true);
         let (is_alone, point) = (others == 0, 0);
@@ -498,7 +440,8 @@ impl<'p> Simulation<'p> {
             for index in 0..self.tasks.len() {
                 if self.tasks[index].flag.take() {
                     went_on = true;
-                    self.poll_task(index)?;
+                    self.shared.runs(index);
+                    self.tasks[index].poll()?;
                 }
             }
             for index in 0..self.clients.len() {
@@ -513,73 +456,15 @@ impl<'p> Simulation<'p> {
         }
     }
 
-    fn poll_task(&mut self, index: usize) -> Result<(), Broken> {
-        self.shared.runs(index);
-        let Task { name, running, flag, .. } = &mut self.tasks[index];
-        let Some(future) = running else { return Ok(()) };
-        let waker = Waker::from(flag.clone());
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            future.as_mut().poll(&mut Context::from_waker(&waker))
-        }));
-        let why = match polled {
-            Ok(Poll::Pending) => return Ok(()),
-            Ok(Poll::Ready(Ok(()))) => "it ended".to_owned(),
-            Ok(Poll::Ready(Err(error))) => error.to_string(),
-            Err(panic) => format!("it panicked: {}", panic_message(&*panic)),
-        };
-        *running = None;
-        Err(Broken::new("everything runs", format!("{name}: {why}")))
-    }
-
     fn poll_client(&mut self, index: usize) -> Result<(), Broken> {
         self.shared.runs(CLIENTS + index);
-        loop {
-            let client = &mut self.clients[index];
-            if client.asking.is_none() && !client.ask(index, &self.applications, &self.clock) {
-                return Ok(());
-            }
-            let Some(asking) = &mut client.asking else { return Ok(()) };
-            let waker = Waker::from(client.flag.clone());
-            let Poll::Ready(answered) = asking.as_mut().poll(&mut Context::from_waker(&waker))
-            else {
-                return Ok(());
-            };
-            let name = &client.plan.name;
-            let line = match answered {
-                Answered::Later if client.tries > TRIES_MAX => {
-                    return Err(Broken::new(
-                        "clients are answered",
-                        format!("{name} asked {TRIES_MAX} times in vain"),
-                    ));
-                }
-                Answered::Later => {
-                    client.ask_again();
-                    continue;
-                }
-                Answered::Failed(why) => {
-                    return Err(Broken::new(
-                        "clients are answered",
-                        format!("{name}: {}: {why}", client.what()),
-                    ));
-                }
-                Answered::Refused(why) => {
-                    Some(format!("{name}: {} -> refused: {why}", client.what()))
-                }
-                Answered::Accepted { answer: Answer::Again, .. } => {
-                    Some(format!("{name}: {}, again -> answered as before", client.what()))
-                }
-                Answered::Accepted { events: 0, .. } if !client.what().is_empty() => {
-                    Some(format!("{name}: {} -> nothing to do", client.what()))
-                }
-                Answered::Accepted { .. } => None,
-            };
+        let client = &mut self.clients[index];
+        while let Poll::Ready(line) = client.poll(index, &self.applications, &self.clock)? {
             if let (Some(story), Some(line)) = (&mut self.story, line) {
                 story.line(line);
             }
-            let client = &mut self.clients[index];
-            (client.asking, client.application, client.tries) = (None, None, 0);
-            client.at += 1;
         }
+        Ok(())
     }
 
     fn judge_the_end(&self) -> Result<(), Broken> {
@@ -602,54 +487,5 @@ impl<'p> Simulation<'p> {
         });
         models.map_err(|(name, why)| Broken::new(&name, why))?;
         self.plan.finally.iter().try_for_each(|invariant| invariant.hold(&self.world))
-    }
-}
-
-impl ClientRun<'_> {
-    fn is_done(&self) -> bool {
-        self.at >= self.plan.requests.len()
-    }
-
-    fn what(&self) -> &str {
-        match self.plan.requests.get(self.at) {
-            Some(Request::Ask { what, .. }) => what,
-            Some(Request::Wait(_)) | None => "",
-        }
-    }
-
-    fn teller(&self) -> Teller<'_> {
-        Teller::Client { name: &self.plan.name, what: self.what() }
-    }
-
-    fn asks(&self, application: usize) -> bool {
-        self.application == Some(application)
-    }
-
-    fn ask_again(&mut self) {
-        self.asking = None;
-        self.flag.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Begins with the next request, or once more with the one that was not answered. Whether there
-    /// is one.
-    fn ask(&mut self, index: usize, applications: &[Application], clock: &Arc<HandClock>) -> bool {
-        self.tries += 1;
-        match self.plan.requests.get(self.at) {
-            None => return false,
-            Some(Request::Wait(wait)) => {
-                let (clock, until) = (DueClock(clock.clone()), clock.now().plus(*wait));
-                self.asking = Some(Box::pin(async move {
-                    clock.sleep_until(until).await;
-                    Answered::Accepted { events: 0, answer: Answer::First }
-                }));
-            }
-            Some(Request::Ask { ask, .. }) => {
-                let application = index % applications.len();
-                let id = CommandId::new("explorer", &format!("{} {}", self.plan.name, self.at));
-                self.application = Some(application);
-                self.asking = Some(ask(applications[application].store.clone(), id));
-            }
-        }
-        true
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::batch::{Batch, Entry};
 use super::chain::Chain;
 use super::correlation::Concern;
-use super::instance::{Archive, Heard};
+use super::instance::{Archive, Heard, Instance};
 use super::instances::{Hearing, Instances, correlate, metadata};
 use super::orders::command_id;
 use super::parking::Parking;
@@ -251,8 +251,7 @@ impl<P: Process> Instances<P> {
         }
         let instance = self.instance(key).await?;
         instance.unpark(cause);
-        let unparked = ProcessEvent::Unparked { cause: cause.clone() };
-        Ok(Retried::Readable(Box::new(instance.entry(key, unparked, Vec::new(), &Origin::none()))))
+        Ok(Retried::Readable(Box::new(unparked(instance, key, cause))))
     }
 
     /// Carries a parked command out, under the id that it has always had: if it was carried out and
@@ -285,18 +284,13 @@ impl<P: Process> Instances<P> {
         let order = (&self.archive.store.clone(), fence);
         let order = Order::new(P::NAME, reaction, (command, id), &record.metadata, order);
         let order = order.map_err(|invalid| Trouble::Store(invalid.to_string()))?;
-        let unparked = ProcessEvent::Unparked { cause: cause.clone() };
         match targets.carry(&command.to, order).await {
             Carried::Done => {
                 let instance = self.instance(key).await?;
                 instance.unpark(cause);
-                Ok(Retried::Concluded(vec![instance.entry(
-                    key,
-                    unparked,
-                    Vec::new(),
-                    &Origin::none(),
-                )]))
+                Ok(Retried::Concluded(vec![unparked(instance, key, cause)]))
             }
+            // The instance reacts to the refusal, as to one that came at the first try.
             Carried::Refused { refusal, reason } => {
                 let refused = StoredCause::Refused {
                     position: *position,
@@ -314,13 +308,12 @@ impl<P: Process> Instances<P> {
                 instance.unpark(cause);
                 let chain = Chain::of(&reacted).caused();
                 let origin = Origin { metadata: record.metadata.clone(), chain };
-                let reacted = instance.react(key, &heard, Concern::Own, &origin, &targets);
-                Ok(match reacted {
+                Ok(match instance.react(key, &heard, Concern::Own, &origin, &targets) {
                     Ok(reacted) => {
                         let behind = instance.parked.len();
                         let mut entries: Vec<Entry> =
                             reacted.map(|entry| entry.with_behind(behind)).into_iter().collect();
-                        entries.push(instance.entry(key, unparked, Vec::new(), &Origin::none()));
+                        entries.push(unparked(instance, key, cause));
                         Retried::Concluded(entries)
                     }
                     Err(why) => Retried::Fails(format!(
@@ -359,11 +352,7 @@ impl<P: Process> Instances<P> {
         Ok(match reacted {
             Ok(Some(entry)) => {
                 let entry = entry.with_behind(instance.parked.len());
-                let unparked = ProcessEvent::Unparked { cause: cause.clone() };
-                Retried::Concluded(vec![
-                    entry,
-                    instance.entry(key, unparked, Vec::new(), &Origin::none()),
-                ])
+                Retried::Concluded(vec![entry, unparked(instance, key, cause)])
             }
             Ok(None) => {
                 instance.let_go(cause);
@@ -481,4 +470,10 @@ impl Archive {
         let concern = concerned.into_iter().find(|(known, _)| known == key);
         Ok(Ok(concern.map(|(_, concern)| (heard, concern, metadata))))
     }
+}
+
+/// Returns the line which says that what was parked for an instance has gone on.
+fn unparked<P: Process>(instance: &mut Instance<P>, key: &str, cause: &StoredCause) -> Entry {
+    let event = ProcessEvent::Unparked { cause: cause.clone() };
+    instance.entry(key, event, Vec::new(), &Origin::none())
 }

@@ -213,19 +213,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             // It stands for a record of the runtime, which is read at each start.
             return Ok(Tried::Failed(Box::new(item.clone())));
         }
-        let read = Read::matching(self.ground.schema.query(), item.position).page_of(1);
-        let page = self.ground.host.store.page(read).await.map_err(Trouble::Log)?;
-        let event = page.events.into_iter().find(|event| event.position == item.position);
-        // What no variant names any more does not concern the projection.
-        let events: Vec<Recorded<P::Event>> =
-            match event.map(|event| decode(event, &self.ground.schema)) {
-                None => Vec::new(),
-                Some(Content::One(event)) => vec![event],
-                Some(Content::Several(_, events)) => events,
-                Some(Content::Unreadable(_, error)) => {
-                    return self.fails(item, ParkedState::unreadable(&error)).await;
-                }
-            };
+        let events = match read_again(&self.ground, item).await? {
+            Ok(events) => events,
+            Err(error) => return self.fails(item, ParkedState::unreadable(&error)).await,
+        };
+        // Today's code may give it another key, whose earlier events come first.
         let key = match key_of(&self.ground.projection, &events) {
             Some(Ok(key)) => key,
             Some(Err(error)) => return self.fails(item, ParkedState::unreadable(&error)).await,
@@ -240,6 +232,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             self.replace(item, moved).await?;
             return Ok(Tried::Moved);
         }
+        // Its rows and its release are one transaction.
         let lane = self.lanes.first_mut().ok_or_else(not_open)?;
         lane.begin(&self.ground).await?;
         let tried = match lane.apply(&self.ground, &events).await {
@@ -266,10 +259,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             }
             Err(Stop::Trouble(trouble)) => Err(trouble),
             Err(Stop::Event(error)) => {
-                let before = if let ParkedState::Failed { attempts, .. } = item.state {
-                    attempts
-                } else {
-                    0
+                let before = match item.state {
+                    ParkedState::Failed { attempts, .. } => attempts,
+                    _ => 0,
                 };
                 if T::UNDOES {
                     lane.undo(&self.ground).await?;
@@ -353,4 +345,21 @@ fn detail(trouble: &Trouble) -> String {
         Trouble::Full(_) => "there are too many parked items".to_owned(),
         Trouble::Stopped => "it has stopped".to_owned(),
     }
+}
+
+/// Reads the event of an item from the log, in today's shape; an error if it cannot be read.
+async fn read_again<T: Target, P: Projection<T>>(
+    ground: &Ground<T, P>,
+    item: &Parked,
+) -> Result<Result<Vec<Recorded<P::Event>>, String>, Trouble> {
+    let read = Read::matching(ground.schema.query(), item.position).page_of(1);
+    let page = ground.host.store.page(read).await.map_err(Trouble::Log)?;
+    let event = page.events.into_iter().find(|event| event.position == item.position);
+    Ok(match event.map(|event| decode(event, &ground.schema)) {
+        // What no variant names any more does not concern the projection.
+        None => Ok(Vec::new()),
+        Some(Content::One(event)) => Ok(vec![event]),
+        Some(Content::Several(_, events)) => Ok(events),
+        Some(Content::Unreadable(_, error)) => Err(error),
+    })
 }

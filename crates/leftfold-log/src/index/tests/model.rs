@@ -250,33 +250,36 @@ impl Model {
         let expected = list.iter().copied().find(|&p| p > begun && p >= from).map(Position);
         assert_eq!(seeking.next().transpose()?, expected);
 
-        if let Owned::Stream(name) = key {
-            let version = |bound: u64| Version(list.iter().filter(|&&p| p <= bound).count() as u64);
-            assert_eq!(index.stream_version(name, Position::END)?, version(u64::MAX));
-            assert_eq!(
-                index.stream_version(name, Position(from))?,
-                version(from),
-                "{name} through {from}"
-            );
-            for version in
-                [0, 1, rng.u64(..list.len() as u64 + 2), list.len() as u64, list.len() as u64 + 1]
-            {
-                let expected = version
-                    .checked_sub(1)
-                    .and_then(|index| list.get(index as usize))
-                    .map(|&p| Position(p));
-                assert_eq!(
-                    index.position_of(name, Version(version))?,
-                    expected,
-                    "{name} {version}"
-                );
-            }
-            if list.last() > Some(&recent.since().position.0) {
-                assert_eq!(recent.version(name), Some(version(u64::MAX)));
-            }
+        match key {
+            Owned::Stream(name) => check_versions(index, name, list, from, rng),
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// The versions of a stream, through a position and for each of its events.
+fn check_versions(
+    index: &Index,
+    name: &str,
+    list: &[u64],
+    from: u64,
+    rng: &mut Rng,
+) -> Result<(), IndexError> {
+    let version = |bound: u64| Version(list.iter().filter(|&&p| p <= bound).count() as u64);
+    assert_eq!(index.stream_version(name, Position::END)?, version(u64::MAX));
+    let through = index.stream_version(name, Position(from))?;
+    assert_eq!(through, version(from), "{name} through {from}");
+    let events = list.len() as u64;
+    for version in [0, 1, rng.u64(..events + 2), events, events + 1] {
+        let place = version.checked_sub(1).and_then(|place| list.get(place as usize));
+        let expected = place.map(|&p| Position(p));
+        assert_eq!(index.position_of(name, Version(version))?, expected, "{name} {version}");
+    }
+    let recent = index.recent();
+    if list.last() > Some(&recent.since().position.0) {
+        assert_eq!(recent.version(name), Some(version(u64::MAX)));
+    }
+    Ok(())
 }
 
 impl Group {
