@@ -137,6 +137,7 @@ impl<'c> Walk<'c> {
             if append.events.is_empty() && self.records == Records::PassedOver {
                 continue;
             }
+            // What the copy must have of this append, if anything.
             let translated = self.copy.translation.translate(&append, map).await?;
             let compares = match self.records {
                 Records::Compared => !translated.is_empty(),
@@ -147,6 +148,7 @@ impl<'c> Walk<'c> {
                 // It stands behind what was copied, and was not copied yet.
                 return Ok(None);
             }
+            // Positions run on even if the copy has nothing of it.
             let first = actual
                 .as_ref()
                 .filter(|actual| !actual.events.is_empty())

@@ -201,6 +201,7 @@ impl<A: Aggregate> Command<A> {
         self.origin.check()?;
         Invalid::if_over("an aggregate's id", self.id.len(), ID_BYTES_MAX)?;
         let slot = self.aggregates.slot(&self.id)?;
+        // Commands to one aggregate queue here; an earlier sending may have gone in meanwhile.
         let mut place = slot.fold.lock().await;
         if let Some(answered) = self.origin.answered(&self.aggregates.shared.store).await? {
             return Ok(self.answer_again(&slot, answered).await?);
@@ -235,6 +236,7 @@ impl<A: Aggregate> Command<A> {
                     }
                     return Ok(self.conclude(&slot, conclusion).await?);
                 }
+                // Decided again, on what the store has now.
                 Attempted::Concluded(_) | Attempted::Conflict => {
                     self.aggregates.fresh(&self.id, &slot.stream, &mut place).await?;
                     confirmed = true;
@@ -257,6 +259,7 @@ impl<A: Aggregate> Command<A> {
         {
             return Ok(Attempted::Concluded(Conclusion::Stale { expected, actual: version }));
         }
+        // A refusal that is to be remembered is recorded as the answer, with no event.
         let (Ahead { events, state }, said, refused) = match self.decide(&kept.folded.state)? {
             Ok(ahead) => {
                 let after = Version(version.0 + ahead.events.len() as u64);
@@ -271,6 +274,7 @@ impl<A: Aggregate> Command<A> {
                 _ => return Ok(Attempted::Concluded(Conclusion::Refused(refusal))),
             },
         };
+        // Nothing is to be recorded.
         if events.is_empty() && self.origin.id().is_none() && alongside.is_empty() {
             let (version, position) = (version, kept.folded.position);
             return Ok(Attempted::Concluded(Conclusion::Nothing { version, position }));

@@ -158,6 +158,8 @@ pub(crate) fn walk(
     for (index, header) in headers.iter().enumerate() {
         visit(Step::Segment(header))?;
         verified.segments += 1;
+        // An epoch begins with its identity in the chain, and each segment follows from the one
+        // before.
         let begins = index == 0 || headers[index - 1].epoch != header.epoch;
         if begins {
             chain.hash = SegmentHeader::epoch_hash(chain.hash, header.store, &header.epoch);
@@ -177,6 +179,7 @@ pub(crate) fn walk(
                     (chain, offset) = (group.chain(), group.end());
                     verified.closed_cleanly = group.is_seal();
                 }
+                // In the last segment it may be a write that was never finished: no damage.
                 Err(fault) if header.number == last.number => {
                     match end_of_log(&mut groups, header.number, offset, &chain, fault) {
                         Ok(tail) => verified.tail = tail,

@@ -212,6 +212,7 @@ impl Keep {
         let away = |error: &dyn std::fmt::Display| KeepError::Away(error.to_string());
         let mut changed: Vec<(String, Option<Vec<u8>>)> =
             self.changed.clone().into_iter().collect();
+        // The note of where the lane stands becomes the checkpoint of the append.
         let stands = changed
             .iter()
             .position(|(key, _)| key.starts_with(CHECKPOINTS))
@@ -226,7 +227,8 @@ impl Keep {
             append.checkpoint =
                 Some(CheckpointRecord { consumer: self.consumer.clone(), from, checkpoint });
         }
-        // What cannot be read now may be read by a later release, and must not be left out by it.
+        // Now and then all notes are gathered into one event, from which later reading begins. What
+        // cannot be read now may be read by a later release, and must not be left out by it.
         let gathers = !changed.is_empty()
             && self.since_gathering >= EVENTS_PER_GATHERING
             && self.unreadable.is_empty();
@@ -245,6 +247,7 @@ impl Keep {
         if events == 0 && append.checkpoint.is_none() {
             return Ok(());
         }
+        // One append, so that a note is never without the checkpoint it came with.
         match self.store.append(append).await {
             Ok(Outcome::Appended(_)) => {}
             Ok(Outcome::Conflict(conflict)) => {
@@ -260,6 +263,7 @@ impl Keep {
             Err(AppendError::Invalid(invalid)) => return Err(KeepError::Invalid(invalid)),
             Err(error) => return Err(away(&error)),
         }
+        // Only what is durable is taken in.
         (self.position, self.version) = (position, Version(self.version.0 + events));
         self.since_gathering = if gathers { 1 } else { self.since_gathering + events };
         for (key, value) in std::mem::take(&mut self.changed) {
