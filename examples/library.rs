@@ -332,9 +332,10 @@ mod tests {
                 for (member, book) in late {
                     let event = told.event().await.unwrap();
                     assert_eq!(event.stream.as_ref().unwrap().name.id(), member);
-                    assert!(
-                        matches!(&members.decode(&event).unwrap()[..], [LendingEvent::FellOverdue { book: b, .. }] if b == book)
-                    );
+                    assert!(matches!(
+                        &members.decode(&event).unwrap()[..],
+                        [LendingEvent::FellOverdue { book: b, .. }] if b == book
+                    ));
                 }
                 runtime.stop().await.unwrap();
             }

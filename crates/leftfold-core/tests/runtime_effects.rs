@@ -272,9 +272,10 @@ async fn a_panic_of_the_code_that_performs_is_a_doubt_and_the_others_go_on() {
     });
     let (_stage, process, runtime, effects) = world(&opener).await;
     let (panics, opens) = (process.ask("front", 7).await, process.ask("back", 8).await);
-    assert!(
-        matches!(settled(&effects, panics).await, EffectState::InDoubt { reason, .. } if reason.contains("seven"))
-    );
+    assert!(matches!(
+        settled(&effects, panics).await,
+        EffectState::InDoubt { reason, .. } if reason.contains("seven")
+    ));
     assert_eq!(settled(&effects, opens).await, by_runtime("open"));
     runtime.stop().await.unwrap();
 }

@@ -183,8 +183,7 @@ async fn a_key_of_its_own_orders_over_streams_and_none_orders_nothing() {
 }
 
 #[tokio::test]
-async fn one_in_doubt_gives_way_where_nothing_of_it_follows_and_keeps_its_place_where_it_may_or_must()
- {
+async fn one_in_doubt_gives_way_if_nothing_of_it_follows_and_else_keeps_its_place() {
     for (attempts, holds, tried_then) in
         [(1, false, vec![1, 2]), (2, false, vec![1]), (1, true, vec![1])]
     {

@@ -507,8 +507,7 @@ async fn call_off(store: &Store, stay: &str) -> Result<(), ScheduleError> {
 // ANCHOR_END: change
 
 #[tokio::test]
-async fn a_guest_is_reminded_once_of_a_stay_that_was_postponed_and_never_of_one_that_was_called_off()
- {
+async fn a_guest_is_reminded_once_of_a_postponed_stay_and_never_of_one_that_was_called_off() {
     let stage = Stage::new();
     let store = stage.process().store;
     let begins_at = stage.clock.now().plus(7 * DAY);

@@ -112,7 +112,10 @@ fn nothing_since_a_look_up_long_ago_is_no_conflict() {
     let outcome =
         judged(slow(&[("s-1", Version(1_000)), ("none-1", Version::ABSENT)]), hundreds_of_groups);
     assert!(
-        matches!(&outcome, Ok(Outcome::Appended(appended)) if appended.versions == [Version(1_001)]),
+        matches!(
+            &outcome,
+            Ok(Outcome::Appended(appended)) if appended.versions == [Version(1_001)]
+        ),
         "{outcome:?}"
     );
 }

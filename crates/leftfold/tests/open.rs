@@ -165,7 +165,10 @@ async fn what_is_no_option_is_refused_with_those_that_there_are() {
         .await
         .unwrap_err();
     assert!(
-        matches!(&path, OpenError::FileUrl(FileUrlError::OptionsOfPath { url, .. }) if url.starts_with("file:/")),
+        matches!(
+            &path,
+            OpenError::FileUrl(FileUrlError::OptionsOfPath { url, .. }) if url.starts_with("file:/")
+        ),
         "{path:?}"
     );
     assert!(matches!(

@@ -85,7 +85,9 @@ pub(crate) fn page(
     foos.read(|rows| match status {
         Some(status) => {
             let by_status = "SELECT id, bar, baz, status, label FROM foos WHERE status = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
-            rows.prepare_cached(by_status)?.query_map(params![status.name(), after, PAGE_MAX as i64], row)?.collect()
+            rows.prepare_cached(by_status)?
+                .query_map(params![status.name(), after, PAGE_MAX as i64], row)?
+                .collect()
         }
         None => {
             let all = "SELECT id, bar, baz, status, label FROM foos WHERE id > ?1 ORDER BY id LIMIT ?2";

@@ -269,7 +269,9 @@ fn not_ahead(shop: &Shop, seen: Position) -> Result<(), Problem> {
 
 // ANCHOR: health
 async fn health(State(shop): Shared) -> Response {
-    let waits = |status: &leftfold::runtime::ConsumerStatus| json!({ "name": status.name, "waitsFor": status.waits_for });
+    let waits = |status: &leftfold::runtime::ConsumerStatus| -> Value {
+        json!({ "name": status.name, "waitsFor": status.waits_for })
+    };
     let statuses = shop.runtime.status();
     let stalled: Vec<Value> =
         statuses.iter().filter(|status| status.stalled || status.needs_person).map(waits).collect();

@@ -181,7 +181,9 @@ fn event_json(recorded: &Recorded<StationEvent>) -> Value {
             "correlation": label(&envelope.metadata.correlation),
             "causation": label(&envelope.metadata.causation),
             "traceparent": envelope.metadata.trace.as_ref().map(ToString::to_string),
-            "note": serde_json::from_slice::<Value>(&envelope.metadata.user).ok().map(|note| camel(&note)),
+            "note": serde_json::from_slice::<Value>(&envelope.metadata.user)
+                .ok()
+                .map(|note| camel(&note)),
         },
     })
 }

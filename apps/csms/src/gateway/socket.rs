@@ -171,7 +171,8 @@ impl Connection {
                 }
                 None => Err(End::Gone),
             },
-            () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => Ok(()),
+            () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)),
+                if deadline.is_some() => Ok(()),
             _ = self.pings.tick() => self.send(Message::Ping(bytes::Bytes::new())).await,
             () = self.csms.stopping() => Err(End::Close(close_code::AWAY, "the server is going down")),
         }

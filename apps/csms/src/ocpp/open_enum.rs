@@ -20,7 +20,9 @@ pub(crate) trait OpenEnum: Sized {
 /// Defines an enumeration with one variant per value of the specification and `Other` for any other
 /// text. It is stored as its text.
 macro_rules! open_enum {
-    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$variant_meta:meta])* $variant:ident = $text:literal),+ $(,)?
+    }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         pub enum $name {

@@ -6,9 +6,12 @@
 //!
 //! ```text
 //! loop {
-//!     while let Some(output) = session.poll(now) { /* write the text, or pass on what became of a call */ }
+//!     while let Some(output) = session.poll(now) {
+//!         // write the text, or pass on what became of a call
+//!     }
 //!     wait for the first of
-//!         a text from the socket       -> session.received(&text, now), then session.reply(key, ..) when decided
+//!         a text from the socket       -> session.received(&text, now),
+//!                                         then session.reply(key, ..) when decided
 //!         a call from the application  -> session.call(call, deadline)
 //!         session.next_deadline()      -> go round
 //!         the end of the socket        -> for settled in session.close() { .. }; leave

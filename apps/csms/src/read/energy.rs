@@ -405,8 +405,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_the_stop_and_told_after_it_still_divides_and_what_was_read_later_does_not_count()
-     {
+    fn a_reading_before_the_stop_divides_even_if_it_comes_after_it_and_a_later_one_does_not_count()
+    {
         let mut late = meter(Some(0), &[]);
         late.stopped(&stop(at("2026-05-05T01:00:00Z"), Some(9_000)));
         late.stopped(&stop(at("2026-05-09T01:00:00Z"), Some(99_000)));
@@ -457,7 +457,8 @@ mod tests {
             shuffle in any::<u64>(),
         ) {
             let readings: BTreeMap<i64, i64> = readings.into_iter().collect();
-            let second = |second: i64| Timestamp::from_micros(1_777_000_000_000_000 + second * 1_000_000);
+            let second =
+                |second: i64| Timestamp::from_micros(1_777_000_000_000_000 + second * 1_000_000);
             let tell = |told: Vec<(i64, i64)>, place: usize| {
                 let mut meter = meter(Some(100), &[]);
                 for (number, (at, wh)) in told.iter().enumerate() {

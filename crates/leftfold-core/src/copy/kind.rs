@@ -58,8 +58,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fault_of_the_function_is_told_from_a_store_that_is_not_empty_and_from_what_comes_later()
-     {
+    async fn a_fault_of_the_function_is_told_from_a_store_that_is_not_empty_and_from_later_ones() {
         let old = store_with_an_event().await;
         let panics = Copy::from(&old)
             .into(&Store::memory())

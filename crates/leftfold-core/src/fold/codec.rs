@@ -120,8 +120,9 @@ impl<'de> Deserializer<'de> for Probe {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        option unit unit_struct newtype_struct seq tuple tuple_struct map struct identifier
+        ignored_any
     }
 }
 
@@ -162,8 +163,9 @@ impl<'de> Deserializer<'de> for Joined<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        option unit unit_struct newtype_struct seq tuple tuple_struct map struct identifier
+        ignored_any
     }
 }
 
@@ -330,10 +332,14 @@ impl<'o> Serializer for Splitter<'o> {
 
     json::refuse! {
         SplitError::Shape(NOT_A_VARIANT);
-        serialize_bool(bool) -> Ok, serialize_i8(i8) -> Ok, serialize_i16(i16) -> Ok, serialize_i32(i32) -> Ok,
-        serialize_i64(i64) -> Ok, serialize_u8(u8) -> Ok, serialize_u16(u16) -> Ok, serialize_u32(u32) -> Ok,
-        serialize_u64(u64) -> Ok, serialize_f32(f32) -> Ok, serialize_f64(f64) -> Ok, serialize_char(char) -> Ok,
-        serialize_str(&str) -> Ok, serialize_bytes(&[u8]) -> Ok, serialize_none() -> Ok, serialize_unit() -> Ok,
+        serialize_bool(bool) -> Ok,
+        serialize_i8(i8) -> Ok, serialize_i16(i16) -> Ok,
+        serialize_i32(i32) -> Ok, serialize_i64(i64) -> Ok,
+        serialize_u8(u8) -> Ok, serialize_u16(u16) -> Ok,
+        serialize_u32(u32) -> Ok, serialize_u64(u64) -> Ok,
+        serialize_f32(f32) -> Ok, serialize_f64(f64) -> Ok,
+        serialize_char(char) -> Ok, serialize_str(&str) -> Ok, serialize_bytes(&[u8]) -> Ok,
+        serialize_none() -> Ok, serialize_unit() -> Ok,
         serialize_unit_struct(&'static str) -> Ok,
         serialize_seq(Option<usize>) -> SerializeSeq,
         serialize_tuple(usize) -> SerializeTuple,

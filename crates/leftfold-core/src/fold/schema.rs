@@ -212,7 +212,12 @@ impl Schema {
     /// Tells whether the type is declared by an enum that owns it and records, or is an older name.
     pub(super) fn is_declared(&self, event_type: &EventType) -> bool {
         let is_own = self.by_type.contains_key(event_type);
-        let has_it = |variant: &Variant| matches!(&variant.owner, Owner::Other(owner) if owner.types.contains_key(event_type));
+        let has_it = |variant: &Variant| {
+            matches!(
+                &variant.owner,
+                Owner::Other(owner) if owner.types.contains_key(event_type)
+            )
+        };
         event_type.is_system()
             || (is_own && self.owned.owns_all)
             || (!is_own && self.wanted.contains(event_type))

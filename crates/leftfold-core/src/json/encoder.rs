@@ -167,7 +167,8 @@ macro_rules! numbers {
     ($($method:ident($type:ty) => $kind:ident),* $(,)?) => {
         $(#[inline]
         fn $method(self, number: $type) -> Result<Mark, Stop> {
-            self.number(Mark::bits(Kind::$kind, number as u64), number, |number| format!("{number} ({})", stringify!($type)))
+            let shown = |number| format!("{number} ({})", stringify!($type));
+            self.number(Mark::bits(Kind::$kind, number as u64), number, shown)
         })*
     };
 }
@@ -184,8 +185,10 @@ impl<'o> Serializer for Encoder<'o> {
     type SerializeStructVariant = Members<'o>;
 
     numbers! {
-        serialize_i8(i8) => I8, serialize_i16(i16) => I16, serialize_i32(i32) => I32, serialize_i64(i64) => I64,
-        serialize_u8(u8) => U8, serialize_u16(u16) => U16, serialize_u32(u32) => U32, serialize_u64(u64) => U64,
+        serialize_i8(i8) => I8, serialize_i16(i16) => I16,
+        serialize_i32(i32) => I32, serialize_i64(i64) => I64,
+        serialize_u8(u8) => U8, serialize_u16(u16) => U16,
+        serialize_u32(u32) => U32, serialize_u64(u64) => U64,
     }
 
     fn serialize_bool(self, value: bool) -> Result<Mark, Stop> {
@@ -480,7 +483,11 @@ macro_rules! members {
             type Ok = Mark;
             type Error = Stop;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, $($key: &'static str,)? value: &T) -> Result<(), Stop> {
+            fn $method<T: Serialize + ?Sized>(
+                &mut self,
+                $($key: &'static str,)?
+                value: &T,
+            ) -> Result<(), Stop> {
                 self.$how($($key,)? value)
             }
 

@@ -51,9 +51,11 @@ impl Serializer for Key<'_> {
     type SerializeStructVariant = Impossible<Mark, Stop>;
 
     plain! {
-        serialize_bool(bool) => Bool, serialize_i8(i8) => I8, serialize_i16(i16) => I16, serialize_i32(i32) => I32,
-        serialize_i64(i64) => I64, serialize_u8(u8) => U8, serialize_u16(u16) => U16, serialize_u32(u32) => U32,
-        serialize_u64(u64) => U64,
+        serialize_bool(bool) => Bool,
+        serialize_i8(i8) => I8, serialize_i16(i16) => I16,
+        serialize_i32(i32) => I32, serialize_i64(i64) => I64,
+        serialize_u8(u8) => U8, serialize_u16(u16) => U16,
+        serialize_u32(u32) => U32, serialize_u64(u64) => U64,
     }
 
     fn serialize_i128(self, value: i128) -> Result<Mark, Stop> {

@@ -330,7 +330,8 @@ impl Store {
     ///         let mut lease = match store.lease(work.clone(), me, DURING).await? {
     ///             Leased::Held(lease) => lease,
     ///             Leased::HeldBy { .. } => {
-    ///                 // Somebody else does it; if it dies, this one is late by a third of the time at most.
+    ///                 // Somebody else does it; if it dies, this one is late by a third of the
+    ///                 // time at most.
     ///                 tokio::time::sleep(DURING / 3).await;
     ///                 continue;
     ///             }

@@ -127,8 +127,7 @@ async fn commands_and_triggers_that_wait_for_a_person_are_carried_out_from_the_c
 
 /// It might speak of positions that are others in the copy.
 #[tokio::test]
-async fn a_record_of_a_process_that_cannot_be_read_stops_a_copy_with_its_place_and_can_be_left_behind()
- {
+async fn a_record_of_a_process_that_cannot_be_read_stops_a_copy_and_can_be_left_behind() {
     for (event_type, version, data) in [
         ("$process.Reacted", 2, "{}"),
         ("$process.Parked", 1, r#"{"process":"p"}"#),

@@ -71,9 +71,10 @@ async fn a_concluded_effect_is_concluded_and_an_open_one_is_carried_out_once() {
         [(asked, 1)]
     );
     assert!(matches!(settled(&effects, opened).await, EffectState::Done { .. }));
-    assert!(
-        matches!(settled(&effects, doubted).await, EffectState::InDoubt { reason, .. } if reason == "no answer")
-    );
+    assert!(matches!(
+        settled(&effects, doubted).await,
+        EffectState::InDoubt { reason, .. } if reason == "no answer"
+    ));
     // The checkpoint is behind it, and what is recorded with that names it by its new position.
     after.clock.advance(60 * SECOND);
     until("it is looked up there", async || again.looks() == 1).await;

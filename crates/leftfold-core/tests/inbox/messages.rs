@@ -147,8 +147,7 @@ async fn a_message_whose_type_gained_a_field_with_a_default_is_the_same_message(
 
 /// The order in which a set is written is drawn at random.
 #[tokio::test]
-async fn a_message_with_a_set_and_long_numbers_is_the_same_however_it_is_ordered_and_passes_unchanged()
- {
+async fn a_message_with_a_set_and_long_numbers_is_the_same_in_any_order_and_passes_unchanged() {
     let stage = Stage::new();
     let process = stage.process();
     let store = &process.store;
@@ -234,8 +233,7 @@ fn nested(depth: usize) -> String {
 /// One that was nested about as deep as a parser goes was delivered, and after that no runtime
 /// started any more.
 #[tokio::test]
-async fn a_message_is_bounded_in_depth_and_size_at_the_door_and_what_passes_is_delivered_over_restarts()
- {
+async fn a_message_is_bounded_in_depth_and_size_and_what_passes_is_delivered_over_restarts() {
     let stage = Stage::new();
     let process = stage.process();
     let inbox = process.store.inbox::<Mails<Value>>();

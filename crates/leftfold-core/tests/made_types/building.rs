@@ -34,7 +34,9 @@ macro_rules! any {
         impl<'de, const PART: usize> Deserialize<'de> for At<PART> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 in_part(PART, |stone| match stone {
-                    $(Stone::$stone => <$type>::deserialize(deserializer).map(|value| Self(Any::$stone(value))),)*
+                    $(Stone::$stone => {
+                        <$type>::deserialize(deserializer).map(|value| Self(Any::$stone(value)))
+                    })*
                 })
             }
         }
@@ -133,26 +135,35 @@ any! {
     F64(Double) = |s: &mut Source<'_>| Double(s.any_float()),
     Char(char) = |s: &mut Source<'_>| s.text().chars().next().unwrap_or('x'),
     Text(String) = |s: &mut Source<'_>| s.text(),
-    Blob(Blob) = |s: &mut Source<'_>| Blob((0..s.random.usize(1..9)).map(|_| s.random.u8(..)).collect()),
+    Blob(Blob) = |s: &mut Source<'_>| {
+        Blob((0..s.random.usize(1..9)).map(|_| s.random.u8(..)).collect())
+    },
     Colour(Colour) = |s: &mut Source<'_>| s.colour(),
     Json(Value) = |s: &mut Source<'_>| s.json(0),
     Raw(Raw) = |s: &mut Source<'_>| Raw(RawValue::from_string(format!(" {} ", s.json(0))).unwrap()),
-    Words(HashSet<String>) = |s: &mut Source<'_>| (0..s.random.usize(..9)).map(|_| s.text()).collect(),
-    Numbers(HashSet<u64>) = |s: &mut Source<'_>| (0..s.random.usize(..9)).map(|_| s.number()).collect(),
-    SetOfSets(HashSet<BTreeSet<String>>) =
-        |s: &mut Source<'_>| (0..s.random.usize(..5)).map(|_| (0..3).map(|_| s.text()).collect()).collect(),
+    Words(HashSet<String>) =
+        |s: &mut Source<'_>| (0..s.random.usize(..9)).map(|_| s.text()).collect(),
+    Numbers(HashSet<u64>) =
+        |s: &mut Source<'_>| (0..s.random.usize(..9)).map(|_| s.number()).collect(),
+    SetOfSets(HashSet<BTreeSet<String>>) = |s: &mut Source<'_>| {
+        (0..s.random.usize(..5)).map(|_| (0..3).map(|_| s.text()).collect()).collect()
+    },
     Newtype(Box<Newtype>) = |s: &mut Source<'_>| Box::new(Newtype(s.part())),
     Pair(Box<(At<0>, At<1>)>) = |s: &mut Source<'_>| Box::new((s.part(), s.part())),
     Seq(Vec<At<0>>) = |s: &mut Source<'_>| s.some(),
-    Opt(Option<Box<At<0>>>) = |s: &mut Source<'_>| (s.shape.is_shown || s.random.bool()).then(|| Box::new(s.part())),
+    Opt(Option<Box<At<0>>>) =
+        |s: &mut Source<'_>| (s.shape.is_shown || s.random.bool()).then(|| Box::new(s.part())),
     ByText(HashMap<String, At<0>>) = |s: &mut Source<'_>| s.map(Source::text),
     ByNumber(HashMap<i64, At<0>>) = |s: &mut Source<'_>| s.map(|s| s.number() as i64),
     ByColour(BTreeMap<Colour, At<0>>) = |s: &mut Source<'_>| s.map(Source::colour),
     ByBool(BTreeMap<bool, At<0>>) = |s: &mut Source<'_>| s.map(|s| s.random.bool()),
-    ByChar(HashMap<char, At<0>>) = |s: &mut Source<'_>| s.map(|s| s.text().chars().next().unwrap_or('x')),
+    ByChar(HashMap<char, At<0>>) =
+        |s: &mut Source<'_>| s.map(|s| s.text().chars().next().unwrap_or('x')),
     ByWide(HashMap<u128, At<0>>) = |s: &mut Source<'_>| s.map(Source::wide),
     Plain(Box<Plain>) = |s: &mut Source<'_>| Box::new(Plain { a: s.part(), b: s.part() }),
-    Left(Box<Left>) = |s: &mut Source<'_>| Box::new(Left { a: s.random.bool().then(|| s.part()), b: s.some() }),
+    Left(Box<Left>) = |s: &mut Source<'_>| {
+        Box::new(Left { a: s.random.bool().then(|| s.part()), b: s.some() })
+    },
     Strict(Box<Strict>) = |s: &mut Source<'_>| Box::new(Strict { a: s.some() }),
     OtherDefault(OtherDefault) = |s: &mut Source<'_>| OtherDefault { n: s.random.u32(..3) },
     External(Box<External>) = |s: &mut Source<'_>| Box::new(match s.random.u8(..4) {
@@ -174,15 +185,20 @@ any! {
         2 => Untagged::Tuple(s.part(), s.part()),
         _ => Untagged::Last(s.part()),
     }),
-    Flat(Box<Flat>) = |s: &mut Source<'_>| Box::new(Flat { x: s.part(), rest: Rest { y: s.part(), z: s.random.bool().then(|| s.text()) } }),
+    Flat(Box<Flat>) = |s: &mut Source<'_>| Box::new(Flat {
+        x: s.part(),
+        rest: Rest { y: s.part(), z: s.random.bool().then(|| s.text()) },
+    }),
     FlatMap(Box<FlatMap>) = |s: &mut Source<'_>| {
         let names = ["x", "y", "z", "é"];
         // Now and then the key of the field.
         let first = usize::from(s.random.u8(..4) > 0);
-        let rest = (0..s.random.usize(..4)).map(|_| (names[s.random.usize(first..4)].to_owned(), s.part()));
+        let rest = (0..s.random.usize(..4))
+            .map(|_| (names[s.random.usize(first..4)].to_owned(), s.part()));
         Box::new(FlatMap { rest: rest.collect(), x: s.part() })
     },
-    FlatEnum(Box<FlatEnum>) = |s: &mut Source<'_>| Box::new(FlatEnum { x: s.random.u32(..), rest: tagged(s) }),
+    FlatEnum(Box<FlatEnum>) =
+        |s: &mut Source<'_>| Box::new(FlatEnum { x: s.random.u32(..), rest: tagged(s) }),
     NanAsText(NanAsText) = |s: &mut Source<'_>| NanAsText(Double(s.any_float())),
     NullAsSome(Box<NullAsSome>) = |s: &mut Source<'_>| {
         let a = [None, Some(None), Some(Some(s.part()))][s.random.usize(..3)].clone();

@@ -131,8 +131,7 @@ async fn commands_on_one_aggregate_queue_and_none_conflicts() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_cancelled_while_it_is_written_took_effect_wholly_and_leaves_things_whole()
- {
+async fn a_command_that_is_cancelled_while_it_is_written_took_effect_wholly() {
     let probe = Probe::default();
     let purses = probe.store().aggregate::<Purse>();
     purses.execute("1", Do::Put(1)).await.unwrap();

@@ -20,14 +20,21 @@ async fn an_unknown_type_is_an_error_that_names_it_and_where_it_is() {
     let purses = store.aggregate::<Purse>();
     purses.execute("1", Do::Put(1)).await.unwrap();
     append(&store, vec![raw("purse-1", "purse.Burnt", 1, "{}")]).await;
-    let is_unknown = |error: &EventError| matches!(error, EventError::UnknownType { position: 2, event_type } if &**event_type == "purse.Burnt");
+    let is_unknown = |error: &EventError| {
+        matches!(
+            error,
+            EventError::UnknownType { position: 2, event_type } if &**event_type == "purse.Burnt"
+        )
+    };
     assert!(matches!(purses.load("1").await, Err(LoadError::Event(error)) if is_unknown(&error)));
-    assert!(
-        matches!(purses.execute("1", Do::Put(1)).await, Err(ExecuteError::Event(error)) if is_unknown(&error))
-    );
-    assert!(
-        matches!(purses.history("1", Version(2)).unwrap().next().await, Err(LoadError::Event(error)) if is_unknown(&error))
-    );
+    assert!(matches!(
+        purses.execute("1", Do::Put(1)).await,
+        Err(ExecuteError::Event(error)) if is_unknown(&error)
+    ));
+    assert!(matches!(
+        purses.history("1", Version(2)).unwrap().next().await,
+        Err(LoadError::Event(error)) if is_unknown(&error)
+    ));
     assert_eq!(purses.load_at("1", Version(1)).await.unwrap().state.coins, 1);
     assert_eq!(purses.execute("2", Do::Put(1)).await.unwrap().version, Version(1));
 }

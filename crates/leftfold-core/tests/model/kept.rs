@@ -82,7 +82,12 @@ async fn a_command_that_fails_costs_the_next_one_nothing() {
     let large = write(&"x".repeat(17 << 20)).await;
     assert!(matches!(large, Err(ExecuteError::Append(AppendError::Invalid(_)))), "{large:?}");
     let panicked = write("panic").await;
-    let is_told = |error: &EventError| matches!(error, EventError::Panicked { place: "decide", detail, .. } if detail == "the ink is out");
+    let is_told = |error: &EventError| {
+        matches!(
+            error,
+            EventError::Panicked { place: "decide", detail, .. } if detail == "the ink is out"
+        )
+    };
     assert!(matches!(&panicked, Err(ExecuteError::Event(error)) if is_told(error)), "{panicked:?}");
     probe.fail_next(AppendError::Busy { waiting: 1 });
     assert_eq!(write("x").await, Err(ExecuteError::Append(AppendError::Busy { waiting: 1 })));

@@ -233,7 +233,10 @@ async fn whoever_has_read_otherwise_than_the_late_owner_does_is_told_to_build_an
         if read.is_ok() {
             let told = view.next().await;
             assert!(
-                matches!(&told, Err(LoadError::Event(EventError::Claimed { what, .. })) if what.contains("anew")),
+                matches!(
+                    &told,
+                    Err(LoadError::Event(EventError::Claimed { what, .. })) if what.contains("anew")
+                ),
                 "{told:?}"
             );
         }

@@ -166,7 +166,10 @@ async fn metadata_that_cannot_be_recorded_is_a_typed_error_and_nothing_happens()
     }
     let error = put().metadata_as(&Reading { value: f64::NAN }).execute().await.unwrap_err();
     assert!(
-        matches!(&error, ExecuteError::Metadata(MetadataError::Encode { detail, .. }) if detail.contains("value")),
+        matches!(
+            &error,
+            ExecuteError::Metadata(MetadataError::Encode { detail, .. }) if detail.contains("value")
+        ),
         "{error}"
     );
     assert_eq!(error.kind(), Kind::Bug);

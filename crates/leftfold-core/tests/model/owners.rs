@@ -202,9 +202,11 @@ async fn a_view_whose_owner_is_not_known_or_does_not_read_what_it_says_records_n
     let unknown = EventError::NoOwner { name: std::any::type_name::<Foreign>(), event_type };
     assert_eq!(rent(&store, "anna", |_| Foreign::Closed).await, Err(ExecuteError::Event(unknown)));
     let short = rent(&store, "anna", |boat| Short::Rented { boat }).await.unwrap_err();
-    assert!(
-        matches!(&short, ExecuteError::Event(EventError::Encode { detail, .. }) if detail.contains("missing field `day`"))
-    );
+    assert!(matches!(
+        &short,
+        ExecuteError::Event(EventError::Encode { detail, .. })
+            if detail.contains("missing field `day`")
+    ));
     assert_eq!(store.head().position, Position::START);
 }
 
@@ -407,9 +409,10 @@ async fn upcasters_that_leave_events_unread_are_refused_in_use_and_never_pass_an
         let store = Store::memory();
         let is_refused = |error: &EventError| matches!(error, EventError::Upcasters { .. });
         assert!(is_refused(&store.follow::<E>(Position::START).unwrap_err()));
-        assert!(
-            matches!(store.facts::<E>("up", "1", &[]).record().await, Err(leftfold_core::fold::RecordError::Event(error)) if is_refused(&error))
-        );
+        assert!(matches!(
+            store.facts::<E>("up", "1", &[]).record().await,
+            Err(leftfold_core::fold::RecordError::Event(error)) if is_refused(&error)
+        ));
         let schema = Schema::of::<E>().unwrap();
         for (event_type, schema_version) in stored {
             store

@@ -158,7 +158,11 @@ async fn a_recorded_event_whose_code_panics_is_an_error_that_names_its_place_to_
     unreadable.tags = Tags::none().with("lit");
     store.append(Append::of(vec![unreadable])).await.unwrap();
     let is_told = |error: &EventError| {
-        let is_it = matches!(error, EventError::DecodePanics { position: 2, detail, .. } if detail.contains("the glasses broke"));
+        let is_it = matches!(
+            error,
+            EventError::DecodePanics { position: 2, detail, .. }
+                if detail.contains("the glasses broke")
+        );
         is_it
             && error
                 .to_string()

@@ -93,7 +93,10 @@ async fn no_way_of_writing_reaches_a_name_of_the_runtime() {
 
     let facts = store.facts("$inbox:orders", "1", &[put(1)]).record().await;
     assert!(
-        matches!(&facts, Err(RecordError::Append(AppendError::Invalid(invalid))) if is_reserved(invalid)),
+        matches!(
+            &facts,
+            Err(RecordError::Append(AppendError::Invalid(invalid))) if is_reserved(invalid)
+        ),
         "{facts:?}"
     );
 

@@ -314,8 +314,7 @@ async fn sets_in_a_state_are_no_reason_to_doubt_its_snapshot() {
 }
 
 #[tokio::test]
-async fn a_fold_version_that_was_not_raised_is_found_at_the_first_load_and_no_snapshot_of_the_type_is_used_then()
- {
+async fn a_fold_version_that_was_not_raised_is_found_at_the_first_load_and_no_snapshot_is_used() {
     let probe = Probe::default();
     let old = probe.store().aggregate::<Plain>();
     for id in 1..=100 {

@@ -36,7 +36,10 @@ async fn a_lost_or_foreign_key_store_is_named_and_nothing_is_taken_for_forgotten
     let actual = foreign.identity().id;
     let error = Keys::of(&store, foreign).await.unwrap_err();
     assert!(
-        matches!(error, KeysError::Foreign { expected: was, actual: is, .. } if (was, is) == (expected, actual)),
+        matches!(
+            error,
+            KeysError::Foreign { expected: was, actual: is, .. } if (was, is) == (expected, actual)
+        ),
         "{error}"
     );
 

@@ -83,7 +83,10 @@ impl Decision for Register {
     }
 
     fn apply(&self, taken: &mut bool, event: &CustomerEvent) {
-        *taken |= matches!(event, CustomerEvent::Registered { email, .. } if email.tag() == self.email.tag());
+        *taken |= matches!(
+            event,
+            CustomerEvent::Registered { email, .. } if email.tag() == self.email.tag()
+        );
     }
 
     fn decide(&self, taken: &bool) -> Result<Decided<CustomerEvent>, Taken> {

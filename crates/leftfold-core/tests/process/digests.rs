@@ -77,8 +77,7 @@ async fn counted(store: &Store) -> Vec<f64> {
 /// A float that did not come back from JSON as it was: after a restart the command had another
 /// digest under its id, and no later command for that aggregate was ever carried out.
 #[tokio::test]
-async fn a_command_with_a_floating_point_number_is_carried_out_once_over_restarts_and_so_is_what_follows()
- {
+async fn a_command_with_a_floating_point_number_is_carried_out_once_and_so_is_what_follows() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);

@@ -71,8 +71,7 @@ async fn a_record_that_cannot_be_read_parks_its_instance_until_a_person_lets_it_
 
 /// A reaction that is nested deeper than a parser goes was recorded, and every start failed at it.
 #[tokio::test]
-async fn a_reaction_whose_command_is_nested_deeper_than_a_parser_goes_is_read_and_its_command_waits()
- {
+async fn a_reaction_whose_command_is_nested_too_deeply_is_read_and_its_command_waits() {
     let stage = Stage::new();
     let process = stage.process();
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));

@@ -156,8 +156,10 @@ async fn what_fails_in_memory_is_parked_and_everything_else_is_there_once() {
     let running = process.runtime().project(picky, codes.clone()).start().await.unwrap();
     let projections = running.projections();
     tokio::select! {
-        reached = projections.wait_until("picky", process.store.head().position, 10 * SECOND) => assert_eq!(reached.unwrap_err().to_string(),
-            "picky stands at 10, but the event at 3 is parked, retry or skip it: not three"),
+        reached = projections.wait_until("picky", process.store.head().position, 10 * SECOND) => {
+            let parked = "picky stands at 10, but the event at 3 is parked, retry or skip it: not three";
+            assert_eq!(reached.unwrap_err().to_string(), parked);
+        }
         () = async {
             loop {
                 process.clock.advance(SECOND);

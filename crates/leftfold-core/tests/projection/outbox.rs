@@ -98,7 +98,10 @@ async fn settle<const V: u32>(process: &Process, broker: &Broker) {
 async fn reached(process: &Process, running: &RunningRuntime, position: Position) {
     let projections = running.projections();
     tokio::select! {
-        reached = projections.wait_until("mail", position, 10 * SECOND) => assert!(matches!(reached, Ok(_) | Err(NotReached::Parked { .. }))),
+        reached = projections.wait_until("mail", position, 10 * SECOND) => assert!(matches!(
+            reached,
+            Ok(_) | Err(NotReached::Parked { .. })
+        )),
         () = time_goes_by(&process.clock) => {}
     }
 }

@@ -218,9 +218,10 @@ async fn an_event_that_cannot_be_read_is_parked_under_its_stream_and_holds_up_on
         (vec![], Some(Position(4)))
     );
     let still = projections.retry("tally", "note-a").await.unwrap();
-    assert!(
-        matches!(still.stopped_by.unwrap().state, ParkedState::Unreadable { error } if error.contains("position 2"))
-    );
+    assert!(matches!(
+        still.stopped_by.unwrap().state,
+        ParkedState::Unreadable { error } if error.contains("position 2")
+    ));
     // Whoever only waited for it goes on with it.
     assert_eq!(applied(&projections.skip("tally", Position(2), "ann").await.unwrap()), [4, 5]);
     assert_eq!(shelf.rows("tally", 1), fold_of(store).await);

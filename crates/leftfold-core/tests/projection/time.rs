@@ -175,8 +175,9 @@ async fn a_call_that_is_never_answered_is_given_up_and_every_event_is_in_the_row
         let target = Silent::default();
         add(&process.store, "a", "x", "fine").await;
         target.hang(call, 2);
+        let runtime = process.runtime().project(Tally::default(), target.clone());
         let running = tokio::select! {
-            running = process.runtime().project(Tally::default(), target.clone()).start() => running.unwrap(),
+            running = runtime.start() => running.unwrap(),
             () = time_goes_by(&process.clock) => unreachable!(),
         };
         let last = add(&process.store, "a", "y", "fine").await;

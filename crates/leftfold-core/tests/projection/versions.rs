@@ -216,8 +216,7 @@ async fn a_checkpoint_of_another_log_is_an_error_that_says_what_to_do_until_it_i
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_turns_out_to_be_of_another_log_stalls_the_projection_and_never_begins_anew()
- {
+async fn a_checkpoint_of_another_log_stalls_the_projection_which_never_begins_anew() {
     let process = Stage::new().process();
     add_many(&process.store, 10).await;
     let shelf = Shelf::<1>::new();

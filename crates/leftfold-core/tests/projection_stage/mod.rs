@@ -562,7 +562,9 @@ pub async fn reach(process: &Process, running: &RunningRuntime, position: Positi
     let projections = running.projections();
     tokio::select! {
         reached = projections.wait_until("tally", position, 10 * SECOND) => match reached {
-            Ok(stands_at) | Err(NotReached::Parked { stands_at, .. }) => assert!(stands_at >= position),
+            Ok(stands_at) | Err(NotReached::Parked { stands_at, .. }) => {
+                assert!(stands_at >= position);
+            }
             Err(late) => panic!("{late}"),
         },
         () = time_goes_by(&process.clock) => {}

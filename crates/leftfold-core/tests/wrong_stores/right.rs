@@ -223,7 +223,10 @@ macro_rules! spoilable {
         }
 
         impl Wrong {
-            $(pub(crate) fn $name(mut self, call: impl Fn(&Arc<Right>, $($type),*) -> $answer + Send + Sync + 'static) -> Self {
+            $(pub(crate) fn $name(
+                mut self,
+                call: impl Fn(&Arc<Right>, $($type),*) -> $answer + Send + Sync + 'static,
+            ) -> Self {
                 self.$name = Some(Box::new(call));
                 self
             })+
@@ -252,9 +255,15 @@ spoilable! {
     identity() -> Identity = |right| right.memory.identity();
     append(append: Append) -> Pending<Outcome, AppendError> = |right, append| right.append(append);
     read(read: Read) -> Pending<Page, ReadError> = |right, read| right.read(read);
-    answered(id: CommandId) -> Pending<Option<Answered>, ReadError> = |right, id| right.reads(|memory| memory.answered(id));
-    checkpoint(consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> =
-        |right, consumer, source, partition| right.reads(|memory| memory.checkpoint(consumer, source, partition));
+    answered(id: CommandId) -> Pending<Option<Answered>, ReadError> =
+        |right, id| right.reads(|memory| memory.answered(id));
+    checkpoint(
+        consumer: Label,
+        source: StoreId,
+        partition: Partition
+    ) -> Pending<Option<Checkpoint>, ReadError> = |right, consumer, source, partition| {
+        right.reads(|memory| memory.checkpoint(consumer, source, partition))
+    };
     position_at(moment: Timestamp) -> Pending<Position, ReadError> =
         |right, moment| right.reads(|memory| memory.position_at(moment));
     appends(from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> =
@@ -263,8 +272,10 @@ spoilable! {
         |right, position| right.reads(|memory| memory.hash_at(position));
     positions_of(id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> =
         |right, id, at_most| right.reads(|memory| memory.positions_of(id, at_most));
-    snapshot(key: Bytes) -> Pending<Option<Bytes>, ReadError> = |right, key| right.reads(|memory| memory.snapshot(key));
-    keep_snapshot(key: Bytes, value: Bytes) -> Nothing = |right, key, value| right.memory.keep_snapshot(key, value);
+    snapshot(key: Bytes) -> Pending<Option<Bytes>, ReadError> =
+        |right, key| right.reads(|memory| memory.snapshot(key));
+    keep_snapshot(key: Bytes, value: Bytes) -> Nothing =
+        |right, key, value| right.memory.keep_snapshot(key, value);
     lease(work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> =
         |right, work, holder, during| right.lease(work, holder, during);
     release(lease: Lease) -> Pending<(), LeaseError> = |right, lease| right.release(lease);

@@ -1,7 +1,12 @@
 //! A page of sorted entries: how it is written, and how it is searched.
 //!
 //! An entry is
-//! `shared varint, unshared varint, unshared bytes of the key, at varint, [ordinal varint, of streams only], value length varint, value`,
+//!
+//! ```text
+//! shared varint, unshared varint, unshared bytes of the key, at varint,
+//! [ordinal varint, of streams only], value length varint, value
+//! ```
+//!
 //! where `shared` counts the bytes that the key has in common with the key before it in the page.
 //! The page ends with the crc of its file's number, its offset and its bytes, so that a page found
 //! at a wrong place does not check.

@@ -3,7 +3,8 @@
 //! ```text
 //! part*  root page  footer
 //! part   = data page (up to 64)  guide page  filter
-//! footer = magic `LFIR` 4, version 4, store id 16, run number 8, root offset 8, root bytes 8, crc 4
+//! footer = magic `LFIR` 4, version 4, store id 16, run number 8, root offset 8, root bytes 8,
+//!          crc 4
 //! ```
 //!
 //! Every page is as [`block`](super::block) says. A data page holds entries: chunks of positions

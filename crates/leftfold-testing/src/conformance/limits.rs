@@ -104,7 +104,10 @@ pub async fn what_is_beyond_a_limit_is_refused(factory: &impl Factory) {
         let expected = if what.contains("empty") {
             matches!(refused, AppendError::Invalid(Invalid::Empty { .. }))
         } else {
-            matches!(refused, AppendError::Invalid(Invalid::TooLarge { size, limit, .. }) if size > limit)
+            matches!(
+                refused,
+                AppendError::Invalid(Invalid::TooLarge { size, limit, .. }) if size > limit
+            )
         };
         assert!(expected, "{what}: {refused:?}");
         assert_eq!(

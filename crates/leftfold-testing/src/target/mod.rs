@@ -148,7 +148,10 @@ pub async fn following<S: Subject + Send + Clone + 'static>(subject: &S) {
 }
 
 macro_rules! list {
-    ($(#[$told:meta])* $list:ident<S: $first:ident $(+ $bound:tt)*>, $($file:ident: $($rule:ident),+;)+) => {
+    (
+        $(#[$told:meta])*
+        $list:ident<S: $first:ident $(+ $bound:tt)*>, $($file:ident: $($rule:ident),+;)+
+    ) => {
         $(#[$told])*
         #[must_use]
         pub fn $list<S: $first $(+ $bound)*>() -> Vec<Case<S>> {
@@ -163,24 +166,31 @@ macro_rules! list {
 list! {
     /// Every rule of projections that follow a log.
     cases_of_following<S: Subject + Send + Clone + 'static>,
-    follow: a_poison_event_is_parked_and_others_go_on, a_rebuild_has_what_the_replay_makes_and_nothing_else,
+    follow: a_poison_event_is_parked_and_others_go_on,
+        a_rebuild_has_what_the_replay_makes_and_nothing_else,
         a_rebuild_takes_in_what_is_appended_meanwhile, rows_are_the_fold_after_every_event,
-        rows_are_the_same_for_batches_of_every_size, each_event_goes_in_once_over_orderly_restarts;
+        rows_are_the_same_for_batches_of_every_size,
+        each_event_goes_in_once_over_orderly_restarts;
 }
 
 list! {
     /// Every rule of a target by itself, in the order of the files.
     cases<S: Subject>,
-    transaction: what_is_committed_is_there, a_rollback_leaves_nothing, a_session_that_is_dropped_leaves_nothing_uncommitted,
-        nobody_sees_what_is_not_committed, transactions_follow_each_other, an_empty_transaction_can_be_committed,
+    transaction: what_is_committed_is_there, a_rollback_leaves_nothing,
+        a_session_that_is_dropped_leaves_nothing_uncommitted, nobody_sees_what_is_not_committed,
+        transactions_follow_each_other, an_empty_transaction_can_be_committed,
         rows_are_replaced_and_removed, many_rows_fit_into_one_transaction,
-        events_that_write_nothing_are_passed_over, an_event_can_be_applied_again_after_a_rollback,
+        events_that_write_nothing_are_passed_over,
+        an_event_can_be_applied_again_after_a_rollback,
         a_failed_statement_is_undone_and_is_not_absence, what_users_code_says_is_not_absence;
-    note: notes_are_listed_by_prefix_in_order_of_their_bytes, a_page_of_notes_begins_after_a_key,
-        notes_are_replaced_and_removed, notes_of_the_open_transaction_are_seen, notes_hold_any_bytes;
-    place: a_place_has_one_session, a_place_is_free_when_its_session_is_dropped, versions_are_open_side_by_side,
-        lanes_write_at_the_same_time_and_share_notes, names_of_every_kind_are_apart;
-    version: nothing_serves_at_first, readers_see_the_version_that_serves, versions_are_listed_in_order,
-        a_discarded_version_is_gone_and_no_other, a_discarded_version_can_be_made_anew, what_was_begun_is_told_from_what_never_was,
+    note: notes_are_listed_by_prefix_in_order_of_their_bytes,
+        a_page_of_notes_begins_after_a_key, notes_are_replaced_and_removed,
+        notes_of_the_open_transaction_are_seen, notes_hold_any_bytes;
+    place: a_place_has_one_session, a_place_is_free_when_its_session_is_dropped,
+        versions_are_open_side_by_side, lanes_write_at_the_same_time_and_share_notes,
+        names_of_every_kind_are_apart;
+    version: nothing_serves_at_first, readers_see_the_version_that_serves,
+        versions_are_listed_in_order, a_discarded_version_is_gone_and_no_other,
+        a_discarded_version_can_be_made_anew, what_was_begun_is_told_from_what_never_was,
         a_version_that_is_written_is_not_discarded, everything_survives_reopening;
 }

@@ -25,8 +25,7 @@ async fn of_many_who_sign_up_with_one_address_at_once_one_becomes_a_customer() {
 
 // ANCHOR: repeated
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_comes_again_has_the_same_answer_and_one_event_and_with_another_body_it_is_refused()
- {
+async fn a_key_that_comes_again_has_the_same_answer_and_is_refused_with_another_body() {
     for store in examples::stores().await {
         let street = Street::open(store).await;
         let ada = street.customer("ada").await;

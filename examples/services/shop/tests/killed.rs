@@ -73,8 +73,7 @@ async fn client(
 
 // ANCHOR: killed
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_was_acknowledged_is_lost_and_nothing_is_doubled_wherever_the_program_is_killed()
- {
+async fn nothing_acknowledged_is_lost_and_nothing_is_doubled_wherever_the_program_is_killed() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("store");
     let bank = Bank::default();

@@ -61,8 +61,8 @@ fn is_failed(event: &Recorded<OrderEvent>) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_charge_that_hangs_while_the_shop_is_stopped_is_looked_up_at_the_next_start_and_not_made_again()
- {
+async fn a_charge_that_hangs_while_the_shop_stops_is_looked_up_at_the_next_start_and_not_repeated()
+{
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("store").to_str().unwrap().to_owned();
     let street = Street::open(leftfold::open(&path).await.unwrap()).await;

@@ -75,7 +75,10 @@ fn one_call_of_ours_is_outstanding_and_the_rest_wait_their_turn() {
     assert_eq!(bench.poll(), [unlock("b")]);
     assert!(matches!(
         bench.received(r#"[4,"b","NotSupported","",{}]"#),
-        Received::Settled(SettledCall { outcome: CallOutcome::Refused(WithViolations { message, .. }), .. }) if message.code.is_unsupported()
+        Received::Settled(SettledCall {
+            outcome: CallOutcome::Refused(WithViolations { message, .. }),
+            ..
+        }) if message.code.is_unsupported()
     ));
     assert_eq!(bench.poll(), []);
     assert_eq!(bench.session.next_deadline(), None);

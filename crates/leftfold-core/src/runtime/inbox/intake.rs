@@ -158,7 +158,11 @@ impl<I: Inbox> Intake<I> {
     /// ```
     /// # use leftfold_core::runtime::inbox::{Inbox, ReceiveError, Receipt};
     /// # use leftfold_core::store::{Store, TraceContext};
-    /// # async fn received<I: Inbox>(store: &Store, parent: TraceContext, m: I::Message) -> Result<Receipt, ReceiveError> {
+    /// # async fn received<I: Inbox>(
+    /// #     store: &Store,
+    /// #     parent: TraceContext,
+    /// #     m: I::Message,
+    /// # ) -> Result<Receipt, ReceiveError> {
     /// store.inbox::<I>().trace(parent).receive("depot", "m1", None, m).await
     /// # }
     /// ```
@@ -431,7 +435,10 @@ impl From<NotKept> for ReceiveError {
 /// is compared as it is.
 fn is_same<I: Inbox>(before: &Json, now: &Json) -> bool {
     before.says_the_same(now)
-        || matches!((before.read::<I::Message>(), now.read::<I::Message>()), (Ok(a), Ok(b)) if json::is_same(&a, &b))
+        || matches!(
+            (before.read::<I::Message>(), now.read::<I::Message>()),
+            (Ok(a), Ok(b)) if json::is_same(&a, &b)
+        )
 }
 
 /// Returns the receipt that the first event of the message stands for.

@@ -107,6 +107,8 @@ impl Archive {
         let stream = StreamName::of(&category(P::NAME), key)?;
         let start_version = start.as_ref().map_or(Version::ABSENT, |start| start.version);
         let mut instance = start.unwrap_or_else(|| Instance::absent(stream.clone()));
+        // Read backwards, up to the event with which its present life began: what was before that
+        // does not count, however often it began.
         let mut begins_anew = false;
         let (mut latest_first, mut skipped) = (Vec::new(), BTreeSet::new());
         let mut pages =
@@ -119,6 +121,7 @@ impl Archive {
                 if recorded.version() > instance.version {
                     (instance.version, instance.last) = (recorded.version(), recorded.position);
                 }
+                // A record that cannot be read, and that a person let go, is passed over.
                 let read = self.own(&recorded);
                 if let Ok(ProcessEvent::Skipped {
                     cause: StoredCause::Record { position }, ..
@@ -130,7 +133,10 @@ impl Archive {
                     continue;
                 }
                 // Where something was parked then, it may still be.
-                let is_first = matches!(&read, Ok(ProcessEvent::Reacted(reacted)) if reacted.starts && reacted.behind == 0);
+                let is_first = matches!(
+                    &read,
+                    Ok(ProcessEvent::Reacted(reacted)) if reacted.starts && reacted.behind == 0
+                );
                 latest_first.push((read, recorded));
                 if is_first {
                     begins_anew = true;
@@ -138,16 +144,19 @@ impl Archive {
                 }
             }
         }
+        // A life that began after the start owes nothing to it.
         if begins_anew && start_version > Version::ABSENT {
             let (version, last) = (instance.version, instance.last);
             instance = Instance { version, last, ..Instance::absent(stream) };
         }
+        // Folded forwards.
         for (read, recorded) in latest_first.into_iter().rev() {
             match read {
                 Ok(event) => self.take(&mut instance, key, event, &recorded).await?,
                 Err(why) => instance.take_unread(&recorded, &why),
             }
         }
+        // What is parked is known: only new faults are still to be parked.
         instance.unread.retain(|(position, _)| {
             !instance.parked.contains(&StoredCause::Record { position: position.0 })
         });

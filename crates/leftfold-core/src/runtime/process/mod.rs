@@ -102,7 +102,9 @@ pub const INSTANCES_MAX: usize = 900;
 /// use std::time::Duration;
 /// use leftfold_core::fold::{Aggregate, Event, Recorded};
 /// use leftfold_core::runtime::Runtime;
-/// use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
+/// use leftfold_core::runtime::process::{
+///     Context, Correlation, Process, Reaction, Targets, Trigger,
+/// };
 /// use leftfold_core::store::{Position, Query, Store};
 /// use serde::{Deserialize, Serialize};
 ///
@@ -123,7 +125,10 @@ pub const INSTANCES_MAX: usize = 900;
 /// #     type Refusal = Never;
 /// #     fn apply(&mut self, _: &OrderEvent) {}
 /// #     fn decide(&self, command: &Do) -> Result<Vec<OrderEvent>, Never> {
-/// #         Ok(vec![match command.clone() { Do::Place => OrderEvent::Placed, Do::Cancel { why } => OrderEvent::Cancelled { why } }])
+/// #         Ok(vec![match command.clone() {
+/// #             Do::Place => OrderEvent::Placed,
+/// #             Do::Cancel { why } => OrderEvent::Cancelled { why },
+/// #         }])
 /// #     }
 /// # }
 /// /// An order that is not paid in time is cancelled.
@@ -137,14 +142,17 @@ pub const INSTANCES_MAX: usize = 900;
 ///     fn correlate(event: &Recorded<OrderEvent>) -> Correlation {
 ///         match event.event {
 ///             OrderEvent::Placed => Correlation::starts(event.stream_id()),
-///             OrderEvent::Paid | OrderEvent::Cancelled { .. } => Correlation::ends(event.stream_id()),
+///             OrderEvent::Paid | OrderEvent::Cancelled { .. } => {
+///                 Correlation::ends(event.stream_id())
+///             }
 ///         }
 ///     }
 ///     fn apply(&mut self, _: &Trigger<OrderEvent>, _: &Context) {}
 ///     fn react(&self, trigger: &Trigger<OrderEvent>, order: &Context) -> Reaction {
 ///         match trigger {
 ///             Trigger::Event(OrderEvent::Placed) => Reaction::none().timer("pay", Duration::ZERO),
-///             Trigger::TimerFired { .. } => Reaction::none().command::<Order>(&order.key, Do::Cancel { why: "not paid".into() }),
+///             Trigger::TimerFired { .. } => Reaction::none()
+///                 .command::<Order>(&order.key, Do::Cancel { why: "not paid".into() }),
 ///             Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
 ///         }
 ///     }

@@ -196,6 +196,7 @@ impl<T: Target> Lane<T> {
         let end = ground.host.store.checkpoint_at(position).await?;
         loop {
             self.begin(ground).await?;
+            // An event that failed often enough is parked, which consumes it too.
             let tried = match desk.suspect(position).filter(|suspect| suspect.attempts >= TRIES) {
                 Some(suspect) => {
                     let parked = self
@@ -218,11 +219,13 @@ impl<T: Target> Lane<T> {
                 Err(Stop::Event(error)) => {
                     let tries = desk.failed(position, error.clone());
                     self.undo(ground).await?;
+                    // Parking itself failed.
                     if tries > TRIES {
                         return Err(Trouble::Away(format!(
                             "the event at {position} can neither be applied nor parked: {error}"
                         )));
                     }
+                    // The reason may pass: the next try waits longer.
                     if tries < TRIES {
                         tracing::warn!(projection = desk.label, %position, error, tries, "an event failed, trying again");
                         let mut stop = ground.stop.clone();
@@ -413,8 +416,13 @@ impl<T: Target> Lane<T> {
         self.receipts.committed();
         if !self.staged.is_empty() {
             for parked in self.staged.items() {
-                tracing::warn!(projection = ground.desk.label, position = %parked.position, key = parked.key,
-                    error = parked.state.error().unwrap_or("an earlier event of its key"), "an event is parked");
+                tracing::warn!(
+                    projection = ground.desk.label,
+                    position = %parked.position,
+                    key = parked.key,
+                    error = parked.state.error().unwrap_or("an earlier event of its key"),
+                    "an event is parked"
+                );
             }
             let staged = std::mem::take(&mut self.staged);
             ground.desk.change_parked(|set| set.extend(staged));

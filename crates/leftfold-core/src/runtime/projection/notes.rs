@@ -1,11 +1,14 @@
 //! What the runtime remembers of a version, in the notes of its target.
 //!
 //! ```text
-//! checkpoint/LANE           where a lane stands: store, position, hash, and how many lanes there are
+//! checkpoint/LANE           where a lane stands: store, position, hash, and how many lanes there
+//!                           are
 //! parked/KEY-HASH/POSITION  an event that waits for a person, or behind one that does
 //! skipped/POSITION          an event that a person let go
-//! receipt/RANGE/LANE        how many events of a range of positions a lane consumed, and the sum of their hashes
-//! receipts-after            the position after which receipts are kept; from the beginning where it is absent
+//! receipt/RANGE/LANE        how many events of a range of positions a lane consumed, and the sum
+//!                           of their hashes
+//! receipts-after            the position after which receipts are kept; if it is absent, they are
+//!                           kept from the beginning
 //! ```
 
 use serde::de::DeserializeOwned;

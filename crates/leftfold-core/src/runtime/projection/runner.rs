@@ -213,7 +213,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 Ok(())
             }
             () = self.ground.schema.until_stale() => Ok(()),
-            () = clock.sleep_until(renews_at), if self.ground.tenure.is_some() => self.ground.hold().await.map(drop),
+            () = clock.sleep_until(renews_at), if self.ground.tenure.is_some() => {
+                self.ground.hold().await.map(drop)
+            }
         }
     }
 
@@ -373,11 +375,15 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             self.say_trouble(trouble);
             let news =
                 |status: &Status| status.head.position > head || status.state == State::Closed;
+            let closes = async {
+                let told = status.wait_for(news).await;
+                told.map_or(true, |status| status.state == State::Closed)
+            };
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Err(Trouble::Stopped),
                 Some(ask) = self.asks.recv() => drop(self.answer(ask).await),
-                closed = async { status.wait_for(news).await.map_or(true, |status| status.state == State::Closed) } => if closed {
+                is_closed = closes => if is_closed {
                     return Err(Trouble::Log(ReadError::Closed));
                 },
                 () = clock.sleep_until(again_at) => return Ok(()),

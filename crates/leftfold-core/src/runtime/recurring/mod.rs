@@ -30,6 +30,7 @@ pub const MADE_UP_MAX: u64 = 1_000;
 /// the runtime waits for that.
 ///
 /// ```
+/// # use std::convert::Infallible;
 /// # use leftfold_core::fold::{Aggregate, Event};
 /// # use leftfold_core::runtime::{Plan, Recurring, Runtime};
 /// # use leftfold_core::store::{Store, Timestamp};
@@ -44,9 +45,9 @@ pub const MADE_UP_MAX: u64 = 1_000;
 /// #     const CATEGORY: &'static str = "till";
 /// #     type Event = TillEvent;
 /// #     type Command = TillCommand;
-/// #     type Refusal = std::convert::Infallible;
+/// #     type Refusal = Infallible;
 /// #     fn apply(&mut self, _: &TillEvent) {}
-/// #     fn decide(&self, command: &TillCommand) -> Result<Vec<TillEvent>, std::convert::Infallible> {
+/// #     fn decide(&self, command: &TillCommand) -> Result<Vec<TillEvent>, Infallible> {
 /// #         let TillCommand::Close { day } = command;
 /// #         Ok(vec![TillEvent::Closed { day: day.clone() }])
 /// #     }

@@ -108,7 +108,8 @@ impl Plan {
     /// use leftfold_core::runtime::Plan;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let reports = Plan::cron_in("0 8 * * MON-FRI", "Europe/Berlin")?;
-    /// assert_eq!(reports.after("2026-07-03T12:00:00Z".parse()?).to_string(), "2026-07-06T06:00:00Z");
+    /// let next = reports.after("2026-07-03T12:00:00Z".parse()?);
+    /// assert_eq!(next.to_string(), "2026-07-06T06:00:00Z");
     /// # Ok(())
     /// # }
     /// ```

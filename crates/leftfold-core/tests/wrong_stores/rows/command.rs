@@ -209,9 +209,12 @@ pub(crate) const CHECKPOINTS: &[Row] = &[
         "checkpoint::a_move_from_exactly_one_place_needs_the_consumer_there",
         "lets a consumer be behind where it should be",
         || {
-            moving(
-                |current, from, _| matches!(from, MoveFrom::Exactly(from) if current.is_some_and(|current| current < from)),
-            )
+            moving(|current, from, _| {
+                matches!(
+                    from,
+                    MoveFrom::Exactly(from) if current.is_some_and(|current| current < from)
+                )
+            })
         },
     ),
     row(

@@ -75,7 +75,10 @@ pub(crate) const ENVELOPES: &[Row] = &[
         || {
             paging(|_, read, page| {
                 let is_category = matches!(&read.what, What::Matching { query, .. }
-                    if query.items().iter().any(|item| matches!(item.streams, Some(StreamMatch::Category(_)))));
+                if query.items().iter().any(|item| matches!(
+                    item.streams,
+                    Some(StreamMatch::Category(_))
+                )));
                 page.events
                     .iter_mut()
                     .filter(|_| is_category)
