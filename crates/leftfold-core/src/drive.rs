@@ -17,7 +17,7 @@ use crate::json;
 use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
 use crate::runtime::projection::{Alone, Message, Outgoing, Parked, Projection, Target};
-use crate::runtime::{Clock, Effect, Host, Named, ProcessRunner, EffectRunner, StartError};
+use crate::runtime::{Clock, Effect, EffectRunner, Host, Named, ProcessRunner, StartError};
 use crate::store::{EventType, MemoryBackend, Position, Query, RecordedEvent, Store, Timestamp};
 
 pub use crate::panic::message as panic_message;

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::frame::{Call, CallError, CallResult, ErrorCode, Frame, MessageId, Payload};
 use super::session::{
-    CallKey, Transmission, Limits, CallOutcome, SessionOutput, Received, Reply, Session, SettledCall,
+    CallKey, CallOutcome, Limits, Received, Reply, Session, SessionOutput, SettledCall,
+    Transmission,
 };
 use super::v16::{CentralRequest, MessageTrigger, StationRequest};
 
