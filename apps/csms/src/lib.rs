@@ -5,8 +5,8 @@
 //!
 //! - [`ocpp`]: the protocol. Text goes in, values come out; without sockets, clocks or tasks
 //! - [`domain`]: aggregates, state and decisions: pure folds of events
-//! - [`read`]: read models for lists, reports and the dashboard: projections in memory, in SQLite or
-//!   in PostgreSQL
+//! - [`read`]: read models for lists, reports and the dashboard: projections in memory, in SQLite
+//!   or in PostgreSQL
 //! - [`config`]: the configuration, by flags and environment
 //! - [`connections`]: the stations that are connected now, and calls to them
 //! - [`app`]: what requests need: the handles of the store, its consumers and the connections

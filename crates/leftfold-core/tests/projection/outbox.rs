@@ -211,7 +211,11 @@ async fn an_outbox_cannot_be_rebuilt() {
     let refused = runtime::<1>(&process, &Broker::default()).rebuild("mail").start().await;
     let refused = refused.err();
     assert!(
-        matches!(&refused, Some(StartError::CannotRebuild { projection, name: "mail" }) if projection.contains("Mail")),
+        matches!(
+            &refused,
+            Some(StartError::CannotRebuild { projection, name: "mail" })
+                if projection.contains("Mail")
+        ),
         "{refused:?}"
     );
 }

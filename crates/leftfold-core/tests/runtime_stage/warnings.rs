@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-/// Each test that listens runs alone: if a place of the code is met for the first time while another
-/// test begins to listen, what it says may be taken for heard by nobody, for good (`tracing` keeps
-/// that for each place).
+/// Each test that listens runs alone: if a place of the code is met for the first time while
+/// another test begins to listen, what it says may be taken for heard by nobody, for good
+/// (`tracing` keeps that for each place).
 pub static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The warnings of this thread.

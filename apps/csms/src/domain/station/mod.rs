@@ -495,7 +495,7 @@ impl Station {
         if connector.transaction.is_some() || connector.status().is_some_and(is_charging) {
             return Err(StationRefusal::Occupied { connector_id });
         }
-        // ConnectorClaims that name no connector take any: one of those that are left must remain for each.
+        // Claims that name no connector take any: one of those that are left must remain for each.
         self.any_free(claims).map_err(|_| StationRefusal::Occupied { connector_id })
     }
 
