@@ -433,8 +433,8 @@ mod behind_the_log {
             assert!(screens(&reader).unwrap()[0].1.starts_with("in use since "));
             assert_eq!(screens(&reader.of_version(1)).unwrap(), blue("in use"));
 
-            // The release after that registers version 2 alone; the rows of version 1 go when version 3
-            // takes its place.
+            // The release after that registers version 2 alone; the rows of version 1 go when
+            // version 3 takes its place.
             rooms.execute("blue", asks("ada", Ask::Release)).await.unwrap();
             Runtime::new(&store).project(Board::<2>, rows.clone()).run_until_idle().await.unwrap();
             assert!(screens(&reader).unwrap()[0].1.starts_with("free since "));

@@ -13,6 +13,7 @@ mod size;
 mod source;
 mod summaries;
 mod twins;
+mod width;
 mod words;
 
 use std::fmt;
@@ -88,6 +89,7 @@ fn check(files: &[File]) -> Vec<Violation> {
         size::check,
         words::check,
         summaries::check,
+        width::check,
         dependencies::check,
     ];
     let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(files)).collect();

@@ -4,22 +4,40 @@
 //! code is enough. A parser such as `syn` would know more, but every test run would wait for it to
 //! compile first.
 
+use std::iter;
+use std::ops::Range;
+
 /// Blanks comments, strings and characters with spaces. Offsets and line breaks stay as they are.
 pub(super) fn mask(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut masked = bytes.to_vec();
-    let mut at = 0;
-    while at < bytes.len() {
-        match opaque_end(bytes, at) {
-            Some(end) => {
-                let blanked = masked[at..end].iter_mut().filter(|b| **b != b'\n');
-                blanked.for_each(|b| *b = b' ');
-                at = end;
-            }
-            None => at += 1,
-        }
+    let mut masked = text.as_bytes().to_vec();
+    for range in opaque(text) {
+        masked[range].iter_mut().filter(|b| **b != b'\n').for_each(|b| *b = b' ');
     }
     String::from_utf8(masked).expect("whole characters were replaced by spaces")
+}
+
+/// The places of strings and characters.
+pub(super) fn literals(text: &str) -> Vec<Range<usize>> {
+    opaque(text).filter(|range| text.as_bytes()[range.start] != b'/').collect()
+}
+
+/// The places of comments and literals.
+fn opaque(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    iter::from_fn(move || {
+        while at < bytes.len() {
+            let start = at;
+            match opaque_end(bytes, start) {
+                Some(end) => {
+                    at = end;
+                    return Some(start..end);
+                }
+                None => at += 1,
+            }
+        }
+        None
+    })
 }
 
 /// Tells whether the byte can be part of an identifier.

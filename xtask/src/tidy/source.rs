@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Violation;
-use super::lexer::{body_of, closing_brace, find_words, identifier_at, mask};
+use super::lexer::{body_of, closing_brace, find_words, identifier_at, literals, mask};
 
 /// A text file of the tree.
 pub(super) struct File {
@@ -12,6 +12,8 @@ pub(super) struct File {
     pub(super) text: String,
     /// For Rust the text with comments and literals blanked, at the same offsets; else empty.
     pub(super) code: String,
+    /// For Rust the places of strings and characters; else none.
+    pub(super) literals: Vec<Range<usize>>,
     /// Part of the code that exists only in tests.
     tests: Tests,
 }
@@ -24,13 +26,16 @@ enum Tests {
 
 impl File {
     pub(super) fn new(path: &str, text: String) -> File {
-        let code = if path.ends_with(".rs") { mask(&text) } else { String::new() };
+        let (code, literals) = match path.ends_with(".rs") {
+            true => (mask(&text), literals(&text)),
+            false => Default::default(),
+        };
         let in_tests_folder = path.split('/').any(|part| part == "tests");
         let tests = match in_tests_folder || code.contains("#![cfg(test)]") {
             true => Tests::All,
             false => Tests::Items(test_items(&code)),
         };
-        File { path: path.to_owned(), text, code, tests }
+        File { path: path.to_owned(), text, code, literals, tests }
     }
 
     pub(super) fn is_rust(&self) -> bool {

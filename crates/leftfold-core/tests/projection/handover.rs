@@ -14,7 +14,8 @@ use crate::projection_stage::{
 };
 use crate::runtime_stage::{Process, SECOND, Stage, until};
 
-/// Version 1, and version 2 that applies what it is allowed to: each with its own way to one target.
+/// Version 1, and version 2 that applies what it is allowed to: each with its own way to one
+/// target.
 async fn start_both(
     process: &Process,
     old: &Shelf,

@@ -1,4 +1,5 @@
-//! Projections, on the memory backend, a target with transactions and a clock that is moved by hand.
+//! Projections, on the memory backend, a target with transactions and a clock that is moved by
+//! hand.
 
 mod crashes;
 mod handover;
