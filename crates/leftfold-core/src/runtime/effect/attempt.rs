@@ -31,6 +31,18 @@ impl<I> Attempt<I> {
     /// even if its position is given again after a declared restore. It is made of the id of the
     /// event that asks, so an application that brings ids for its events has to bring each one
     /// once.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::runtime::Attempt;
+    /// use wallet::Payout;
+    ///
+    /// /// The head of a request to a bank that pays once for one key.
+    /// fn head(attempt: &Attempt<Payout>) -> String {
+    ///     let (key, iban) = (attempt.idempotency_key(), &attempt.intent.iban);
+    ///     format!("POST /payouts/{iban} HTTP/1.1\r\nIdempotency-Key: {key}\r\n\r\n")
+    /// }
+    /// ```
     #[must_use]
     pub fn idempotency_key(&self) -> Uuid {
         self.event.id.derived("effect")

@@ -149,6 +149,37 @@ impl Effects {
 
     /// Returns the state of an effect as soon as it is concluded, in doubt or parked, whichever
     /// process carries it out; when the time is up, the state at that moment.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod bank {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/bank.rs"));
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// use bank::SendToBank;
+    /// use leftfold_core::runtime::{EffectId, EffectState, Performed, Policy, Runtime};
+    /// use leftfold_core::store::Store;
+    /// use wallet::{Payout, Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let answer = |_: &_| Performed::Done("B1".to_owned());
+    /// let bank = SendToBank { policy: Policy::once(), answer };
+    /// let runtime = Runtime::new(&store).effect(bank).start().await?;
+    /// let payout = Payout { iban: "DE02".to_owned(), cents: 300 };
+    /// let asked = [WalletEvent::PayoutRequested(payout)];
+    /// let asked = store.aggregate::<Wallet>().record("ada", &asked).await?.last();
+    ///
+    /// let status = runtime.effects().wait(EffectId(asked), Duration::from_secs(5)).await?;
+    /// match status.ok_or("it is an effect")?.state {
+    ///     EffectState::Done { outcome, .. } => assert_eq!(outcome, "B1"),
+    ///     state => panic!("the bank answers at once, and not {state:?}"),
+    /// }
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn wait(
         &self,
         id: EffectId,
@@ -171,6 +202,32 @@ impl Effects {
     }
 
     /// Effects after one of them, the oldest first. A page may be short and still not the last.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod bank {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/bank.rs"));
+    /// # }
+    /// use bank::SendToBank;
+    /// use leftfold_core::runtime::{EffectFilter, EffectId, Performed, Policy, Runtime};
+    /// use leftfold_core::store::Store;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let answer = |_: &_| Performed::Done("B1".to_owned());
+    /// let bank = SendToBank { policy: Policy::once(), answer };
+    /// let runtime = Runtime::new(&Store::memory()).effect(bank).start().await?;
+    /// // All effects in doubt, for a person.
+    /// let (mut doubts, mut after) = (Vec::new(), Some(EffectId::default()));
+    /// while let Some(id) = after {
+    ///     let page = runtime.effects().list(EffectFilter::InDoubt, id, 100).await?;
+    ///     doubts.extend(page.effects);
+    ///     after = page.next;
+    /// }
+    /// assert!(doubts.is_empty());
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn list(
         &self,
         filter: EffectFilter,
@@ -202,6 +259,47 @@ impl Effects {
     /// Records a person's statement about an effect in doubt, and their name. It must be in doubt,
     /// and its attempt's deadline must have passed. The target hears of it as of any outcome. If it
     /// is being looked up, the first to know counts.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod bank {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/bank.rs"));
+    /// # }
+    /// # use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use bank::SendToBank;
+    /// use leftfold_core::runtime::{EffectId, EffectState, Performed, Policy, Runtime};
+    /// use leftfold_core::runtime::{ResolveError, Verdict};
+    /// use leftfold_core::store::Store;
+    /// use wallet::{Payout, Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (store, clock) = (Store::memory(), Arc::new(leftfold_testing::HandClock::going()));
+    /// # let answer = |_: &_| Performed::InDoubt { reason: "no answer".to_owned() };
+    /// # let bank = SendToBank { policy: Policy::once(), answer };
+    /// # let runtime = Runtime::new(&store).clock(clock.clone()).effect(bank).start().await?;
+    /// # let payout = Payout { iban: "DE02".to_owned(), cents: 300 };
+    /// # let asked = [WalletEvent::PayoutRequested(payout)];
+    /// # let payout = EffectId(store.aggregate::<Wallet>().record("ada", &asked).await?.last());
+    /// let effects = runtime.effects();
+    /// let status = effects.wait(payout, Duration::from_secs(5)).await?.ok_or("it is one")?;
+    /// assert!(matches!(status.state, EffectState::InDoubt { .. }));
+    /// # clock.advance(Duration::from_secs(60));
+    ///
+    /// // Bob has asked the bank by telephone, after the deadline.
+    /// let verdict = Verdict::Done("B1".into());
+    /// let resolved = loop {
+    ///     match effects.resolve(payout, verdict.clone(), "bob").await {
+    ///         Err(ResolveError::Busy { .. }) => tokio::task::yield_now().await,
+    ///         resolved => break resolved?,
+    ///     }
+    /// };
+    /// assert!(matches!(resolved.state, EffectState::Done { by, .. } if by == "bob"));
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn resolve(
         &self,
         id: EffectId,
@@ -226,6 +324,37 @@ impl Effects {
     /// Records that a person no longer wants an effect, with their name and reason, if no attempt
     /// at it is under way or in doubt. The target hears of it as of any effect that did not take
     /// place. One whose earlier attempts are in doubt is not tried again, and stays in doubt.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod bank {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/bank.rs"));
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// use bank::SendToBank;
+    /// use leftfold_core::runtime::{EffectId, EffectState, Performed, Policy, Runtime};
+    /// use leftfold_core::store::{Position, Store};
+    /// use wallet::{Payout, Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = Store::memory();
+    /// # let answer = |_: &_| Performed::InDoubt { reason: "no answer".to_owned() };
+    /// // The second payout of a wallet waits until it is known what became of the first.
+    /// let bank = SendToBank { policy: Policy::once().doubts_hold(), answer };
+    /// # let runtime = Runtime::new(&store).effect(bank).start().await?;
+    /// let payout = WalletEvent::PayoutRequested(Payout { iban: "DE02".to_owned(), cents: 300 });
+    /// store.aggregate::<Wallet>().record("ada", &[payout.clone(), payout]).await?;
+    /// let (first, second) = (EffectId(Position(1)), EffectId(Position(2)));
+    /// let effects = runtime.effects();
+    /// effects.wait(first, Duration::from_secs(5)).await?;
+    ///
+    /// let cancelled = effects.cancel(second, "the account was closed", "bob").await?;
+    /// assert!(matches!(cancelled.state, EffectState::NotDone { by, .. } if by == "bob"));
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn cancel(
         &self,
         id: EffectId,

@@ -76,6 +76,35 @@ pub(crate) use runner::EffectRunner;
 ///
 /// The window that remains: between the opening of an attempt and its outcome nobody but the
 /// outside world knows whether it took place. That window is never closed by guessing.
+///
+/// Here over the wallets of [`Aggregate`](crate::fold::Aggregate). A payout that did not take place
+/// is put back.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs"));
+#[doc = include_str!("../../../doc/bank.rs")]
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::time::Duration;
+/// # use leftfold_core::runtime::{EffectId, EffectState, Runtime};
+/// # use leftfold_core::store::Store;
+/// let store = Store::memory();
+/// let bank = SendToBank {
+///     policy: Policy::once(),
+///     answer: |_| Performed::NotDone { reason: "the bank knows no such account".to_owned() },
+/// };
+/// let runtime = Runtime::new(&store).effect(bank).start().await?;
+/// let wallets = store.aggregate::<Wallet>();
+/// wallets.execute("ada", WalletCommand::Deposit { cents: 500 }).await?;
+/// let payout = WalletCommand::RequestPayout(Payout { iban: "DE02".to_owned(), cents: 300 });
+/// let asked = EffectId(wallets.execute("ada", payout).await?.position);
+///
+/// let ended = runtime.effects().wait(asked, Duration::from_secs(5)).await?.ok_or("it is one")?;
+/// assert!(matches!(ended.state, EffectState::NotDone { .. }));
+/// assert_eq!(wallets.load("ada").await?.state.cents, 500);
+/// runtime.stop().await?;
+/// # Ok(()) }
+/// ```
 pub trait Effect: Send + Sync + 'static {
     /// Names the effect in logs and status.
     const NAME: &'static str;

@@ -6,6 +6,22 @@ use super::slots::{HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, SlotBounds}
 use crate::runtime::backoff::Backoff;
 
 /// Limits and rules for carrying out an effect.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use leftfold_core::runtime::Policy;
+///
+/// // A service that does one thing once for one key: five tries, the last after about 15 seconds.
+/// let mail = Policy::repeatable()
+///     .deadline(Duration::from_secs(10))
+///     .attempts(5)
+///     .backoff(Duration::from_secs(1), Duration::from_secs(60))
+///     .concurrency(8);
+/// // A machine that must see orders one after the other, even if the end of one is unknown.
+/// let crane = Policy::once().doubts_hold();
+/// assert_ne!(mail, crane);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub(super) repetition: Repetition,
