@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use tokio::sync::watch;
 
-use super::board::ConsumerStatus;
+use super::consumer::status::ConsumerStatus;
 use super::effect::Effects;
 use super::process::Processes;
 use super::progress;

@@ -6,7 +6,7 @@ use std::task::Poll;
 use tokio::sync::watch;
 
 use super::Running;
-use super::board::Board;
+use super::consumer::status::Board;
 use crate::store::Store;
 
 /// Polls the consumers in the caller's task until all that is recorded was taken up and nothing is

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::board::{Board, ConsumerStatus};
+use super::consumer::status::{Board, ConsumerStatus};
 use super::projection::{ProjectionStatus, Projections};
 use crate::store::{Measured, Metrics, Store};
 

@@ -1,25 +1,21 @@
 //! What runs behind the log: effects, processes with their timers, inboxes, projections.
 //!
-//! This file has the [`Runtime`]: consumers are registered, made ready (or refused: `start_error`),
-//! and run until they `stop`. There are four kinds, each in a folder of its own: `effect` touches
+//! This file has the [`Runtime`]: consumers are registered, made ready or refused, and run until
+//! they stop. What all of them share is in `consumer`: leases, waits after failures, status, errors
+//! of starting and stopping. There are four kinds, each in a folder of its own: `effect` touches
 //! the outside world, `process` reacts with commands and timers, `projection` keeps rows up to
 //! date, `recurring` gives a command whenever it is due. An `inbox` and a `scheduled` command are
 //! aggregates of the runtime with a process behind each.
 //!
-//! Every consumer works while it holds its lease (`tenure`), reads the time from its `clock`, runs
-//! users' code `contained`, waits longer from failure to failure (`backoff`), and says on the
-//! `board` where it stands. The board is read by the `handle`, by `idle`, by `metrics`, and for
-//! `progress` on a terminal; `unheard` finds the consumers that wait for types nobody records.
-//! Users' tasks keep timers in memory with a `countdown`.
+//! The status of the consumers is read by the `handle`, by `idle`, by `metrics`, and for `progress`
+//! on a terminal. Time comes from a `clock`; users' tasks keep timers in memory with a `countdown`.
 //!
-//! What is recorded of users' values stays as they wrote it (`json`), what is said for people has a
-//! limit (`reason`), `names` puts names together, and `positions` moves the records into a copy of
-//! the store. `kind` tells what the errors mean to a caller.
+//! What is recorded of users' values stays as they wrote it (`json`), `names` puts names together,
+//! and `positions` moves the records into a copy of the store. `kind` tells what the errors mean to
+//! a caller.
 
-mod backoff;
-mod board;
 pub(crate) mod clock;
-mod contained;
+mod consumer;
 mod countdown;
 pub(crate) mod effect;
 mod handle;
@@ -33,13 +29,8 @@ mod positions;
 pub mod process;
 mod progress;
 pub mod projection;
-mod reason;
 mod recurring;
 pub mod scheduled;
-mod start_error;
-mod stop;
-mod tenure;
-mod unheard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -52,8 +43,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use board::ConsumerStatus;
 pub use clock::{CLOCK_JUMP_MAX, Clock, Sleep, SystemClock};
+pub use consumer::{ConsumerStatus, START_WITHIN, STOP_WITHIN, StartError, StopError, WORK_LEASE};
 pub use countdown::Countdowns;
 /// The former name of [`ATTEMPT_GRACE`].
 #[doc(hidden)]
@@ -66,24 +57,20 @@ pub use effect::{
 };
 pub use handle::RuntimeHandle;
 pub use recurring::{CronError, CronField, MADE_UP_MAX, Missed, Plan, Recurring};
-pub use start_error::StartError;
-pub use stop::{START_WITHIN, STOP_WITHIN, StopError};
-pub use tenure::WORK_LEASE;
 
+pub(crate) use consumer::StartFault;
 pub(crate) use effect::EffectRunner;
 pub(crate) use positions::{Positions, RewriteError, rewrite_labels, rewritten};
 pub(crate) use process::ProcessRunner;
-pub(crate) use start_error::StartFault;
 
 use crate::fold::EventError;
 use crate::store::{Invalid, Store};
-use board::Board;
-use contained::{contained, message};
+use consumer::status::Board;
+use consumer::{message, stop, unheard};
 use effect::EffectKind;
 use metrics::Figures;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
-use reason::shortened;
 use recurring::RecurringRunner;
 
 /// People's answers that wait for one runner at most; more wait with the caller.

@@ -8,8 +8,8 @@ use super::attempt::{Attempt, Conclusion};
 use super::ledger::{Ledger, LedgerEvent};
 use super::turn::{EffectTurns, NextTurn, TurnError};
 use crate::fold::{Alongside, AlongsideError, Cause, EventError, ExecuteError};
+use crate::runtime::consumer::{contained, shortened};
 use crate::runtime::json::Json;
-use crate::runtime::{contained, shortened};
 use crate::store::{Expected, NewEvent};
 
 /// Result of telling the target.

@@ -14,7 +14,7 @@ use super::ledger::{EffectState, Ledger};
 use super::word::{CancelError, PersonsWord, ResolveError, Verdict, Word};
 use super::{Effect, EffectId};
 use crate::fold::LoadError;
-use crate::runtime::board::Board;
+use crate::runtime::consumer::status::Board;
 use crate::store::{
     EventType, Invalid, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName,
     Timestamp,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::slots::{HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, SlotBounds};
-use crate::runtime::backoff::Backoff;
+use crate::runtime::consumer::backoff::Backoff;
 
 /// Limits and rules for carrying out an effect.
 ///

@@ -11,7 +11,7 @@ use super::ledger::{EffectState, Ledger, LedgerEvent};
 use super::turn::{
     EffectTurns, EndedAttempt, Fenced, NextTurn, ROUNDS_MAX, RUNTIME, TurnError, overtaken, turned,
 };
-use crate::runtime::shortened;
+use crate::runtime::consumer::shortened;
 use crate::store::{Append, AppendError, Authority, Condition, Expected, NewEvent, Outcome};
 
 impl<E: Effect> EffectTurns<E> {

@@ -20,9 +20,9 @@ use super::turn::{EffectTurns, EndedAttempt, NextTurn};
 use super::word::PersonsWord;
 use super::{Effect, EffectId};
 use crate::fold::Schema;
-use crate::runtime::backoff::Backoff;
-use crate::runtime::board::ForPerson;
-use crate::runtime::tenure::{Right, Tenure};
+use crate::runtime::consumer::backoff::Backoff;
+use crate::runtime::consumer::lease::{Right, Tenure};
+use crate::runtime::consumer::status::ForPerson;
 use crate::runtime::{Host, StartFault, stopped};
 use crate::store::{
     Label, Position, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp,

@@ -24,7 +24,8 @@ use super::policy::{Policy, Repetition};
 use super::queue::{Rest, TurnKind};
 use super::{Begin, Effect};
 use crate::fold::{Aggregates, EventError, LoadError};
-use crate::runtime::{Host, StartFault, contained};
+use crate::runtime::consumer::contained;
+use crate::runtime::{Host, StartFault};
 use crate::store::{Fence, Label, Position, Timestamp};
 
 /// Recorded as the author when the runtime itself concludes an attempt.

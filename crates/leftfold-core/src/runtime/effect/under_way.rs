@@ -11,8 +11,8 @@ use super::slots::{Slots, fits};
 use super::turn::{EndedAttempt, NextTurn};
 use super::word::PersonsWord;
 use super::{Effect, EffectId};
-use crate::runtime::contained;
-use crate::runtime::tenure::Tenure;
+use crate::runtime::consumer::contained;
+use crate::runtime::consumer::lease::Tenure;
 
 /// The wait before a record that cannot be read is read again.
 const PARKED_LOOK: Duration = Duration::from_secs(600);

@@ -9,7 +9,7 @@ use super::ledger::{EffectState, Ledger, LedgerEvent};
 use super::turn::{EffectTurns, NextTurn, ROUNDS_MAX, TurnError};
 use super::{Effect, EffectId};
 use crate::json;
-use crate::runtime::shortened;
+use crate::runtime::consumer::shortened;
 use crate::store::Timestamp;
 
 /// A person's word on its way to the runner.

@@ -17,8 +17,8 @@ use super::step::Trouble;
 use super::targets::{Carried, Order};
 use super::{Process, Trigger, panicked};
 use crate::fold::{Cause, LoadError, Recorded};
-use crate::runtime::shortened;
-use crate::runtime::tenure::Right;
+use crate::runtime::consumer::lease::Right;
+use crate::runtime::consumer::shortened;
 use crate::store::{Fence, Label, Metadata, Position};
 
 /// Extent to which a person's request was carried out.

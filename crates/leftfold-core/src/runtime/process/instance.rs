@@ -9,7 +9,7 @@ use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
 use super::snapshot::Trust;
 use super::{Context, Process, Refused, Trigger, panicked};
 use crate::fold::{EventError, LoadError, Purpose, Recorded, Schema, Unknown};
-use crate::runtime::{message, shortened};
+use crate::runtime::consumer::{message, shortened};
 use crate::store::{
     Invalid, Label, Position, Query, Read, RecordedEvent, Store, StreamName, Timestamp, Version,
 };

@@ -16,7 +16,7 @@ use super::record::{Parked, ProcessEvent, StoredCause};
 use super::step::Trouble;
 use super::{INSTANCES_MAX, Process, Targets, Whose, panicked};
 use crate::fold::{Cause, LoadError, Recorded, Unknown};
-use crate::runtime::{message, shortened};
+use crate::runtime::consumer::{message, shortened};
 use crate::span;
 use crate::store::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX};
 use crate::store::{Label, Metadata, Position, RecordedEvent};

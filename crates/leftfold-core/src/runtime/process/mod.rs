@@ -37,7 +37,7 @@ pub(crate) mod told;
 mod trigger;
 mod unfinished;
 
-pub use super::tenure::WORK_LEASE as PROCESS_LEASE;
+pub use super::consumer::WORK_LEASE as PROCESS_LEASE;
 pub use chain::{CHAIN_MAX, ROUNDS_MAX};
 pub use correlation::Correlation;
 pub use parking::{PARKED_BYTES_MAX, PARKED_MAX};

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 
 use super::record::{Reacted, StoredCause, StoredCommand};
 use super::targets::{Carried, Order, Targets};
-use crate::runtime::backoff::Backoff;
-use crate::runtime::shortened;
+use crate::runtime::consumer::backoff::Backoff;
+use crate::runtime::consumer::shortened;
 use crate::store::{
     CommandId, Fence, Invalid, Label, Metadata, Position, Store, Timestamp, Version,
 };

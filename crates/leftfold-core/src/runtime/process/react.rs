@@ -10,7 +10,7 @@ use super::instance::{Begins, Heard, Instance};
 use super::record::{ProcessEvent, Reacted};
 use super::{Process, Reaction, Targets, panicked};
 use crate::fold::Schema;
-use crate::runtime::message;
+use crate::runtime::consumer::message;
 use crate::store::limits::DATA_BYTES_MAX;
 use crate::store::{Append, Metadata, NewEvent, Position};
 

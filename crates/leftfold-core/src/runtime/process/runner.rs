@@ -22,8 +22,8 @@ use super::step::{STORE_RETRY, Step, Trouble};
 use super::timers::{NEAR_MAX, Timers};
 use super::unfinished::Unfinished;
 use super::{Process, Targets};
-use crate::runtime::board::{Doing, ForPerson};
-use crate::runtime::tenure::{Right, Tenure};
+use crate::runtime::consumer::lease::{Right, Tenure};
+use crate::runtime::consumer::status::{Doing, ForPerson};
 use crate::runtime::{Host, StartFault};
 use crate::store::{
     AppendError, CheckpointRecord, Head, Invalid, Label, MoveFrom, NoneMatching, Outcome, Position,

@@ -12,8 +12,8 @@ use super::reaction::Asked;
 use super::record::StoredCommand;
 use crate::fold::{Aggregate, Alongside, AlongsideError, Cause, EventError, ExecuteError, Purpose};
 use crate::json;
+use crate::runtime::consumer::{contained, shortened};
 use crate::runtime::json::Json;
-use crate::runtime::{contained, shortened};
 use crate::store::{AppendError, CommandId, Fence, Invalid, Label, Metadata, Position, Store};
 
 /// The kinds of aggregates that a process commands.

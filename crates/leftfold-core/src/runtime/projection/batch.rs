@@ -11,7 +11,7 @@ use tracing::Span;
 use super::parked::stream_of;
 use super::{Projection, Target};
 use crate::fold::{Event, Recorded, Schema, Unknown};
-use crate::runtime::contained::message;
+use crate::runtime::consumer::contained::message;
 use crate::span;
 use crate::store::{Digest, Position, Read, ReadError, RecordedEvent, Signal, Subscription};
 

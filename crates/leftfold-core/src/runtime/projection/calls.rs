@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::{ProjectionError, Session};
 use crate::runtime::Clock;
-use crate::runtime::board::Doing;
-use crate::runtime::contained::message;
+use crate::runtime::consumer::contained::message;
+use crate::runtime::consumer::status::Doing;
 use crate::store::{Fence, Label, Position, RecordedEvent};
 
 // ANCHOR: time

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::lane::LOCK_WITHIN;
 use super::parked::ParkedSet;
-use crate::runtime::board::Doing;
+use crate::runtime::consumer::status::Doing;
 use crate::store::{Position, Query, Timestamp};
 
 // ANCHOR: limits

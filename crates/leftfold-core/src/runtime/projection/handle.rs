@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::desk::{Change, Desk, Readers, Standing, Told};
 use super::parked::Parked;
 use super::receipts::{self, Taken, Verified, VerifyError};
-use crate::runtime::board::{Board, ConsumerStatus};
+use crate::runtime::consumer::status::{Board, ConsumerStatus};
 use crate::store::{Position, Query, Read, Store};
 
 /// All projections of a runtime. Cheap to clone.

@@ -14,8 +14,8 @@ use super::parked::{PARKED_MAX, Parked, ParkedSet, ParkedState, stream_of};
 use super::receipts::Receipts;
 use super::{Projection, ProjectionError, Session, Target};
 use crate::fold::{EventError, Purpose, Recorded, Schema};
-use crate::runtime::backoff::Backoff;
-use crate::runtime::tenure::{Right, Tenure};
+use crate::runtime::consumer::backoff::Backoff;
+use crate::runtime::consumer::lease::{Right, Tenure};
 use crate::runtime::{Host, stopped};
 use crate::store::{
     Checkpoint, Fence, Label, Position, Query, ReadError, Store, SubscribeError, Timestamp,

@@ -18,9 +18,9 @@ use super::parked::PARKED_MAX;
 use super::rebuild::Role;
 use super::{Projection, Target, outbox};
 use crate::fold::{LoadError, Purpose};
-use crate::runtime::backoff::Backoff;
-use crate::runtime::board::ForPerson;
-use crate::runtime::tenure::{Tenure, WORK_LEASE};
+use crate::runtime::consumer::backoff::Backoff;
+use crate::runtime::consumer::lease::{Tenure, WORK_LEASE};
+use crate::runtime::consumer::status::ForPerson;
 use crate::runtime::{Host, Named, StartError, StartFault, stopped};
 use crate::store::{Invalid, Position, ReadError, State, Status, Subscription, Timestamp};
 

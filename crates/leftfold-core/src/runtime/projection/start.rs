@@ -16,7 +16,7 @@ use super::rebuild::{BESIDE, Role};
 use super::runner::{Parts, Runner};
 use super::{Projection, Target};
 use crate::fold::EventError;
-use crate::runtime::unheard::{Asks, announced, of_enum};
+use crate::runtime::consumer::unheard::{Asks, announced, of_enum};
 use crate::runtime::{ASKED_MAX, Host, Named, Running, Start, StartError, Starting};
 use crate::store::{Query, Store};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Named;
 use crate::fold::{EventError, LoadError};
+use crate::runtime::Named;
 use crate::store::{EventType, Invalid, ReadError, SubscribeError};
 
 /// Error of starting a runtime. Nothing runs then.
@@ -273,7 +273,7 @@ fn taken(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::stop::{START_WITHIN, started};
+    use crate::runtime::consumer::stop::{START_WITHIN, started};
     use crate::store::Position;
 
     struct Opener;

@@ -6,13 +6,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::contained::{contained, message};
-use super::{Named, Running, Start, StartError};
+use super::start_error::StartError;
+use crate::runtime::{Named, Running, Start};
 
 // ANCHOR: time
 /// Time that each consumer may take to start. A projection whose database gives no answer starts
 /// without it before that, and its status says what it waits for.
 pub const START_WITHIN: Duration = Duration::from_secs(60);
-/// Time that [`stop`](super::RunningRuntime::stop) waits, beyond the longest deadline of an effect.
+/// Time that [`stop`](crate::runtime::RunningRuntime::stop) waits, beyond the longest deadline of an effect.
 pub const STOP_WITHIN: Duration = Duration::from_secs(20);
 // ANCHOR_END: time
 
@@ -39,7 +40,7 @@ pub enum StopError {
 }
 
 /// Waits until a consumer has started.
-pub(super) async fn started(named: Named, start: Start) -> Result<Running, StartError> {
+pub(in crate::runtime) async fn started(named: Named, start: Start) -> Result<Running, StartError> {
     match timeout(START_WITHIN, contained(start)).await {
         Ok(Ok(started)) => started.map_err(|fault| named.error(fault)),
         Ok(Err(said)) => Err(named.panicked(said)),
@@ -52,7 +53,7 @@ pub(super) async fn started(named: Named, start: Start) -> Result<Running, Start
 
 /// Waits until all consumers have stopped; a consumer that does not in time is interrupted, if that
 /// can be.
-pub(super) async fn stopped(
+pub(in crate::runtime) async fn stopped(
     tasks: Vec<(&'static str, JoinHandle<()>)>,
     within: Duration,
 ) -> Result<(), StopError> {

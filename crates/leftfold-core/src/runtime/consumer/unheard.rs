@@ -6,27 +6,31 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Host, Starting};
 use crate::fold::{Aggregate, Event, EventError, Purpose, UnheardTypes};
+use crate::runtime::{Effect, Host, Starting};
 use crate::store::{EventType, Store};
 
 /// Finds the types that a consumer asks for, of which nobody declares that they are recorded.
-pub(super) type Asks = fn(&Store) -> Result<UnheardTypes, EventError>;
+pub(in crate::runtime) type Asks = fn(&Store) -> Result<UnheardTypes, EventError>;
 
 /// Those of a consumer that reads an enum.
-pub(super) fn of_enum<E: Event>(store: &Store) -> Result<UnheardTypes, EventError> {
+pub(in crate::runtime) fn of_enum<E: Event>(store: &Store) -> Result<UnheardTypes, EventError> {
     let schema = store.schema::<E>(Purpose::Reading)?;
     Ok(UnheardTypes::of(&schema))
 }
 
 /// Those of an effect.
-pub(super) fn of_effect<E: Effect>(store: &Store) -> Result<UnheardTypes, EventError> {
+pub(in crate::runtime) fn of_effect<E: Effect>(store: &Store) -> Result<UnheardTypes, EventError> {
     let schema = store.schema::<<E::Target as Aggregate>::Event>(Purpose::Writing)?;
     Ok(UnheardTypes::of(&schema).only(&EventType::new(E::INTENT)?))
 }
 
 /// Starts a consumer that says, before anything else, for which types that nobody knows it asks.
-pub(super) fn announced(name: &'static str, asks: Asks, starting: Starting) -> Starting {
+pub(in crate::runtime) fn announced(
+    name: &'static str,
+    asks: Asks,
+    starting: Starting,
+) -> Starting {
     Box::new(move |host, stop| {
         Box::pin(async move {
             host.announce(name, asks).await;
@@ -36,7 +40,7 @@ pub(super) fn announced(name: &'static str, asks: Asks, starting: Starting) -> S
 }
 
 /// The types, as the end of a sentence about something that is waited for.
-pub(super) fn though(unheard: &[EventType]) -> String {
+pub(in crate::runtime) fn though(unheard: &[EventType]) -> String {
     match unheard {
         [] => String::new(),
         [one] => format!(", though nothing was ever recorded of {one}"),
@@ -57,7 +61,7 @@ impl Host {
 
     /// Finds out, for a consumer that begins with reading, which of the types that nobody knew were
     /// recorded by others since.
-    pub(super) async fn look_for_types(&self, name: &'static str) {
+    pub(in crate::runtime) async fn look_for_types(&self, name: &'static str) {
         if let Some(unheard) = self.board.unheard(name) {
             // A store that cannot be read now says nothing of them.
             let _ = unheard.look(&self.store).await;

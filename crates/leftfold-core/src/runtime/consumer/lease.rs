@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Host;
+use crate::runtime::Host;
 use crate::store::{Fence, Holder, Label, Lease, LeaseError, Leased, Timestamp};
 
 // ANCHOR: limits

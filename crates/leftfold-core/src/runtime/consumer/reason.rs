@@ -4,7 +4,7 @@
 const REASON_BYTES_MAX: usize = 4_096;
 
 /// Cuts a reason to its limit: a text of users' code may be of any length.
-pub(super) fn shortened(mut reason: String) -> String {
+pub(in crate::runtime) fn shortened(mut reason: String) -> String {
     // The start of a text is a boundary.
     let end =
         (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));

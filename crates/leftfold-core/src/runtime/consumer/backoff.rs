@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// Wait before another try: doubled from the first to the longest, with a quarter of jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Backoff {
-    pub(super) first: Duration,
-    pub(super) longest: Duration,
+pub(in crate::runtime) struct Backoff {
+    pub(in crate::runtime) first: Duration,
+    pub(in crate::runtime) longest: Duration,
 }
 
 impl Backoff {
     /// Returns the wait after a number of tries, from 1.
-    pub(super) fn after(self, tries: u32) -> Duration {
+    pub(in crate::runtime) fn after(self, tries: u32) -> Duration {
         let doubled = self
             .first
             .saturating_mul(1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));

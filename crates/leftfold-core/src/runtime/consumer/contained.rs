@@ -13,12 +13,14 @@ type Code<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 ///
 /// It is polled in the task that awaits it and nowhere else, so its steps come in the caller's
 /// order, and it needs nothing of tokio that it does not ask for itself.
-pub(super) fn contained<'c, T>(code: impl Future<Output = T> + Send + 'c) -> Contained<'c, T> {
+pub(in crate::runtime) fn contained<'c, T>(
+    code: impl Future<Output = T> + Send + 'c,
+) -> Contained<'c, T> {
     Contained { code: Some(Box::pin(code)) }
 }
 
 #[must_use = "the code does not run until it is awaited"]
-pub(super) struct Contained<'c, T> {
+pub(in crate::runtime) struct Contained<'c, T> {
     /// The code; `None` once it has ended.
     code: Option<Code<'c, T>>,
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::clock::{Clock, SystemClock};
-use super::effect::EffectId;
 use super::unheard::though;
 use crate::fold::UnheardTypes;
+use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::effect::EffectId;
 use crate::store::{EventType, Position, RecordedEvent, Store, Timestamp};
 
 /// State of one consumer.
@@ -74,23 +74,23 @@ impl ConsumerStatus {
     }
 
     /// Tells whether it goes on by itself, now or when something comes back.
-    pub(super) fn goes_on(&self) -> bool {
+    pub(in crate::runtime) fn goes_on(&self) -> bool {
         !(self.stalled && self.needs_person)
     }
 
     /// Tells whether it has taken up everything, or as much as it can without others, and nothing
     /// is under way.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::runtime) fn is_idle(&self) -> bool {
         (self.through >= self.head || !self.goes_on() || self.standby) && self.under_way == 0
     }
 }
 
 /// Counts of the items of a consumer that wait for a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ForPerson {
-    pub(super) parked: usize,
-    pub(super) in_doubt: usize,
-    pub(super) stuck: usize,
+pub(in crate::runtime) struct ForPerson {
+    pub(in crate::runtime) parked: usize,
+    pub(in crate::runtime) in_doubt: usize,
+    pub(in crate::runtime) stuck: usize,
 }
 
 /// States of all consumers of one runtime.
@@ -98,7 +98,7 @@ pub(super) struct ForPerson {
 /// A consumer says what is `under_way` before it waits for anything that may lead to another event:
 /// so if all of them are at the end and nothing is under way, all is done.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(in crate::runtime) struct Board {
     clock: Arc<dyn Clock>,
     open: Mutex<BTreeSet<EffectId>>,
     consumers: Mutex<HashMap<&'static str, Consumer>>,
@@ -134,7 +134,7 @@ impl Default for Board {
 }
 
 impl Board {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(in crate::runtime) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
             open: Mutex::default(),
@@ -144,43 +144,46 @@ impl Board {
         }
     }
 
-    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+    pub(in crate::runtime) fn clock(&self) -> Arc<dyn Clock> {
         self.clock.clone()
     }
 
-    pub(super) fn opened(&self, id: EffectId) {
+    pub(in crate::runtime) fn opened(&self, id: EffectId) {
         self.open().insert(id);
     }
 
-    pub(super) fn closed(&self, id: EffectId) {
+    pub(in crate::runtime) fn closed(&self, id: EffectId) {
         self.open().remove(&id);
     }
 
     /// The effects that were taken up and are not concluded, after one of them.
-    pub(super) fn open_after(&self, after: EffectId, at_most: usize) -> Vec<EffectId> {
+    pub(in crate::runtime) fn open_after(&self, after: EffectId, at_most: usize) -> Vec<EffectId> {
         use std::ops::Bound::{Excluded, Unbounded};
         self.open().range((Excluded(after), Unbounded)).take(at_most).copied().collect()
     }
 
     /// Everything up to here was taken up by all of these consumers.
-    pub(super) fn taken_up(&self, names: impl Iterator<Item = &'static str>) -> Position {
+    pub(in crate::runtime) fn taken_up(
+        &self,
+        names: impl Iterator<Item = &'static str>,
+    ) -> Position {
         let consumers = self.consumers();
         let through =
             |name| consumers.get(name).map_or(Position::START, |consumer| consumer.status.through);
         names.map(through).min().unwrap_or_default()
     }
 
-    pub(super) fn look_again(&self) {
+    pub(in crate::runtime) fn look_again(&self) {
         self.looks.send_modify(|looks| *looks = looks.wrapping_add(1));
     }
 
     /// Returns the count of requests to look up the effects in doubt.
-    pub(super) fn looks(&self) -> watch::Receiver<u64> {
+    pub(in crate::runtime) fn looks(&self) -> watch::Receiver<u64> {
         self.looks.subscribe()
     }
 
     /// It is about to start, or has ended.
-    pub(super) fn say(&self, name: &'static str, waits_for: &str) {
+    pub(in crate::runtime) fn say(&self, name: &'static str, waits_for: &str) {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
@@ -190,7 +193,7 @@ impl Board {
     }
 
     /// It does not go on until something comes back.
-    pub(super) fn say_away(&self, name: &'static str, waits_for: &str) {
+    pub(in crate::runtime) fn say_away(&self, name: &'static str, waits_for: &str) {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
@@ -201,7 +204,12 @@ impl Board {
 
     /// Another does its work. Something is under way as long as it is not known that the other is
     /// alive.
-    pub(super) fn say_standby(&self, name: &'static str, waits_for: &str, under_way: usize) {
+    pub(in crate::runtime) fn say_standby(
+        &self,
+        name: &'static str,
+        waits_for: &str,
+        under_way: usize,
+    ) {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
@@ -211,7 +219,7 @@ impl Board {
     }
 
     /// Sets the counts of its items that wait for a person, until others are set.
-    pub(super) fn say_for_person(&self, name: &'static str, what: ForPerson) {
+    pub(in crate::runtime) fn say_for_person(&self, name: &'static str, what: ForPerson) {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             (status.parked, status.in_doubt, status.stuck) =
@@ -220,12 +228,12 @@ impl Board {
     }
 
     /// Something is under way, until more is said.
-    pub(super) fn begins(&self, name: &'static str) {
+    pub(in crate::runtime) fn begins(&self, name: &'static str) {
         self.with(name, |consumer| consumer.status.under_way = consumer.status.under_way.max(1));
     }
 
     /// It does not go on until a person does something.
-    pub(super) fn say_stalled(&self, name: &'static str, waits_for: &str) {
+    pub(in crate::runtime) fn say_stalled(&self, name: &'static str, waits_for: &str) {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
@@ -234,7 +242,7 @@ impl Board {
         });
     }
 
-    pub(super) fn say_where(
+    pub(in crate::runtime) fn say_where(
         &self,
         name: &'static str,
         through: Position,
@@ -264,22 +272,22 @@ impl Board {
     }
 
     /// Names, from now on, the calls of a consumer that take long.
-    pub(super) fn watch(&self, name: &'static str, doing: Arc<Doing>) {
+    pub(in crate::runtime) fn watch(&self, name: &'static str, doing: Arc<Doing>) {
         self.with(name, |consumer| consumer.doing = Some(doing));
     }
 
     /// Names, from now on, which of the types that a consumer asks for nobody knows.
-    pub(super) fn asks_for(&self, name: &'static str, unheard: Arc<UnheardTypes>) {
+    pub(in crate::runtime) fn asks_for(&self, name: &'static str, unheard: Arc<UnheardTypes>) {
         self.with(name, |consumer| consumer.unheard = Some(unheard));
     }
 
     /// The types that nobody knew when a consumer was started.
-    pub(super) fn unheard(&self, name: &'static str) -> Option<Arc<UnheardTypes>> {
+    pub(in crate::runtime) fn unheard(&self, name: &'static str) -> Option<Arc<UnheardTypes>> {
         self.consumers().get(name)?.unheard.clone()
     }
 
     /// A consumer has read events.
-    pub(super) fn has_read<'e>(
+    pub(in crate::runtime) fn has_read<'e>(
         &self,
         name: &'static str,
         events: impl Iterator<Item = &'e RecordedEvent>,
@@ -289,7 +297,7 @@ impl Board {
         }
     }
 
-    pub(super) fn statuses(&self, head: Position) -> Vec<ConsumerStatus> {
+    pub(in crate::runtime) fn statuses(&self, head: Position) -> Vec<ConsumerStatus> {
         let now = self.clock.now();
         let mut all: Vec<_> =
             self.consumers().values().map(|consumer| consumer.status(now, head)).collect();
@@ -299,7 +307,7 @@ impl Board {
 
     /// Tells whether everything recorded was taken up and nothing is under way; if not, the waker
     /// is woken when that may be so.
-    pub(super) fn is_idle(&self, store: &Store, waker: &Waker) -> bool {
+    pub(in crate::runtime) fn is_idle(&self, store: &Store, waker: &Waker) -> bool {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
         let head = store.head().position;
         let at_end =
@@ -387,7 +395,7 @@ impl Consumer {
 
 /// Calls that a consumer has under way and that may take long: nobody can interrupt them.
 #[derive(Debug, Default)]
-pub(super) struct Doing(Mutex<Calls>);
+pub(in crate::runtime) struct Doing(Mutex<Calls>);
 
 #[derive(Debug, Default)]
 struct Calls {
@@ -404,10 +412,10 @@ struct Call {
 }
 
 /// Something that is being done, until it is dropped.
-pub(super) struct Begun<'d>(&'d Doing, u64);
+pub(in crate::runtime) struct Begun<'d>(&'d Doing, u64);
 
 impl Doing {
-    pub(super) fn begin(
+    pub(in crate::runtime) fn begin(
         &self,
         what: &'static str,
         position: Position,
