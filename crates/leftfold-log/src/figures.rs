@@ -7,7 +7,7 @@ use leftfold_core::store::{AppendError, Histogram, Metrics, Outcome};
 
 /// Counters of a log since it was opened. Each is added to without a lock.
 #[derive(Debug)]
-pub(crate) struct Figures {
+pub(crate) struct LogCounters {
     answers: [AtomicU64; ANSWERS.len()],
     events: AtomicU64,
     written_bytes: AtomicU64,
@@ -47,7 +47,7 @@ const GROUP_APPENDS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 256, 1_024];
 const GROUP_BYTES: [u64; 8] =
     [256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
 
-impl Default for Figures {
+impl Default for LogCounters {
     fn default() -> Self {
         Self {
             answers: Default::default(),
@@ -61,7 +61,7 @@ impl Default for Figures {
     }
 }
 
-impl Figures {
+impl LogCounters {
     /// Counts an append that is answered, by its answer.
     pub(crate) fn answered(&self, outcome: &Result<Outcome, AppendError>) {
         self.answers[answer(outcome)].fetch_add(1, Ordering::Relaxed);

@@ -14,20 +14,20 @@ use leftfold_core::store::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
-use crate::index::Key;
+use crate::format::{CheckpointView, CommandView, RecordFrame, checkpoint_key};
+use crate::index::PostingKey;
 use crate::index::unreadable;
 use crate::open::error::OpenError;
 use crate::read::pages;
 use crate::read::pool::Full;
 use crate::segments::scan::place_of;
 use crate::segments::segment::damaged;
-use crate::shared::Shared;
+use crate::shared::SharedLog;
 use crate::write::held_bytes;
 use crate::write::lease::LeaseRequest;
-use crate::write::precheck::{Order, Prechecked, is_slow, precheck};
-use crate::write::request::{AppendRequest, Request};
-use crate::write::writer::Writer;
+use crate::write::precheck::{JudgingOrder, Prechecked, is_slow, precheck};
+use crate::write::request::{AppendRequest, WriteRequest};
+use crate::write::writer::LogWriter;
 
 /// The embedded log: one directory, one writer, any number of readers.
 ///
@@ -35,24 +35,24 @@ use crate::write::writer::Writer;
 /// is closed; [`close`](Backend::close) waits without holding a thread up.
 #[derive(Clone, Debug)]
 pub struct Log {
-    shared: Arc<Shared>,
-    _writer: Arc<Running>,
+    shared: Arc<SharedLog>,
+    _writer: Arc<WriterThread>,
 }
 
 /// The thread of the writer.
 #[derive(Debug)]
-struct Running {
-    shared: Arc<Shared>,
+struct WriterThread {
+    shared: Arc<SharedLog>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Log {
-    pub(crate) fn start(writer: Writer) -> Result<Self, OpenError> {
+    pub(crate) fn start(writer: LogWriter) -> Result<Self, OpenError> {
         let shared = Arc::clone(&writer.shared);
         let thread = std::thread::Builder::new()
             .name("leftfold-write".to_owned())
             .spawn(move || writer.run())?;
-        let running = Running { shared: Arc::clone(&shared), thread: Some(thread) };
+        let running = WriterThread { shared: Arc::clone(&shared), thread: Some(thread) };
         Ok(Self { shared, _writer: Arc::new(running) })
     }
 
@@ -100,7 +100,7 @@ impl Log {
                 pending.push(self.shared.at_once_answered(Err(invalid.into())));
                 continue;
             }
-            match self.shared.request(append, Order::InTurn) {
+            match self.shared.request(append, JudgingOrder::InTurn) {
                 Ok((request, receiver)) => {
                     requests.push(request);
                     pending.push(Pending::waiting(receiver));
@@ -121,7 +121,7 @@ impl Log {
     fn in_background<T: Send + 'static>(
         &self,
         weight: usize,
-        work: impl FnOnce(&Shared) -> Result<T, ReadError> + Send + 'static,
+        work: impl FnOnce(&SharedLog) -> Result<T, ReadError> + Send + 'static,
     ) -> Pending<T, ReadError> {
         if !self.shared.queue.is_open() {
             return Pending::ready(Err(ReadError::Closed));
@@ -144,7 +144,7 @@ impl Log {
         request: LeaseRequest,
         answer: Reply<T, LeaseError>,
     ) -> Pending<T, LeaseError> {
-        match self.shared.queue.push([Request::Lease(request)]) {
+        match self.shared.queue.push([WriteRequest::Lease(request)]) {
             Ok(()) => Pending::waiting(answer),
             Err(refused) => Pending::ready(Err(refused.into())),
         }
@@ -152,7 +152,7 @@ impl Log {
 
     fn at_once<T>(
         &self,
-        work: impl FnOnce(&Shared) -> Result<T, ReadError>,
+        work: impl FnOnce(&SharedLog) -> Result<T, ReadError>,
     ) -> Pending<T, ReadError> {
         Pending::ready(if self.shared.queue.is_open() {
             work(&self.shared)
@@ -164,7 +164,7 @@ impl Log {
 
 type Reply<T, E> = oneshot::Receiver<Result<T, E>>;
 
-impl Shared {
+impl SharedLog {
     /// Looks up what the append depends on, and makes a request to the writer, or the answer if it
     /// is decided.
     #[expect(
@@ -174,12 +174,13 @@ impl Shared {
     fn request(
         &self,
         append: Append,
-        order: Order,
-    ) -> Result<(Request, Reply<Outcome, AppendError>), Box<Result<Outcome, AppendError>>> {
+        order: JudgingOrder,
+    ) -> Result<(WriteRequest, Reply<Outcome, AppendError>), Box<Result<Outcome, AppendError>>>
+    {
         match precheck(self, &append, order) {
             Ok(Prechecked::Undecided(facts)) => {
                 let (sender, receiver) = oneshot::channel();
-                Ok((Request::Append(AppendRequest::new(append, facts, sender)), receiver))
+                Ok((WriteRequest::Append(AppendRequest::new(append, facts, sender)), receiver))
             }
             Ok(Prechecked::Answered(outcome)) => Err(Box::new(Ok(outcome))),
             Err(error) => Err(Box::new(Err(error))),
@@ -193,14 +194,14 @@ impl Shared {
             return self.at_once_answered(Err(refused.into()));
         }
         let (sender, receiver) = oneshot::channel();
-        let announced = Announced { shared: Arc::clone(self), weight, request: None };
+        let announced = AnnouncedAppend { shared: Arc::clone(self), weight, request: None };
         self.pool.run(move || {
-            let found = caught(|| precheck(&announced.shared, &append, Order::Free))
+            let found = caught(|| precheck(&announced.shared, &append, JudgingOrder::Free))
                 .unwrap_or_else(|error| Err(error.into()));
             let answer = match found {
                 Ok(Prechecked::Undecided(facts)) => {
                     return announced
-                        .arrives(Request::Append(AppendRequest::new(append, facts, sender)));
+                        .arrives(WriteRequest::Append(AppendRequest::new(append, facts, sender)));
                 }
                 Ok(Prechecked::Answered(outcome)) => Ok(outcome),
                 Err(error) => Err(error),
@@ -215,19 +216,19 @@ impl Shared {
 
 /// An append that was announced to the queue. When its lookup ends, even by a panic, it arrives
 /// there or is taken back: a close waits for that.
-struct Announced {
-    shared: Arc<Shared>,
+struct AnnouncedAppend {
+    shared: Arc<SharedLog>,
     weight: usize,
-    request: Option<Request>,
+    request: Option<WriteRequest>,
 }
 
-impl Announced {
-    fn arrives(mut self, request: Request) {
+impl AnnouncedAppend {
+    fn arrives(mut self, request: WriteRequest) {
         self.request = Some(request);
     }
 }
 
-impl Drop for Announced {
+impl Drop for AnnouncedAppend {
     fn drop(&mut self) {
         self.shared.queue.arrive(self.weight, self.request.take(), &self.shared.figures);
     }
@@ -257,7 +258,7 @@ impl Backend for Log {
         if is_slow(&self.shared, &append) {
             return self.shared.request_later(append);
         }
-        match self.shared.request(append, Order::Free) {
+        match self.shared.request(append, JudgingOrder::Free) {
             Ok((request, receiver)) => match self.shared.queue.push([request]) {
                 Ok(()) => Pending::waiting(receiver),
                 Err(refused) => self.shared.at_once_answered(Err(refused.into())),
@@ -295,7 +296,7 @@ impl Backend for Log {
                 return Ok(None);
             };
             let bytes = shared.segments.record_at(address)?;
-            let view = Frame::decode(&bytes, Position::START)
+            let view = RecordFrame::decode(&bytes, Position::START)
                 .and_then(|frame| CommandView::decode(frame.body));
             let (number, offset) = place_of(address);
             view.map(|view| Some(view.to_answered()))
@@ -319,7 +320,7 @@ impl Backend for Log {
                 return Ok(None);
             };
             let bytes = shared.segments.record_at(address)?;
-            let view = Frame::decode(&bytes, Position::START)
+            let view = RecordFrame::decode(&bytes, Position::START)
                 .and_then(|frame| CheckpointView::decode(frame.body));
             let (number, offset) = place_of(address);
             view.and_then(CheckpointView::to_checkpoint)
@@ -359,7 +360,7 @@ impl Backend for Log {
     fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
         self.in_background(held_bytes::EACH, move |shared| {
             let through = shared.head().position;
-            let key = Key::EventId(id.0.as_bytes());
+            let key = PostingKey::EventId(id.0.as_bytes());
             let postings = shared.index.postings(key, Position(1), Direction::Forwards, through);
             postings.take(at_most as usize).map(|position| position.map_err(unreadable)).collect()
         })
@@ -398,7 +399,7 @@ impl Backend for Log {
     }
 }
 
-impl Drop for Running {
+impl Drop for WriterThread {
     fn drop(&mut self) {
         drop(self.shared.queue.close());
         if let Some(writer) = self.thread.take() {

@@ -9,12 +9,12 @@ use leftfold_core::store::{
 };
 use tokio::sync::watch;
 
-use crate::figures::Figures;
+use crate::figures::LogCounters;
 use crate::index::Index;
 use crate::options::Options;
 use crate::read::pool::Pool;
 use crate::segments::segment::Segments;
-use crate::write::queue::Queue;
+use crate::write::queue::RequestQueue;
 use crate::write::recycle::AnsweredRequests;
 
 /// Groups whose hash is at hand: consumers that are nearly live ask for those.
@@ -25,16 +25,16 @@ const READERS_MAX: usize = 8;
 
 /// State that the writer, readers and callers share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedLog {
     pub(crate) identity: Identity,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) index: Index,
-    pub(crate) queue: Queue,
+    pub(crate) queue: RequestQueue,
     pub(crate) groups: RwLock<VecDeque<GroupSpan>>,
     pub(crate) answered: AnsweredRequests,
     pub(crate) pool: Pool,
-    pub(crate) figures: Figures,
+    pub(crate) figures: LogCounters,
     skew_micros: AtomicI64,
     /// Somebody said that the clock is right, and the writer has not heard it yet.
     pub(crate) follow_clock: AtomicBool,
@@ -48,7 +48,7 @@ pub(crate) struct GroupSpan {
     pub(crate) hash: Hash,
 }
 
-impl Shared {
+impl SharedLog {
     pub(crate) fn new(
         identity: Identity,
         status: Status,
@@ -61,11 +61,11 @@ impl Shared {
             status: watch::Sender::new(status),
             segments,
             index,
-            queue: Queue::new(options.queue_bytes, options.queue_appends),
+            queue: RequestQueue::new(options.queue_bytes, options.queue_appends),
             groups: RwLock::default(),
             answered: AnsweredRequests::default(),
             pool: Pool::new(READERS_MAX, options.queue_bytes),
-            figures: Figures::default(),
+            figures: LogCounters::default(),
             skew_micros: AtomicI64::new(0),
             follow_clock: AtomicBool::new(false),
         }

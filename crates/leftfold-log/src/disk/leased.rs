@@ -12,17 +12,17 @@ use super::{Disk, File, Lock};
 /// or a reader that rebuilds offsets, may come to the end of its work when another process has the
 /// directory already.
 #[derive(Clone, Debug)]
-pub(crate) struct Leased {
+pub(crate) struct LeasedDisk {
     disk: Arc<dyn Disk>,
-    lease: Lease,
+    lease: DirectoryLease,
 }
 
 /// The right to change a directory.
 #[derive(Clone, Debug)]
-struct Lease(Arc<RwLock<Right>>);
+struct DirectoryLease(Arc<RwLock<LeaseState>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Right {
+enum LeaseState {
     Held,
     GivenBack,
 }
@@ -30,45 +30,49 @@ enum Right {
 /// The right to change a directory, and its lock, if it was taken. The right is given back before
 /// the lock is, also if the owner ends by a panic.
 #[derive(Debug)]
-pub(crate) struct Tenure {
-    lease: Lease,
+pub(crate) struct DirectoryOwnership {
+    lease: DirectoryLease,
     lock: Option<Box<dyn Lock>>,
 }
 
-impl Tenure {
+impl DirectoryOwnership {
     /// From now on nobody else has the directory either.
     pub(crate) fn lock(&mut self, lock: Box<dyn Lock>) {
         self.lock = Some(lock);
     }
 }
 
-impl Drop for Tenure {
+impl Drop for DirectoryOwnership {
     fn drop(&mut self) {
         self.lease.give_back();
         drop(self.lock.take());
     }
 }
 
-impl Leased {
-    pub(crate) fn of(disk: Arc<dyn Disk>) -> (Self, Tenure) {
-        let lease = Lease(Arc::new(RwLock::new(Right::Held)));
-        (Self { disk, lease: lease.clone() }, Tenure { lease, lock: None })
+impl LeasedDisk {
+    pub(crate) fn of(disk: Arc<dyn Disk>) -> (Self, DirectoryOwnership) {
+        let lease = DirectoryLease(Arc::new(RwLock::new(LeaseState::Held)));
+        (Self { disk, lease: lease.clone() }, DirectoryOwnership { lease, lock: None })
     }
 }
 
-impl Lease {
+impl DirectoryLease {
     /// Waits until the change that is under way is made; no other follows.
     fn give_back(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Right::GivenBack;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = LeaseState::GivenBack;
     }
 
-    fn held(&self) -> io::Result<RwLockReadGuard<'_, Right>> {
+    fn held(&self) -> io::Result<RwLockReadGuard<'_, LeaseState>> {
         let right = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if *right == Right::Held { Ok(right) } else { Err(io::Error::other("the log is closed")) }
+        if *right == LeaseState::Held {
+            Ok(right)
+        } else {
+            Err(io::Error::other("the log is closed"))
+        }
     }
 }
 
-impl Disk for Leased {
+impl Disk for LeasedDisk {
     fn names(&self) -> io::Result<Vec<String>> {
         self.disk.names()
     }
@@ -111,7 +115,7 @@ impl Disk for Leased {
 #[derive(Debug)]
 struct LeasedFile {
     file: Arc<dyn File>,
-    lease: Lease,
+    lease: DirectoryLease,
 }
 
 impl File for LeasedFile {

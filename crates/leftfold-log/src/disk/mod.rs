@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use leftfold_core::store::Timestamp;
 
-pub(crate) use leased::{Leased, Tenure};
+pub(crate) use leased::{DirectoryOwnership, LeasedDisk};
 pub(crate) use overlay::Overlay;
 pub use real::Real;
 pub use simulated::{Fault, Simulated, Use};

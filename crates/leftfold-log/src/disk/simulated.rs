@@ -93,7 +93,7 @@ struct Machine {
     life: u64,
     stopped: bool,
     /// Files by number, because files without a name live as long as their handles.
-    files: Vec<Content>,
+    files: Vec<FileContent>,
     /// Names as they are now.
     names: BTreeMap<String, usize>,
     /// Names as they are on the disk.
@@ -107,15 +107,15 @@ struct Machine {
 }
 
 #[derive(Debug, Default)]
-struct Content {
+struct FileContent {
     now: Vec<u8>,
     durable: Vec<u8>,
     /// Changes that are not synced, in order.
-    changes: Vec<Change>,
+    changes: Vec<FileChange>,
 }
 
 #[derive(Clone, Debug)]
-enum Change {
+enum FileChange {
     Write { offset: usize, bytes: Vec<u8> },
     SetLen(usize),
 }
@@ -291,7 +291,7 @@ impl NameChange {
     }
 }
 
-impl Change {
+impl FileChange {
     fn apply(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Write { offset, bytes: written } => overwrite(bytes, *offset, written),
@@ -361,7 +361,7 @@ impl Disk for Simulated {
             return Err(failed());
         }
         let number = machine.files.len();
-        machine.files.push(Content::default());
+        machine.files.push(FileContent::default());
         machine.change_name(NameChange::Bind(name.to_owned(), number));
         if fault.is_some() {
             return Err(failed());
@@ -467,7 +467,7 @@ impl File for SimulatedFile {
         if fault.is_some() {
             writable = machine.random.usize(..=writable);
         }
-        let change = Change::Write { offset, bytes: bytes[..writable].to_vec() };
+        let change = FileChange::Write { offset, bytes: bytes[..writable].to_vec() };
         let content = &mut machine.files[self.number];
         if writable > 0 {
             change.apply(&mut content.now);
@@ -489,7 +489,7 @@ impl File for SimulatedFile {
         }
         let content = &mut machine.files[self.number];
         let freed = content.now.len().saturating_sub(len) as u64;
-        let change = Change::SetLen(len);
+        let change = FileChange::SetLen(len);
         change.apply(&mut content.now);
         content.changes.push(change);
         if let Some(room) = &mut machine.room_bytes {

@@ -12,7 +12,7 @@ use leftfold_core::store::{
 };
 
 use super::record::{EventParts, put_event};
-use super::{FormatError, Input, Next, moment};
+use super::{Decoder, FormatError, NextRecord, moment};
 use crate::format::varint;
 
 const ID: u8 = 1;
@@ -37,11 +37,11 @@ const OTHER: u8 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct EncodedEvents {
     bytes: Vec<u8>,
-    parts: Vec<Parts>,
+    parts: Vec<EncodedEventBounds>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Parts {
+struct EncodedEventBounds {
     flags: u8,
     head_end: u32,
     end: u32,
@@ -62,7 +62,11 @@ impl EncodedEvents {
             let flags = encoded.head(event) | continues;
             let head_end = encoded.bytes.len() as u32;
             let flags = flags | encoded.tail(event);
-            encoded.parts.push(Parts { flags, head_end, end: encoded.bytes.len() as u32 });
+            encoded.parts.push(EncodedEventBounds {
+                flags,
+                head_end,
+                end: encoded.bytes.len() as u32,
+            });
             event.data = Bytes::new();
             event.metadata = Metadata::default();
         }
@@ -80,10 +84,10 @@ impl EncodedEvents {
         index: usize,
         (position, version): (Position, Version),
         recorded_at: i64,
-        next: Next,
+        next: NextRecord,
         out: &mut Vec<u8>,
     ) {
-        let Parts { flags, head_end, end } = self.parts[index];
+        let EncodedEventBounds { flags, head_end, end } = self.parts[index];
         let start = if index == 0 { 0 } else { self.parts[index - 1].end as usize };
         let (head, tail) =
             (&self.bytes[start..head_end as usize], &self.bytes[head_end as usize..end as usize]);
@@ -177,10 +181,10 @@ pub(crate) struct EventView<'a> {
     pub(crate) event_type: &'a str,
     schema_version: u32,
     pub(crate) stream: Option<(&'a str, Version)>,
-    tags: Input<'a>,
+    tags: Decoder<'a>,
     tag_count: usize,
     content_type: StoredContentType<'a>,
-    key_ids: Input<'a>,
+    key_ids: Decoder<'a>,
     key_id_count: usize,
     correlation: &'a str,
     causation: &'a str,
@@ -209,7 +213,7 @@ impl<'a> EventView<'a> {
     /// Decodes the body of an event record.
     pub(crate) fn decode(body: &'a [u8]) -> Result<Self, FormatError> {
         let what = "event record";
-        let mut input = Input::new(body, what);
+        let mut input = Decoder::new(body, what);
         let flags = input.u8()?;
         let has = |flag: u8| flags & flag != 0;
         let recorded_at = input.i64()?;
@@ -343,7 +347,7 @@ impl<'a> EventView<'a> {
     }
 }
 
-fn content_type<'a>(input: &mut Input<'a>) -> Result<StoredContentType<'a>, FormatError> {
+fn content_type<'a>(input: &mut Decoder<'a>) -> Result<StoredContentType<'a>, FormatError> {
     match input.u8()? {
         BINARY => Ok(StoredContentType::Binary),
         OTHER => Ok(StoredContentType::Other(within(input.short_text()?, LABEL_BYTES_MAX)?)),
@@ -352,14 +356,14 @@ fn content_type<'a>(input: &mut Input<'a>) -> Result<StoredContentType<'a>, Form
 }
 
 /// The trace context of an extension, if it has one. Fields of other kinds are skipped.
-fn trace_in_extension<'a>(input: &mut Input<'a>) -> Result<Option<TraceView<'a>>, FormatError> {
+fn trace_in_extension<'a>(input: &mut Decoder<'a>) -> Result<Option<TraceView<'a>>, FormatError> {
     let bytes = input.count()?;
-    let mut fields = Input::new(input.bytes(bytes)?, "extension of an event");
+    let mut fields = Decoder::new(input.bytes(bytes)?, "extension of an event");
     let mut found = None;
     while !fields.is_empty() {
         let kind = fields.u8()?;
         let bytes = fields.count()?;
-        let mut field = Input::new(fields.bytes(bytes)?, "trace context");
+        let mut field = Decoder::new(fields.bytes(bytes)?, "trace context");
         if kind == TRACE {
             let (trace, parent, flags) = (field.array()?, field.array()?, field.u8()?);
             let state = std::str::from_utf8(field.rest())
@@ -385,7 +389,7 @@ fn name<T>(name: Result<T, Invalid>) -> Result<T, FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{Frame, Kind};
+    use crate::format::{RecordFrame, RecordKind};
 
     fn random_event(random: &mut fastrand::Rng) -> NewEvent {
         let text = |random: &mut fastrand::Rng, max: usize| -> String {
@@ -439,14 +443,14 @@ mod tests {
             for (index, event) in events.iter().enumerate() {
                 let mut record = Vec::new();
                 let at = (Position(7), Version(random.u64(..)));
-                encoded.put(index, at, 1_700_000_000_000_000, Next::SameAppend, &mut record);
+                encoded.put(index, at, 1_700_000_000_000_000, NextRecord::SameAppend, &mut record);
                 let buffer = Bytes::from(record.clone());
-                let frame = Frame::decode(&buffer, Position(7)).unwrap();
+                let frame = RecordFrame::decode(&buffer, Position(7)).unwrap();
                 assert!(
-                    Frame::decode(&buffer, Position(8)).is_err(),
+                    RecordFrame::decode(&buffer, Position(8)).is_err(),
                     "an event checks only at its own position"
                 );
-                assert_eq!((frame.kind, frame.bytes), (Kind::Event, record.len()));
+                assert_eq!((frame.kind, frame.bytes), (RecordKind::Event, record.len()));
                 let back = EventView::decode(frame.body)
                     .unwrap()
                     .to_event(store, Position(7), &buffer)
@@ -455,7 +459,7 @@ mod tests {
                 assert_eq!(back.append_continues, index + 1 < events.len());
                 let byte = random.usize(..record.len());
                 record[byte] ^= 1 << random.u8(..8);
-                assert!(Frame::decode(&record, Position(7)).is_err());
+                assert!(RecordFrame::decode(&record, Position(7)).is_err());
                 let body = &record[9..];
                 let _ = EventView::decode(&body[..random.usize(..body.len())]);
             }

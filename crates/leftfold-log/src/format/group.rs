@@ -3,7 +3,7 @@
 use leftfold_core::store::{Hash, Position};
 use uuid::Uuid;
 
-use super::{FormatError, Input};
+use super::{Decoder, FormatError};
 
 pub(crate) const GROUP_HEADER_BYTES: usize = 80;
 pub(crate) const GROUP_MAGIC: [u8; 4] = *b"LFG1";
@@ -71,7 +71,7 @@ impl Binding {
 
 /// Reason why bytes are not a valid header of a group at their address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HeaderFault {
+pub(crate) enum GroupHeaderFault {
     Format(FormatError),
     /// The checksum is right, but the header was written for another address.
     Elsewhere,
@@ -107,25 +107,25 @@ impl GroupHeader {
         bytes: &[u8; GROUP_HEADER_BYTES],
         binding: &Binding,
         address: u64,
-    ) -> Result<Self, HeaderFault> {
+    ) -> Result<Self, GroupHeaderFault> {
         let what = "group header";
         let checks = bytes[..4] == GROUP_MAGIC && bytes[4..8] == binding.checksum(bytes);
         if !checks {
-            return Err(HeaderFault::Format(FormatError::Checksum { what }));
+            return Err(GroupHeaderFault::Format(FormatError::Checksum { what }));
         }
-        let header =
-            Self::fields(Input::new(&bytes[8..], what), address).map_err(HeaderFault::Format)?;
+        let header = Self::fields(Decoder::new(&bytes[8..], what), address)
+            .map_err(GroupHeaderFault::Format)?;
         if header.flags & !SEAL != 0 || header.events > header.records {
-            return Err(HeaderFault::Format(FormatError::Value { what }));
+            return Err(GroupHeaderFault::Format(FormatError::Value { what }));
         }
         if bytes[40..48] == binding.place(bytes, address) {
             Ok(header)
         } else {
-            Err(HeaderFault::Elsewhere)
+            Err(GroupHeaderFault::Elsewhere)
         }
     }
 
-    fn fields(mut input: Input<'_>, address: u64) -> Result<Self, FormatError> {
+    fn fields(mut input: Decoder<'_>, address: u64) -> Result<Self, FormatError> {
         Ok(Self {
             body_bytes: input.u32()?,
             records: input.u32()?,
@@ -175,7 +175,7 @@ mod tests {
         for binding in [Binding::Address, Binding::draw()] {
             let bytes = header.encode(&binding);
             assert_eq!(GroupHeader::decode(&bytes, &binding, 5), Ok(header));
-            assert_eq!(GroupHeader::decode(&bytes, &binding, 6), Err(HeaderFault::Elsewhere));
+            assert_eq!(GroupHeader::decode(&bytes, &binding, 6), Err(GroupHeaderFault::Elsewhere));
             for bit in 0..bytes.len() * 8 {
                 let mut damaged = bytes;
                 damaged[bit / 8] ^= 1 << (bit % 8);
@@ -186,7 +186,7 @@ mod tests {
             {
                 assert!(matches!(
                     GroupHeader::decode(&bytes, &other, 5),
-                    Err(HeaderFault::Format(_))
+                    Err(GroupHeaderFault::Format(_))
                 ));
             }
         }

@@ -11,10 +11,12 @@ mod segment;
 pub(crate) mod varint;
 
 pub(crate) use event::{EncodedEvents, EventView};
-pub(crate) use group::{Binding, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, HeaderFault, SEAL};
+pub(crate) use group::{
+    Binding, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, GroupHeaderFault, SEAL,
+};
 pub(crate) use record::{
-    CheckpointView, CommandView, FencesView, Frame, Kind, Next, RECORD_HEADER_BYTES,
-    checkpoint_key, put_checkpoint, put_command, put_fences,
+    CheckpointView, CommandView, FencesView, NextRecord, RECORD_HEADER_BYTES, RecordFrame,
+    RecordKind, checkpoint_key, put_checkpoint, put_command, put_fences,
 };
 pub(crate) use segment::{
     SegmentFault, SegmentHeader, offsets_name, offsets_number, segment_name, segment_number,
@@ -57,7 +59,7 @@ pub enum FormatError {
     },
     /// A record of a kind that this release does not know and may not skip.
     #[error("record kind {kind} is unknown, a later release may have written it")]
-    Kind {
+    RecordKind {
         /// The kind.
         kind: u8,
     },
@@ -73,12 +75,12 @@ pub(crate) fn moment(stored: i64) -> Timestamp {
 
 /// Takes what a decoder needs off the front of its input.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Input<'a> {
+pub(crate) struct Decoder<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
 
-impl<'a> Input<'a> {
+impl<'a> Decoder<'a> {
     pub(crate) fn new(rest: &'a [u8], what: &'static str) -> Self {
         Self { rest, what }
     }

@@ -5,7 +5,7 @@ use leftfold_core::store::{
     Partition, Position, StoreId, Version,
 };
 
-use super::{FormatError, Input, moment};
+use super::{Decoder, FormatError, moment};
 use crate::format::varint;
 
 /// Checksum, length and kind.
@@ -20,7 +20,7 @@ const FENCES: u8 = 8;
 
 /// The kinds of record that this release knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum RecordKind {
     Event,
     Command,
     Checkpoint,
@@ -32,21 +32,21 @@ pub(crate) enum Kind {
 
 /// A record that checks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Frame<'a> {
-    pub(crate) kind: Kind,
+pub(crate) struct RecordFrame<'a> {
+    pub(crate) kind: RecordKind,
     pub(crate) body: &'a [u8],
     /// Relation of the next record to this one's append.
-    pub(crate) next: Next,
+    pub(crate) next: NextRecord,
     /// Bytes of the whole record.
     pub(crate) bytes: usize,
 }
 
-impl<'a> Frame<'a> {
+impl<'a> RecordFrame<'a> {
     /// The record that the bytes begin with, checksum verified. If it is an event, it must be the
     /// one at `position`.
     pub(crate) fn decode(bytes: &'a [u8], position: Position) -> Result<Self, FormatError> {
         let what = "record";
-        let mut input = Input::new(bytes, what);
+        let mut input = Decoder::new(bytes, what);
         let crc = input.u32()?;
         let len = input.u32()? as usize;
         let kind = input.u8()?;
@@ -56,14 +56,14 @@ impl<'a> Frame<'a> {
         if crc != checksum(which, position, &bytes[4..end]) {
             return Err(FormatError::Checksum { what });
         }
-        let next = if which == kind { Next::Other } else { Next::SameAppend };
+        let next = if which == kind { NextRecord::Other } else { NextRecord::SameAppend };
         let kind = match which {
-            EVENT => Kind::Event,
-            COMMAND => Kind::Command,
-            CHECKPOINT => Kind::Checkpoint,
-            FENCES => Kind::Fences,
-            which if which & SKIPPABLE != 0 => Kind::Skipped,
-            kind => return Err(FormatError::Kind { kind }),
+            EVENT => RecordKind::Event,
+            COMMAND => RecordKind::Command,
+            CHECKPOINT => RecordKind::Checkpoint,
+            FENCES => RecordKind::Fences,
+            which if which & SKIPPABLE != 0 => RecordKind::Skipped,
+            kind => return Err(FormatError::RecordKind { kind }),
         };
         Ok(Self { kind, body, next, bytes: end })
     }
@@ -78,15 +78,15 @@ fn checksum(which: u8, position: Position, bytes: &[u8]) -> u32 {
 
 /// Append to which the next record belongs: the same one, or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum NextRecord {
     SameAppend,
     Other,
 }
 
 /// Begins a record; [`finish`] completes it.
-fn begin(out: &mut Vec<u8>, which: u8, next: Next) -> usize {
+fn begin(out: &mut Vec<u8>, which: u8, next: NextRecord) -> usize {
     let start = out.len();
-    let kind = if next == Next::SameAppend { which | CONTINUES } else { which };
+    let kind = if next == NextRecord::SameAppend { which | CONTINUES } else { which };
     out.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, kind]);
     start
 }
@@ -105,7 +105,7 @@ pub(crate) fn put_event(
     event: &EventParts<'_>,
     position: Position,
     recorded_at: i64,
-    next: Next,
+    next: NextRecord,
 ) {
     let start = begin(out, EVENT, next);
     out.push(event.flags);
@@ -134,7 +134,7 @@ pub(crate) fn put_command(
     recorded_at: i64,
     first: Position,
     events: u32,
-    next: Next,
+    next: NextRecord,
 ) {
     let start = begin(out, COMMAND, next);
     out.extend_from_slice(&command.id.0);
@@ -148,7 +148,7 @@ pub(crate) fn put_command(
 
 /// Writes a checkpoint record.
 pub(crate) fn put_checkpoint(out: &mut Vec<u8>, record: &CheckpointRecord) {
-    let start = begin(out, CHECKPOINT, Next::Other);
+    let start = begin(out, CHECKPOINT, NextRecord::Other);
     let partition = record.checkpoint.partition.0.as_deref().unwrap_or("");
     for text in [&*record.consumer, partition] {
         // A label's limit is 255 bytes.
@@ -163,7 +163,7 @@ pub(crate) fn put_checkpoint(out: &mut Vec<u8>, record: &CheckpointRecord) {
 
 /// Writes that no fence beyond one is given before another such record is there.
 pub(crate) fn put_fences(out: &mut Vec<u8>, through: Fence) {
-    let start = begin(out, FENCES, Next::Other);
+    let start = begin(out, FENCES, NextRecord::Other);
     out.extend_from_slice(&through.0.to_le_bytes());
     finish(out, start, Position::START);
 }
@@ -176,7 +176,7 @@ pub(crate) struct FencesView {
 
 impl FencesView {
     pub(crate) fn decode(body: &[u8]) -> Result<Self, FormatError> {
-        let mut input = Input::new(body, "record of fences");
+        let mut input = Decoder::new(body, "record of fences");
         let through = Fence(input.u64()?);
         if input.rest().is_empty() {
             Ok(Self { through })
@@ -200,7 +200,7 @@ pub(crate) struct CommandView<'a> {
 impl<'a> CommandView<'a> {
     pub(crate) fn decode(body: &'a [u8]) -> Result<Self, FormatError> {
         let what = "command record";
-        let mut input = Input::new(body, what);
+        let mut input = Decoder::new(body, what);
         Ok(Self {
             id: input.array()?,
             digest: input.array()?,
@@ -237,7 +237,7 @@ pub(crate) struct CheckpointView<'a> {
 
 impl<'a> CheckpointView<'a> {
     pub(crate) fn decode(body: &'a [u8]) -> Result<Self, FormatError> {
-        let mut input = Input::new(body, "checkpoint record");
+        let mut input = Decoder::new(body, "checkpoint record");
         let consumer = input.short_text()?;
         let partition = input.short_text()?;
         let store = input.array()?;
@@ -290,9 +290,9 @@ mod tests {
             answer: vec![3, 4].into(),
         };
         let mut out = Vec::new();
-        put_command(&mut out, &command, 77, Position(5), 6, Next::SameAppend);
-        let frame = Frame::decode(&out, Position(1)).unwrap();
-        assert_eq!((frame.kind, frame.bytes), (Kind::Command, out.len()));
+        put_command(&mut out, &command, 77, Position(5), 6, NextRecord::SameAppend);
+        let frame = RecordFrame::decode(&out, Position(1)).unwrap();
+        assert_eq!((frame.kind, frame.bytes), (RecordKind::Command, out.len()));
         let answered = CommandView::decode(frame.body).unwrap().to_answered();
         assert_eq!(
             answered,
@@ -313,8 +313,8 @@ mod tests {
             };
             let mut out = Vec::new();
             put_checkpoint(&mut out, &record);
-            let view =
-                CheckpointView::decode(Frame::decode(&out, Position(1)).unwrap().body).unwrap();
+            let view = CheckpointView::decode(RecordFrame::decode(&out, Position(1)).unwrap().body)
+                .unwrap();
             assert_eq!(view.consumer, "c");
             assert_eq!(view.to_checkpoint(), Ok(record.checkpoint));
         }
@@ -323,18 +323,18 @@ mod tests {
     #[test]
     fn an_unknown_kind_is_skipped_only_where_it_says_so() {
         let mut out = Vec::new();
-        let start = begin(&mut out, 0x81, Next::SameAppend);
+        let start = begin(&mut out, 0x81, NextRecord::SameAppend);
         finish(&mut out, start, Position::START);
-        assert_eq!(Frame::decode(&out, Position(1)).unwrap().kind, Kind::Skipped);
+        assert_eq!(RecordFrame::decode(&out, Position(1)).unwrap().kind, RecordKind::Skipped);
         // Of those that are reserved for journals the author may be skipped; a lease, the end of a
         // journal and its header not.
         for kind in [0x84, 5, 6, 7, 9] {
             let mut out = Vec::new();
-            let start = begin(&mut out, kind, Next::Other);
+            let start = begin(&mut out, kind, NextRecord::Other);
             finish(&mut out, start, Position::START);
-            match Frame::decode(&out, Position(1)) {
-                Ok(frame) => assert_eq!((frame.kind, kind), (Kind::Skipped, 0x84)),
-                Err(fault) => assert_eq!(fault, FormatError::Kind { kind }),
+            match RecordFrame::decode(&out, Position(1)) {
+                Ok(frame) => assert_eq!((frame.kind, kind), (RecordKind::Skipped, 0x84)),
+                Err(fault) => assert_eq!(fault, FormatError::RecordKind { kind }),
             }
         }
     }
@@ -347,7 +347,7 @@ mod tests {
         for _ in 0..20_000 {
             let bytes: Vec<u8> =
                 (0..random.usize(..200)).map(|_| random.u8(..) & random.u8(..)).collect();
-            let _ = Frame::decode(&bytes, Position(1));
+            let _ = RecordFrame::decode(&bytes, Position(1));
             let _ = CommandView::decode(&bytes).map(CommandView::to_answered);
             let _ = FencesView::decode(&bytes);
             let _ = CheckpointView::decode(&bytes).and_then(CheckpointView::to_checkpoint);

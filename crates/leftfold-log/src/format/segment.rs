@@ -3,7 +3,7 @@
 use leftfold_core::store::{Epoch, Hash, Position, StoreId};
 use uuid::Uuid;
 
-use super::{Binding, FormatError, Input};
+use super::{Binding, Decoder, FormatError};
 
 /// Bytes of the header in each version.
 const BYTES_1: usize = 128;
@@ -97,7 +97,7 @@ impl SegmentHeader {
             return Err(SegmentFault::Broken(FormatError::Magic { what }));
         }
         let short = || SegmentFault::Broken(FormatError::Short { what });
-        let mut input = Input::new(bytes.get(MAGIC.len()..).ok_or_else(short)?, what);
+        let mut input = Decoder::new(bytes.get(MAGIC.len()..).ok_or_else(short)?, what);
         let (version, hash, checksum, codec) = (input.id()?, input.id()?, input.id()?, input.id()?);
         if begun != MAGIC {
             return Err(SegmentFault::Broken(FormatError::Checksum { what }));
@@ -124,7 +124,7 @@ impl SegmentHeader {
         if crc != crc32c::crc32c(body).to_le_bytes() {
             return Err(SegmentFault::Broken(FormatError::Checksum { what }));
         }
-        let input = Input::new(&body[MAGIC.len() + 8..], what);
+        let input = Decoder::new(&body[MAGIC.len() + 8..], what);
         let (header, flags) = Self::fields(input, version).map_err(SegmentFault::Broken)?;
         if flags != 0 {
             return Err(SegmentFault::OtherRelease { what: "flags", found: flags });
@@ -152,7 +152,7 @@ impl SegmentHeader {
     }
 
     /// The fields behind the ids, and the flags, which version 1 does not have.
-    fn fields(mut input: Input<'_>, version: u16) -> Result<(Self, u16), FormatError> {
+    fn fields(mut input: Decoder<'_>, version: u16) -> Result<(Self, u16), FormatError> {
         let store = StoreId(Uuid::from_bytes(input.array()?));
         let epoch_number = input.u32()?;
         let length_before = input.u32()?;
@@ -194,7 +194,7 @@ impl SegmentHeader {
     }
 }
 
-impl Input<'_> {
+impl Decoder<'_> {
     fn id(&mut self) -> Result<u16, SegmentFault> {
         self.u16().map_err(SegmentFault::Broken)
     }

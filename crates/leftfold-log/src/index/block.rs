@@ -13,7 +13,7 @@
 
 use std::cmp::Ordering;
 
-use super::key::Kind;
+use super::key::KeyKind;
 use crate::format::varint;
 
 /// Bytes of entries after which a page is cut. An entry larger than that has a page of its own.
@@ -22,7 +22,7 @@ const CRC_BYTES: usize = 4;
 
 /// An entry: what is known of a key from some place on. Entries are sorted by key, then by place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry<'a> {
+pub(super) struct IndexEntry<'a> {
     /// Kind first.
     pub(super) key: &'a [u8],
     /// The first position of a chunk; of a command or a consumer, the address; of a snapshot 0.
@@ -40,7 +40,7 @@ pub(super) enum Point {
     Ordinal(u64),
 }
 
-impl Entry<'_> {
+impl IndexEntry<'_> {
     fn order(&self, key: &[u8], point: Point) -> Ordering {
         self.key.cmp(key).then_with(|| match point {
             Point::At(at) => self.at.cmp(&at),
@@ -59,8 +59,8 @@ pub(super) struct First {
 
 impl First {
     /// The entry of the page above.
-    pub(super) fn leading_to<'a>(&'a self, value: &'a [u8]) -> Entry<'a> {
-        Entry { key: &self.key, at: self.at, ordinal: self.ordinal, value }
+    pub(super) fn leading_to<'a>(&'a self, value: &'a [u8]) -> IndexEntry<'a> {
+        IndexEntry { key: &self.key, at: self.at, ordinal: self.ordinal, value }
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) struct PageWriter {
 }
 
 impl PageWriter {
-    pub(super) fn push(&mut self, entry: Entry<'_>) {
+    pub(super) fn push(&mut self, entry: IndexEntry<'_>) {
         if self.first.is_none() {
             self.first =
                 Some(First { key: entry.key.to_vec(), at: entry.at, ordinal: entry.ordinal });
@@ -84,7 +84,7 @@ impl PageWriter {
         varint::put((entry.key.len() - shared) as u64, &mut self.bytes);
         self.bytes.extend_from_slice(&entry.key[shared..]);
         varint::put(entry.at, &mut self.bytes);
-        if Kind::of(entry.key) == Some(Kind::Stream) {
+        if KeyKind::of(entry.key) == Some(KeyKind::Stream) {
             varint::put(entry.ordinal, &mut self.bytes);
         }
         varint::put(entry.value.len() as u64, &mut self.bytes);
@@ -99,7 +99,7 @@ impl PageWriter {
     }
 
     /// Tells whether the page is so full that an entry of this size belongs into the next one.
-    pub(super) fn is_full_for(&self, entry: Entry<'_>) -> bool {
+    pub(super) fn is_full_for(&self, entry: IndexEntry<'_>) -> bool {
         self.count > 0 && self.bytes.len() + entry.key.len() + entry.value.len() > PAGE_BYTES
     }
 
@@ -136,28 +136,28 @@ fn checksum(payload: &[u8], file: u64, offset: u64) -> u32 {
 
 /// A page in memory, its keys spelt out, so that it can be searched both ways.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct IndexPage {
     bytes: Box<[u8]>,
     keys: Box<[u8]>,
-    entries: Box<[Place]>,
+    entries: Box<[EntryLocation]>,
 }
 
 /// Location of the parts of an entry: offsets into `keys` and `bytes`.
 #[derive(Debug)]
-struct Place {
+struct EntryLocation {
     at: u64,
     ordinal: u64,
     key: (u32, u32),
     value: (u32, u32),
 }
 
-impl Page {
+impl IndexPage {
     /// Parses a page without its crc. The result is sorted, and within bounds; `None` if it would
     /// not be.
     pub(super) fn parse(bytes: Vec<u8>) -> Option<Self> {
         u32::try_from(bytes.len()).ok()?;
         let mut keys: Vec<u8> = Vec::with_capacity(bytes.len());
-        let mut entries: Vec<Place> = Vec::new();
+        let mut entries: Vec<EntryLocation> = Vec::new();
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let (start, end) =
@@ -176,7 +176,7 @@ impl Page {
                 (end, end + shared + unshared)
             };
             let at = varint::take(&mut rest)?;
-            let is_stream = Kind::of(&keys[key.0..key.1])? == Kind::Stream;
+            let is_stream = KeyKind::of(&keys[key.0..key.1])? == KeyKind::Stream;
             let ordinal = if is_stream { varint::take(&mut rest)? } else { 0 };
             let value_len = varint::take_usize(&mut rest)?;
             let value_start = bytes.len() - rest.len();
@@ -184,7 +184,7 @@ impl Page {
             let narrow = |(from, to): (usize, usize)| {
                 Some((u32::try_from(from).ok()?, u32::try_from(to).ok()?))
             };
-            let place = Place {
+            let place = EntryLocation {
                 at,
                 ordinal,
                 key: narrow(key)?,
@@ -209,7 +209,7 @@ impl Page {
         self.entries.len()
     }
 
-    pub(super) fn entry(&self, index: usize) -> Option<Entry<'_>> {
+    pub(super) fn entry(&self, index: usize) -> Option<IndexEntry<'_>> {
         self.entries.get(index).map(|place| self.at(place))
     }
 
@@ -224,12 +224,12 @@ impl Page {
     pub(super) fn memory_bytes(&self) -> usize {
         self.bytes.len()
             + self.keys.len()
-            + self.entries.len() * size_of::<Place>()
+            + self.entries.len() * size_of::<EntryLocation>()
             + size_of::<Self>()
     }
 
-    fn at(&self, place: &Place) -> Entry<'_> {
-        Entry {
+    fn at(&self, place: &EntryLocation) -> IndexEntry<'_> {
+        IndexEntry {
             key: &self.keys[place.key.0 as usize..place.key.1 as usize],
             at: place.at,
             ordinal: place.ordinal,

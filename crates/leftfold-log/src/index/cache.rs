@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::DefaultHashBuilder;
 
-use super::block::Page;
+use super::block::IndexPage;
 use super::bloom::Bloom;
 
 /// Location of a page: the number of its run file, and its offset.
@@ -19,7 +19,7 @@ pub(super) type PageId = (u64, u64);
 /// Content of a cached page.
 #[derive(Clone, Debug)]
 pub(super) enum Cached {
-    Page(Arc<Page>),
+    IndexPage(Arc<IndexPage>),
     Bloom(Arc<Bloom>),
 }
 
@@ -47,13 +47,13 @@ pub(crate) struct CacheFigures {
 #[derive(Debug, Default)]
 struct Shard {
     places: HashMap<PageId, usize, DefaultHashBuilder>,
-    slots: Vec<Slot>,
+    slots: Vec<PageSlot>,
     hand: usize,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct PageSlot {
     id: PageId,
     page: Cached,
     bytes: usize,
@@ -99,7 +99,7 @@ impl Cache {
 
     /// Keeps a page, unless it alone is more than a shard may hold.
     pub(super) fn keep(&self, id: PageId, page: Cached) {
-        let bytes = page.memory_bytes() + size_of::<Slot>() + 32;
+        let bytes = page.memory_bytes() + size_of::<PageSlot>() + 32;
         if bytes > self.shard_bytes_max {
             return;
         }
@@ -113,7 +113,7 @@ impl Cache {
         shard.bytes += bytes;
         let place = shard.slots.len();
         shard.places.insert(id, place);
-        shard.slots.push(Slot { id, page, bytes, used: false });
+        shard.slots.push(PageSlot { id, page, bytes, used: false });
     }
 
     fn shard(&self, (file, offset): PageId) -> &Mutex<Shard> {
@@ -147,7 +147,7 @@ impl Shard {
 impl Cached {
     fn memory_bytes(&self) -> usize {
         match self {
-            Self::Page(page) => page.memory_bytes(),
+            Self::IndexPage(page) => page.memory_bytes(),
             Self::Bloom(bloom) => bloom.as_bytes().len(),
         }
     }

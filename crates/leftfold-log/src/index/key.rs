@@ -2,7 +2,7 @@
 
 /// Key with a list of positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Key<'a> {
+pub(crate) enum PostingKey<'a> {
     /// The events of one stream.
     Stream(&'a str),
     /// The events of all streams of a category.
@@ -18,7 +18,7 @@ pub(crate) enum Key<'a> {
 /// The first byte of every key, in files too: the kinds lie one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(super) enum KeyKind {
     /// Stream names: positions, and the version of the first of each chunk.
     Stream = 1,
     /// Categories: positions.
@@ -40,35 +40,35 @@ pub(super) enum Kind {
 /// A key as it is stored and compared: the kind, then the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RawKey<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: KeyKind,
     pub(super) bytes: &'a [u8],
 }
 
-impl<'a> From<Key<'a>> for RawKey<'a> {
-    fn from(key: Key<'a>) -> Self {
+impl<'a> From<PostingKey<'a>> for RawKey<'a> {
+    fn from(key: PostingKey<'a>) -> Self {
         let (kind, bytes) = match key {
-            Key::Stream(name) => (Kind::Stream, name.as_bytes()),
-            Key::Category(name) => (Kind::Category, name.as_bytes()),
-            Key::Type(name) => (Kind::Type, name.as_bytes()),
-            Key::Tag(name) => (Kind::Tag, name.as_bytes()),
-            Key::EventId(id) => (Kind::EventId, id.as_slice()),
+            PostingKey::Stream(name) => (KeyKind::Stream, name.as_bytes()),
+            PostingKey::Category(name) => (KeyKind::Category, name.as_bytes()),
+            PostingKey::Type(name) => (KeyKind::Type, name.as_bytes()),
+            PostingKey::Tag(name) => (KeyKind::Tag, name.as_bytes()),
+            PostingKey::EventId(id) => (KeyKind::EventId, id.as_slice()),
         };
         Self { kind, bytes }
     }
 }
 
-impl Kind {
+impl KeyKind {
     /// The kind of a raw key.
     pub(super) fn of(raw: &[u8]) -> Option<Self> {
-        const ALL: [Kind; 8] = [
-            Kind::Stream,
-            Kind::Category,
-            Kind::Type,
-            Kind::Tag,
-            Kind::EventId,
-            Kind::Command,
-            Kind::Consumer,
-            Kind::Snapshot,
+        const ALL: [KeyKind; 8] = [
+            KeyKind::Stream,
+            KeyKind::Category,
+            KeyKind::Type,
+            KeyKind::Tag,
+            KeyKind::EventId,
+            KeyKind::Command,
+            KeyKind::Consumer,
+            KeyKind::Snapshot,
         ];
         let first = *raw.first()?;
         ALL.into_iter().find(|kind| *kind as u8 == first)
@@ -78,7 +78,7 @@ impl Kind {
 impl<'a> RawKey<'a> {
     /// Parses a stored key, kind first; `None` if its kind is unknown.
     pub(super) fn parse(raw: &'a [u8]) -> Option<Self> {
-        Some(Self { kind: Kind::of(raw)?, bytes: &raw[1..] })
+        Some(Self { kind: KeyKind::of(raw)?, bytes: &raw[1..] })
     }
 
     /// Tells whether these are the stored bytes of the key.
@@ -88,15 +88,15 @@ impl<'a> RawKey<'a> {
     }
 
     pub(super) fn command(id: &'a [u8; 16]) -> Self {
-        Self { kind: Kind::Command, bytes: id }
+        Self { kind: KeyKind::Command, bytes: id }
     }
 
     pub(super) fn consumer(key: &'a [u8]) -> Self {
-        Self { kind: Kind::Consumer, bytes: key }
+        Self { kind: KeyKind::Consumer, bytes: key }
     }
 
     pub(super) fn snapshot(key: &'a [u8]) -> Self {
-        Self { kind: Kind::Snapshot, bytes: key }
+        Self { kind: KeyKind::Snapshot, bytes: key }
     }
 
     pub(super) fn to_vec(self) -> Vec<u8> {

@@ -8,9 +8,9 @@ use leftfold_core::store::{Direction, Position, Version};
 
 use super::chunk::CHUNK_POSITIONS;
 use super::error::IndexError;
-use super::key::{Key, RawKey};
+use super::key::{PostingKey, RawKey};
 use super::memtable::Memtable;
-use super::run::Run;
+use super::run::SortedRun;
 use super::{Covered, Memory};
 
 /// Levels that readers see. Replaced as a whole, so that a flush or a merge is seen at once or not
@@ -25,7 +25,7 @@ pub(super) struct Levels {
     /// Everything after this is in memory.
     pub(super) since: Covered,
     /// Oldest first.
-    pub(super) runs: Vec<Arc<Run>>,
+    pub(super) runs: Vec<Arc<SortedRun>>,
 }
 
 /// A table that takes nothing any more.
@@ -106,7 +106,7 @@ impl Levels {
         {
             return Ok(version);
         }
-        let raw = RawKey::from(Key::Stream(stream)).to_vec();
+        let raw = RawKey::from(PostingKey::Stream(stream)).to_vec();
         for run in self.runs.iter().rev().filter(|run| run.entry.after < through.0) {
             if let Some(version) = run.version_through(&raw, through.0)? {
                 return Ok(version);
@@ -125,7 +125,7 @@ impl Levels {
         {
             return Ok(Some(position));
         }
-        let raw = RawKey::from(Key::Stream(stream)).to_vec();
+        let raw = RawKey::from(PostingKey::Stream(stream)).to_vec();
         for run in self.runs.iter().rev() {
             if let Some(position) = run.position_of(&raw, version)? {
                 return Ok(Some(Position(position)));
@@ -137,7 +137,7 @@ impl Levels {
     #[cfg(test)]
     pub(super) fn first_after(
         &self,
-        key: Key<'_>,
+        key: PostingKey<'_>,
         after: Position,
     ) -> Result<Option<Position>, IndexError> {
         let Some(bound) = after.0.checked_add(1) else { return Ok(None) };
@@ -156,7 +156,11 @@ impl Levels {
         Ok(None)
     }
 
-    pub(super) fn recent_first_after(&self, key: Key<'_>, after: Position) -> Option<Position> {
+    pub(super) fn recent_first_after(
+        &self,
+        key: PostingKey<'_>,
+        after: Position,
+    ) -> Option<Position> {
         let previous = self
             .previous
             .as_ref()
@@ -181,7 +185,7 @@ impl Levels {
     fn in_runs<T>(
         &self,
         raw: &[u8],
-        of: impl Fn(super::block::Entry<'_>) -> T,
+        of: impl Fn(super::block::IndexEntry<'_>) -> T,
     ) -> Result<Option<T>, IndexError> {
         for run in self.runs.iter().rev() {
             if let Some(found) = run.value(raw, &of)? {

@@ -37,13 +37,13 @@ pub(super) struct RunEntry {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Manifest {
+pub(super) struct IndexManifest {
     pub(super) covered: Covered,
     pub(super) next_run: u64,
     pub(super) runs: Vec<RunEntry>,
 }
 
-impl Manifest {
+impl IndexManifest {
     pub(super) const EMPTY: Self = Self { covered: Covered::NONE, next_run: 1, runs: Vec::new() };
 
     /// Puts it in the place of the one before, durably.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use leftfold_core::store::{Direction, Position, Version};
 
-use super::Key;
-use super::key::{Kind, RawKey};
+use super::PostingKey;
+use super::key::{KeyKind, RawKey};
 
 /// Entries in memory, unsorted.
 ///
@@ -25,7 +25,7 @@ pub(crate) struct Memtable {
     /// Index in `slots` of each key.
     table: HashTable<u32>,
     /// In the order in which the keys came.
-    slots: Vec<Slot>,
+    slots: Vec<KeySlot>,
     /// The bytes of all keys, kind first, one after the other.
     keys: Vec<u8>,
     /// Snapshots; a slot says which one is its own.
@@ -41,7 +41,7 @@ pub(crate) struct Memtable {
 
 /// Content of one key.
 #[derive(Debug)]
-struct Slot {
+struct KeySlot {
     hash: u64,
     key_start: u32,
     key_len: u32,
@@ -90,17 +90,17 @@ impl Memtable {
             );
         }
         self.positions = Some((self.positions.map_or(position, |(first, _)| first), position));
-        self.post(Key::Type(event_type), position, 0);
+        self.post(PostingKey::Type(event_type), position, 0);
         if let Some((name, version)) = stream {
-            self.post(Key::Stream(name), position, version.0);
+            self.post(PostingKey::Stream(name), position, version.0);
             let category = name.split_once('-').map_or(name, |(category, _)| category);
-            self.post(Key::Category(category), position, 0);
+            self.post(PostingKey::Category(category), position, 0);
         }
         for tag in tags {
-            self.post(Key::Tag(tag), position, 0);
+            self.post(PostingKey::Tag(tag), position, 0);
         }
         if let Some(id) = id {
-            self.post(Key::EventId(id), position, 0);
+            self.post(PostingKey::EventId(id), position, 0);
         }
     }
 
@@ -146,7 +146,7 @@ impl Memtable {
     }
 
     /// The first position after `after` in the list of a key.
-    pub(crate) fn first_after(&self, key: Key<'_>, after: Position) -> Option<Position> {
+    pub(crate) fn first_after(&self, key: PostingKey<'_>, after: Position) -> Option<Position> {
         self.find(key.into())?.from(after.0.checked_add(1)?).next().map(Position)
     }
 
@@ -167,14 +167,14 @@ impl Memtable {
     /// The version of a stream after its events up to and including `through`, if one of them is
     /// here.
     pub(super) fn version_through(&self, stream: &str, through: Position) -> Option<Version> {
-        let slot = self.find(Key::Stream(stream).into())?;
+        let slot = self.find(PostingKey::Stream(stream).into())?;
         let count = slot.count_through(through.0);
         (count > 0).then(|| Version(slot.ordinal + count as u64 - 1))
     }
 
     /// Returns the position of the event of this version, `None` if it is not in this table.
     pub(super) fn position_of(&self, stream: &str, version: Version) -> Option<Position> {
-        let slot = self.find(Key::Stream(stream).into())?;
+        let slot = self.find(PostingKey::Stream(stream).into())?;
         let index = usize::try_from(version.0.checked_sub(slot.ordinal)?).ok()?;
         slot.nth(index).map(Position)
     }
@@ -203,7 +203,7 @@ impl Memtable {
     /// Returns the approximate bytes of memory that the table takes.
     pub(super) fn bytes(&self) -> usize {
         // A slot with its place in the table, and the slack of growing vectors.
-        let slots = self.slots.len() * (size_of::<Slot>() + 16);
+        let slots = self.slots.len() * (size_of::<KeySlot>() + 16);
         slots + self.keys.len() * 5 / 4 + self.later * 6 + self.value_bytes
     }
 
@@ -225,13 +225,13 @@ impl Memtable {
 
     /// All entries, sorted by key.
     pub(super) fn sorted(&self) -> impl Iterator<Item = Sorted<'_>> {
-        let mut order: Vec<&Slot> = self.slots.iter().collect();
+        let mut order: Vec<&KeySlot> = self.slots.iter().collect();
         order.sort_unstable_by(|a, b| self.key_of(a).cmp(self.key_of(b)));
         order.into_iter().map(|slot| {
             let key = self.key_of(slot);
-            let value = match Kind::of(key) {
-                Some(Kind::Snapshot) => Value::Bytes(&self.values[slot.ordinal as usize]),
-                Some(Kind::Command | Kind::Consumer) => Value::Address(slot.first),
+            let value = match KeyKind::of(key) {
+                Some(KeyKind::Snapshot) => Value::Bytes(&self.values[slot.ordinal as usize]),
+                Some(KeyKind::Command | KeyKind::Consumer) => Value::Address(slot.first),
                 _ => Value::Positions { ordinal: slot.ordinal, positions: slot.from(0).collect() },
             };
             Sorted { key, value }
@@ -247,13 +247,13 @@ impl Memtable {
         for slot in &mut group.slots[range] {
             let raw = &group.keys[slot.key_start as usize..][..slot.key_len as usize];
             // Invariant: a slot is made with a key that begins with its kind.
-            let kind = Kind::of(raw).expect("every key in a table begins with its kind");
-            if matches!(kind, Kind::Command | Kind::Consumer) {
+            let kind = KeyKind::of(raw).expect("every key in a table begins with its kind");
+            if matches!(kind, KeyKind::Command | KeyKind::Consumer) {
                 continue;
             }
             let (index, new) = self.slot(kind, &raw[1..], slot.hash);
             match kind {
-                Kind::Snapshot => {
+                KeyKind::Snapshot => {
                     self.set_value(index, new, group.values[slot.ordinal as usize].clone())
                 }
                 _ if new => {
@@ -264,7 +264,7 @@ impl Memtable {
                 }
                 _ => {
                     let own = &mut self.slots[index];
-                    if kind == Kind::Stream {
+                    if kind == KeyKind::Stream {
                         own.check_next(slot.ordinal);
                     }
                     let distance = slot.first - own.first;
@@ -281,13 +281,13 @@ impl Memtable {
         for slot in group.records.iter().map(|index| &group.slots[*index as usize]) {
             let raw = group.key_of(slot);
             // Invariant: a slot is made with a key that begins with its kind.
-            let kind = Kind::of(raw).expect("every key in a table begins with its kind");
+            let kind = KeyKind::of(raw).expect("every key in a table begins with its kind");
             let (index, _) = self.slot(kind, &raw[1..], slot.hash);
             self.slots[index].first = slot.first;
         }
     }
 
-    fn post(&mut self, key: Key<'_>, position: u64, ordinal: u64) {
+    fn post(&mut self, key: PostingKey<'_>, position: u64, ordinal: u64) {
         let key = RawKey::from(key);
         let (index, new) = self.slot(key.kind, key.bytes, self.hash(key));
         let slot = &mut self.slots[index];
@@ -299,7 +299,7 @@ impl Memtable {
             // The same tag twice on one event says it once.
             return;
         }
-        if key.kind == Kind::Stream {
+        if key.kind == KeyKind::Stream {
             slot.check_next(ordinal);
         }
         slot.push(position - slot.first);
@@ -333,11 +333,11 @@ impl Memtable {
         hasher.finish()
     }
 
-    fn key_of(&self, slot: &Slot) -> &[u8] {
+    fn key_of(&self, slot: &KeySlot) -> &[u8] {
         &self.keys[slot.key_start as usize..][..slot.key_len as usize]
     }
 
-    fn find(&self, key: RawKey<'_>) -> Option<&Slot> {
+    fn find(&self, key: RawKey<'_>) -> Option<&KeySlot> {
         let same = |&index: &u32| {
             let slot = &self.slots[index as usize];
             key.is(self.key_of(slot))
@@ -346,7 +346,7 @@ impl Memtable {
     }
 
     /// The slot of a key, and whether it was made just now.
-    fn slot(&mut self, kind: Kind, bytes: &[u8], hash: u64) -> (usize, bool) {
+    fn slot(&mut self, kind: KeyKind, bytes: &[u8], hash: u64) -> (usize, bool) {
         let (slots, keys) = (&self.slots, &self.keys);
         let key = RawKey { kind, bytes };
         let same = |&index: &u32| {
@@ -366,7 +366,14 @@ impl Memtable {
         self.keys.push(kind as u8);
         self.keys.extend_from_slice(bytes);
         let key_len = narrow(1 + bytes.len());
-        self.slots.push(Slot { hash, key_start, key_len, first: 0, ordinal: 0, later: Vec::new() });
+        self.slots.push(KeySlot {
+            hash,
+            key_start,
+            key_len,
+            first: 0,
+            ordinal: 0,
+            later: Vec::new(),
+        });
         let slots = &self.slots;
         self.table.insert_unique(hash, narrow(index), |&index| slots[index as usize].hash);
         (index, true)
@@ -389,7 +396,7 @@ pub(super) enum Value<'a> {
     Bytes(&'a [u8]),
 }
 
-impl Slot {
+impl KeySlot {
     fn len(&self) -> usize {
         1 + self.later.len()
     }

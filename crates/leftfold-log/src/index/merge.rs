@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::block::Entry;
+use super::block::IndexEntry;
 use super::chunk::CHUNK_POSITIONS;
 use super::error::IndexError;
-use super::key::Kind;
+use super::key::KeyKind;
 use super::manifest::RunEntry;
-use super::run::{Run, Spot, Through};
+use super::run::{SortedRun, Spot, Through};
 use super::run_writer::RunWriter;
 
 /// Number of neighbours of one size that become one: at most three runs of each size stay, and the
@@ -60,19 +60,19 @@ fn size_of(run: &RunEntry) -> u32 {
 /// Writes neighbouring runs, oldest first, as one. `None` if `go_on`, which is asked before each
 /// entry, returns false.
 pub(super) fn merge(
-    runs: &[Arc<Run>],
+    runs: &[Arc<SortedRun>],
     mut writer: RunWriter<'_>,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Option<RunEntry>, IndexError> {
     let (Some(oldest), Some(newest)) = (runs.first(), runs.last()) else { return Ok(None) };
     let mut sources = Vec::with_capacity(runs.len());
     for run in runs {
-        sources.push(Source { run, spot: run.first(Through::Disk)? });
+        sources.push(RunCursor { run, spot: run.first(Through::Disk)? });
     }
     let mut key = Vec::new();
     while next_key(&sources, &mut key) {
-        let done = match Kind::of(&key) {
-            Some(Kind::Command | Kind::Consumer | Kind::Snapshot) => {
+        let done = match KeyKind::of(&key) {
+            Some(KeyKind::Command | KeyKind::Consumer | KeyKind::Snapshot) => {
                 merge_value(&key, &mut sources, &mut writer, go_on)?
             }
             _ => merge_positions(&key, &mut sources, &mut writer, go_on)?,
@@ -86,12 +86,12 @@ pub(super) fn merge(
 
 /// One run, and how far it has been read.
 #[derive(Debug)]
-struct Source<'r> {
-    run: &'r Run,
+struct RunCursor<'r> {
+    run: &'r SortedRun,
     spot: Option<Spot>,
 }
 
-impl Source<'_> {
+impl RunCursor<'_> {
     /// The next entry, if it is one of this key; it is passed.
     fn take(&mut self, key: &[u8]) -> Result<Option<Spot>, IndexError> {
         let Some(spot) = self.spot.take_if(|spot| spot.entry().key == key) else { return Ok(None) };
@@ -100,7 +100,7 @@ impl Source<'_> {
     }
 }
 
-fn next_key(sources: &[Source<'_>], key: &mut Vec<u8>) -> bool {
+fn next_key(sources: &[RunCursor<'_>], key: &mut Vec<u8>) -> bool {
     let least =
         sources.iter().filter_map(|source| source.spot.as_ref()).map(|spot| spot.entry().key).min();
     key.clear();
@@ -111,7 +111,7 @@ fn next_key(sources: &[Source<'_>], key: &mut Vec<u8>) -> bool {
 /// The newest wins.
 fn merge_value(
     key: &[u8],
-    sources: &mut [Source<'_>],
+    sources: &mut [RunCursor<'_>],
     writer: &mut RunWriter<'_>,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<bool, IndexError> {
@@ -129,7 +129,7 @@ fn merge_value(
 /// ones.
 fn merge_positions(
     key: &[u8],
-    sources: &mut [Source<'_>],
+    sources: &mut [RunCursor<'_>],
     writer: &mut RunWriter<'_>,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<bool, IndexError> {
@@ -137,10 +137,10 @@ fn merge_positions(
     let mut positions: Vec<u64> = Vec::new();
     for source in sources {
         while let Some(spot) = source.take(key)? {
-            let Entry { at, ordinal: version, .. } = spot.entry();
+            let IndexEntry { at, ordinal: version, .. } = spot.entry();
             if positions.is_empty() {
                 ordinal = version;
-            } else if Kind::of(key) == Some(Kind::Stream)
+            } else if KeyKind::of(key) == Some(KeyKind::Stream)
                 && version != ordinal + positions.len() as u64
             {
                 return Err(source.run.damaged(0, "versions of a stream do not follow each other"));
@@ -153,7 +153,7 @@ fn merge_positions(
             if positions.len() > CHUNK_POSITIONS {
                 writer.push_positions(key, ordinal, &positions[..CHUNK_POSITIONS])?;
                 positions.drain(..CHUNK_POSITIONS);
-                ordinal = if Kind::of(key) == Some(Kind::Stream) {
+                ordinal = if KeyKind::of(key) == Some(KeyKind::Stream) {
                     ordinal + CHUNK_POSITIONS as u64
                 } else {
                     0

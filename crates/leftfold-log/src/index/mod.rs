@@ -37,16 +37,17 @@ use leftfold_core::store::limits::SNAPSHOT_BYTES_MAX;
 use leftfold_core::store::{Direction, Hash, Position, StoreId, Version};
 
 use crate::disk::Disk;
+use crate::options::Upkeep;
 use cache::Cache;
 use key::RawKey;
 use levels::{Levels, read};
-use manifest::Manifest;
-use run::Run;
-use upkeep::{Desk, Files, ManifestState, Shared, lock};
+use manifest::IndexManifest;
+use run::SortedRun;
+use upkeep::{Files, ManifestState, SharedIndex, UpkeepStatus, lock};
 
 pub(crate) use cache::CacheFigures;
 pub(crate) use error::{IndexError, ListError, unreadable};
-pub(crate) use key::Key;
+pub(crate) use key::PostingKey;
 pub(crate) use manifest::is_file;
 pub(crate) use memtable::Memtable;
 pub(crate) use postings::Postings;
@@ -70,7 +71,7 @@ impl Covered {
 
 /// Settings of an index.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct IndexSettings {
     /// Bytes of memory for all of it. A quarter is for entries that are gathered, a quarter for
     /// those gathered before (on their way to a file, or kept for [`Recent`] when they are there),
     /// and half for pages of files.
@@ -82,19 +83,9 @@ pub(crate) struct Settings {
     pub(crate) upkeep: Upkeep,
 }
 
-/// Place where files are written and merged: a thread of the index, or the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Upkeep {
-    /// A thread of the index.
-    Thread,
-    /// The thread that inserts: every use of the disk has its fixed place, so that a simulated run
-    /// can be repeated.
-    Inline,
-}
-
 /// An index that was opened.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedIndex {
     /// The index.
     pub(crate) index: Index,
     /// Covered part of the log: insert the groups that follow it.
@@ -118,7 +109,7 @@ const SLICE_ENTRIES: usize = 2048;
 /// index ends its thread, and loses what was not [flushed](Self::flush); the log still has it.
 #[derive(Debug)]
 pub(crate) struct Index {
-    shared: Arc<Shared>,
+    shared: Arc<SharedIndex>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -126,18 +117,18 @@ impl Index {
     /// Opens the index in the files. If they are damaged, foreign, or of another version, they are
     /// deleted.
     ///
-    /// The caller checks that the log holds the groups up to [`Opened::covered`]: an index that
+    /// The caller checks that the log holds the groups up to [`OpenedIndex::covered`]: an index that
     /// goes further is a witness of lost groups, so nothing of a sound index is deleted here.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         store: StoreId,
-        settings: Settings,
-    ) -> Result<Opened, IndexError> {
+        settings: IndexSettings,
+    ) -> Result<OpenedIndex, IndexError> {
         let cache = Arc::new(Cache::new(settings.memory_bytes / 2));
         let (manifest, runs, discarded) = match open_files(&*disk, store, &cache) {
             Ok((manifest, runs)) => {
                 let orphans =
-                    manifest::sweep(&*disk, &manifest.runs)? && manifest == Manifest::EMPTY;
+                    manifest::sweep(&*disk, &manifest.runs)? && manifest == IndexManifest::EMPTY;
                 (
                     manifest,
                     runs,
@@ -146,7 +137,7 @@ impl Index {
             }
             Err(error @ IndexError::Damaged { .. }) => {
                 Self::discard(&*disk)?;
-                (Manifest::EMPTY, Vec::new(), Some(error.to_string()))
+                (IndexManifest::EMPTY, Vec::new(), Some(error.to_string()))
             }
             Err(error) => return Err(error),
         };
@@ -163,7 +154,7 @@ impl Index {
             merged: Vec::new(),
             manifest: ManifestState::Kept,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedIndex {
             disk,
             store,
             upkeep: settings.upkeep,
@@ -174,7 +165,7 @@ impl Index {
             shown: RwLock::default(),
             end: Mutex::new(covered),
             files: Mutex::new(files),
-            desk: Mutex::new(Desk::default()),
+            status: Mutex::new(UpkeepStatus::default()),
             asked: Condvar::new(),
             tried: Condvar::new(),
             hurry: AtomicBool::new(false),
@@ -183,7 +174,7 @@ impl Index {
             Upkeep::Inline => None,
             Upkeep::Thread => Some(start_thread(&shared)?),
         };
-        Ok(Opened { index: Self { shared, thread }, covered, discarded })
+        Ok(OpenedIndex { index: Self { shared, thread }, covered, discarded })
     }
 
     /// Deletes every file of an index that is not open: when a person declares that the log was
@@ -251,7 +242,7 @@ impl Index {
     /// opening rebuilds the index.
     #[cfg(test)]
     pub(crate) fn damage(&self) -> Option<IndexError> {
-        lock(&self.shared.desk).damage.clone()
+        lock(&self.shared.status).damage.clone()
     }
 
     /// The version of a stream, counting its events up to and including `through`.
@@ -277,7 +268,7 @@ impl Index {
     /// it; none after `through`, which is the head that the caller reads at.
     pub(crate) fn postings(
         &self,
-        key: Key<'_>,
+        key: PostingKey<'_>,
         from: Position,
         direction: Direction,
         through: Position,
@@ -289,7 +280,7 @@ impl Index {
     #[cfg(test)]
     pub(crate) fn first_after(
         &self,
-        key: Key<'_>,
+        key: PostingKey<'_>,
         after: Position,
     ) -> Result<Option<Position>, IndexError> {
         self.shared.heed(self.shared.levels().first_after(key, after))
@@ -329,7 +320,7 @@ impl Index {
     /// up to the caller's head. Ids are no texts: none is found.
     pub(crate) fn keys_with_prefix(
         &self,
-        prefix: Key<'_>,
+        prefix: PostingKey<'_>,
         limit: usize,
     ) -> Result<Vec<ByteString>, ListError> {
         let prefix = RawKey::from(prefix).to_vec();
@@ -412,7 +403,7 @@ impl Recent {
     }
 
     /// The first position after `after` in the list of a key.
-    pub(crate) fn first_after(&self, key: Key<'_>, after: Position) -> Option<Position> {
+    pub(crate) fn first_after(&self, key: PostingKey<'_>, after: Position) -> Option<Position> {
         self.levels.recent_first_after(key, after)
     }
 
@@ -433,17 +424,17 @@ fn open_files(
     disk: &dyn Disk,
     store: StoreId,
     cache: &Arc<Cache>,
-) -> Result<(Manifest, Vec<Arc<Run>>), IndexError> {
-    let mut manifest = Manifest::read(disk, store)?.unwrap_or(Manifest::EMPTY);
+) -> Result<(IndexManifest, Vec<Arc<SortedRun>>), IndexError> {
+    let mut manifest = IndexManifest::read(disk, store)?.unwrap_or(IndexManifest::EMPTY);
     for _ in 0..MANIFESTS_MAX {
         let open = |entry: &manifest::RunEntry| {
-            Run::open(disk, store, *entry, Arc::clone(cache)).map(Arc::new)
+            SortedRun::open(disk, store, *entry, Arc::clone(cache)).map(Arc::new)
         };
         let fault = match manifest.runs.iter().map(open).collect::<Result<_, _>>() {
             Ok(runs) => return Ok((manifest, runs)),
             Err(fault) => fault,
         };
-        let now = Manifest::read(disk, store)?.unwrap_or(Manifest::EMPTY);
+        let now = IndexManifest::read(disk, store)?.unwrap_or(IndexManifest::EMPTY);
         if now == manifest {
             return Err(fault);
         }
@@ -457,7 +448,7 @@ const MANIFESTS_MAX: usize = 16;
 
 /// Starts the thread of an index, which first looks whether an earlier life left something to
 /// merge.
-fn start_thread(shared: &Arc<Shared>) -> Result<JoinHandle<()>, IndexError> {
+fn start_thread(shared: &Arc<SharedIndex>) -> Result<JoinHandle<()>, IndexError> {
     let own = Arc::clone(shared);
     let thread = std::thread::Builder::new()
         .name("leftfold-index".to_owned())

@@ -7,7 +7,7 @@ use leftfold_core::store::{Direction, Position};
 use super::IndexError;
 use super::key::RawKey;
 use super::levels::Levels;
-use super::upkeep::Shared;
+use super::upkeep::SharedIndex;
 
 /// The positions of one key, in one direction. It sees the index as it was when it was made, and
 /// holds no lock.
@@ -15,7 +15,7 @@ use super::upkeep::Shared;
 /// After an error it ends.
 #[derive(Debug)]
 pub(crate) struct Postings {
-    shared: Arc<Shared>,
+    shared: Arc<SharedIndex>,
     levels: Arc<Levels>,
     raw: Vec<u8>,
     direction: Direction,
@@ -31,7 +31,7 @@ pub(crate) struct Postings {
 
 impl Postings {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<SharedIndex>,
         key: RawKey<'_>,
         from: Position,
         direction: Direction,

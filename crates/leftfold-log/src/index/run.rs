@@ -25,7 +25,7 @@ use std::sync::Arc;
 use leftfold_core::store::{Direction, StoreId, Version};
 use uuid::Uuid;
 
-use super::block::{Entry, Page, Point, unseal};
+use super::block::{IndexEntry, IndexPage, Point, unseal};
 use super::bloom::{Bloom, stored_hash};
 use super::cache::{Cache, Cached};
 use super::chunk;
@@ -36,14 +36,14 @@ use crate::format::varint;
 
 /// A run that is open. Its file may be removed while readers have it.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct SortedRun {
     pub(super) entry: RunEntry,
     name: String,
     file: Arc<dyn File>,
     cache: Arc<Cache>,
     seed: u64,
     /// The parts. Absent in a run without entries.
-    root: Option<Page>,
+    root: Option<IndexPage>,
 }
 
 /// The end of a run file.
@@ -59,9 +59,9 @@ pub(super) struct Footer {
 #[derive(Clone, Debug)]
 pub(super) struct Spot {
     part: usize,
-    guide: Arc<Page>,
+    guide: Arc<IndexPage>,
     leaf: usize,
-    page: Arc<Page>,
+    page: Arc<IndexPage>,
     index: usize,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn filter_seed(store: StoreId) -> u64 {
     store.0.as_u64_pair().1
 }
 
-impl Run {
+impl SortedRun {
     pub(super) fn open(
         disk: &dyn Disk,
         store: StoreId,
@@ -172,7 +172,7 @@ impl Run {
     pub(super) fn value<T>(
         &self,
         key: &[u8],
-        of: impl FnOnce(Entry<'_>) -> T,
+        of: impl FnOnce(IndexEntry<'_>) -> T,
     ) -> Result<Option<T>, IndexError> {
         Ok(self.floor(key, Point::At(u64::MAX))?.map(|spot| of(spot.entry())))
     }
@@ -299,12 +299,17 @@ impl Run {
         Ok(Some(Spot { part, guide, leaf, page, index }))
     }
 
-    fn guide(&self, part: usize, through: Through) -> Result<Arc<Page>, IndexError> {
+    fn guide(&self, part: usize, through: Through) -> Result<Arc<IndexPage>, IndexError> {
         let (guide, _) = self.places(part)?;
         self.page(guide, through)
     }
 
-    fn leaf(&self, guide: &Page, leaf: usize, through: Through) -> Result<Arc<Page>, IndexError> {
+    fn leaf(
+        &self,
+        guide: &IndexPage,
+        leaf: usize,
+        through: Through,
+    ) -> Result<Arc<IndexPage>, IndexError> {
         let place = guide.entry(leaf).and_then(|entry| take_place(&mut { entry.value }));
         self.page(place.ok_or_else(|| self.damaged(0, "a guide page names no data page"))?, through)
     }
@@ -334,22 +339,26 @@ impl Run {
         Ok(bloom.may_contain(stored_hash(self.seed, key)))
     }
 
-    fn page(&self, (offset, bytes): Extent, through: Through) -> Result<Arc<Page>, IndexError> {
+    fn page(
+        &self,
+        (offset, bytes): Extent,
+        through: Through,
+    ) -> Result<Arc<IndexPage>, IndexError> {
         let id = (self.entry.number, offset);
         if through == Through::Cache
-            && let Some(Cached::Page(page)) = self.cache.page(id)
+            && let Some(Cached::IndexPage(page)) = self.cache.page(id)
         {
             return Ok(page);
         }
         let page = Arc::new(self.load_page(offset, bytes)?);
         if through == Through::Cache {
-            self.cache.keep(id, Cached::Page(Arc::clone(&page)));
+            self.cache.keep(id, Cached::IndexPage(Arc::clone(&page)));
         }
         Ok(page)
     }
 
-    fn load_page(&self, offset: u64, bytes: u64) -> Result<Page, IndexError> {
-        Page::parse(self.load(offset, bytes)?)
+    fn load_page(&self, offset: u64, bytes: u64) -> Result<IndexPage, IndexError> {
+        IndexPage::parse(self.load(offset, bytes)?)
             .ok_or_else(|| self.damaged(offset, "a page is not sorted"))
     }
 
@@ -386,7 +395,7 @@ pub(super) enum Through {
 }
 
 impl Spot {
-    pub(super) fn entry(&self) -> Entry<'_> {
+    pub(super) fn entry(&self) -> IndexEntry<'_> {
         // Invariant: a spot is made with an index below the page's length, and pages do not change.
         self.page.entry(self.index).expect("a spot is an entry of its page")
     }

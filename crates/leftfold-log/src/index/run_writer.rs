@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leftfold_core::store::StoreId;
 
-use super::block::{Entry, PageWriter, seal};
+use super::block::{IndexEntry, PageWriter, seal};
 use super::bloom::{Bloom, stored_hash};
 use super::chunk::{self, CHUNK_POSITIONS};
 use super::error::IndexError;
@@ -63,7 +63,7 @@ impl<'d> RunWriter<'d> {
     }
 
     /// Adds an entry; they come sorted by key and place.
-    pub(super) fn push(&mut self, entry: Entry<'_>) -> Result<(), IndexError> {
+    pub(super) fn push(&mut self, entry: IndexEntry<'_>) -> Result<(), IndexError> {
         if self.data.is_full_for(entry) {
             self.end_page()?;
         }
@@ -86,7 +86,7 @@ impl<'d> RunWriter<'d> {
         for (index, chunk) in positions.chunks(CHUNK_POSITIONS).enumerate() {
             let value = chunk::encode(chunk);
             let ordinal = ordinal + (index * CHUNK_POSITIONS) as u64;
-            self.push(Entry { key, at: chunk[0], ordinal, value: &value })?;
+            self.push(IndexEntry { key, at: chunk[0], ordinal, value: &value })?;
         }
         Ok(())
     }

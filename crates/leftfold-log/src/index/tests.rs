@@ -12,16 +12,16 @@ use leftfold_core::store::{Direction, Hash, Position, StoreId, Version};
 use leftfold_testing::extent;
 use uuid::Uuid;
 
-use super::{Covered, Index, IndexError, Key, Opened, Settings, Upkeep};
+use super::{Covered, Index, IndexError, IndexSettings, OpenedIndex, PostingKey, Upkeep};
 use crate::disk::Disk;
 use model::Model;
 use ram_disk::RamDisk;
 
 const STORE: StoreId = StoreId(Uuid::from_u128(7));
 
-fn open(disk: &Arc<RamDisk>, memory_bytes: usize, upkeep: Upkeep) -> Opened {
+fn open(disk: &Arc<RamDisk>, memory_bytes: usize, upkeep: Upkeep) -> OpenedIndex {
     let disk = Arc::clone(disk) as Arc<dyn Disk>;
-    Index::open(disk, STORE, Settings { memory_bytes, upkeep }).unwrap()
+    Index::open(disk, STORE, IndexSettings { memory_bytes, upkeep }).unwrap()
 }
 
 /// Seeds of a test, each printed, so that a failure can be repeated:
@@ -67,7 +67,7 @@ fn every_lookup_equals_the_model_through_flushes_merges_and_reopening() {
         let memory_bytes = 1 << rng.u32(13..20);
         for _ in 0..6 {
             let upkeep = if rng.bool() { Upkeep::Inline } else { Upkeep::Thread };
-            let Opened { index, covered, discarded } = open(&disk, memory_bytes, upkeep);
+            let OpenedIndex { index, covered, discarded } = open(&disk, memory_bytes, upkeep);
             assert!(discarded.is_none() || covered == Covered::NONE, "{discarded:?}");
             model.replay(&index, covered);
             model.forget_lost_snapshots(&index);
@@ -83,7 +83,7 @@ fn every_lookup_equals_the_model_through_flushes_merges_and_reopening() {
             if rng.bool() {
                 index.flush(model.covered()).unwrap();
                 model.check(&index, &mut rng).unwrap();
-                let Opened { index, covered, .. } =
+                let OpenedIndex { index, covered, .. } =
                     open(&disk.image(), memory_bytes, Upkeep::Inline);
                 assert_eq!(covered, model.covered());
                 model.check(&index, &mut rng).unwrap();
@@ -115,7 +115,7 @@ fn a_crash_at_any_change_of_the_disk_leaves_an_index_that_can_be_brought_up_to_d
             }
             drop(index);
             let disk = disk.after_power_cut();
-            let Opened { index, covered, discarded } = open(&disk, 1 << 20, Upkeep::Inline);
+            let OpenedIndex { index, covered, discarded } = open(&disk, 1 << 20, Upkeep::Inline);
             // A crash between the first run and the first manifest leaves a run that nothing names.
             assert!(
                 discarded.is_none() || covered == Covered::NONE,
@@ -150,7 +150,7 @@ fn a_damaged_file_is_noticed_never_believed_and_rebuilt() {
                 1 => bytes[place] ^= 1 << rng.u8(..8),
                 _ => bytes[place..(place + 600).min(*size)].fill(rng.u8(..)),
             });
-            let Opened { index, covered, discarded } = open(&disk, 1 << 20, Upkeep::Inline);
+            let OpenedIndex { index, covered, discarded } = open(&disk, 1 << 20, Upkeep::Inline);
             if discarded.is_some() {
                 seen[0] += 1;
                 assert_eq!(covered, Covered::NONE);
@@ -186,7 +186,7 @@ fn an_index_without_its_manifest_of_another_store_or_of_another_version_is_rebui
     let mut rng = Rng::with_seed(1);
     let (_, sound) = closed(&mut rng, 20);
     let reopened = |disk: &Arc<RamDisk>| {
-        let Opened { covered, discarded, .. } = open(disk, 1 << 16, Upkeep::Inline);
+        let OpenedIndex { covered, discarded, .. } = open(disk, 1 << 16, Upkeep::Inline);
         let left = disk.sizes().into_iter().filter(|(name, _)| name.starts_with("index")).count();
         (covered, discarded.is_some(), left)
     };
@@ -269,7 +269,7 @@ fn readers_beside_the_writer_see_every_prefix_whole() {
                     let from = rng.u64(1..=through.max(1));
                     let mut expected = from;
                     for found in index.postings(
-                        Key::Type("t"),
+                        PostingKey::Type("t"),
                         Position(from),
                         Direction::Forwards,
                         Position(through),
@@ -362,7 +362,7 @@ fn a_million_events_take_at_most_twelve_bytes_each_on_disk() {
         let found = reopened.index.stream_version(&streams[stream], Position::END).unwrap();
         assert_eq!(found, Version(*version));
         let list = reopened.index.postings(
-            Key::Tag(&tags[stream]),
+            PostingKey::Tag(&tags[stream]),
             Position::START,
             Direction::Forwards,
             Position::END,

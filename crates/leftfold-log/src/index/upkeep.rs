@@ -12,19 +12,19 @@ use super::cache::Cache;
 use super::error::IndexError;
 use super::key::RawKey;
 use super::levels::{Levels, PlaceOfPrevious, Previous, read};
-use super::manifest::{self, Manifest, RunEntry, remove_if_there, run_name, temporary};
+use super::manifest::{self, IndexManifest, RunEntry, remove_if_there, run_name, temporary};
 use super::memtable::{Memtable, Value};
 use super::merge;
-use super::run::Run;
+use super::run::SortedRun;
 use super::run_writer::RunWriter;
 use super::{Covered, Upkeep};
 use crate::disk::Disk;
 
 /// State shared by the writer, the readers and the thread of an index.
 ///
-/// Locks are taken in this order: shown, files, desk, levels, a table.
+/// Locks are taken in this order: shown, files, status, levels, a table.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedIndex {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) store: StoreId,
     pub(super) upkeep: Upkeep,
@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub(super) end: Mutex<Covered>,
     /// Held by the thread that changes files.
     pub(super) files: Mutex<Files>,
-    pub(super) desk: Mutex<Desk>,
+    pub(super) status: Mutex<UpkeepStatus>,
     /// There is work, or an end.
     pub(super) asked: Condvar,
     /// A flush came to an end, well or not.
@@ -56,7 +56,7 @@ pub(super) struct Files {
     /// Part of the log that the manifest says is covered.
     pub(super) covered: Covered,
     /// Runs that were merged into others. Their files go when no reader has them any more.
-    pub(super) merged: Vec<Arc<Run>>,
+    pub(super) merged: Vec<Arc<SortedRun>>,
     /// After damage there is no manifest, so that opening rebuilds; runs go on being written, to
     /// relieve memory.
     pub(super) manifest: ManifestState,
@@ -70,8 +70,8 @@ pub(super) enum ManifestState {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Desk {
-    pub(super) work: Work,
+pub(super) struct UpkeepStatus {
+    pub(super) request: UpkeepRequest,
     /// Flushes that came to an end, well or not.
     tries: u64,
     /// Error of the last flush; `None` if it succeeded.
@@ -81,7 +81,7 @@ pub(super) struct Desk {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Work {
+pub(super) enum UpkeepRequest {
     #[default]
     None,
     Asked,
@@ -89,7 +89,7 @@ pub(super) enum Work {
     Ended,
 }
 
-impl Shared {
+impl SharedIndex {
     pub(super) fn levels(&self) -> Arc<Levels> {
         Arc::clone(&self.levels.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -114,12 +114,12 @@ impl Shared {
     /// Sees to damage that a lookup found.
     pub(super) fn heed<T>(&self, result: Result<T, IndexError>) -> Result<T, IndexError> {
         if let Err(error @ IndexError::Damaged { .. }) = &result {
-            let mut desk = lock(&self.desk);
-            if desk.damage.is_none() {
+            let mut status = lock(&self.status);
+            if status.damage.is_none() {
                 tracing::warn!(%error, "the index is damaged and will be rebuilt when the store is opened again");
-                desk.damage = Some(error.clone());
+                status.damage = Some(error.clone());
             }
-            drop(desk);
+            drop(status);
             if self.upkeep == Upkeep::Thread {
                 self.ask();
             }
@@ -145,18 +145,18 @@ impl Shared {
                 self.work_or_ask();
                 return Ok(());
             }
-            let tries = lock(&self.desk).tries;
+            let tries = lock(&self.status).tries;
             self.work_or_ask();
-            let mut desk = lock(&self.desk);
-            // A flush changes the levels first and the desk then, so none is missed here.
-            while desk.tries == tries
-                && desk.work != Work::Ended
+            let mut status = lock(&self.status);
+            // A flush changes the levels first and the status then, so none is missed here.
+            while status.tries == tries
+                && status.request != UpkeepRequest::Ended
                 && self.levels().frozen().is_some()
             {
-                desk = self.tried.wait(desk).unwrap_or_else(PoisonError::into_inner);
+                status = self.tried.wait(status).unwrap_or_else(PoisonError::into_inner);
             }
             if self.levels().frozen().is_some()
-                && let Some(fault) = &desk.fault
+                && let Some(fault) = &status.fault
             {
                 return Err(fault.clone());
             }
@@ -184,25 +184,25 @@ impl Shared {
 
     /// The thread of an index: works whenever it is asked.
     pub(super) fn run_thread(&self) {
-        let _gone = Gone(self);
+        let _gone = PanicReport(self);
         loop {
-            let mut desk = lock(&self.desk);
-            while desk.work == Work::None {
-                desk = self.asked.wait(desk).unwrap_or_else(PoisonError::into_inner);
+            let mut status = lock(&self.status);
+            while status.request == UpkeepRequest::None {
+                status = self.asked.wait(status).unwrap_or_else(PoisonError::into_inner);
             }
-            if desk.work == Work::Ended {
+            if status.request == UpkeepRequest::Ended {
                 return;
             }
-            desk.work = Work::None;
-            drop(desk);
+            status.request = UpkeepRequest::None;
+            drop(status);
             self.work();
         }
     }
 
     pub(super) fn ask(&self) {
-        let mut desk = lock(&self.desk);
-        if desk.work == Work::None {
-            desk.work = Work::Asked;
+        let mut status = lock(&self.status);
+        if status.request == UpkeepRequest::None {
+            status.request = UpkeepRequest::Asked;
         }
         self.asked.notify_one();
     }
@@ -210,7 +210,7 @@ impl Shared {
     /// No more work is begun, and a merge under way is given up.
     pub(super) fn end_work(&self) {
         self.hurry.store(true, Ordering::Relaxed);
-        lock(&self.desk).work = Work::Ended;
+        lock(&self.status).request = UpkeepRequest::Ended;
         self.asked.notify_all();
         self.tried.notify_all();
     }
@@ -274,9 +274,9 @@ impl Shared {
             tracing::warn!(%error, "the index could not be written, it will be tried again");
             self.remove_remains(number);
         }
-        let mut desk = lock(&self.desk);
-        desk.tries += 1;
-        desk.fault = result.as_ref().err().cloned();
+        let mut status = lock(&self.status);
+        status.tries += 1;
+        status.fault = result.as_ref().err().cloned();
         self.tried.notify_all();
         result
     }
@@ -287,7 +287,7 @@ impl Shared {
         files: &mut Files,
         levels: &Levels,
         frozen: &Previous,
-    ) -> Result<Option<Run>, IndexError> {
+    ) -> Result<Option<SortedRun>, IndexError> {
         let after = levels.runs.last().map_or(0, |run| run.entry.through);
         let table = read(&frozen.table);
         let covered = frozen.covered;
@@ -299,7 +299,7 @@ impl Shared {
                 writer.push_sorted(entry.key, &entry.value)?;
             }
             let entry = writer.finish(after, covered.position.0)?;
-            run = Some(Run::open(&*self.disk, self.store, entry, Arc::clone(&self.cache))?);
+            run = Some(SortedRun::open(&*self.disk, self.store, entry, Arc::clone(&self.cache))?);
         }
         let runs = levels.runs.iter().map(|run| run.entry).chain(run.as_ref().map(|run| run.entry));
         self.replace_manifest(files, covered, runs.collect())?;
@@ -339,10 +339,11 @@ impl Shared {
     fn install_merged(
         &self,
         files: &mut Files,
-        old: &[Arc<Run>],
+        old: &[Arc<SortedRun>],
         entry: RunEntry,
     ) -> Result<(), IndexError> {
-        let run = Arc::new(Run::open(&*self.disk, self.store, entry, Arc::clone(&self.cache))?);
+        let run =
+            Arc::new(SortedRun::open(&*self.disk, self.store, entry, Arc::clone(&self.cache))?);
         let mut runs = self.levels().runs.clone();
         let start = runs.iter().position(|run| Arc::ptr_eq(run, &old[0])).unwrap_or(0);
         runs.splice(start..start + old.len(), [run]);
@@ -360,7 +361,7 @@ impl Shared {
         runs: Vec<RunEntry>,
     ) -> Result<(), IndexError> {
         if files.manifest == ManifestState::Kept {
-            Manifest { covered, next_run: files.next_run, runs }
+            IndexManifest { covered, next_run: files.next_run, runs }
                 .replace(&*self.disk, self.store)?;
         }
         files.covered = covered;
@@ -369,7 +370,7 @@ impl Shared {
 
     /// Takes the manifest away once damage was found, so that opening rebuilds the index.
     fn heed_damage(&self, files: &mut Files) {
-        if files.manifest == ManifestState::Kept && lock(&self.desk).damage.is_some() {
+        if files.manifest == ManifestState::Kept && lock(&self.status).damage.is_some() {
             match manifest::remove_manifest(&*self.disk) {
                 Ok(()) => files.manifest = ManifestState::Given,
                 Err(error) => {
@@ -410,28 +411,28 @@ enum Patience {
 
 impl RunWriter<'_> {
     fn push_sorted(&mut self, key: &[u8], value: &Value<'_>) -> Result<(), IndexError> {
-        use super::block::Entry;
+        use super::block::IndexEntry;
         match value {
             Value::Positions { ordinal, positions } => {
                 self.push_positions(key, *ordinal, positions)
             }
             Value::Address(address) => {
-                self.push(Entry { key, at: *address, ordinal: 0, value: &[] })
+                self.push(IndexEntry { key, at: *address, ordinal: 0, value: &[] })
             }
-            Value::Bytes(value) => self.push(Entry { key, at: 0, ordinal: 0, value }),
+            Value::Bytes(value) => self.push(IndexEntry { key, at: 0, ordinal: 0, value }),
         }
     }
 }
 
 /// No invariant of these values spans a panic. Says so when the index's thread ends by a panic: the
 /// writer, which waits for room, is told instead of left waiting.
-struct Gone<'a>(&'a Shared);
+struct PanicReport<'a>(&'a SharedIndex);
 
-impl Drop for Gone<'_> {
+impl Drop for PanicReport<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let panicked = io::Error::other("the index's thread panicked, open the store again");
-            lock(&self.0.desk).fault = Some(IndexError::io("index", &panicked));
+            lock(&self.0.status).fault = Some(IndexError::io("index", &panicked));
             self.0.end_work();
         }
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::KeyFileError;
 use super::format::{
-    self, FRAME_HEADER_BYTES, FRAME_RECORDS_MAX, Frame, HEADER_BYTES, Header, HeaderFault,
+    self, FRAME_HEADER_BYTES, FRAME_RECORDS_MAX, HEADER_BYTES, Header, KeyFileFrame, KeyHeaderFault,
 };
 use crate::disk::{self, Disk, Lock};
 
@@ -19,7 +19,7 @@ const LOCK: &str = "keys.lock";
 
 /// An open key file.
 #[derive(Debug)]
-pub(super) struct File {
+pub(super) struct OpenKeyFile {
     disk: Arc<dyn Disk>,
     header: Header,
     /// `None` before the first record.
@@ -32,7 +32,7 @@ pub(super) struct File {
     _lock: Box<dyn Lock>,
 }
 
-impl File {
+impl OpenKeyFile {
     /// Opens the file, or prepares one that is not there yet; returns it with its keys.
     pub(super) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Ring), KeyFileError> {
         let place = disk.place();
@@ -197,16 +197,16 @@ fn read(place: &str, bytes: &[u8]) -> Result<(Header, Ring, u64), KeyFileError> 
         detail,
     };
     let header = Header::decode(bytes).map_err(|fault| match fault {
-        HeaderFault::Damaged => damaged(0, "it does not begin as a key file"),
-        HeaderFault::OtherRelease(found) => KeyFileError::OtherRelease { place: file(), found },
+        KeyHeaderFault::Damaged => damaged(0, "it does not begin as a key file"),
+        KeyHeaderFault::OtherRelease(found) => KeyFileError::OtherRelease { place: file(), found },
     })?;
     // A file takes its name only once its first frame is durable, so a crash never tears that one.
-    if !matches!(format::frame_at(bytes, header.id, HEADER_BYTES), Frame::Whole(_)) {
+    if !matches!(format::frame_at(bytes, header.id, HEADER_BYTES), KeyFileFrame::Whole(_)) {
         return Err(damaged(HEADER_BYTES, "its first frame is not whole"));
     }
     let (mut ring, mut at) = (Ring::default(), HEADER_BYTES);
     while at < bytes.len() {
-        let Frame::Whole(records) = format::frame_at(bytes, header.id, at) else {
+        let KeyFileFrame::Whole(records) = format::frame_at(bytes, header.id, at) else {
             // The last frame may not have been synced; nothing was ever written behind it then.
             if bytes.len() - at > UNSYNCED_BYTES_MAX || is_followed(bytes, header.id, at) {
                 return Err(damaged(
@@ -231,7 +231,7 @@ const UNSYNCED_BYTES_MAX: usize = FRAME_HEADER_BYTES + FRAME_RECORDS_MAX;
 
 /// Returns if a frame that was begun stands behind a place.
 fn is_followed(bytes: &[u8], id: Uuid, at: usize) -> bool {
-    (at + 1..bytes.len()).any(|behind| format::frame_at(bytes, id, behind) != Frame::None)
+    (at + 1..bytes.len()).any(|behind| format::frame_at(bytes, id, behind) != KeyFileFrame::None)
 }
 
 /// Overwrites what a file holds.

@@ -20,7 +20,7 @@ pub(super) struct Header {
 
 /// Fault of a file that does not begin as a key file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HeaderFault {
+pub(super) enum KeyHeaderFault {
     Damaged,
     OtherRelease(u32),
 }
@@ -37,8 +37,8 @@ impl Header {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
-        let mut input = Input(bytes);
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, KeyHeaderFault> {
+        let mut input = KeyRecordInput(bytes);
         let mut read = || {
             Some((
                 input.array::<8>()?,
@@ -48,15 +48,15 @@ impl Header {
                 input.number()?,
             ))
         };
-        let (magic, version, id, lookup, sum) = read().ok_or(HeaderFault::Damaged)?;
+        let (magic, version, id, lookup, sum) = read().ok_or(KeyHeaderFault::Damaged)?;
         if magic != MAGIC {
-            return Err(HeaderFault::Damaged);
+            return Err(KeyHeaderFault::Damaged);
         }
         if version != VERSION {
-            return Err(HeaderFault::OtherRelease(version));
+            return Err(KeyHeaderFault::OtherRelease(version));
         }
         if sum != crc32c::crc32c(&bytes[..HEADER_BYTES - 4]) {
-            return Err(HeaderFault::Damaged);
+            return Err(KeyHeaderFault::Damaged);
         }
         Ok(Self { id: Uuid::from_bytes(id), lookup: Secret(lookup) })
     }
@@ -80,7 +80,7 @@ fn frame_sum(id: Uuid, offset: u64, header: &[u8]) -> u32 {
 
 /// The thing that stands at an offset of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Frame<'a> {
+pub(super) enum KeyFileFrame<'a> {
     Whole(&'a [u8]),
     /// A frame begins there and is not whole.
     Broken,
@@ -89,18 +89,18 @@ pub(super) enum Frame<'a> {
 }
 
 /// The frame at an offset of a whole file.
-pub(super) fn frame_at(file: &[u8], id: Uuid, offset: usize) -> Frame<'_> {
-    let mut input = Input(file.get(offset..).unwrap_or_default());
+pub(super) fn frame_at(file: &[u8], id: Uuid, offset: usize) -> KeyFileFrame<'_> {
+    let mut input = KeyRecordInput(file.get(offset..).unwrap_or_default());
     let mut read = || Some((input.number()?, input.number()?, input.number()?));
-    let Some((len, sum, header_sum)) = read() else { return Frame::None };
+    let Some((len, sum, header_sum)) = read() else { return KeyFileFrame::None };
     if header_sum != frame_sum(id, offset as u64, &file[offset..offset + 8])
         || len as usize > FRAME_RECORDS_MAX
     {
-        return Frame::None;
+        return KeyFileFrame::None;
     }
     match input.0.get(..len as usize) {
-        Some(records) if crc32c::crc32c(records) == sum => Frame::Whole(records),
-        _ => Frame::Broken,
+        Some(records) if crc32c::crc32c(records) == sum => KeyFileFrame::Whole(records),
+        _ => KeyFileFrame::Broken,
     }
 }
 
@@ -131,7 +131,7 @@ pub(super) fn encode(record: &KeyRecord, out: &mut Vec<u8>) {
 
 /// The records of a frame; `None` if they are not what this release writes.
 pub(super) fn decode(frame: &[u8]) -> Option<Vec<KeyRecord>> {
-    let mut input = Input(frame);
+    let mut input = KeyRecordInput(frame);
     let mut records = Vec::new();
     while let Some([kind]) = input.array::<1>() {
         records.push(match kind {
@@ -171,9 +171,9 @@ fn put_label(label: &Label, out: &mut Vec<u8>) {
     out.extend_from_slice(label.as_bytes());
 }
 
-struct Input<'a>(&'a [u8]);
+struct KeyRecordInput<'a>(&'a [u8]);
 
-impl Input<'_> {
+impl KeyRecordInput<'_> {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (first, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
@@ -240,11 +240,11 @@ mod tests {
     fn a_frame_is_one_only_where_it_was_written_and_in_its_own_file() {
         let [id, other] = [1, 2].map(Uuid::from_u128);
         let file = [&[0; 100][..], &frame(id, 100, b"records")].concat();
-        assert_eq!(frame_at(&file, id, 100), Frame::Whole(b"records"));
-        assert_eq!(frame_at(&file[..file.len() - 1], id, 100), Frame::Broken);
-        assert_eq!(frame_at(&file, other, 100), Frame::None);
-        assert_eq!(frame_at(&file[1..], id, 99), Frame::None);
-        assert_eq!(frame_at(&file, id, file.len()), Frame::None);
+        assert_eq!(frame_at(&file, id, 100), KeyFileFrame::Whole(b"records"));
+        assert_eq!(frame_at(&file[..file.len() - 1], id, 100), KeyFileFrame::Broken);
+        assert_eq!(frame_at(&file, other, 100), KeyFileFrame::None);
+        assert_eq!(frame_at(&file[1..], id, 99), KeyFileFrame::None);
+        assert_eq!(frame_at(&file, id, file.len()), KeyFileFrame::None);
     }
 
     #[test]
@@ -257,6 +257,6 @@ mod tests {
             other[at] ^= 1;
             assert!(Header::decode(&other).is_err(), "byte {at}");
         }
-        assert_eq!(Header::decode(&bytes[..63]), Err(HeaderFault::Damaged));
+        assert_eq!(Header::decode(&bytes[..63]), Err(KeyHeaderFault::Damaged));
     }
 }

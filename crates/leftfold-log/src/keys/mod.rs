@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 pub use error::KeyFileError;
-use file::File;
-use writer::{Request, Writer};
+use file::OpenKeyFile;
+use writer::{KeyRequest, KeyWriter};
 
 use crate::disk::{Disk, Real};
 
@@ -61,13 +61,13 @@ pub const KEY_REQUESTS_MAX: usize = 1_024;
 /// ```
 #[derive(Debug)]
 pub struct KeyFile {
-    shared: Arc<Shared>,
-    queue: Option<SyncSender<Request>>,
+    shared: Arc<SharedKeys>,
+    queue: Option<SyncSender<KeyRequest>>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedKeys {
     place: String,
     id: Uuid,
     lookup: Secret,
@@ -87,11 +87,11 @@ impl KeyFile {
 
     /// The same on any disk.
     pub fn open_on(disk: Arc<dyn Disk>) -> Result<Self, KeyFileError> {
-        let (file, ring) = File::open(disk)?;
+        let (file, ring) = OpenKeyFile::open(disk)?;
         let (place, id, lookup) = (file.place(), file.header().id, file.header().lookup.clone());
-        let shared = Arc::new(Shared { place, id, lookup, ring: RwLock::new(ring) });
+        let shared = Arc::new(SharedKeys { place, id, lookup, ring: RwLock::new(ring) });
         let (queue, requests) = sync_channel(KEY_REQUESTS_MAX);
-        let writer = Writer::new(file, Arc::clone(&shared));
+        let writer = KeyWriter::new(file, Arc::clone(&shared));
         let spawned = std::thread::Builder::new()
             .name("leftfold-keys".to_owned())
             .spawn(move || writer.run(&requests));
@@ -105,7 +105,7 @@ impl KeyFile {
 
     fn ask<T>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, KeyStoreError>>) -> Request,
+        request: impl FnOnce(oneshot::Sender<Result<T, KeyStoreError>>) -> KeyRequest,
     ) -> Pending<T, KeyStoreError> {
         let (answer, pending) = oneshot::channel();
         let failed = |detail: &str| {
@@ -144,7 +144,7 @@ impl KeyStore for KeyFile {
     }
 
     fn identity(&self) -> KeyStoreIdentity {
-        let Shared { id, lookup, .. } = &*self.shared;
+        let SharedKeys { id, lookup, .. } = &*self.shared;
         KeyStoreIdentity { id: *id, lookup: lookup.clone(), is_empty: self.ring().is_empty() }
     }
 
@@ -152,7 +152,7 @@ impl KeyStore for KeyFile {
         if let Some(known) = self.ring().key_of(&subject) {
             return Pending::ready(Ok(known.clone()));
         }
-        self.ask(|answer| Request::Draw { subject, answer })
+        self.ask(|answer| KeyRequest::Draw { subject, answer })
     }
 
     fn key_of(&self, subject: Label) -> Pending<Option<KeyState>, KeyStoreError> {
@@ -169,7 +169,7 @@ impl KeyStore for KeyFile {
         owner: KeyId,
         since: Timestamp,
     ) -> Pending<Option<Token>, KeyStoreError> {
-        self.ask(|answer| Request::Token { value, owner, since, answer })
+        self.ask(|answer| KeyRequest::Token { value, owner, since, answer })
     }
 
     fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError> {
@@ -181,11 +181,11 @@ impl KeyStore for KeyFile {
     }
 
     fn release(&self, values: Vec<(Lookup, KeyId)>) -> Pending<(), KeyStoreError> {
-        self.ask(|answer| Request::Release { values, answer })
+        self.ask(|answer| KeyRequest::Release { values, answer })
     }
 
     fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError> {
-        self.ask(|answer| Request::Destroy { key, answer })
+        self.ask(|answer| KeyRequest::Destroy { key, answer })
     }
 
     fn destroyed(&self) -> Pending<Vec<DestroyedKey>, KeyStoreError> {

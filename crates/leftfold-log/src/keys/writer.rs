@@ -9,17 +9,17 @@ use leftfold_core::personal::{
 use leftfold_core::store::{Label, Timestamp};
 use tokio::sync::oneshot;
 
-use super::Shared;
-use super::file::File;
+use super::SharedKeys;
+use super::file::OpenKeyFile;
 
-type Answer<T> = oneshot::Sender<Result<T, KeyStoreError>>;
+type AnswerSender<T> = oneshot::Sender<Result<T, KeyStoreError>>;
 
 /// A request that may have to be written.
-pub(super) enum Request {
-    Draw { subject: Label, answer: Answer<KeyState> },
-    Token { value: Lookup, owner: KeyId, since: Timestamp, answer: Answer<Option<Token>> },
-    Destroy { key: DestroyedKey, answer: Answer<()> },
-    Release { values: Vec<(Lookup, KeyId)>, answer: Answer<()> },
+pub(super) enum KeyRequest {
+    Draw { subject: Label, answer: AnswerSender<KeyState> },
+    Token { value: Lookup, owner: KeyId, since: Timestamp, answer: AnswerSender<Option<Token>> },
+    Destroy { key: DestroyedKey, answer: AnswerSender<()> },
+    Release { values: Vec<(Lookup, KeyId)>, answer: AnswerSender<()> },
 }
 
 /// Requests that are made durable at once at most: their records fit into a frame.
@@ -28,21 +28,21 @@ const BATCH_MAX: usize = 200;
 /// Tells the caller of a request its result.
 type Tell = Box<dyn FnOnce(Result<(), KeyStoreError>) + Send>;
 
-pub(super) struct Writer {
-    file: File,
-    shared: Arc<Shared>,
+pub(super) struct KeyWriter {
+    file: OpenKeyFile,
+    shared: Arc<SharedKeys>,
     /// Records that are to be made durable: only of new things, or only of destructions.
     records: Vec<KeyRecord>,
     waiting: Vec<Tell>,
 }
 
-impl Writer {
-    pub(super) fn new(file: File, shared: Arc<Shared>) -> Self {
+impl KeyWriter {
+    pub(super) fn new(file: OpenKeyFile, shared: Arc<SharedKeys>) -> Self {
         Self { file, shared, records: Vec::new(), waiting: Vec::new() }
     }
 
     /// Answers until nobody can ask any more.
-    pub(super) fn run(mut self, requests: &Receiver<Request>) {
+    pub(super) fn run(mut self, requests: &Receiver<KeyRequest>) {
         while let Ok(first) = requests.recv() {
             self.take(first);
             for request in std::iter::from_fn(|| requests.try_recv().ok()).take(BATCH_MAX - 1) {
@@ -52,28 +52,28 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, request: Request) {
+    fn take(&mut self, request: KeyRequest) {
         // What rests on a record that is not durable yet is looked at when it is.
         if self.records.iter().any(|record| request.meets(record)) {
             self.write();
         }
         match request {
-            Request::Draw { subject, answer } => {
+            KeyRequest::Draw { subject, answer } => {
                 let drawn = self.ring().draw(&subject);
                 self.keep(drawn, answer);
             }
-            Request::Token { value, owner, since, answer } => {
+            KeyRequest::Token { value, owner, since, answer } => {
                 let token = self.ring().token(&value, owner, since);
                 let token = token.map(|token| {
                     token.map_or((None, None), |(token, record)| (Some(token), record))
                 });
                 self.keep(token, answer);
             }
-            Request::Destroy { key, answer } => {
+            KeyRequest::Destroy { key, answer } => {
                 let is_destroyed = matches!(self.ring().key(key.id), Some(KeyState::Destroyed(_)));
                 self.keep(Ok(((), (!is_destroyed).then_some(KeyRecord::Destroyed(key)))), answer);
             }
-            Request::Release { values, answer } => drop(answer.send(self.release(&values))),
+            KeyRequest::Release { values, answer } => drop(answer.send(self.release(&values))),
         }
     }
 
@@ -90,7 +90,7 @@ impl Writer {
     fn keep<T: Send + 'static>(
         &mut self,
         kept: Result<(T, Option<KeyRecord>), Randomless>,
-        answer: Answer<T>,
+        answer: AnswerSender<T>,
     ) {
         // Whoever has left needs no answer.
         match kept {
@@ -130,7 +130,7 @@ impl Writer {
     }
 }
 
-impl Request {
+impl KeyRequest {
     /// Returns if the answer may be another one once a record is durable, or the two cannot be
     /// written at once.
     fn meets(&self, record: &KeyRecord) -> bool {

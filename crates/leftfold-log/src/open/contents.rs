@@ -13,7 +13,7 @@ use crate::format::{
     Binding, NO_TIME, SegmentFault, SegmentHeader, offsets_number, segment_name, segment_number,
 };
 use crate::index;
-use crate::open::doubt::{self, History};
+use crate::open::doubt::{self, LogTimes};
 use crate::open::error::OpenError;
 use crate::options::{Existing, Options};
 use crate::write::tail::begin_segment;
@@ -80,7 +80,7 @@ fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, Open
     if options.open == Existing::Only {
         return Err(OpenError::Missing { place: disk.place() });
     }
-    doubt::judge(options, History::NONE).map_err(OpenError::ClockDoubtful)?;
+    doubt::judge(options, LogTimes::NONE).map_err(OpenError::ClockDoubtful)?;
     let (store, epoch) = (StoreId::random(), Epoch::first());
     let header = SegmentHeader {
         store,

@@ -71,7 +71,7 @@ impl fmt::Display for ClockDoubt {
 
 /// Recorded and file times of a log.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct History<'a> {
+pub(crate) struct LogTimes<'a> {
     /// The headers of its segments, if there are any.
     pub(crate) headers: &'a [SegmentHeader],
     /// The recorded time of the last group, as it is stored.
@@ -80,7 +80,7 @@ pub(crate) struct History<'a> {
     pub(crate) changed: Option<Timestamp>,
 }
 
-impl History<'_> {
+impl LogTimes<'_> {
     /// A log that is to be begun.
     pub(crate) const NONE: Self = Self { headers: &[], last: NO_TIME, changed: None };
 
@@ -107,7 +107,7 @@ impl History<'_> {
 
 /// Returns a reason to doubt the clock, if there is one. A clock that is behind the last record is
 /// another case ([`ClockBehind`](crate::ClockBehind)).
-pub(crate) fn of(clock: &dyn Clock, history: History<'_>) -> Option<ClockDoubt> {
+pub(crate) fn of(clock: &dyn Clock, history: LogTimes<'_>) -> Option<ClockDoubt> {
     let now = clock.wall();
     let doubt = |known, witness| Some(ClockDoubt { now, known, witness });
     let program = clock.program_made();
@@ -135,7 +135,7 @@ pub(crate) fn of(clock: &dyn Clock, history: History<'_>) -> Option<ClockDoubt> 
 /// Warns of a doubt, or is the error that was asked for.
 pub(crate) fn judge(
     options: &Options,
-    history: History<'_>,
+    history: LogTimes<'_>,
 ) -> Result<Option<ClockDoubt>, ClockDoubt> {
     let doubt = of(&*options.clock, history);
     match (doubt, options.clock_doubtful) {
@@ -194,24 +194,24 @@ mod tests {
             .collect()
     }
 
-    fn witness(now: i64, made: Option<i64>, history: History<'_>) -> Option<ClockWitness> {
+    fn witness(now: i64, made: Option<i64>, history: LogTimes<'_>) -> Option<ClockWitness> {
         of(&Says { now: day(now), made: made.map(day) }, history).map(|doubt| doubt.witness)
     }
 
     #[test]
     fn a_clock_is_held_against_what_is_known() {
         use ClockWitness::{LastRecord, Program, SegmentFile};
-        let log = |last: i64, changed: Option<i64>| History {
+        let log = |last: i64, changed: Option<i64>| LogTimes {
             headers: &[],
             last: day(last).as_micros(),
             changed: changed.map(day),
         };
         let cases = [
-            (20_000, None, History::NONE, None),
-            (20_000, Some(19_000), History::NONE, None),
-            (0, Some(20_000), History::NONE, Some(Program)),
+            (20_000, None, LogTimes::NONE, None),
+            (20_000, Some(19_000), LogTimes::NONE, None),
+            (0, Some(20_000), LogTimes::NONE, Some(Program)),
             (19_998, Some(20_000), log(19_000, None), Some(Program)),
-            (20_000 + 7_400, Some(20_000), History::NONE, Some(Program)),
+            (20_000 + 7_400, Some(20_000), LogTimes::NONE, Some(Program)),
             (20_000 + 7_400, Some(20_000), log(27_399, None), None),
             (20_366, None, log(20_000, None), None),
             (20_367, None, log(20_000, None), Some(LastRecord)),
@@ -240,7 +240,7 @@ mod tests {
             (days(5)[..8].to_vec(), 300, false),
         ] {
             let (headers, end) = (segments(&ends[..ends.len() - 1]), ends[ends.len() - 1]);
-            let history = History { headers: &headers, last: day(end).as_micros(), changed: None };
+            let history = LogTimes { headers: &headers, last: day(end).as_micros(), changed: None };
             assert_eq!(
                 witness(end + pause, None, history).is_some(),
                 is_doubted,

@@ -9,7 +9,7 @@ use crate::disk::{Disk, Overlay};
 use crate::format::{EventView, moment, segment_name};
 use crate::open::directory::directory;
 use crate::open::error::OpenError;
-use crate::open::verify::{Step, Verified, lock_if_writable, walk};
+use crate::open::verify::{LogPart, Verified, lock_if_writable, walk};
 use crate::options::{Existing, Options};
 use crate::segments::scan::{Group, Record};
 
@@ -49,7 +49,7 @@ pub fn dump_on(disk: Arc<dyn Disk>, line: &mut dyn FnMut(&str)) -> Result<Verifi
     let mut minter = None;
     walk(&over, &options, &mut |step| {
         match step {
-            Step::Segment(header) => {
+            LogPart::Segment(header) => {
                 minter = Some(header.minter());
                 line(&format!(
                     "segment {} store {} epoch {} ({}) from position {} chain {}",
@@ -61,7 +61,7 @@ pub fn dump_on(disk: Arc<dyn Disk>, line: &mut dyn FnMut(&str)) -> Result<Verifi
                     header.hash
                 ));
             }
-            Step::Group(number, group) => {
+            LogPart::Group(number, group) => {
                 if let Some(minter) = minter {
                     lines_of_group(minter, number, group, line);
                 }

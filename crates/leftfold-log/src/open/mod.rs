@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use leftfold_core::store::{Head, Identity, State, Status};
 
 use crate::clock::RecordedTime;
-use crate::disk::{Disk, Leased, Overlay};
+use crate::disk::{Disk, LeasedDisk, Overlay};
 use crate::format::segment_number;
 use crate::index::Index;
 use crate::log::Log;
@@ -28,9 +28,9 @@ use crate::open::directory::{directory, take_lock};
 use crate::open::error::{OpenError, Recovery};
 use crate::open::recover::{Looks, next_epoch, recover};
 use crate::options::{Existing, Options};
-use crate::shared::Shared;
-use crate::write::tail::Purpose;
-use crate::write::writer::Writer;
+use crate::shared::SharedLog;
+use crate::write::tail::OpenPurpose;
+use crate::write::writer::LogWriter;
 
 impl Log {
     /// Opens the log in a directory, or begins one there, as the options say.
@@ -81,7 +81,7 @@ impl Log {
     /// ```
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
         let lock = take_lock(&*disk)?;
-        let (mut writer, report) = Self::writer(disk, options, Purpose::Write)?;
+        let (mut writer, report) = Self::writer(disk, options, OpenPurpose::Write)?;
         writer.hold(lock);
         Ok((Self::start(writer)?, report))
     }
@@ -90,19 +90,19 @@ impl Log {
     pub(crate) fn writer(
         disk: Arc<dyn Disk>,
         options: Options,
-        purpose: Purpose,
-    ) -> Result<(Writer, Recovery), OpenError> {
-        let (leased, tenure) = Leased::of(disk);
+        purpose: OpenPurpose,
+    ) -> Result<(LogWriter, Recovery), OpenError> {
+        let (leased, tenure) = LeasedDisk::of(disk);
         let disk: Arc<dyn Disk> = Arc::new(leased);
         let recovered = recover(&disk, &options, purpose)?;
         let state = match purpose {
-            Purpose::Write => State::Open,
-            Purpose::Read | Purpose::Verify => {
+            OpenPurpose::Write => State::Open,
+            OpenPurpose::Read | OpenPurpose::Verify => {
                 State::ReadOnly { detail: "it was opened to be read only".to_owned() }
             }
         };
         let status = Status { head: recovered.report.head, state };
-        let shared = Shared::new(
+        let shared = SharedLog::new(
             recovered.report.identity,
             status,
             recovered.segments,
@@ -114,7 +114,7 @@ impl Log {
         let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
         let epoch = recovered.report.identity.epoch;
         Ok((
-            Writer {
+            LogWriter {
                 tenure: Some(tenure),
                 shared,
                 disk,
@@ -171,7 +171,7 @@ impl Log {
         let mut before = None;
         let (writer, report) = loop {
             let over: Arc<dyn Disk> = Arc::new(Overlay::over(Arc::clone(&disk)));
-            match Self::writer(over, options.clone(), Purpose::Read) {
+            match Self::writer(over, options.clone(), OpenPurpose::Read) {
                 // What looks wrong while a process is at the directory looks otherwise a moment
                 // later: files come and go between one look at them and the next. What is wrong
                 // stays as it is.
@@ -231,7 +231,7 @@ pub fn restore_on(disk: Arc<dyn Disk>, options: Options) -> Result<Restored, Ope
     for name in disk.names()?.iter().filter(|name| name.ends_with(".off")) {
         disk.remove(name)?;
     }
-    let (mut writer, report) = Log::writer(Arc::clone(&disk), options, Purpose::Write)?;
+    let (mut writer, report) = Log::writer(Arc::clone(&disk), options, OpenPurpose::Write)?;
     writer.hold(lock);
     let epoch = next_epoch(report.identity, report.head);
     let head = writer.begin_epoch(epoch).map_err(|error| OpenError::Io { detail: error.detail })?;

@@ -8,16 +8,16 @@ use leftfold_core::store::{Epoch, Hash, Head, Identity, Position};
 use crate::clock::CLOCK_JUMP_MAX;
 use crate::disk::Disk;
 use crate::format::{EventView, NO_TIME, SegmentHeader, offsets_name, segment_name};
-use crate::index::{Covered, Index, Memtable, Settings};
+use crate::index::{Covered, Index, Memtable, IndexSettings};
 use crate::open::contents::{headers, keep_witness};
-use crate::open::doubt::{self, ClockDoubt, History};
+use crate::open::doubt::{self, ClockDoubt, LogTimes};
 use crate::open::error::{Cut, OpenError, Recovery};
-use crate::options::{ClockBehind, Options, Upkeep};
+use crate::options::{ClockBehind, Options};
 use crate::segments::offsets::{Offsets, OffsetsFile};
-use crate::segments::scan::{Chain, Group, GroupFault, Groups, Record, address, place_of};
+use crate::segments::scan::{ChainState, Group, GroupFault, Groups, Record, address, place_of};
 use crate::segments::segment::{Segment, Segments, Then};
 use crate::write::fences::FENCES_KEY;
-use crate::write::tail::{Purpose, Tail};
+use crate::write::tail::{OpenPurpose, Tail};
 
 /// A log that is ready to be read, and to be written on.
 #[derive(Debug)]
@@ -32,13 +32,13 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     options: &Options,
-    purpose: Purpose,
+    purpose: OpenPurpose,
 ) -> Result<Recovered, OpenError> {
     let started = Instant::now();
     let headers = headers(disk, options)?;
     // The list has at least the first segment, which was there or was just made.
     let last = headers[headers.len() - 1];
-    let mut walk = Walk::begin(disk, options, &headers, purpose)?;
+    let mut walk = RecoveryWalk::begin(disk, options, &headers, purpose)?;
     for (index, header) in headers.iter().enumerate().skip(walk.from) {
         walk.segment(header, headers.get(index + 1))?;
     }
@@ -47,13 +47,13 @@ pub(crate) fn recover(
         .ok_or_else(|| OpenError::damaged(last.number, 0, &"the last segment was not reached"))?;
     let closed_cleanly = tail.sealed || tail.chain.recorded_at == NO_TIME;
     let mut clock_doubt = None;
-    if purpose == Purpose::Write {
+    if purpose == OpenPurpose::Write {
         clock_doubt = check_clock(options, &headers, &tail)?;
         settle(disk, options, &mut tail, walk.last.as_ref())?;
         keep_witness(&**disk, last.store);
     }
     walk.release()?;
-    let Walk { index, segments, complete, replayed, rebuilt, cut, held_back, .. } = walk;
+    let RecoveryWalk { index, segments, complete, replayed, rebuilt, cut, held_back, .. } = walk;
     let segments = Segments::new(Arc::clone(disk), last.store, segments, options);
     for (segment, hash) in complete {
         segments.keep_offsets(&segment, hash, Then::ReadFromFile);
@@ -83,7 +83,7 @@ fn check_clock(
         let is_refused = options.clock_behind == ClockBehind::Refuse;
         return if is_refused { Err(OpenError::ClockBehind { recorded, now }) } else { Ok(None) };
     }
-    let history = History { headers, last: tail.chain.recorded_at, changed: tail.file.changed()? };
+    let history = LogTimes { headers, last: tail.chain.recorded_at, changed: tail.file.changed()? };
     let doubt = doubt::judge(options, history).map_err(OpenError::ClockDoubtful)?;
     if let Some(doubt) = &doubt {
         tracing::warn!(now = %doubt.now, known = %doubt.known, "{doubt}; what is recorded by it stays in the log for good");
@@ -154,15 +154,15 @@ struct GroupsEnd {
 }
 
 /// The walk from the last group that the index covers to the end of the log.
-struct Walk {
-    purpose: Purpose,
+struct RecoveryWalk {
+    purpose: OpenPurpose,
     disk: Arc<dyn Disk>,
     index: Index,
     pending: Memtable,
     covered: Covered,
     /// Part of the log that the index covers once it has the group in `pending`.
     held: Option<Covered>,
-    chain: Chain,
+    chain: ChainState,
     /// Index of the segment that is read first; `offset` is the byte to begin at, `None` for its
     /// start.
     from: usize,
@@ -179,22 +179,19 @@ struct Walk {
     last: Option<LastGroup>,
 }
 
-impl Walk {
+impl RecoveryWalk {
     fn begin(
         disk: &Arc<dyn Disk>,
         options: &Options,
         headers: &[SegmentHeader],
-        purpose: Purpose,
+        purpose: OpenPurpose,
     ) -> Result<Self, OpenError> {
-        let upkeep = match options.upkeep {
-            Upkeep::Thread => crate::index::Upkeep::Thread,
-            Upkeep::Inline => crate::index::Upkeep::Inline,
-        };
-        let settings = Settings { memory_bytes: options.memory_bytes / 8 * 7, upkeep };
+        let settings =
+            IndexSettings { memory_bytes: options.memory_bytes / 8 * 7, upkeep: options.upkeep };
         let store = headers[0].store;
         let opened = Index::open(Arc::clone(disk), store, settings)?;
         let (index, covered, rebuilt) = (opened.index, opened.covered, opened.discarded);
-        let mut resumed = Resumed { from: 0, offset: None, chain: Chain::before(&headers[0]) };
+        let mut resumed = Resumed { from: 0, offset: None, chain: ChainState::before(&headers[0]) };
         if covered != Covered::NONE {
             resumed = resume(disk, headers, &covered)?;
         }
@@ -235,7 +232,7 @@ impl Walk {
         // A segment that is read from its start has to follow from what was read before.
         if whole {
             self.enter(header)?;
-            if Chain::before(header) != self.chain {
+            if ChainState::before(header) != self.chain {
                 return Err(OpenError::damaged(
                     header.number,
                     0,
@@ -293,7 +290,7 @@ impl Walk {
             let offset = end.offset;
             // A reader shows no last group of which nothing tells that it is durable.
             if next.is_none()
-                && self.purpose == Purpose::Read
+                && self.purpose == OpenPurpose::Read
                 && let Some(last) = groups.in_doubt(offset, &self.chain)?
             {
                 self.held_back = last.events.into();
@@ -307,7 +304,7 @@ impl Walk {
                 }
                 Err(fault) => {
                     // A reader may meet a group that is being written at this moment.
-                    if self.purpose == Purpose::Read && !groups.only_zeros(offset)? && looks.again()
+                    if self.purpose == OpenPurpose::Read && !groups.only_zeros(offset)? && looks.again()
                     {
                         groups.look_again()?;
                         continue;
@@ -335,8 +332,8 @@ impl Walk {
     fn enter(&mut self, header: &SegmentHeader) -> Result<(), OpenError> {
         let Some(before) = self.segments.last().map(|segment| segment.header) else {
             let identity = SegmentHeader::epoch_hash(Hash::EMPTY, header.store, &header.epoch);
-            let begun = Chain { next: Position(1), hash: identity, recorded_at: NO_TIME };
-            if begun != Chain::before(header) {
+            let begun = ChainState { next: Position(1), hash: identity, recorded_at: NO_TIME };
+            if begun != ChainState::before(header) {
                 return Err(OpenError::damaged(
                     header.number,
                     0,
@@ -433,7 +430,7 @@ impl Walk {
 struct Resumed {
     from: usize,
     offset: Option<u64>,
-    chain: Chain,
+    chain: ChainState,
 }
 
 /// Finds the place to go on behind the groups that the index covers. It covers only durable groups,
@@ -480,7 +477,7 @@ fn offsets_until(
         return Ok(offsets);
     }
     let mut offsets = Offsets::default();
-    let mut chain = Chain::before(header);
+    let mut chain = ChainState::before(header);
     let mut offset = header.bytes();
     while offset < end {
         let damage = |fault| OpenError::damaged(header.number, offset, &fault);
@@ -504,7 +501,7 @@ pub(crate) fn end_of_log(
     groups: &mut Groups,
     number: u64,
     offset: u64,
-    chain: &Chain,
+    chain: &ChainState,
     fault: GroupFault,
 ) -> Result<Option<Cut>, OpenError> {
     if groups.only_zeros(offset)? {

@@ -9,13 +9,13 @@ use leftfold_core::store::{Direction, Hash, Head, Identity, Position, StreamName
 
 use crate::disk::{Disk, Overlay};
 use crate::format::{EventView, NO_TIME, SegmentHeader, segment_name};
-use crate::index::{Index, IndexError, Key};
+use crate::index::{Index, IndexError, PostingKey};
 use crate::open::contents::{LOCK, headers, refuse_foreign};
 use crate::open::directory::directory;
 use crate::open::error::{Cut, OpenError};
 use crate::open::recover::{end_of_log, recover};
 use crate::options::{Existing, Options};
-use crate::segments::scan::{Chain, Group, Groups, Record, address};
+use crate::segments::scan::{ChainState, Group, Groups, Record, address};
 use crate::write::fences::FENCES_KEY;
 
 /// Result of verifying a log.
@@ -113,7 +113,7 @@ pub(crate) fn lock_if_writable(
 }
 
 /// One thing that a walk over a log comes by.
-pub(crate) enum Step<'a> {
+pub(crate) enum LogPart<'a> {
     Segment(&'a SegmentHeader),
     Group(u64, &'a Group<'a>),
 }
@@ -136,12 +136,12 @@ impl Verified {
 pub(crate) fn walk(
     disk: &Arc<dyn Disk>,
     options: &Options,
-    visit: &mut dyn FnMut(Step<'_>) -> Result<(), OpenError>,
+    visit: &mut dyn FnMut(LogPart<'_>) -> Result<(), OpenError>,
 ) -> Result<Verified, OpenError> {
     let headers = headers(disk, options)?;
     // A log that is there has a first segment.
     let last = headers[headers.len() - 1];
-    let mut chain = Chain { next: Position(1), hash: Hash::EMPTY, recorded_at: NO_TIME };
+    let mut chain = ChainState { next: Position(1), hash: Hash::EMPTY, recorded_at: NO_TIME };
     let mut verified = Verified {
         identity: Identity { store: last.store, epoch: last.epoch },
         head: Head::EMPTY,
@@ -156,7 +156,7 @@ pub(crate) fn walk(
         index_damage: None,
     };
     for (index, header) in headers.iter().enumerate() {
-        visit(Step::Segment(header))?;
+        visit(LogPart::Segment(header))?;
         verified.segments += 1;
         // An epoch begins with its identity in the chain, and each segment follows from the one
         // before.
@@ -164,7 +164,7 @@ pub(crate) fn walk(
         if begins {
             chain.hash = SegmentHeader::epoch_hash(chain.hash, header.store, &header.epoch);
         }
-        if Chain::before(header) != chain {
+        if ChainState::before(header) != chain {
             verified.damage =
                 Some(damage(header.number, 0, "the segment does not follow from the one before"));
             break;
@@ -174,7 +174,7 @@ pub(crate) fn walk(
         while offset < groups.len() {
             match groups.at(offset, Some(&chain))? {
                 Ok(group) => {
-                    visit(Step::Group(header.number, &group))?;
+                    visit(LogPart::Group(header.number, &group))?;
                     verified.count(&group);
                     (chain, offset) = (group.chain(), group.end());
                     verified.closed_cleanly = group.is_seal();
@@ -210,7 +210,7 @@ fn damage(number: u64, offset: u64, detail: &str) -> Damage {
 
 /// Brings the index up to date in memory, and asks it for everything that the log holds.
 fn index_damage(disk: &Arc<dyn Disk>, options: &Options) -> Result<Option<Damage>, OpenError> {
-    let recovered = match recover(disk, options, crate::write::tail::Purpose::Verify) {
+    let recovered = match recover(disk, options, crate::write::tail::OpenPurpose::Verify) {
         Ok(recovered) => recovered,
         Err(OpenError::Damaged { place, detail }) => return Ok(Some(Damage { place, detail })),
         Err(other) => return Err(other),
@@ -218,7 +218,7 @@ fn index_damage(disk: &Arc<dyn Disk>, options: &Options) -> Result<Option<Damage
     let head = recovered.report.head.position;
     let mut found = None;
     walk(disk, options, &mut |step| {
-        if let (Step::Group(number, group), None) = (step, &found) {
+        if let (LogPart::Group(number, group), None) = (step, &found) {
             found = compare(&recovered.index, head, number, group);
         }
         Ok(())
@@ -271,11 +271,11 @@ fn compare_event(
         return Ok(Some(format!("the index does not find version {version} of stream {stream}")));
     }
     let category = event.stream.and_then(|(stream, _)| StreamName::new(stream.to_owned()).ok());
-    let keys = [Key::Type(event.event_type)]
+    let keys = [PostingKey::Type(event.event_type)]
         .into_iter()
-        .chain(category.as_ref().map(|stream| Key::Category(stream.category())))
-        .chain(event.tags().map(Key::Tag))
-        .chain(event.id.as_ref().map(Key::EventId));
+        .chain(category.as_ref().map(|stream| PostingKey::Category(stream.category())))
+        .chain(event.tags().map(PostingKey::Tag))
+        .chain(event.id.as_ref().map(PostingKey::EventId));
     for key in keys {
         let found = index.postings(key, position, Direction::Forwards, head).next().transpose()?;
         if found != Some(position) {

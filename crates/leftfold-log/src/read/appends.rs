@@ -8,16 +8,16 @@ use leftfold_core::store::{
 };
 
 use crate::format::{
-    Binding, CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, SegmentHeader,
-    moment,
+    Binding, CheckpointView, CommandView, EventView, FormatError, NextRecord, RecordFrame,
+    RecordKind, SegmentHeader, moment,
 };
 use crate::segments::scan::{Group, Groups, address, place_of};
 use crate::segments::segment::{Segment, damaged, io_error, missing};
-use crate::shared::Shared;
+use crate::shared::SharedLog;
 
 /// Reads whole groups until the page is full.
 pub(crate) fn page(
-    shared: &Shared,
+    shared: &SharedLog,
     from: AppendsFrom,
     page_bytes: u32,
 ) -> Result<AppendsPage, ReadError> {
@@ -61,7 +61,10 @@ pub(crate) fn page(
 }
 
 /// The group to begin with, and the position whose append is the last that is not wanted.
-fn begin(shared: &Shared, from: AppendsFrom) -> Result<(Arc<Segment>, u64, Position), ReadError> {
+fn begin(
+    shared: &SharedLog,
+    from: AppendsFrom,
+) -> Result<(Arc<Segment>, u64, Position), ReadError> {
     let segments = &shared.segments;
     match from {
         AppendsFrom::After(position) => {
@@ -102,12 +105,12 @@ fn appends_of(segment: &Segment, group: &Group<'_>) -> Result<Vec<RecordedAppend
     let hash = group.chain().hash;
     let mut position = group.header.first;
     let mut appends = Vec::new();
-    let mut append = Unfinished::default();
+    let mut append = UnfinishedAppend::default();
     let mut at = 0;
     while at < body.len() {
-        let frame = Frame::decode(&body[at..], position)?;
+        let frame = RecordFrame::decode(&body[at..], position)?;
         match frame.kind {
-            Kind::Event => {
+            RecordKind::Event => {
                 append.events.push(EventView::decode(frame.body)?.to_event(
                     segment.minter,
                     position,
@@ -115,15 +118,17 @@ fn appends_of(segment: &Segment, group: &Group<'_>) -> Result<Vec<RecordedAppend
                 )?);
                 position = position.next();
             }
-            Kind::Command => append.command = Some(CommandView::decode(frame.body)?.to_answered()),
-            Kind::Checkpoint => {
+            RecordKind::Command => {
+                append.command = Some(CommandView::decode(frame.body)?.to_answered())
+            }
+            RecordKind::Checkpoint => {
                 let view = CheckpointView::decode(frame.body)?;
                 append.checkpoint = Some((view.to_consumer()?, view.to_checkpoint()?));
             }
-            Kind::Fences | Kind::Skipped => {}
+            RecordKind::Fences | RecordKind::Skipped => {}
         }
         at += frame.bytes;
-        if frame.next == Next::Other {
+        if frame.next == NextRecord::Other {
             let whole = std::mem::take(&mut append).finish(position, hash);
             // The log's own records are nobody's append.
             if !is_nothing(&whole) && !counts_openings(&segment.header, &whole) {
@@ -140,13 +145,13 @@ fn is_nothing(append: &RecordedAppend) -> bool {
 
 /// An append whose last record was not seen yet.
 #[derive(Default)]
-struct Unfinished {
+struct UnfinishedAppend {
     events: Vec<leftfold_core::store::RecordedEvent>,
     command: Option<leftfold_core::store::Answered>,
     checkpoint: Option<(leftfold_core::store::Label, Checkpoint)>,
 }
 
-impl Unfinished {
+impl UnfinishedAppend {
     fn finish(self, next: Position, hash: Hash) -> RecordedAppend {
         let Self { events, command, checkpoint } = self;
         let first = events.first().map_or(Position(next.0 - 1), |event| event.position);

@@ -8,9 +8,9 @@ use leftfold_core::store::{
 };
 
 use crate::index::unreadable;
-use crate::index::{Index, Key, ListError, Postings};
+use crate::index::{Index, ListError, PostingKey, Postings};
 use crate::read::fetch::Take;
-use crate::shared::Shared;
+use crate::shared::SharedLog;
 
 /// Names that may begin with a prefix; with more, the prefix is not looked up by name.
 const NAMES_MAX: usize = 256;
@@ -23,17 +23,17 @@ pub(crate) enum Candidates {
     /// All of them.
     All(Position),
     /// Those of lists.
-    Listed(Node, Position),
+    Listed(CandidateNode, Position),
 }
 
 /// Lists of positions, combined.
 #[derive(Debug)]
-pub(crate) enum Node {
+pub(crate) enum CandidateNode {
     List(List),
     /// Those of any.
-    Any(Vec<Node>),
+    Any(Vec<CandidateNode>),
     /// Those of all.
-    All(Vec<Node>),
+    All(Vec<CandidateNode>),
 }
 
 /// One list, and the position that it stands at.
@@ -62,11 +62,11 @@ impl Candidates {
                 None => return Ok(Self::All(span.from)),
             }
         }
-        Ok(Self::Listed(Node::Any(items), span.from))
+        Ok(Self::Listed(CandidateNode::Any(items), span.from))
     }
 
     pub(crate) fn of_stream(span: Span<'_>, stream: &str) -> Result<Self, ReadError> {
-        Ok(Self::Listed(span.list(Key::Stream(stream))?, span.from))
+        Ok(Self::Listed(span.list(PostingKey::Stream(stream))?, span.from))
     }
 
     /// Takes the next positions, at most `count`; fewer only if there are no more.
@@ -121,7 +121,7 @@ fn before(direction: Direction, a: Position, b: Position) -> bool {
     if direction == Direction::Forwards { a < b } else { a > b }
 }
 
-impl Node {
+impl CandidateNode {
     /// The first position at or beyond `to`. Never asked to go back.
     fn seek(&mut self, direction: Direction, to: Position) -> Result<Option<Position>, ReadError> {
         match self {
@@ -171,42 +171,46 @@ impl List {
 }
 
 impl Span<'_> {
-    fn list(&self, key: Key<'_>) -> Result<Node, ReadError> {
+    fn list(&self, key: PostingKey<'_>) -> Result<CandidateNode, ReadError> {
         let mut postings = self.index.postings(key, self.from, self.direction, self.through);
         let at = postings.next().transpose().map_err(unreadable)?;
-        Ok(Node::List(List { postings, at }))
+        Ok(CandidateNode::List(List { postings, at }))
     }
 
     /// Returns the lists that an item lies within; `None` if there are none.
-    fn item(&self, item: &QueryItem) -> Result<Option<Node>, ReadError> {
+    fn item(&self, item: &QueryItem) -> Result<Option<CandidateNode>, ReadError> {
         let mut all = Vec::new();
         for tag in item.tags.iter().take(TAGS_MAX) {
-            all.push(self.list(Key::Tag(tag))?);
+            all.push(self.list(PostingKey::Tag(tag))?);
         }
         all.extend(match &item.streams {
-            Some(StreamMatch::Exact(stream)) => Some(self.list(Key::Stream(stream))?),
-            Some(StreamMatch::Category(category)) => Some(self.list(Key::Category(category))?),
-            Some(StreamMatch::Prefix(prefix)) => self.names(Key::Stream(prefix))?.map(Node::Any),
+            Some(StreamMatch::Exact(stream)) => Some(self.list(PostingKey::Stream(stream))?),
+            Some(StreamMatch::Category(category)) => {
+                Some(self.list(PostingKey::Category(category))?)
+            }
+            Some(StreamMatch::Prefix(prefix)) => {
+                self.names(PostingKey::Stream(prefix))?.map(CandidateNode::Any)
+            }
             None => None,
         });
         if !item.types.is_empty()
             && let Some(types) = self.types(&item.types)?
         {
-            all.push(Node::Any(types));
+            all.push(CandidateNode::Any(types));
         }
         Ok(match all.len() {
             0 => None,
             1 => all.pop(),
-            _ => Some(Node::All(all)),
+            _ => Some(CandidateNode::All(all)),
         })
     }
 
-    fn types(&self, types: &[TypeMatch]) -> Result<Option<Vec<Node>>, ReadError> {
+    fn types(&self, types: &[TypeMatch]) -> Result<Option<Vec<CandidateNode>>, ReadError> {
         let mut any = Vec::with_capacity(types.len());
         for one in types {
             match one {
-                TypeMatch::Exact(exact) => any.push(self.list(Key::Type(exact))?),
-                TypeMatch::Prefix(prefix) => match self.names(Key::Type(prefix))? {
+                TypeMatch::Exact(exact) => any.push(self.list(PostingKey::Type(exact))?),
+                TypeMatch::Prefix(prefix) => match self.names(PostingKey::Type(prefix))? {
                     Some(named) => any.extend(named),
                     None => return Ok(None),
                 },
@@ -217,8 +221,8 @@ impl Span<'_> {
 
     /// Returns the lists of all names that begin with a prefix; `None` if the prefix is empty, or
     /// the names are too many.
-    fn names(&self, prefix: Key<'_>) -> Result<Option<Vec<Node>>, ReadError> {
-        if matches!(prefix, Key::Stream("") | Key::Type("")) {
+    fn names(&self, prefix: PostingKey<'_>) -> Result<Option<Vec<CandidateNode>>, ReadError> {
+        if matches!(prefix, PostingKey::Stream("") | PostingKey::Type("")) {
             return Ok(None);
         }
         let names = match self.index.keys_with_prefix(prefix, NAMES_MAX) {
@@ -227,7 +231,11 @@ impl Span<'_> {
             Err(ListError::Index(error)) => return Err(unreadable(error)),
         };
         let key = |name| {
-            if matches!(prefix, Key::Stream(_)) { Key::Stream(name) } else { Key::Type(name) }
+            if matches!(prefix, PostingKey::Stream(_)) {
+                PostingKey::Stream(name)
+            } else {
+                PostingKey::Type(name)
+            }
         };
         names.iter().map(|name| self.list(key(name))).collect::<Result<_, _>>().map(Some)
     }
@@ -245,7 +253,7 @@ pub(crate) fn is_indexed(query: &Query) -> bool {
 
 /// The first event after a position, up to a head, that matches.
 pub(crate) fn first_match(
-    shared: &Shared,
+    shared: &SharedLog,
     query: &Query,
     after: Position,
     through: Position,
@@ -285,7 +293,7 @@ pub(crate) fn first_match(
 pub(crate) fn next_candidate(
     query: &Query,
     after: Position,
-    first_after: &dyn Fn(Key<'_>, Position) -> Option<Position>,
+    first_after: &dyn Fn(PostingKey<'_>, Position) -> Option<Position>,
 ) -> Option<Position> {
     query.items().iter().filter_map(|item| next_of_item(item, after, first_after)).min()
 }
@@ -293,18 +301,20 @@ pub(crate) fn next_candidate(
 fn next_of_item(
     item: &QueryItem,
     after: Position,
-    first_after: &dyn Fn(Key<'_>, Position) -> Option<Position>,
+    first_after: &dyn Fn(PostingKey<'_>, Position) -> Option<Position>,
 ) -> Option<Position> {
     // The first position that each list allows; all must agree in the end, and the furthest is a
     // bound until then.
     let mut at = after.next();
     for tag in item.tags.iter().take(TAGS_MAX) {
-        at = at.max(first_after(Key::Tag(tag), after)?);
+        at = at.max(first_after(PostingKey::Tag(tag), after)?);
     }
     match &item.streams {
-        Some(StreamMatch::Exact(stream)) => at = at.max(first_after(Key::Stream(stream), after)?),
+        Some(StreamMatch::Exact(stream)) => {
+            at = at.max(first_after(PostingKey::Stream(stream), after)?)
+        }
         Some(StreamMatch::Category(category)) => {
-            at = at.max(first_after(Key::Category(category), after)?)
+            at = at.max(first_after(PostingKey::Category(category), after)?)
         }
         Some(StreamMatch::Prefix(_)) | None => {}
     }
@@ -317,7 +327,7 @@ fn next_of_item(
             .types
             .iter()
             .filter_map(exact)
-            .filter_map(|exact| first_after(Key::Type(&exact), after))
+            .filter_map(|exact| first_after(PostingKey::Type(&exact), after))
             .min();
         at = at.max(first?);
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use leftfold_core::store::{Position, ReadError, RecordedEvent};
 
 use crate::disk::File;
-use crate::format::{EventView, Frame, Kind, RECORD_HEADER_BYTES};
+use crate::format::{EventView, RECORD_HEADER_BYTES, RecordFrame, RecordKind};
 use crate::segments::segment::{Segment, Segments, damaged, io_error, missing};
 
 /// Largest gap between two records that are read together.
@@ -215,8 +215,9 @@ impl Segments {
             read_into(file, segment, start, &mut bytes)?;
             buffer = bytes.into();
         }
-        let frame = Frame::decode(&buffer, position).map_err(|fault| damage(fault.to_string()))?;
-        if frame.kind != Kind::Event {
+        let frame =
+            RecordFrame::decode(&buffer, position).map_err(|fault| damage(fault.to_string()))?;
+        if frame.kind != RecordKind::Event {
             return Err(damage(format!("no event of position {position} is here")));
         }
         EventView::decode(frame.body)

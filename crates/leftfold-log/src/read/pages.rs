@@ -8,7 +8,7 @@ use leftfold_core::store::{
 use crate::index::unreadable;
 use crate::read::candidates::{Candidates, Span};
 use crate::read::fetch::Take;
-use crate::shared::Shared;
+use crate::shared::SharedLog;
 
 /// Events that are looked at for one page: it ends there, however few of them match.
 const LOOKED_AT_MAX: usize = 65_536;
@@ -22,7 +22,7 @@ const AHEAD_BYTES_MIN: usize = 64 << 10;
 const AHEAD_BYTES_MAX: usize = 1 << 20;
 
 /// Reads one page.
-pub(crate) fn page(shared: &Shared, read: &Read) -> Result<Page, ReadError> {
+pub(crate) fn page(shared: &SharedLog, read: &Read) -> Result<Page, ReadError> {
     let head = shared.head();
     match &read.what {
         What::Stream { stream, from } => stream_page(shared, read, head, stream, *from),
@@ -47,7 +47,7 @@ pub(crate) fn page(shared: &Shared, read: &Read) -> Result<Page, ReadError> {
 }
 
 fn stream_page(
-    shared: &Shared,
+    shared: &SharedLog,
     read: &Read,
     head: Head,
     stream: &StreamName,
@@ -98,7 +98,7 @@ impl<'a> Filling<'a> {
 
     fn fill(
         &mut self,
-        shared: &Shared,
+        shared: &SharedLog,
         span: Span<'_>,
         mut candidates: Candidates,
     ) -> Result<(), ReadError> {
@@ -214,7 +214,7 @@ impl<'a> Filling<'a> {
 
 /// The last position recorded at or before a moment.
 pub(crate) fn position_at(
-    shared: &Shared,
+    shared: &SharedLog,
     moment: leftfold_core::store::Timestamp,
 ) -> Result<Position, ReadError> {
     let head = shared.head();

@@ -19,14 +19,14 @@ pub(crate) struct Pool {
 }
 
 struct Inner {
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     arrived: Condvar,
     threads_max: usize,
     bytes_max: usize,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     /// Each with what it counts for.
     jobs: VecDeque<(usize, Job)>,
     bytes: usize,
@@ -74,7 +74,7 @@ impl Pool {
         self.add(self.inner.state(), 0, Box::new(job));
     }
 
-    fn add(&self, mut state: MutexGuard<'_, State>, weight: usize, job: Job) {
+    fn add(&self, mut state: MutexGuard<'_, PoolState>, weight: usize, job: Job) {
         state.bytes += weight;
         state.jobs.push_back((weight, job));
         if state.idle >= state.jobs.len() || state.threads >= self.inner.threads_max {
@@ -115,7 +115,7 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         // Jobs run outside the lock; what happens inside it is single steps.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

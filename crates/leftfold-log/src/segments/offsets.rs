@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leftfold_core::store::{Hash, Position, StoreId};
 
 use crate::disk::{Disk, File};
-use crate::format::{FormatError, Input, SegmentHeader, offsets_name};
+use crate::format::{Decoder, FormatError, SegmentHeader, offsets_name};
 use crate::segments::open_files::{OpenFiles, SegmentFile};
 
 const MAGIC: [u8; 8] = *b"LFOFFS01";
@@ -60,12 +60,12 @@ impl Offsets {
 
 /// The offsets of a segment: in memory, or in a file.
 #[derive(Debug)]
-pub(crate) enum Table {
+pub(crate) enum OffsetTable {
     Memory(Offsets),
     File(OffsetsFile),
 }
 
-impl Table {
+impl OffsetTable {
     /// Returns the begin of the record of each event, with a bound of its end: the next event, or
     /// the end of the last group. Stops early if there is no such event.
     pub(crate) fn extents(
@@ -165,7 +165,7 @@ impl OffsetsFile {
         if crc != crc32c::crc32c(body).to_le_bytes() {
             return Err(FormatError::Checksum { what }.into());
         }
-        let mut input = Input::new(body, what);
+        let mut input = Decoder::new(body, what);
         let magic: [u8; 8] = input.array()?;
         let store = StoreId(uuid::Uuid::from_bytes(input.array()?));
         let (number, first) = (input.u64()?, Position(input.u64()?));

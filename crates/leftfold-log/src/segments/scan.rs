@@ -8,9 +8,9 @@ use leftfold_core::store::{Hash, Head, Position};
 
 use crate::disk::File;
 use crate::format::{
-    Binding, CheckpointView, CommandView, EventView, FencesView, FormatError, Frame,
-    GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, HeaderFault, Kind, NO_TIME, SEAL, SegmentHeader,
-    moment,
+    Binding, CheckpointView, CommandView, EventView, FencesView, FormatError, GROUP_HEADER_BYTES,
+    GROUP_MAGIC, GroupHeader, GroupHeaderFault, NO_TIME, RecordFrame, RecordKind, SEAL,
+    SegmentHeader, moment,
 };
 
 /// The address of a place: segment number, then byte.
@@ -25,7 +25,7 @@ pub(crate) const fn place_of(address: u64) -> (u64, u64) {
 
 /// State of the chain: the next group must follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Chain {
+pub(crate) struct ChainState {
     /// The position that the next event gets.
     pub(crate) next: Position,
     pub(crate) hash: Hash,
@@ -33,7 +33,7 @@ pub(crate) struct Chain {
     pub(crate) recorded_at: i64,
 }
 
-impl Chain {
+impl ChainState {
     /// Returns the state of the chain before the first group of a segment.
     pub(crate) fn before(header: &SegmentHeader) -> Self {
         Self { next: header.first, hash: header.hash, recorded_at: header.recorded_at }
@@ -68,7 +68,7 @@ pub enum GroupFault {
     Address,
     /// The group does not follow from the one before.
     #[error("the group does not follow from the one before")]
-    Chain,
+    ChainState,
     /// The body does not lie within the file.
     #[error("the body ends beyond the file")]
     Length,
@@ -95,7 +95,7 @@ impl GroupFault {
             Self::Header(fault) | Self::Record { fault, .. } => {
                 matches!(fault, FormatError::Checksum { .. } | FormatError::Short { .. })
             }
-            Self::Address | Self::Chain | Self::Counts => false,
+            Self::Address | Self::ChainState | Self::Counts => false,
         }
     }
 }
@@ -121,13 +121,13 @@ pub(crate) enum Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    pub(crate) fn decode(frame: &Frame<'a>) -> Result<Self, FormatError> {
+    pub(crate) fn decode(frame: &RecordFrame<'a>) -> Result<Self, FormatError> {
         Ok(match frame.kind {
-            Kind::Event => Self::Event(EventView::decode(frame.body)?),
-            Kind::Command => Self::Command(CommandView::decode(frame.body)?),
-            Kind::Checkpoint => Self::Checkpoint(CheckpointView::decode(frame.body)?),
-            Kind::Fences => Self::Fences(FencesView::decode(frame.body)?),
-            Kind::Skipped => Self::Skipped,
+            RecordKind::Event => Self::Event(EventView::decode(frame.body)?),
+            RecordKind::Command => Self::Command(CommandView::decode(frame.body)?),
+            RecordKind::Checkpoint => Self::Checkpoint(CheckpointView::decode(frame.body)?),
+            RecordKind::Fences => Self::Fences(FencesView::decode(frame.body)?),
+            RecordKind::Skipped => Self::Skipped,
         })
     }
 }
@@ -144,8 +144,8 @@ impl<'a> Group<'a> {
     }
 
     /// The chain after the group.
-    pub(crate) fn chain(&self) -> Chain {
-        Chain {
+    pub(crate) fn chain(&self) -> ChainState {
+        ChainState {
             next: Position(self.header.first.0.saturating_add(u64::from(self.header.events))),
             hash: self.header.chain(self.body),
             recorded_at: self.header.recorded_at,
@@ -162,7 +162,7 @@ impl<'a> Group<'a> {
         std::iter::from_fn(move || {
             let rest = body.get(at..).filter(|rest| !rest.is_empty())?;
             let offset = start + at as u64;
-            let decoded = Frame::decode(rest, position)
+            let decoded = RecordFrame::decode(rest, position)
                 .and_then(|frame| Record::decode(&frame).map(|record| (frame.bytes, record)));
             Some(match decoded {
                 Ok((bytes, record)) => {
@@ -235,7 +235,7 @@ impl Groups {
     pub(crate) fn at(
         &mut self,
         offset: u64,
-        chain: Option<&Chain>,
+        chain: Option<&ChainState>,
     ) -> io::Result<Result<Group<'_>, GroupFault>> {
         let header = match self.header_at(offset)? {
             Ok(header) => header,
@@ -247,7 +247,7 @@ impl Groups {
                 && header.recorded_at > chain.recorded_at
         });
         if !follows {
-            return Ok(Err(GroupFault::Chain));
+            return Ok(Err(GroupFault::ChainState));
         }
         let bytes = (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64;
         if self.len - offset < bytes {
@@ -263,7 +263,7 @@ impl Groups {
     pub(crate) fn in_doubt(
         &mut self,
         offset: u64,
-        chain: &Chain,
+        chain: &ChainState,
     ) -> io::Result<Option<GroupHeader>> {
         let Ok(group) = self.at(offset, Some(chain))? else { return Ok(None) };
         let (end, after, header, seal) =
@@ -284,8 +284,8 @@ impl Groups {
         let Some(bytes) = bytes.first_chunk() else { return Ok(Err(GroupFault::End)) };
         Ok(GroupHeader::decode(bytes, &binding, address(number, offset)).map_err(
             |fault| match fault {
-                HeaderFault::Format(fault) => GroupFault::Header(fault),
-                HeaderFault::Elsewhere => GroupFault::Address,
+                GroupHeaderFault::Format(fault) => GroupFault::Header(fault),
+                GroupHeaderFault::Elsewhere => GroupFault::Address,
             },
         ))
     }
@@ -296,7 +296,7 @@ impl Groups {
     /// If the header at the place is valid, its body is passed over: it may be torn, and hold
     /// anything that a user wrote. Behind the one group that was not synced there was nothing but
     /// zeros.
-    pub(crate) fn later_group(&mut self, from: u64, chain: &Chain) -> io::Result<Option<u64>> {
+    pub(crate) fn later_group(&mut self, from: u64, chain: &ChainState) -> io::Result<Option<u64>> {
         let mut offset = match self.header_at(from)? {
             Ok(header) => from + (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64,
             Err(_) => from + 1,
@@ -319,7 +319,7 @@ impl Groups {
         Ok(None)
     }
 
-    fn is_later(&mut self, offset: u64, chain: &Chain) -> io::Result<bool> {
+    fn is_later(&mut self, offset: u64, chain: &ChainState) -> io::Result<bool> {
         Ok(self.at(offset, None)?.is_ok_and(|group| {
             group.header.recorded_at >= chain.recorded_at && group.header.first >= chain.next
         }))

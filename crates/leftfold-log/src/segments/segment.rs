@@ -11,9 +11,9 @@ use crate::disk::{Disk, File};
 use crate::format::{RECORD_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::options::Options;
 use crate::segments::buffers::Buffers;
-use crate::segments::offsets::{self, Blocks, Offsets, OffsetsFault, OffsetsFile, Table};
+use crate::segments::offsets::{self, Blocks, OffsetTable, Offsets, OffsetsFault, OffsetsFile};
 use crate::segments::open_files::{OpenFiles, SegmentFile};
-use crate::segments::scan::{Chain, GroupFault, Groups, Record, place_of};
+use crate::segments::scan::{ChainState, GroupFault, Groups, Record, place_of};
 
 /// One segment.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Segment {
     /// See [`SegmentHeader::minter`].
     pub(crate) minter: StoreId,
     /// Loaded when it is first needed.
-    table: RwLock<Option<Table>>,
+    table: RwLock<Option<OffsetTable>>,
 }
 
 /// All segments, in order.
@@ -38,7 +38,11 @@ pub(crate) struct Segments {
 
 impl Segment {
     pub(crate) fn new(header: SegmentHeader, offsets: Option<Offsets>) -> Self {
-        Self { header, minter: header.minter(), table: RwLock::new(offsets.map(Table::Memory)) }
+        Self {
+            header,
+            minter: header.minter(),
+            table: RwLock::new(offsets.map(OffsetTable::Memory)),
+        }
     }
 
     pub(crate) fn index_of(&self, position: Position) -> u32 {
@@ -126,8 +130,8 @@ impl Segments {
     /// publishes the head.
     pub(crate) fn add_group(&self, segment: &Segment, offset: u32, events: &[u32], end: u32) {
         let mut table = segment.table.write().unwrap_or_else(PoisonError::into_inner);
-        if let Table::Memory(offsets) =
-            table.get_or_insert_with(|| Table::Memory(Offsets::default()))
+        if let OffsetTable::Memory(offsets) =
+            table.get_or_insert_with(|| OffsetTable::Memory(Offsets::default()))
         {
             offsets.add_group(offset, events, end);
         }
@@ -135,7 +139,7 @@ impl Segments {
 
     /// A seal ends the segment that grew.
     pub(crate) fn end_at(&self, segment: &Segment, end: u32) {
-        if let Some(Table::Memory(offsets)) =
+        if let Some(OffsetTable::Memory(offsets)) =
             &mut *segment.table.write().unwrap_or_else(PoisonError::into_inner)
         {
             offsets.end_at(end);
@@ -146,14 +150,14 @@ impl Segments {
     /// segment goes on growing.
     pub(crate) fn keep_offsets(&self, segment: &Segment, hash: Hash, then: Then) {
         let held = segment.table.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(Table::Memory(offsets)) = &*held else { return };
+        let Some(OffsetTable::Memory(offsets)) = &*held else { return };
         let written = offsets::write(&*self.disk, &segment.header, offsets, hash);
         drop(held);
         self.forget_offsets(segment);
         match (written, then) {
             (Ok(file), Then::ReadFromFile) => {
                 *segment.table.write().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Table::File(file));
+                    Some(OffsetTable::File(file));
             }
             (Ok(_), Then::StayInMemory) => {}
             (Err(error), _) => tracing::debug!(%error, "the offsets of a segment stay in memory"),
@@ -166,7 +170,7 @@ impl Segments {
     pub(crate) fn table<T>(
         &self,
         segment: &Segment,
-        ask: impl Fn(&Table, &Blocks) -> Result<T, OffsetsFault>,
+        ask: impl Fn(&OffsetTable, &Blocks) -> Result<T, OffsetsFault>,
     ) -> Result<T, ReadError> {
         let number = segment.header.number;
         if let Some(table) = &*segment.table.read().unwrap_or_else(PoisonError::into_inner) {
@@ -181,7 +185,7 @@ impl Segments {
         let mut held = segment.table.write().unwrap_or_else(PoisonError::into_inner);
         let table = match held.take() {
             None => self.load(segment)?,
-            Some(Table::File(_)) => self.remake(segment)?,
+            Some(OffsetTable::File(_)) => self.remake(segment)?,
             Some(memory) => memory,
         };
         let table = held.insert(table);
@@ -190,14 +194,14 @@ impl Segments {
             Err(OffsetsFault::Io(error)) if lacks_room(&error) => Err(io_error(number, &error)),
             Err(_) => {
                 let (offsets, _) = self.walk(segment)?;
-                let walked = held.insert(Table::Memory(offsets));
+                let walked = held.insert(OffsetTable::Memory(offsets));
                 ask(walked, &self.blocks)
                     .map_err(|fault| ReadError::Io { detail: fault.to_string() })
             }
         }
     }
 
-    fn load(&self, segment: &Segment) -> Result<Table, ReadError> {
+    fn load(&self, segment: &Segment) -> Result<OffsetTable, ReadError> {
         let number = segment.header.number;
         let len = self.file(number)?.len().map_err(|error| io_error(number, &error))?;
         if let Some(next) = self.following(segment) {
@@ -210,7 +214,7 @@ impl Segments {
                     },
                 );
             match opened {
-                Ok(file) => return Ok(Table::File(file)),
+                Ok(file) => return Ok(OffsetTable::File(file)),
                 Err(OffsetsFault::Io(error)) if lacks_room(&error) => {
                     return Err(io_error(number, &error));
                 }
@@ -222,12 +226,12 @@ impl Segments {
 
     /// Rebuilds the offsets of a sealed segment. They stay in memory only if they cannot be
     /// written.
-    fn remake(&self, segment: &Segment) -> Result<Table, ReadError> {
+    fn remake(&self, segment: &Segment) -> Result<OffsetTable, ReadError> {
         self.forget_offsets(segment);
         let (offsets, hash) = self.walk(segment)?;
         Ok(match offsets::write(&*self.disk, &segment.header, &offsets, hash) {
-            Ok(file) => Table::File(file),
-            Err(_) => Table::Memory(offsets),
+            Ok(file) => OffsetTable::File(file),
+            Err(_) => OffsetTable::Memory(offsets),
         })
     }
 
@@ -241,7 +245,7 @@ impl Segments {
         let number = segment.header.number;
         let mut groups = Groups::of(self.file(number)?, &segment.header)
             .map_err(|error| io_error(number, &error))?;
-        let mut chain = Chain::before(&segment.header);
+        let mut chain = ChainState::before(&segment.header);
         let mut offset = segment.header.bytes();
         let mut offsets = Offsets::default();
         while offset < groups.len() {
@@ -263,7 +267,7 @@ impl Segments {
         Ok((offsets, chain.hash))
     }
 
-    /// The record at an address, as bytes that [`Frame::decode`] takes.
+    /// The record at an address, as bytes that [`RecordFrame::decode`] takes.
     pub(crate) fn record_at(&self, address: u64) -> Result<Bytes, ReadError> {
         let (number, offset) = place_of(address);
         let file = self.file(number)?;

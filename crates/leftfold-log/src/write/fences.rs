@@ -3,11 +3,11 @@
 
 use leftfold_core::store::{Fence, Position, ReadError};
 
-use crate::format::{Binding, FencesView, Frame};
+use crate::format::{Binding, FencesView, RecordFrame};
 use crate::index::unreadable;
 use crate::segments::scan::place_of;
 use crate::segments::segment::damaged;
-use crate::shared::Shared;
+use crate::shared::SharedLog;
 
 /// Fences that are reserved by one record: not more than the clock gains in a second, so that
 /// fences hardly run ahead of it.
@@ -27,14 +27,14 @@ const SECONDS_BIT: u32 = 8;
 pub(crate) const FENCES_KEY: &[u8] = b"fences";
 
 /// The last fence that may have been given by what is recorded.
-pub(crate) fn recorded(shared: &Shared) -> Result<Option<Fence>, ReadError> {
+pub(crate) fn recorded(shared: &SharedLog) -> Result<Option<Fence>, ReadError> {
     let Some(address) = shared.index.checkpoint(FENCES_KEY).map_err(unreadable)? else {
         return Ok(None);
     };
     let (number, offset) = place_of(address);
     let bytes = shared.segments.record_at(address)?;
-    let view =
-        Frame::decode(&bytes, Position::START).and_then(|frame| FencesView::decode(frame.body));
+    let view = RecordFrame::decode(&bytes, Position::START)
+        .and_then(|frame| FencesView::decode(frame.body));
     view.map(|view| Some(view.through)).map_err(|fault| damaged(number, offset, &fault))
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn recorded(shared: &Shared) -> Result<Option<Fence>, ReadError> {
 /// how many fences the lost life gave, so the number of the epoch is the upper part; and if one
 /// copy is brought back twice, both times as the same epoch, the clock tells the two apart, if it
 /// is right. Version 1 counted openings, of which there are fewer than 2^22.
-pub(crate) fn floor(shared: &Shared, recorded_at: i64) -> Fence {
+pub(crate) fn floor(shared: &SharedLog, recorded_at: i64) -> Fence {
     let epoch = u64::from(shared.identity.epoch.number.min(EPOCH_MAX));
     let seconds = u32::try_from((recorded_at / 1_000_000).max(0)).unwrap_or(u32::MAX);
     let later = shared.segments.first().header.binding == Binding::Address;

@@ -9,19 +9,20 @@ use leftfold_core::store::{
 };
 
 use crate::format::{
-    Binding, GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command, put_fences,
+    Binding, GROUP_HEADER_BYTES, GroupHeader, NextRecord, moment, put_checkpoint, put_command,
+    put_fences,
 };
 use crate::index::unreadable;
-use crate::index::{Index, Key, Memtable, Recent};
+use crate::index::{Index, Memtable, PostingKey, Recent};
 use crate::read::candidates;
-use crate::segments::scan::{Chain, place_of};
-use crate::shared::Shared;
+use crate::segments::scan::{ChainState, place_of};
+use crate::shared::SharedLog;
 use crate::write::fences;
 use crate::write::lease::LeaseRequest;
 use crate::write::precheck::{
     appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated,
 };
-use crate::write::request::{AppendRequest, Precheck, Request};
+use crate::write::request::{AppendRequest, Precheck, WriteRequest};
 
 /// Consumers whose position the writer keeps at hand.
 const CONSUMERS_KEPT: usize = 4_096;
@@ -36,10 +37,10 @@ pub(crate) struct GroupBuilder {
     offsets: Vec<u32>,
     /// Every request that was judged, with the position of its first event if it went into the
     /// group.
-    requests: Vec<(Position, Request)>,
+    requests: Vec<(Position, WriteRequest)>,
     pending: Memtable,
     recent: Recent,
-    chain: Chain,
+    chain: ChainState,
     time: i64,
     address: u64,
     binding: Binding,
@@ -62,7 +63,7 @@ impl GroupBuilder {
             requests: Vec::new(),
             pending: index.pending(),
             recent: index.recent(),
-            chain: Chain { next: Position(1), hash: Hash::EMPTY, recorded_at: 0 },
+            chain: ChainState { next: Position(1), hash: Hash::EMPTY, recorded_at: 0 },
             time: 0,
             address: 0,
             binding: Binding::Address,
@@ -76,8 +77,8 @@ impl GroupBuilder {
     /// Begins a group that follows from a chain.
     pub(crate) fn begin(
         &mut self,
-        shared: &Shared,
-        chain: Chain,
+        shared: &SharedLog,
+        chain: ChainState,
         time: i64,
         address: u64,
         binding: Binding,
@@ -121,11 +122,11 @@ impl GroupBuilder {
     }
 
     /// Judges an append against everything before it, and takes it into the group if it may go in.
-    pub(crate) fn add(&mut self, shared: &Shared, mut request: Request) {
+    pub(crate) fn add(&mut self, shared: &SharedLog, mut request: WriteRequest) {
         let first = self.next();
         let outcome = match &mut request {
-            Request::Append(append) => self.add_append(shared, append),
-            Request::Lease(lease) => {
+            WriteRequest::Append(append) => self.add_append(shared, append),
+            WriteRequest::Lease(lease) => {
                 let judged = self.judge_lease(shared, lease);
                 judged.map(|()| appended_nothing(shared.head())).map_err(AppendError::from)
             }
@@ -145,7 +146,7 @@ impl GroupBuilder {
 
     fn add_append(
         &mut self,
-        shared: &Shared,
+        shared: &SharedLog,
         append: &mut AppendRequest,
     ) -> Result<Outcome, AppendError> {
         match self.judge(shared, append)? {
@@ -163,7 +164,7 @@ impl GroupBuilder {
     /// then its precheck has the current versions of its streams.
     fn judge(
         &self,
-        shared: &Shared,
+        shared: &SharedLog,
         request: &mut AppendRequest,
     ) -> Result<Option<Outcome>, AppendError> {
         let facts = &mut request.precheck;
@@ -202,7 +203,11 @@ impl GroupBuilder {
     /// Judges a request about a lease. Only fences that the log has reserved are given, and each
     /// opening begins behind the reserved ones: so no fence is ever given twice, even if the
     /// process that gave it crashed, or the clock is wrong.
-    fn judge_lease(&mut self, shared: &Shared, lease: &mut LeaseRequest) -> Result<(), ReadError> {
+    fn judge_lease(
+        &mut self,
+        shared: &SharedLog,
+        lease: &mut LeaseRequest,
+    ) -> Result<(), ReadError> {
         if self.reserved.is_none_or(|reserved| self.leases.last() >= reserved) {
             if self.reserved.is_none() {
                 let recorded = fences::recorded(shared)?.unwrap_or_default();
@@ -230,7 +235,7 @@ impl GroupBuilder {
     /// point where memory begins are complete with what is in memory.
     fn command(
         &self,
-        shared: &Shared,
+        shared: &SharedLog,
         facts: &Precheck,
         id: CommandId,
     ) -> Result<Option<u64>, ReadError> {
@@ -243,7 +248,7 @@ impl GroupBuilder {
 
     fn consumer(
         &self,
-        shared: &Shared,
+        shared: &SharedLog,
         facts: &Precheck,
         consumer: &str,
     ) -> Result<Option<Position>, ReadError> {
@@ -263,7 +268,7 @@ impl GroupBuilder {
 
     fn conflict(
         &self,
-        shared: &Shared,
+        shared: &SharedLog,
         condition: &Condition,
         facts: &Precheck,
     ) -> Result<Option<Conflict>, ReadError> {
@@ -297,7 +302,7 @@ impl GroupBuilder {
     /// Returns the first durable event after a position that matches.
     fn found_durable(
         &self,
-        shared: &Shared,
+        shared: &SharedLog,
         query: &Query,
         seen: Position,
     ) -> Result<Option<Position>, ReadError> {
@@ -306,9 +311,11 @@ impl GroupBuilder {
             return candidates::first_match(shared, query, seen, head);
         }
         let mut after = seen;
-        while let Some(at) = candidates::next_candidate(query, after, &|key: Key<'_>, after| {
-            self.recent.first_after(key, after)
-        }) && at <= head
+        while let Some(at) =
+            candidates::next_candidate(query, after, &|key: PostingKey<'_>, after| {
+                self.recent.first_after(key, after)
+            })
+            && at <= head
         {
             if query.matches(&shared.segments.event_at(at)?) {
                 return Ok(Some(at));
@@ -322,7 +329,7 @@ impl GroupBuilder {
     fn found_pending(&self, query: &Query, seen: Position) -> Option<Position> {
         let mut after = seen.max(self.chain.last());
         loop {
-            let at = candidates::next_candidate(query, after, &|key: Key<'_>, after| {
+            let at = candidates::next_candidate(query, after, &|key: PostingKey<'_>, after| {
                 self.pending.first_after(key, after)
             })?;
             let event = self.event(at)?;
@@ -341,7 +348,8 @@ impl GroupBuilder {
         // One that went in without events, or not at all, has the position of what came in after
         // it: the last one counts.
         let after = self.requests.partition_point(|(first, _)| *first <= position);
-        let (first, Request::Append(request)) = self.requests.get(after.checked_sub(1)?)? else {
+        let (first, WriteRequest::Append(request)) = self.requests.get(after.checked_sub(1)?)?
+        else {
             return None;
         };
         request.events.get(usize::try_from(position.0 - first.0).ok()?)
@@ -352,7 +360,7 @@ impl GroupBuilder {
         let before = Position(self.next().0 - 1);
         let first = if request.events.is_empty() { before } else { before.next() };
         let count = request.events.len();
-        let then = |more: bool| if more { Next::SameAppend } else { Next::Other };
+        let then = |more: bool| if more { NextRecord::SameAppend } else { NextRecord::Other };
         let mut versions = Vec::with_capacity(count);
         for (index, event) in request.events.iter().enumerate() {
             let version = match request.precheck.of_events[index] {
@@ -428,8 +436,8 @@ impl GroupBuilder {
     }
 
     /// The chain after the group.
-    pub(crate) fn chain(&self, header: &GroupHeader) -> Chain {
-        Chain {
+    pub(crate) fn chain(&self, header: &GroupHeader) -> ChainState {
+        ChainState {
             next: self.next(),
             hash: header.chain(&self.buffer[GROUP_HEADER_BYTES..]),
             recorded_at: self.time,
@@ -437,7 +445,7 @@ impl GroupBuilder {
     }
 
     /// Sends the answers, now that everything that they rest on is durable.
-    pub(crate) fn answer(&mut self, shared: &Shared) {
+    pub(crate) fn answer(&mut self, shared: &SharedLog) {
         for (index, outcome) in self.answers.drain(..) {
             self.requests[index].1.answer(&shared.figures, outcome);
         }
@@ -445,7 +453,7 @@ impl GroupBuilder {
     }
 
     /// Gives the group up. Nothing of it is shown; who was told of it is told that it failed.
-    pub(crate) fn fail(&mut self, shared: &Shared, error: &AppendError) {
+    pub(crate) fn fail(&mut self, shared: &SharedLog, error: &AppendError) {
         self.pending.clear();
         self.consumers.clear();
         // What it recorded of leases is not there; the fences that it gave are not given again.

@@ -8,12 +8,12 @@ use leftfold_core::store::{
     Head, Outcome, Position, ReadError, StreamName, Version,
 };
 
-use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
+use crate::format::{CheckpointView, CommandView, RecordFrame, checkpoint_key};
 use crate::index::unreadable;
 use crate::read::candidates;
 use crate::segments::scan::place_of;
 use crate::segments::segment::damaged;
-use crate::shared::Shared;
+use crate::shared::SharedLog;
 use crate::write::request::Precheck;
 
 /// Result of the lookups for an append, before the writer sees it.
@@ -25,7 +25,7 @@ pub(crate) enum Prechecked {
 }
 
 /// Tells whether the lookups may take long: they are made on a thread of the log then.
-pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
+pub(crate) fn is_slow(shared: &SharedLog, append: &Append) -> bool {
     append.condition.none_matching.iter().any(|none| {
         let head = shared.head().position;
         let since = shared.index.recent().since().position;
@@ -40,7 +40,7 @@ pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
 
 /// Order of judging an append among those that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum JudgingOrder {
     /// It may be judged before those that wait.
     Free,
     /// It is judged after those that were handed over with it.
@@ -49,9 +49,9 @@ pub(crate) enum Order {
 
 /// Looks everything up that the append depends on.
 pub(crate) fn precheck(
-    shared: &Shared,
+    shared: &SharedLog,
     append: &Append,
-    order: Order,
+    order: JudgingOrder,
 ) -> Result<Prechecked, AppendError> {
     // The head is read first: the index then knows at least as much.
     let head = shared.head();
@@ -76,7 +76,7 @@ pub(crate) fn precheck(
     }
     // A command id that comes from somewhere else at the same time is the writer's to see, and so
     // are fences.
-    if order == Order::Free
+    if order == JudgingOrder::Free
         && append.command.is_none()
         && append.fence.is_none()
         && let Some(conflict) = lasting_conflict(&append.condition, &facts)
@@ -87,7 +87,7 @@ pub(crate) fn precheck(
 }
 
 fn streams(
-    shared: &Shared,
+    shared: &SharedLog,
     append: &Append,
     head: Head,
     facts: &mut Precheck,
@@ -157,7 +157,7 @@ fn lasting_conflict(condition: &Condition, facts: &Precheck) -> Option<Conflict>
 
 /// Returns the answer that was recorded under a command id, whose durable record is at the address.
 pub(crate) fn repeated(
-    shared: &Shared,
+    shared: &SharedLog,
     command: &CommandRecord,
     address: u64,
 ) -> Result<Outcome, AppendError> {
@@ -172,8 +172,8 @@ pub(crate) fn judge_repeat(
     address: u64,
 ) -> Result<Outcome, AppendError> {
     let (number, offset) = place_of(address);
-    let view =
-        Frame::decode(record, Position::START).and_then(|frame| CommandView::decode(frame.body));
+    let view = RecordFrame::decode(record, Position::START)
+        .and_then(|frame| CommandView::decode(frame.body));
     let view = view.map_err(|fault| damaged(number, offset, &fault))?;
     if view.id != command.id.0 {
         return Err(damaged(number, offset, &"another command's record is here").into());
@@ -192,7 +192,7 @@ pub(crate) fn consumer_key(record: &CheckpointRecord) -> String {
     checkpoint_key(&record.consumer, record.checkpoint.store.0.as_bytes(), partition)
 }
 
-fn consumer_at(shared: &Shared, consumer: &str) -> Result<Option<Position>, ReadError> {
+fn consumer_at(shared: &SharedLog, consumer: &str) -> Result<Option<Position>, ReadError> {
     let Some(address) = shared.index.checkpoint(consumer.as_bytes()).map_err(unreadable)? else {
         return Ok(None);
     };
@@ -202,7 +202,7 @@ fn consumer_at(shared: &Shared, consumer: &str) -> Result<Option<Position>, Read
 /// The position of a checkpoint record.
 pub(crate) fn checkpoint_position(record: &[u8], address: u64) -> Result<Position, ReadError> {
     let (number, offset) = place_of(address);
-    Frame::decode(record, Position::START)
+    RecordFrame::decode(record, Position::START)
         .and_then(|frame| CheckpointView::decode(frame.body))
         .map(|view| view.position)
         .map_err(|fault| damaged(number, offset, &fault))

@@ -6,32 +6,32 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use leftfold_core::store::{AppendError, CloseError, LeaseError};
 use tokio::sync::oneshot;
 
-use crate::figures::Figures;
-use crate::write::request::Request;
+use crate::figures::LogCounters;
+use crate::write::request::WriteRequest;
 
 #[derive(Debug)]
-pub(crate) struct Queue {
-    state: Mutex<State>,
+pub(crate) struct RequestQueue {
+    state: Mutex<RequestQueueState>,
     arrived: Condvar,
     bytes_max: usize,
     appends_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    requests: VecDeque<Request>,
+struct RequestQueueState {
+    requests: VecDeque<WriteRequest>,
     bytes: usize,
     /// Appends that were handed over, and are not in the queue yet: their condition is being looked
     /// up elsewhere.
     coming: usize,
     coming_bytes: usize,
-    life: Life,
+    life: QueuePhase,
     writer_sleeps: bool,
     closers: Vec<oneshot::Sender<Result<(), CloseError>>>,
 }
 
 #[derive(Debug, Default)]
-enum Life {
+enum QueuePhase {
     #[default]
     Open,
     Closing,
@@ -40,27 +40,27 @@ enum Life {
 
 /// Reason why an append is not queued.
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum QueueRefusal {
     /// The store is closed, or about to be.
     Closing,
     /// As much waits as may wait.
     Busy { waiting: usize },
 }
 
-impl From<Refused> for AppendError {
-    fn from(refused: Refused) -> Self {
+impl From<QueueRefusal> for AppendError {
+    fn from(refused: QueueRefusal) -> Self {
         match refused {
-            Refused::Closing => Self::Closed,
-            Refused::Busy { waiting } => Self::Busy { waiting },
+            QueueRefusal::Closing => Self::Closed,
+            QueueRefusal::Busy { waiting } => Self::Busy { waiting },
         }
     }
 }
 
-impl From<Refused> for LeaseError {
-    fn from(refused: Refused) -> Self {
+impl From<QueueRefusal> for LeaseError {
+    fn from(refused: QueueRefusal) -> Self {
         match refused {
-            Refused::Closing => Self::Closed,
-            busy @ Refused::Busy { .. } => {
+            QueueRefusal::Closing => Self::Closed,
+            busy @ QueueRefusal::Busy { .. } => {
                 Self::Unavailable { detail: AppendError::from(busy).to_string() }
             }
         }
@@ -69,25 +69,25 @@ impl From<Refused> for LeaseError {
 
 /// Result of taking from the queue.
 #[derive(Debug)]
-pub(crate) enum Taken {
+pub(crate) enum Dequeued {
     Requests,
     /// The writer is to close, and nothing more will come.
     Close,
 }
 
-impl Queue {
+impl RequestQueue {
     pub(crate) fn new(bytes_max: usize, appends_max: usize) -> Self {
         Self { state: Mutex::default(), arrived: Condvar::new(), bytes_max, appends_max }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RequestQueueState> {
         // Every change of the state is a single step, so it is whole even where its thread
         // panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.state().life, Life::Open)
+        matches!(self.state().life, QueuePhase::Open)
     }
 
     /// Returns the number of appends that wait, and the bytes that they count for.
@@ -97,7 +97,10 @@ impl Queue {
     }
 
     /// Adds appends that are to follow each other closely: a group takes them together if it can.
-    pub(crate) fn push(&self, requests: impl IntoIterator<Item = Request>) -> Result<(), Refused> {
+    pub(crate) fn push(
+        &self,
+        requests: impl IntoIterator<Item = WriteRequest>,
+    ) -> Result<(), QueueRefusal> {
         let mut state = self.state();
         self.check(&state)?;
         for request in requests {
@@ -109,7 +112,7 @@ impl Queue {
     }
 
     /// Announces an append of some weight that will be added later, so that a close waits for it.
-    pub(crate) fn announce(&self, weight: usize) -> Result<(), Refused> {
+    pub(crate) fn announce(&self, weight: usize) -> Result<(), QueueRefusal> {
         let mut state = self.state();
         self.check(&state)?;
         state.coming += 1;
@@ -119,25 +122,30 @@ impl Queue {
 
     /// Checks what waits now, without the append: the last one that comes in may be as large as an
     /// append can be.
-    fn check(&self, state: &State) -> Result<(), Refused> {
-        if !matches!(state.life, Life::Open) {
-            return Err(Refused::Closing);
+    fn check(&self, state: &RequestQueueState) -> Result<(), QueueRefusal> {
+        if !matches!(state.life, QueuePhase::Open) {
+            return Err(QueueRefusal::Closing);
         }
         let waiting = state.bytes + state.coming_bytes;
         if waiting >= self.bytes_max || state.requests.len() + state.coming >= self.appends_max {
-            return Err(Refused::Busy { waiting });
+            return Err(QueueRefusal::Busy { waiting });
         }
         Ok(())
     }
 
     /// Adds an append that was announced with a weight, or only takes the announcement back.
-    pub(crate) fn arrive(&self, weight: usize, request: Option<Request>, figures: &Figures) {
+    pub(crate) fn arrive(
+        &self,
+        weight: usize,
+        request: Option<WriteRequest>,
+        figures: &LogCounters,
+    ) {
         let mut state = self.state();
         state.coming = state.coming.saturating_sub(1);
         state.coming_bytes = state.coming_bytes.saturating_sub(weight);
         match request {
             // The writer panicked, and did not wait for it.
-            Some(mut request) if matches!(state.life, Life::Closed(_)) => {
+            Some(mut request) if matches!(state.life, QueuePhase::Closed(_)) => {
                 drop(state);
                 return request.answer(figures, Err(AppendError::Closed));
             }
@@ -150,7 +158,7 @@ impl Queue {
         self.wake(state);
     }
 
-    fn wake(&self, mut state: MutexGuard<'_, State>) {
+    fn wake(&self, mut state: MutexGuard<'_, RequestQueueState>) {
         let sleeps = std::mem::replace(&mut state.writer_sleeps, false);
         drop(state);
         if sleeps {
@@ -159,16 +167,16 @@ impl Queue {
     }
 
     /// Waits until something is there, and moves all of it behind what `into` holds.
-    pub(crate) fn take(&self, into: &mut VecDeque<Request>) -> Taken {
+    pub(crate) fn take(&self, into: &mut VecDeque<WriteRequest>) -> Dequeued {
         let mut state = self.state();
         loop {
             if !state.requests.is_empty() {
                 into.append(&mut state.requests);
                 state.bytes = 0;
-                return Taken::Requests;
+                return Dequeued::Requests;
             }
-            if !matches!(state.life, Life::Open) && state.coming == 0 {
-                return Taken::Close;
+            if !matches!(state.life, QueuePhase::Open) && state.coming == 0 {
+                return Dequeued::Close;
             }
             state.writer_sleeps = true;
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -176,7 +184,7 @@ impl Queue {
     }
 
     /// Moves the requests that are there now behind those in `into`; it does not wait.
-    pub(crate) fn take_more(&self, into: &mut VecDeque<Request>) {
+    pub(crate) fn take_more(&self, into: &mut VecDeque<WriteRequest>) {
         let mut state = self.state();
         into.append(&mut state.requests);
         state.bytes = 0;
@@ -186,13 +194,13 @@ impl Queue {
     pub(crate) fn close(&self) -> oneshot::Receiver<Result<(), CloseError>> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
-        if let Life::Closed(result) = &state.life {
+        if let QueuePhase::Closed(result) = &state.life {
             // The receiver is held here.
             let _ = sender.send(result.clone());
             return receiver;
         }
         state.closers.push(sender);
-        state.life = Life::Closing;
+        state.life = QueuePhase::Closing;
         self.wake(state);
         receiver
     }
@@ -205,6 +213,6 @@ impl Queue {
             let _ = closer.send(result.clone());
         }
         state.requests.clear();
-        state.life = Life::Closed(result);
+        state.life = QueuePhase::Closed(result);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, PoisonError, TryLockError};
 
-use crate::write::request::Request;
+use crate::write::request::WriteRequest;
 
 /// Appends that are kept at most; beyond that the writer frees them.
 const KEPT_MAX: usize = 1_024;
@@ -16,16 +16,16 @@ const KEPT_BYTES_MAX: usize = 8 << 20;
 const FREED_AT_ONCE: usize = 2;
 
 #[derive(Debug, Default)]
-pub(crate) struct AnsweredRequests(Mutex<Kept>);
+pub(crate) struct AnsweredRequests(Mutex<AnsweredList>);
 
 #[derive(Debug, Default)]
-struct Kept {
-    requests: Vec<Request>,
+struct AnsweredList {
+    requests: Vec<WriteRequest>,
     bytes: usize,
 }
 
 impl AnsweredRequests {
-    pub(crate) fn give(&self, requests: impl Iterator<Item = Request>) {
+    pub(crate) fn give(&self, requests: impl Iterator<Item = WriteRequest>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for request in requests {
             let bytes = request.held_bytes();
@@ -42,8 +42,9 @@ impl AnsweredRequests {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let freed: [Option<Request>; FREED_AT_ONCE] = std::array::from_fn(|_| kept.requests.pop());
-        kept.bytes -= freed.iter().flatten().map(Request::held_bytes).sum::<usize>();
+        let freed: [Option<WriteRequest>; FREED_AT_ONCE] =
+            std::array::from_fn(|_| kept.requests.pop());
+        kept.bytes -= freed.iter().flatten().map(WriteRequest::held_bytes).sum::<usize>();
         drop(kept);
         drop(freed);
     }

@@ -6,7 +6,7 @@ use leftfold_core::store::{
 };
 use tokio::sync::oneshot;
 
-use crate::figures::Figures;
+use crate::figures::LogCounters;
 use crate::format::EncodedEvents;
 use crate::write::held_bytes;
 use crate::write::lease::LeaseRequest;
@@ -17,7 +17,7 @@ use crate::write::lease::LeaseRequest;
     clippy::large_enum_variant,
     reason = "nearly all are appends, and each would have to be allocated"
 )]
-pub(crate) enum Request {
+pub(crate) enum WriteRequest {
     Append(AppendRequest),
     Lease(LeaseRequest),
 }
@@ -57,9 +57,9 @@ pub(crate) struct Precheck {
     pub(crate) consumer: Option<Position>,
 }
 
-impl Request {
+impl WriteRequest {
     /// Answers and counts it. The caller may have gone.
-    pub(crate) fn answer(&mut self, figures: &Figures, outcome: Result<Outcome, AppendError>) {
+    pub(crate) fn answer(&mut self, figures: &LogCounters, outcome: Result<Outcome, AppendError>) {
         match self {
             Self::Append(append) => {
                 if let Some(answer) = append.answer.take() {

@@ -8,12 +8,12 @@ use leftfold_core::store::Head;
 use crate::disk::{Disk, File};
 use crate::format::{GROUP_HEADER_BYTES, GroupHeader, SEAL, SegmentHeader, segment_name};
 use crate::index::Covered;
-use crate::segments::scan::{Chain, address};
+use crate::segments::scan::{ChainState, address};
 use crate::segments::segment::Segment;
 
 /// Purpose for which a log is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum OpenPurpose {
     /// The end of the log is made durable, and cut if that is needed.
     Write,
     /// Nothing is changed, and nothing is shown that is not known to be durable.
@@ -32,7 +32,7 @@ pub(crate) struct Tail {
     /// The length of the file. Behind the end there are only zeros if `zeros_behind` is set.
     pub(crate) len: u64,
     pub(crate) zeros_behind: bool,
-    pub(crate) chain: Chain,
+    pub(crate) chain: ChainState,
     /// True if the last group is a seal.
     pub(crate) sealed: bool,
     /// Part of the log that the index covers.
@@ -58,7 +58,7 @@ impl Tail {
         };
         self.file.write_all_at(&header.encode(&self.segment.header.binding), self.end)?;
         self.file.sync()?;
-        self.chain = Chain { next: self.chain.next, hash: header.chain(&[]), recorded_at };
+        self.chain = ChainState { next: self.chain.next, hash: header.chain(&[]), recorded_at };
         self.end += GROUP_HEADER_BYTES as u64;
         self.len = self.len.max(self.end);
         self.sealed = true;

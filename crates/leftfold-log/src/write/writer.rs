@@ -11,17 +11,17 @@ use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
 
 use crate::clock::RecordedTime;
 use crate::disk::lacks_room;
-use crate::disk::{Disk, Lock, Tenure};
+use crate::disk::{DirectoryOwnership, Disk, Lock};
 use crate::format::{Binding, NO_TIME, SegmentHeader, segment_name};
 use crate::index::{Covered, IndexError};
 use crate::options::Options;
-use crate::segments::scan::{Chain, address};
+use crate::segments::scan::{ChainState, address};
 use crate::segments::segment::{Segment, Then};
-use crate::shared::{GroupSpan, Shared};
+use crate::shared::{GroupSpan, SharedLog};
 use crate::write::group::GroupBuilder;
-use crate::write::queue::Taken;
-use crate::write::request::Request;
-use crate::write::tail::{Purpose, Tail, begin_segment};
+use crate::write::queue::Dequeued;
+use crate::write::request::WriteRequest;
+use crate::write::tail::{OpenPurpose, Tail, begin_segment};
 
 /// Usual size of groups below which zeros are written ahead: an overwrite is synced faster than a
 /// file that grows. Above it the bytes of the zeros cost more than that saves: with 256 writers,
@@ -32,14 +32,14 @@ const AHEAD_BYTES: usize = 1 << 20;
 
 /// The writer, and all that only it may touch.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct LogWriter {
     /// The directory, for as long as the log is open. It goes first: nothing is changed after it.
-    pub(crate) tenure: Option<Tenure>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) tenure: Option<DirectoryOwnership>,
+    pub(crate) shared: Arc<SharedLog>,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) options: Options,
     pub(crate) epoch: Epoch,
-    pub(crate) purpose: Purpose,
+    pub(crate) purpose: OpenPurpose,
     pub(crate) tail: Tail,
     pub(crate) time: RecordedTime,
     /// Bytes of the latest groups, smoothed.
@@ -50,7 +50,7 @@ pub(crate) struct Writer {
 
 /// Reason why a group was not made durable.
 #[derive(Debug)]
-enum Failed {
+enum CommitError {
     /// There was no room. What was written is cut off again, durably.
     Full(String),
     /// The group may be there or not.
@@ -61,8 +61,8 @@ enum Failed {
 /// of a clock or a disk: nothing is changed once another process may have the directory, and no
 /// caller waits for a writer that has ended.
 struct Ending {
-    shared: Arc<Shared>,
-    tenure: Option<Tenure>,
+    shared: Arc<SharedLog>,
+    tenure: Option<DirectoryOwnership>,
     /// Result of closing; `None` if the writer panicked.
     closed: Option<Result<(), CloseError>>,
 }
@@ -78,7 +78,7 @@ impl Drop for Ending {
     }
 }
 
-impl Writer {
+impl LogWriter {
     /// Keeps the lock of the directory.
     pub(crate) fn hold(&mut self, lock: Box<dyn Lock>) {
         if let Some(tenure) = &mut self.tenure {
@@ -93,7 +93,7 @@ impl Writer {
             Ending { shared: Arc::clone(&shared), tenure: self.tenure.take(), closed: None };
         let mut waiting = VecDeque::new();
         let mut gathering = GroupBuilder::new(&shared.index);
-        while let Taken::Requests = shared.queue.take(&mut waiting) {
+        while let Dequeued::Requests = shared.queue.take(&mut waiting) {
             while !waiting.is_empty() {
                 self.group(&mut waiting, &mut gathering);
             }
@@ -102,7 +102,7 @@ impl Writer {
     }
 
     /// Takes what waits into one group, as far as it goes.
-    fn group(&mut self, waiting: &mut VecDeque<Request>, gathering: &mut GroupBuilder) {
+    fn group(&mut self, waiting: &mut VecDeque<WriteRequest>, gathering: &mut GroupBuilder) {
         if let Some(detail) = self.shared.read_only() {
             return refuse(&self.shared, waiting, &AppendError::ReadOnly { detail });
         }
@@ -119,7 +119,7 @@ impl Writer {
         gathering.begin(&self.shared, self.tail.chain, tick.micros, place, binding);
         let mut judged_bytes = 0;
         while let Some(mut request) = waiting.pop_front() {
-            if let Request::Lease(lease) = &mut request {
+            if let WriteRequest::Lease(lease) = &mut request {
                 lease.at = self.time.steady(&*self.options.clock);
             }
             judged_bytes += request.held_bytes();
@@ -138,10 +138,10 @@ impl Writer {
         }
         match self.commit(gathering) {
             Ok(()) => gathering.answer(&self.shared),
-            Err(Failed::Full(detail)) => {
+            Err(CommitError::Full(detail)) => {
                 gathering.fail(&self.shared, &AppendError::Full { detail })
             }
-            Err(Failed::Unknown(detail)) => {
+            Err(CommitError::Unknown(detail)) => {
                 self.shared.become_read_only(&detail);
                 gathering.fail(&self.shared, &AppendError::Unknown { detail });
             }
@@ -174,8 +174,8 @@ impl Writer {
             return Ok(());
         }
         self.rotate(self.epoch).map_err(|failed| match failed {
-            Failed::Full(detail) => AppendError::Full { detail },
-            Failed::Unknown(detail) => {
+            CommitError::Full(detail) => AppendError::Full { detail },
+            CommitError::Unknown(detail) => {
                 self.shared.become_read_only(&detail);
                 AppendError::ReadOnly { detail }
             }
@@ -183,8 +183,8 @@ impl Writer {
     }
 
     /// Completes the segment, and begins the next.
-    fn rotate(&mut self, epoch: Epoch) -> Result<(), Failed> {
-        let unknown = |error: io::Error| Failed::Unknown(error.to_string());
+    fn rotate(&mut self, epoch: Epoch) -> Result<(), CommitError> {
+        let unknown = |error: io::Error| CommitError::Unknown(error.to_string());
         if self.tail.len > self.tail.end {
             self.tail.file.set_len(self.tail.end).map_err(|error| failure(&error))?;
             self.tail.file.sync().map_err(unknown)?;
@@ -200,7 +200,7 @@ impl Writer {
                 self.half_made = true;
                 return Err(match self.unmake_next() {
                     Err(later) if !lacks_room(&later) => {
-                        Failed::Unknown(format!("{error}; and taking it back: {later}"))
+                        CommitError::Unknown(format!("{error}; and taking it back: {later}"))
                     }
                     _ => failure(&error),
                 });
@@ -257,7 +257,7 @@ impl Writer {
     }
 
     /// Writes the group, syncs it, and shows it to readers.
-    fn commit(&mut self, gathering: &mut GroupBuilder) -> Result<(), Failed> {
+    fn commit(&mut self, gathering: &mut GroupBuilder) -> Result<(), CommitError> {
         let header = gathering.finish();
         let chain = gathering.chain(&header);
         self.write(gathering.buffer())?;
@@ -296,13 +296,13 @@ impl Writer {
         Ok(())
     }
 
-    fn advance(&mut self, chain: Chain, end: u64) {
+    fn advance(&mut self, chain: ChainState, end: u64) {
         self.tail.chain = chain;
         self.tail.end = end;
         self.tail.len = self.tail.len.max(end);
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Failed> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), CommitError> {
         let end = self.tail.end + bytes.len() as u64;
         self.usual_bytes = (self.usual_bytes * 7 + bytes.len()) / 8;
         if let Err(error) = self.tail.file.write_all_at(bytes, self.tail.end) {
@@ -315,7 +315,7 @@ impl Writer {
             }
         }
         let began = Instant::now();
-        self.tail.file.sync().map_err(|error| Failed::Unknown(error.to_string()))?;
+        self.tail.file.sync().map_err(|error| CommitError::Unknown(error.to_string()))?;
         self.shared.figures.synced(began.elapsed());
         Ok(())
     }
@@ -333,21 +333,21 @@ impl Writer {
 
     /// After a write that failed: cuts off what it may have left, durably. Only then is it known
     /// that nothing was written.
-    fn take_back(&mut self, error: &io::Error) -> Failed {
+    fn take_back(&mut self, error: &io::Error) -> CommitError {
         let cut = self.tail.file.set_len(self.tail.end).and_then(|()| self.tail.file.sync());
         match cut {
             Ok(()) => {
                 self.tail.len = self.tail.end;
                 failure(error)
             }
-            Err(later) => Failed::Unknown(format!("{error}; and taking it back: {later}")),
+            Err(later) => CommitError::Unknown(format!("{error}; and taking it back: {later}")),
         }
     }
 
     /// Ends the log cleanly: with a seal, so that opening knows that what stands before it is
     /// durable.
     fn seal(&mut self) -> Result<(), CloseError> {
-        if self.purpose != Purpose::Write {
+        if self.purpose != OpenPurpose::Write {
             return Ok(());
         }
         if let Some(detail) = self.shared.read_only() {
@@ -383,21 +383,21 @@ impl Writer {
     pub(crate) fn begin_epoch(mut self, epoch: Epoch) -> Result<Head, CloseError> {
         self.seal()?;
         let begun = self.rotate(epoch).map_err(|failed| match failed {
-            Failed::Full(detail) | Failed::Unknown(detail) => CloseError { detail },
+            CommitError::Full(detail) | CommitError::Unknown(detail) => CloseError { detail },
         });
         begun.map(|()| self.tail.head())
     }
 }
 
-fn failure(error: &io::Error) -> Failed {
+fn failure(error: &io::Error) -> CommitError {
     if lacks_room(error) {
-        Failed::Full(error.to_string())
+        CommitError::Full(error.to_string())
     } else {
-        Failed::Unknown(error.to_string())
+        CommitError::Unknown(error.to_string())
     }
 }
 
-fn refuse(shared: &Shared, waiting: &mut VecDeque<Request>, error: &AppendError) {
+fn refuse(shared: &SharedLog, waiting: &mut VecDeque<WriteRequest>, error: &AppendError) {
     for mut request in waiting.drain(..) {
         request.answer(&shared.figures, Err(error.clone()));
     }

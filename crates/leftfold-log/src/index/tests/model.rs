@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use leftfold_core::store::{Direction, Hash, Position, Version};
 
-use crate::index::{Covered, Index, IndexError, Key, ListError, Memtable};
+use crate::index::{Covered, Index, IndexError, ListError, Memtable, PostingKey};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
@@ -47,13 +47,13 @@ enum Owned {
 }
 
 impl Owned {
-    fn key(&self) -> Key<'_> {
+    fn key(&self) -> PostingKey<'_> {
         match self {
-            Self::Stream(name) => Key::Stream(name),
-            Self::Category(name) => Key::Category(name),
-            Self::Type(name) => Key::Type(name),
-            Self::Tag(name) => Key::Tag(name),
-            Self::Id(id) => Key::EventId(id),
+            Self::Stream(name) => PostingKey::Stream(name),
+            Self::Category(name) => PostingKey::Category(name),
+            Self::Type(name) => PostingKey::Type(name),
+            Self::Tag(name) => PostingKey::Tag(name),
+            Self::Id(id) => PostingKey::EventId(id),
         }
     }
 }
@@ -166,7 +166,7 @@ impl Model {
             self.check_list(index, key, list, rng)?;
         }
         assert_eq!(index.stream_version("kind0-", Position::END)?, Version::ABSENT);
-        assert_eq!(index.first_after(Key::Tag("tag:"), Position::START)?, None);
+        assert_eq!(index.first_after(PostingKey::Tag("tag:"), Position::START)?, None);
         assert_eq!(index.command(&[9; 16])?, None);
         for (command, address) in &self.commands {
             assert_eq!(index.command(command)?, Some(*address));
@@ -187,13 +187,13 @@ impl Model {
         for prefix in ["", "kind", "kind1-", "kind1-2", "alone", "b"] {
             let expected: Vec<_> =
                 names(prefix).into_iter().map(bytestring::ByteString::from).collect();
-            match index.keys_with_prefix(Key::Stream(prefix), expected.len()) {
+            match index.keys_with_prefix(PostingKey::Stream(prefix), expected.len()) {
                 Ok(found) => assert_eq!(found, expected),
                 Err(ListError::Index(error)) => return Err(error),
                 Err(error) => panic!("{error}"),
             }
             if !expected.is_empty() {
-                match index.keys_with_prefix(Key::Stream(prefix), expected.len() - 1) {
+                match index.keys_with_prefix(PostingKey::Stream(prefix), expected.len() - 1) {
                     Err(ListError::TooMany { .. }) => {}
                     Err(ListError::Index(error)) => return Err(error),
                     Ok(found) => panic!("{found:?}"),
@@ -297,7 +297,10 @@ impl Group {
             );
             if let Some((name, version)) = stream {
                 assert_eq!(pending.version(name), Some(version));
-                assert_eq!(pending.first_after(Key::Stream(name), Position(event.position)), None);
+                assert_eq!(
+                    pending.first_after(PostingKey::Stream(name), Position(event.position)),
+                    None
+                );
             }
         }
         for (command, address) in &self.commands {
