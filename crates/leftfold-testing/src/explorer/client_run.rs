@@ -9,7 +9,7 @@ use leftfold_core::runtime::Clock;
 use leftfold_core::store::CommandId;
 
 use super::Broken;
-use super::clients::{Answered, Asking, ClientPlan, Request};
+use super::clients::{ClientAnswer, Asking, ClientPlan, ClientStep};
 use super::story::Teller;
 use super::task::{Application, Flag};
 
@@ -53,32 +53,32 @@ impl<'p> ClientRun<'p> {
             };
             let name = &self.plan.name;
             let line = match answered {
-                Answered::Later if self.tries > TRIES_MAX => {
+                ClientAnswer::Later if self.tries > TRIES_MAX => {
                     return Err(Broken::new(
                         "clients are answered",
                         format!("{name} asked {TRIES_MAX} times in vain"),
                     ));
                 }
-                Answered::Later => {
+                ClientAnswer::Later => {
                     self.ask_again();
                     continue;
                 }
-                Answered::Failed(why) => {
+                ClientAnswer::Failed(why) => {
                     return Err(Broken::new(
                         "clients are answered",
                         format!("{name}: {}: {why}", self.what()),
                     ));
                 }
-                Answered::Refused(why) => {
+                ClientAnswer::Refused(why) => {
                     Some(format!("{name}: {} -> refused: {why}", self.what()))
                 }
-                Answered::Accepted { answer: Answer::Again, .. } => {
+                ClientAnswer::Accepted { answer: Answer::Again, .. } => {
                     Some(format!("{name}: {}, again -> answered as before", self.what()))
                 }
-                Answered::Accepted { events: 0, .. } if !self.what().is_empty() => {
+                ClientAnswer::Accepted { events: 0, .. } if !self.what().is_empty() => {
                     Some(format!("{name}: {} -> nothing to do", self.what()))
                 }
-                Answered::Accepted { .. } => None,
+                ClientAnswer::Accepted { .. } => None,
             };
             (self.asking, self.application, self.tries) = (None, None, 0);
             self.at += 1;
@@ -92,8 +92,8 @@ impl<'p> ClientRun<'p> {
 
     pub(super) fn what(&self) -> &str {
         match self.plan.requests.get(self.at) {
-            Some(Request::Ask { what, .. }) => what,
-            Some(Request::Wait(_)) | None => "",
+            Some(ClientStep::Ask { what, .. }) => what,
+            Some(ClientStep::Wait(_)) | None => "",
         }
     }
 
@@ -116,14 +116,14 @@ impl<'p> ClientRun<'p> {
         self.tries += 1;
         match self.plan.requests.get(self.at) {
             None => return false,
-            Some(Request::Wait(wait)) => {
+            Some(ClientStep::Wait(wait)) => {
                 let (clock, until) = (DueClock(clock.clone()), clock.now().plus(*wait));
                 self.asking = Some(Box::pin(async move {
                     clock.sleep_until(until).await;
-                    Answered::Accepted { events: 0, answer: Answer::First }
+                    ClientAnswer::Accepted { events: 0, answer: Answer::First }
                 }));
             }
-            Some(Request::Ask { ask, .. }) => {
+            Some(ClientStep::Ask { ask, .. }) => {
                 let application = index % applications.len();
                 let id = CommandId::new("explorer", &format!("{} {}", self.plan.name, self.at));
                 self.application = Some(application);

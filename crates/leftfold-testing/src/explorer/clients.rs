@@ -22,11 +22,11 @@ pub struct Client<'a>(&'a mut ClientPlan);
 
 pub(super) struct ClientPlan {
     pub(super) name: String,
-    pub(super) requests: Vec<Request>,
+    pub(super) requests: Vec<ClientStep>,
 }
 
 /// One thing that a client does.
-pub(super) enum Request {
+pub(super) enum ClientStep {
     Wait(Duration),
     Ask {
         /// In words.
@@ -37,10 +37,10 @@ pub(super) enum Request {
 
 /// Asks once; the id names the request, however often it is asked.
 type Ask = Box<dyn Fn(Store, CommandId) -> Asking>;
-pub(super) type Asking = Pin<Box<dyn Future<Output = Answered> + Send>>;
+pub(super) type Asking = Pin<Box<dyn Future<Output = ClientAnswer> + Send>>;
 
 /// Answer to a client.
-pub(super) enum Answered {
+pub(super) enum ClientAnswer {
     /// Accepted, with this number of events, now or earlier.
     Accepted {
         events: usize,
@@ -119,7 +119,7 @@ impl Client<'_> {
                 answered(command.execute().await)
             })
         };
-        self.with(Request::Ask { what, ask: Box::new(ask) })
+        self.with(ClientStep::Ask { what, ask: Box::new(ask) })
     }
 
     /// A message for an inbox, under its own id: sent again after a lost answer, it is heard once.
@@ -142,12 +142,12 @@ impl Client<'_> {
                 received(store.inbox::<I>().receive(&source, &id, sequence, message).await)
             })
         };
-        self.with(Request::Ask { what, ask: Box::new(ask) })
+        self.with(ClientStep::Ask { what, ask: Box::new(ask) })
     }
 
     /// Waits so long before the next request.
     pub fn wait(self, duration: Duration) -> Self {
-        self.with(Request::Wait(duration))
+        self.with(ClientStep::Wait(duration))
     }
 
     fn ask<A: Aggregate>(
@@ -165,31 +165,35 @@ impl Client<'_> {
             let command = named(store.aggregate::<A>().command(&id, command.clone()), command_id);
             Box::pin(async move { answered(command.execute().await) })
         };
-        self.with(Request::Ask { what, ask: Box::new(ask) })
+        self.with(ClientStep::Ask { what, ask: Box::new(ask) })
     }
 
-    fn with(self, request: Request) -> Self {
+    fn with(self, request: ClientStep) -> Self {
         self.0.requests.push(request);
         self
     }
 }
 
-fn received(received: Result<Receipt, ReceiveError>) -> Answered {
+fn received(received: Result<Receipt, ReceiveError>) -> ClientAnswer {
     match received {
-        Ok(Receipt::Duplicate) => Answered::Accepted { events: 0, answer: Answer::Again },
-        Ok(_) => Answered::Accepted { events: 1, answer: Answer::First },
-        Err(ReceiveError::Refused(refusal)) => Answered::Refused(refusal.to_string()),
+        Ok(Receipt::Duplicate) => ClientAnswer::Accepted { events: 0, answer: Answer::Again },
+        Ok(_) => ClientAnswer::Accepted { events: 1, answer: Answer::First },
+        Err(ReceiveError::Refused(refusal)) => ClientAnswer::Refused(refusal.to_string()),
         Err(ReceiveError::Store(error)) => answered(Err::<Executed<()>, _>(*error)),
-        Err(error) => Answered::Failed(error.to_string()),
+        Err(error) => ClientAnswer::Failed(error.to_string()),
     }
 }
 
-fn answered<E, R: std::error::Error>(executed: Result<Executed<E>, ExecuteError<R>>) -> Answered {
+fn answered<E, R: std::error::Error>(
+    executed: Result<Executed<E>, ExecuteError<R>>,
+) -> ClientAnswer {
     match executed {
-        Ok(Executed { events, answer, .. }) => Answered::Accepted { events: events.len(), answer },
-        Err(ExecuteError::Refused(refusal)) => Answered::Refused(refusal.to_string()),
-        Err(error) if drive::is_of_the_store(&error) => Answered::Later,
-        Err(ExecuteError::Contended { .. }) => Answered::Later,
-        Err(error) => Answered::Failed(error.to_string()),
+        Ok(Executed { events, answer, .. }) => {
+            ClientAnswer::Accepted { events: events.len(), answer }
+        }
+        Err(ExecuteError::Refused(refusal)) => ClientAnswer::Refused(refusal.to_string()),
+        Err(error) if drive::is_of_the_store(&error) => ClientAnswer::Later,
+        Err(ExecuteError::Contended { .. }) => ClientAnswer::Later,
+        Err(error) => ClientAnswer::Failed(error.to_string()),
     }
 }

@@ -8,9 +8,9 @@ use leftfold_core::fold::Aggregate;
 use leftfold_core::runtime::{Attempt, Begin, Conclusion, Effect, Order, Performed, Policy};
 use leftfold_core::store::{MemoryBackend, RecordedEvent};
 
+use super::outside::Outside;
 use super::shown;
-use super::store::{About, Shared};
-use super::world::Outside;
+use super::store::{About, SharedSimulation};
 
 /// Number of lookups that may not find out the result of an attempt in doubt; the next one does.
 const LOOKS_IN_VAIN_MAX: u8 = 2;
@@ -19,7 +19,7 @@ const LOOKS_IN_VAIN_MAX: u8 = 2;
 pub(super) struct Scripted<E: Effect> {
     pub(super) effect: Arc<E>,
     pub(super) outcomes: Arc<[Performed<E::Outcome>]>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedSimulation>,
     pub(super) clock: Arc<HandClock>,
     pub(super) outside: Outside,
 }

@@ -87,6 +87,8 @@
 mod client_run;
 mod clients;
 mod effects;
+mod models;
+mod outside;
 mod projections;
 mod scene;
 mod schedule;
@@ -116,8 +118,8 @@ use leftfold_core::runtime::projection::{Bus, Memory, Outbox, Projection};
 use leftfold_core::runtime::{Effect, Performed};
 use leftfold_core::store::Append;
 use scene::Scene;
-use schedule::{ALL, Schedule, Source};
-use simulation::{Ended, Plan, Telling};
+use schedule::{ALL, RunSchedule, ChoiceSource};
+use simulation::{RunResult, ExplorationPlan, Telling};
 use world::{Fold, States};
 
 /// Number of schedules to run. With a few clients and processes some thousands take a second in a
@@ -132,7 +134,7 @@ const DRAWN: u64 = 1 << 32;
 /// against invariants.
 #[must_use = "an explorer does nothing until it is run"]
 pub struct Explorer {
-    plan: Plan,
+    plan: ExplorationPlan,
     seed: Option<u64>,
     applications: u8,
 }
@@ -146,7 +148,7 @@ impl Default for Explorer {
 impl Explorer {
     /// An explorer of nothing yet.
     pub fn new() -> Self {
-        Self { plan: Plan::default(), seed: None, applications: 1 }
+        Self { plan: ExplorationPlan::default(), seed: None, applications: 1 }
     }
 
     /// Makes the states of a kind of aggregates known to invariants.
@@ -189,7 +191,7 @@ impl Explorer {
         outcomes: impl IntoIterator<Item = Performed<E::Outcome>>,
     ) -> Self {
         let (effect, outcomes) = (Arc::new(effect), outcomes.into_iter().collect::<Arc<[_]>>());
-        let start = move |scene: &Scene| -> task::Running {
+        let start = move |scene: &Scene| -> task::ConsumerFuture {
             let (shared, clock, outside) =
                 (scene.shared.clone(), scene.clock.clone(), scene.outside.clone());
             let scripted = Scripted {
@@ -392,7 +394,7 @@ impl Explorer {
     /// As [`run`](Self::run), with the failure as a value.
     pub fn explore(&self, Schedules(count): Schedules) -> Result<Explored, Box<Failure>> {
         let mut explored = Explored { schedules: 0, points: 0 };
-        let usual = self.take(&mut explored, 0, Source::Known(Schedule::default()))?;
+        let usual = self.take(&mut explored, 0, ChoiceSource::Known(RunSchedule::default()))?;
         // Every crash point of the usual course, for as long as it is short.
         let systematic = (u64::from(usual) * 2).min(count / 2);
         for seed in 1..=systematic {
@@ -414,15 +416,15 @@ impl Explorer {
             systematic_schedule(seed)
         } else {
             let usual =
-                simulation::run(&self.plan, Source::Known(Schedule::default()), Telling::NotAtAll);
+                simulation::run(&self.plan, ChoiceSource::Known(RunSchedule::default()), Telling::NotAtAll);
             self.drawn(seed, usual.points)
         };
         self.take(&mut explored, seed, source)?;
         Ok(explored)
     }
 
-    fn drawn(&self, seed: u64, points: u32) -> Source {
-        Source::drawn(seed, points, self.applications - 1)
+    fn drawn(&self, seed: u64, points: u32) -> ChoiceSource {
+        ChoiceSource::drawn(seed, points, self.applications - 1)
     }
 
     /// Runs one schedule, and shrinks it if it fails. Returns its length.
@@ -430,7 +432,7 @@ impl Explorer {
         &self,
         explored: &mut Explored,
         seed: u64,
-        source: Source,
+        source: ChoiceSource,
     ) -> Result<u32, Box<Failure>> {
         let ended = simulation::run(&self.plan, source, Telling::NotAtAll);
         explored.schedules += 1;
@@ -438,17 +440,17 @@ impl Explorer {
         if ended.broken.is_none() {
             return Ok(ended.points);
         }
-        let Ended { broken, story, .. } = shrink::shrink(&self.plan, ended);
+        let RunResult { broken, story, .. } = shrink::shrink(&self.plan, ended);
         let (name, detail) = broken.map(|broken| (broken.name, broken.detail)).unwrap_or_default();
         Err(Box::new(Failure { seed, schedules: explored.schedules, name, detail, story }))
     }
 }
 
 /// Seed 0 is the usual course, 1 and 2 a crash at its first point, 3 and 4 at its second.
-fn systematic_schedule(seed: u64) -> Source {
-    let Some(nth) = seed.checked_sub(1) else { return Source::Known(Schedule::default()) };
+fn systematic_schedule(seed: u64) -> ChoiceSource {
+    let Some(nth) = seed.checked_sub(1) else { return ChoiceSource::Known(RunSchedule::default()) };
     let point = u32::try_from(nth / 2).unwrap_or(u32::MAX);
-    Source::Known(Schedule::crash_at(point, if nth % 2 == 0 { 0 } else { ALL }))
+    ChoiceSource::Known(RunSchedule::crash_at(point, if nth % 2 == 0 { 0 } else { ALL }))
 }
 
 /// Extent of an exploration in which every invariant held.

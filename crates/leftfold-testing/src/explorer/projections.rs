@@ -1,10 +1,9 @@
 //! Projections and outboxes of a simulation: the runtime's own runners, over rows in memory and a
 //! bus that does what the schedule says.
 
-use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use leftfold_core::drive;
@@ -14,79 +13,11 @@ use leftfold_core::runtime::projection::{
 };
 use leftfold_core::store::{MemoryBackend, RecordedEvent};
 
+use super::models::{Follows, Sent};
+use super::outside::Outside;
 use super::scene::Scene;
-use super::store::{About, Shared};
-use super::task::Running;
-use super::world::Outside;
-
-/// Projections and outboxes of each application, as the end of a run is judged by them. Clones
-/// share them.
-#[derive(Clone, Default)]
-pub(super) struct Models(Arc<Mutex<AllModels>>);
-
-/// Projections and outboxes by their name and application.
-type AllModels = BTreeMap<(&'static str, usize), Box<dyn Follows>>;
-
-/// Messages sent by all applications together: of each outbox, in the order of arrival.
-#[derive(Clone, Default)]
-pub(super) struct Sent(Arc<Mutex<BTreeMap<&'static str, Vec<Message>>>>);
-
-/// A projection of one application.
-pub(super) trait Follows: Send {
-    /// Checks that its result is the one that the events ask for.
-    fn judge(&self, events: &[RecordedEvent], sent: &Sent) -> Result<(), String>;
-
-    /// Its rows; `None` if it has none.
-    fn rows(&self) -> Option<Box<dyn std::any::Any>>;
-}
-
-impl Models {
-    fn all(&self) -> MutexGuard<'_, AllModels> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn judge(
-        &self,
-        events: &[RecordedEvent],
-        sent: &Sent,
-    ) -> Result<(), (String, String)> {
-        for ((name, application), follows) in &*self.all() {
-            follows.judge(events, sent).map_err(|why| {
-                (
-                    format!("{name} is what the events say"),
-                    format!("application {}: {why}", application + 1),
-                )
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The rows of a projection in each application.
-    pub(super) fn rows<S: 'static>(&self, name: &str) -> Vec<S> {
-        let all = self.all();
-        let of_name = all.iter().filter(|((of, _), _)| *of == name);
-        of_name.filter_map(|(_, follows)| Some(*follows.rows()?.downcast::<S>().ok()?)).collect()
-    }
-}
-
-impl Sent {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<&'static str, Vec<Message>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the messages sent by an outbox, without those that receivers leave out because they
-    /// know the id.
-    pub(super) fn of(&self, name: &str) -> Vec<Message> {
-        let mut known = HashSet::new();
-        let all = self.all();
-        all.get(name)
-            .into_iter()
-            .flatten()
-            .filter(|message| known.insert(message.id))
-            .cloned()
-            .collect()
-    }
-}
+use super::store::{About, SharedSimulation};
+use super::task::ConsumerFuture;
 
 /// The events that a projection reads, in order.
 fn read<E: leftfold_core::fold::Event>(
@@ -153,7 +84,7 @@ where
 }
 
 /// Starts a projection in memory, which is built again in each life of its application.
-pub(super) fn model<S, P>(scene: &Scene, make: Arc<dyn Fn() -> P + Send + Sync>) -> Running
+pub(super) fn model<S, P>(scene: &Scene, make: Arc<dyn Fn() -> P + Send + Sync>) -> ConsumerFuture
 where
     S: Clone + Debug + Default + PartialEq + Send + Sync + 'static,
     P: Projection<Memory<S>>,
@@ -171,7 +102,7 @@ where
 /// A bus that hands over what the schedule lets it.
 pub(super) struct Carrier {
     name: &'static str,
-    shared: Arc<Shared>,
+    shared: Arc<SharedSimulation>,
     outside: Outside,
     sent: Sent,
 }
@@ -204,9 +135,9 @@ impl Bus for Carrier {
 }
 
 /// The user's own projection, with a bus that does what the schedule says.
-struct Carried<B, P>(P, PhantomData<fn(B)>);
+struct SimulatedOutbox<B, P>(P, PhantomData<fn(B)>);
 
-impl<B: Bus, P: Projection<Outbox<B>>> Projection<Outbox<Carrier>> for Carried<B, P> {
+impl<B: Bus, P: Projection<Outbox<B>>> Projection<Outbox<Carrier>> for SimulatedOutbox<B, P> {
     const NAME: &'static str = P::NAME;
     const VERSION: u32 = P::VERSION;
     type Event = P::Event;
@@ -275,11 +206,11 @@ impl<B: Bus, P: Projection<Outbox<B>>> Follows for Sends<B, P> {
 pub(super) fn outbox<B: Bus, P: Projection<Outbox<B>>>(
     scene: &Scene,
     make: Arc<dyn Fn() -> P + Send + Sync>,
-) -> Running {
+) -> ConsumerFuture {
     let (shared, outside, sent) = (scene.shared.clone(), scene.outside.clone(), scene.sent.clone());
     let carrier = Carrier { name: P::NAME, shared, outside, sent };
     let target = Outbox::new(&scene.store, carrier);
-    let carried = Carried::<B, P>(make(), PhantomData);
+    let carried = SimulatedOutbox::<B, P>(make(), PhantomData);
     let (running, parked) = match scene.driver().projection(carried, target) {
         Ok(started) => started,
         Err(error) => return Box::pin(async move { Err(error) }),
@@ -294,7 +225,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::super::Explorer;
-    use super::super::schedule::{Choice, Schedule, Source};
+    use super::super::schedule::{Choice, RunSchedule, ChoiceSource};
     use super::super::simulation::{self, Telling};
     use super::*;
     use leftfold_core::fold::{Aggregate, Event};
@@ -363,8 +294,8 @@ mod tests {
         for from in 0..30 {
             let away =
                 (from..from + 300).map(|point| (point, Choice::Take { operation: 0, way: 1 }));
-            let schedule = Schedule { others: 0, choices: away.collect() };
-            let ended = simulation::run(&given.plan, Source::Known(schedule), Telling::InFull);
+            let schedule = RunSchedule { others: 0, choices: away.collect() };
+            let ended = simulation::run(&given.plan, ChoiceSource::Known(schedule), Telling::InFull);
             assert_eq!(
                 ended.broken,
                 None,

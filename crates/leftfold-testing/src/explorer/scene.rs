@@ -6,15 +6,15 @@ use leftfold_core::drive::{Driver, HandClock};
 use leftfold_core::store::Store;
 use tokio::sync::watch;
 
-use super::projections::{Models, Sent};
-use super::store::Shared;
-use super::world::Outside;
+use super::models::{Models, Sent};
+use super::outside::Outside;
+use super::store::SharedSimulation;
 
 /// Environment of a consumer.
 pub(super) struct Scene {
     pub(super) store: Store,
     pub(super) clock: Arc<HandClock>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedSimulation>,
     pub(super) outside: Outside,
     pub(super) stop: watch::Receiver<bool>,
     /// True if no other application shares the store.

@@ -21,12 +21,12 @@ pub(super) enum Choice {
     /// are carried out.
     Crash { application: u8, carried: u32 },
     /// The clock is moved.
-    Clock(Turn),
+    Clock(ClockMove),
 }
 
 /// Movement of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum ClockMove {
     /// To the next moment that someone waits for.
     Next,
     /// This much beyond that.
@@ -38,7 +38,7 @@ pub(super) enum Turn {
 
 /// A run, but for what is usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Schedule {
+pub(super) struct RunSchedule {
     /// Number of applications that share the store, besides the first.
     pub(super) others: u8,
     pub(super) choices: BTreeMap<u32, Choice>,
@@ -47,7 +47,7 @@ pub(super) struct Schedule {
 /// Everything is carried out that was under way.
 pub(super) const ALL: u32 = u32::MAX;
 
-impl Schedule {
+impl RunSchedule {
     /// A crash at one point; what was under way is all lost, or all carried out.
     pub(super) fn crash_at(point: u32, carried: u32) -> Self {
         Self {
@@ -58,9 +58,9 @@ impl Schedule {
 }
 
 /// Source of the choices of a run.
-pub(super) enum Source {
+pub(super) enum ChoiceSource {
     /// They are known.
-    Known(Schedule),
+    Known(RunSchedule),
     /// They are drawn on the way, and remembered.
     Drawn(Box<Drawing>),
 }
@@ -68,7 +68,7 @@ pub(super) enum Source {
 /// A schedule that is drawn while the run goes on.
 pub(super) struct Drawing {
     rng: Rng,
-    drawn: Schedule,
+    drawn: RunSchedule,
     planned: BTreeMap<u32, Planned>,
     /// Percentage of operations carried out next that are not the usual one.
     reorders: u32,
@@ -91,7 +91,7 @@ enum Planned {
 
 /// Kind of an operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum OperationKind {
     Looks,
     Appends,
     /// It touches the outside world.
@@ -99,16 +99,16 @@ pub(super) enum Kind {
 }
 
 /// Options for a choice at a point.
-pub(super) struct Options<'a> {
+pub(super) struct ChoiceOptions<'a> {
     /// The ways of each operation that waits, and what it does.
-    pub(super) waiting: &'a [(u8, Kind)],
+    pub(super) waiting: &'a [(u8, OperationKind)],
     pub(super) first: Option<usize>,
     pub(super) applications: u8,
     /// Clients that wait for an answer.
     pub(super) asking: &'a [u8],
 }
 
-impl Source {
+impl ChoiceSource {
     /// A schedule for a seed, for a system whose usual run has the given number of points.
     pub(super) fn drawn(seed: u64, points: u32, others_max: u8) -> Self {
         let mut rng = Rng::with_seed(seed);
@@ -128,7 +128,7 @@ impl Source {
         let reorders = [0, 5, 40][rng.usize(..3)];
         let varies = [0, 5, 20][rng.usize(..3)];
         let lateness = [0, 20, 50][rng.usize(..3)];
-        let drawn = Schedule { others: rng.u8(..=others_max), choices: BTreeMap::new() };
+        let drawn = RunSchedule { others: rng.u8(..=others_max), choices: BTreeMap::new() };
         Self::Drawn(Box::new(Drawing {
             rng,
             drawn,
@@ -148,7 +148,7 @@ impl Source {
     }
 
     /// The choice at a point; `None` if the usual happens.
-    pub(super) fn choose(&mut self, point: u32, options: &Options<'_>) -> Option<Choice> {
+    pub(super) fn choose(&mut self, point: u32, options: &ChoiceOptions<'_>) -> Option<Choice> {
         match self {
             Self::Known(schedule) => schedule.choices.get(&point).copied(),
             Self::Drawn(drawing) => {
@@ -160,7 +160,7 @@ impl Source {
     }
 
     /// The choices that were made.
-    pub(super) fn made(self) -> Schedule {
+    pub(super) fn made(self) -> RunSchedule {
         match self {
             Self::Known(schedule) => schedule,
             Self::Drawn(drawing) => drawing.drawn,
@@ -169,7 +169,7 @@ impl Source {
 }
 
 impl Drawing {
-    fn draw(&mut self, point: u32, options: &Options<'_>) -> Option<Choice> {
+    fn draw(&mut self, point: u32, options: &ChoiceOptions<'_>) -> Option<Choice> {
         let waiting = options.waiting.len();
         match self.planned.get(&point) {
             Some(Planned::Crash) => {
@@ -206,12 +206,12 @@ impl Drawing {
         (index != usual || way > 0).then_some(Choice::Take { operation, way })
     }
 
-    fn way(&mut self, (ways, kind): (u8, Kind)) -> u8 {
-        if kind == Kind::Appends && self.outage > 0 {
+    fn way(&mut self, (ways, kind): (u8, OperationKind)) -> u8 {
+        if kind == OperationKind::Appends && self.outage > 0 {
             self.outage -= 1;
             return 1;
         }
-        let varies = if kind == Kind::Outside { 60 } else { self.varies };
+        let varies = if kind == OperationKind::Outside { 60 } else { self.varies };
         if ways > 1 && self.rng.u32(..100) < varies { self.rng.u8(1..ways) } else { 0 }
     }
 
@@ -219,13 +219,13 @@ impl Drawing {
         self.rng.u16(..u16::try_from(waiting).unwrap_or(u16::MAX))
     }
 
-    fn turn(&mut self) -> Turn {
+    fn turn(&mut self) -> ClockMove {
         match self.rng.u8(..6) {
-            0 | 1 => Turn::Next,
-            2 => Turn::Past(Duration::from_secs(self.rng.u64(1..60))),
-            3 => Turn::Past(Duration::from_secs(self.rng.u64(60..7_200))),
-            4 => Turn::On(Duration::from_millis(self.rng.u64(1..5_000))),
-            _ => Turn::Back(Duration::from_millis(self.rng.u64(1..5_000))),
+            0 | 1 => ClockMove::Next,
+            2 => ClockMove::Past(Duration::from_secs(self.rng.u64(1..60))),
+            3 => ClockMove::Past(Duration::from_secs(self.rng.u64(60..7_200))),
+            4 => ClockMove::On(Duration::from_millis(self.rng.u64(1..5_000))),
+            _ => ClockMove::Back(Duration::from_millis(self.rng.u64(1..5_000))),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::schedule::{ALL, Choice, Schedule, Source, Turn};
-use super::simulation::{Ended, Plan, Telling, run};
+use super::schedule::{ALL, Choice, ChoiceSource, ClockMove, RunSchedule};
+use super::simulation::{ExplorationPlan, RunResult, Telling, run};
 
 /// Runs that shrinking takes at most, and points of all of them.
 const RUNS_MAX: u32 = 2_000;
@@ -12,12 +12,12 @@ const POINTS_MAX: u64 = 400_000;
 const SINGLE_POINTS_MAX: u32 = 100;
 
 /// The shortest run that was found. It fails as the one given does.
-pub(super) fn shrink(plan: &Plan, failed: Ended) -> Ended {
+pub(super) fn shrink(plan: &ExplorationPlan, failed: RunResult) -> RunResult {
     let mut shrinking = Shrinking {
         plan,
         runs: 0,
         points: 0,
-        best: run(plan, Source::Known(failed.schedule), Telling::InFull),
+        best: run(plan, ChoiceSource::Known(failed.schedule), Telling::InFull),
     };
     while !shrinking.is_spent() && shrinking.round() {}
     shrinking.try_single_choices();
@@ -25,10 +25,10 @@ pub(super) fn shrink(plan: &Plan, failed: Ended) -> Ended {
 }
 
 struct Shrinking<'p> {
-    plan: &'p Plan,
+    plan: &'p ExplorationPlan,
     runs: u32,
     points: u64,
-    best: Ended,
+    best: RunResult,
 }
 
 impl Shrinking<'_> {
@@ -40,7 +40,7 @@ impl Shrinking<'_> {
     fn round(&mut self) -> bool {
         let before = cost(&self.best);
         if self.best.schedule.others > 0 {
-            self.attempt(Schedule { others: 0, ..self.best.schedule.clone() });
+            self.attempt(RunSchedule { others: 0, ..self.best.schedule.clone() });
         }
         self.drop_choices();
         self.simplify_choices();
@@ -58,7 +58,7 @@ impl Shrinking<'_> {
                 if self.best.schedule.choices.len() <= 1 && self.best.schedule.others == 0 {
                     return;
                 }
-                self.attempt(Schedule { others: 0, choices: BTreeMap::from([(point, choice)]) });
+                self.attempt(RunSchedule { others: 0, choices: BTreeMap::from([(point, choice)]) });
             }
         }
     }
@@ -120,14 +120,14 @@ impl Shrinking<'_> {
     }
 
     /// Runs a schedule. Whether it fails in the same way and is shorter.
-    fn attempt(&mut self, schedule: Schedule) -> bool {
+    fn attempt(&mut self, schedule: RunSchedule) -> bool {
         if self.is_spent() || schedule == self.best.schedule {
             return false;
         }
         self.runs += 1;
-        let ended = run(self.plan, Source::Known(schedule), Telling::InFull);
+        let ended = run(self.plan, ChoiceSource::Known(schedule), Telling::InFull);
         self.points += u64::from(ended.points);
-        let same = |ended: &Ended| ended.broken.as_ref().map(|broken| broken.name.clone());
+        let same = |ended: &RunResult| ended.broken.as_ref().map(|broken| broken.name.clone());
         let shorter = same(&ended) == same(&self.best) && cost(&ended) < cost(&self.best);
         if shorter {
             self.best = ended;
@@ -137,13 +137,13 @@ impl Shrinking<'_> {
 }
 
 /// Without this number of choices, from one of them on.
-fn without(schedule: &Schedule, from: usize, count: usize) -> Schedule {
+fn without(schedule: &RunSchedule, from: usize, count: usize) -> RunSchedule {
     let kept = schedule
         .choices
         .iter()
         .enumerate()
         .filter(|(index, _)| !(from..from + count).contains(index));
-    Schedule {
+    RunSchedule {
         others: schedule.others,
         choices: kept.map(|(_, (point, choice))| (*point, *choice)).collect::<BTreeMap<_, _>>(),
     }
@@ -163,17 +163,19 @@ fn simpler(choice: Choice) -> Vec<Choice> {
                 [of(0, 0), of(0, ALL), of(0, carried), of(application, 0), of(application, ALL)];
             all.into_iter().filter(|simpler| *simpler != choice).collect()
         }
-        Choice::Clock(Turn::Past(_) | Turn::On(_)) => vec![Choice::Clock(Turn::Next)],
+        Choice::Clock(ClockMove::Past(_) | ClockMove::On(_)) => {
+            vec![Choice::Clock(ClockMove::Next)]
+        }
         Choice::Hold { .. } | Choice::Lose { .. } | Choice::Clock(_) => Vec::new(),
     }
 }
 
 /// Returns the quantities to make small, the most important first.
-fn cost(ended: &Ended) -> (usize, usize, u8, u64, u64) {
+fn cost(ended: &RunResult) -> (usize, usize, u8, u64, u64) {
     let choices = &ended.schedule.choices;
     let weight = |choice: &Choice| match choice {
         Choice::Take { way, .. } => u64::from(*way),
-        Choice::Hold { .. } | Choice::Lose { .. } | Choice::Clock(Turn::Next) => 0,
+        Choice::Hold { .. } | Choice::Lose { .. } | Choice::Clock(ClockMove::Next) => 0,
         Choice::Crash { application, carried } => {
             u64::from(*application) * 100
                 + if [0, ALL].contains(carried) { u64::from(carried & 1) } else { 32 }

@@ -14,13 +14,14 @@ use tokio::sync::watch;
 
 use super::client_run::ClientRun;
 use super::clients::Clients;
-use super::projections::{Models, Sent};
+use super::models::{Models, Sent};
+use super::outside::Outside;
 use super::scene::Scene;
-use super::schedule::{Choice, Options, Schedule, Source, Turn};
-use super::store::{About, Operation, Shared, SimulatedStore};
+use super::schedule::{Choice, ChoiceOptions, RunSchedule, ChoiceSource, ClockMove};
+use super::store::{About, PendingOperation, SharedSimulation, SimulatedStore};
 use super::story::{Story, Teller, crashed};
-use super::task::{Application, Flag, Running, Task};
-use super::world::{Outside, States, World};
+use super::task::{Application, Flag, ConsumerFuture, ConsumerTask};
+use super::world::{States, World};
 use super::{Broken, Invariant};
 
 /// Beginning of every simulation: 2020-01-01T00:00:00Z.
@@ -38,7 +39,7 @@ const CLIENTS: usize = usize::MAX / 2;
 
 /// Plan of an exploration.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct ExplorationPlan {
     pub(super) folds: Vec<MakeStates>,
     pub(super) consumers: Vec<(&'static str, Start)>,
     pub(super) clients: Clients,
@@ -48,11 +49,11 @@ pub(super) struct Plan {
 }
 
 type MakeStates = Box<dyn Fn() -> (TypeId, Box<dyn States>)>;
-type Start = Box<dyn Fn(&Scene) -> Running>;
+type Start = Box<dyn Fn(&Scene) -> ConsumerFuture>;
 
 /// Result of a run.
-pub(super) struct Ended {
-    pub(super) schedule: Schedule,
+pub(super) struct RunResult {
+    pub(super) schedule: RunSchedule,
     pub(super) points: u32,
     pub(super) broken: Option<Broken>,
     pub(super) story: Vec<String>,
@@ -66,7 +67,7 @@ pub(super) enum Telling {
 }
 
 /// Carries out one run.
-pub(super) fn run(plan: &Plan, mut source: Source, telling: Telling) -> Ended {
+pub(super) fn run(plan: &ExplorationPlan, mut source: ChoiceSource, telling: Telling) -> RunResult {
     // Jitter comes from here: it is the same in every run.
     let seed_of_the_thread = fastrand::get_seed();
     fastrand::seed(0);
@@ -77,19 +78,19 @@ pub(super) fn run(plan: &Plan, mut source: Source, telling: Telling) -> Ended {
     if let Some(broken) = &broken {
         story.end(format!("broken: {broken}"));
     }
-    Ended { schedule: source.made(), points: simulation.point, broken, story: story.lines() }
+    RunResult { schedule: source.made(), points: simulation.point, broken, story: story.lines() }
 }
 
 struct Simulation<'p> {
-    plan: &'p Plan,
-    shared: Arc<Shared>,
+    plan: &'p ExplorationPlan,
+    shared: Arc<SharedSimulation>,
     clock: Arc<HandClock>,
     world: World,
     outside: Outside,
     models: Models,
     sent: Sent,
     applications: Vec<Application>,
-    tasks: Vec<Task>,
+    tasks: Vec<ConsumerTask>,
     clients: Vec<ClientRun<'p>>,
     is_alone: bool,
     point: u32,
@@ -101,9 +102,9 @@ struct Simulation<'p> {
 }
 
 impl<'p> Simulation<'p> {
-    fn new(plan: &'p Plan, others: u8, telling: Telling) -> Self {
+    fn new(plan: &'p ExplorationPlan, others: u8, telling: Telling) -> Self {
         let clock = Arc::new(HandClock::of_simulation(Timestamp::from_micros(BEGIN)));
-        let shared = Shared::new({
+        let shared = SharedSimulation::new({
             let clock = clock.clone();
             move || clock.now()
         });
@@ -151,7 +152,7 @@ impl<'p> Simulation<'p> {
             let (store, models, sent) = (store.clone(), self.models.clone(), self.sent.clone());
             let scene =
                 Scene { store, clock, shared, outside, stop, is_alone, application, models, sent };
-            self.tasks.push(Task {
+            self.tasks.push(ConsumerTask {
                 name,
                 application,
                 running: Some(start(&scene)),
@@ -165,7 +166,7 @@ impl<'p> Simulation<'p> {
         }
     }
 
-    fn go(&mut self, source: &mut Source) -> Result<(), Broken> {
+    fn go(&mut self, source: &mut ChoiceSource) -> Result<(), Broken> {
         self.give()?;
         loop {
             self.clock.begin_point();
@@ -213,7 +214,7 @@ impl<'p> Simulation<'p> {
         }
     }
 
-    fn choose(&self, source: &mut Source) -> Option<Choice> {
+    fn choose(&self, source: &mut ChoiceSource) -> Option<Choice> {
         let queue = self.shared.queue();
         let waiting: Vec<_> =
             queue.iter().map(|operation| (operation.ways, operation.about.kind())).collect();
@@ -226,7 +227,7 @@ impl<'p> Simulation<'p> {
         let applications = self.applications.len() as u8;
         source.choose(
             self.point,
-            &Options { waiting: &waiting, first, applications, asking: &asking },
+            &ChoiceOptions { waiting: &waiting, first, applications, asking: &asking },
         )
     }
 
@@ -305,7 +306,7 @@ impl<'p> Simulation<'p> {
         Ok(true)
     }
 
-    fn turn_clock(&mut self, turn: Turn) {
+    fn turn_clock(&mut self, turn: ClockMove) {
         let now = self.clock.now();
         let next = || {
             self.world
@@ -316,10 +317,10 @@ impl<'p> Simulation<'p> {
                 .unwrap_or(now)
         };
         let moment = match turn {
-            Turn::Next => next(),
-            Turn::Past(beyond) => next().plus(beyond),
-            Turn::On(by) => now.plus(by),
-            Turn::Back(by) => now.minus(by),
+            ClockMove::Next => next(),
+            ClockMove::Past(beyond) => next().plus(beyond),
+            ClockMove::On(by) => now.plus(by),
+            ClockMove::Back(by) => now.minus(by),
         };
         self.set_clock(moment);
     }
@@ -340,7 +341,7 @@ impl<'p> Simulation<'p> {
         self.perform(operation, way)
     }
 
-    fn perform(&mut self, operation: Operation, way: u8) -> Result<(), Broken> {
+    fn perform(&mut self, operation: PendingOperation, way: u8) -> Result<(), Broken> {
         let (by, about) = (operation.by, operation.about.clone());
         // What did not go as usual outside is tried again, after a wait that may be long.
         self.busy |=
@@ -403,9 +404,9 @@ impl<'p> Simulation<'p> {
         *self.shared.queue() = others;
         let (kept, lost): (Vec<_>, Vec<_>) = (0..)
             .zip(under_way)
-            .partition(|(nth, _): &(u32, Operation)| carried >> (*nth).min(31) & 1 == 1);
+            .partition(|(nth, _): &(u32, PendingOperation)| carried >> (*nth).min(31) & 1 == 1);
         if let Some(story) = &mut self.story {
-            let name = |all: &[(u32, Operation)]| -> Vec<String> {
+            let name = |all: &[(u32, PendingOperation)]| -> Vec<String> {
                 all.iter()
                     .map(|(_, operation)| operation.about.words())
                     .filter(|words| !words.is_empty())

@@ -15,18 +15,18 @@ use leftfold_core::store::{
 };
 use tokio::sync::{oneshot, watch};
 
-use super::schedule::Kind;
+use super::schedule::OperationKind;
 
 /// One store, and all that was asked of it and of the world outside.
-pub(super) struct Shared {
+pub(super) struct SharedSimulation {
     pub(super) memory: MemoryBackend,
-    queue: Mutex<Vec<Operation>>,
+    queue: Mutex<Vec<PendingOperation>>,
     /// Task that runs now, and so asks.
     running: AtomicUsize,
 }
 
 /// Something that was asked for and is not carried out yet.
-pub(super) struct Operation {
+pub(super) struct PendingOperation {
     /// Task that asked.
     pub(super) by: usize,
     pub(super) about: About,
@@ -51,11 +51,11 @@ pub(super) enum About {
 }
 
 impl About {
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> OperationKind {
         match self {
-            Self::Reading | Self::Lease => Kind::Looks,
-            Self::Append(_) => Kind::Appends,
-            Self::Outside(_) => Kind::Outside,
+            Self::Reading | Self::Lease => OperationKind::Looks,
+            Self::Append(_) => OperationKind::Appends,
+            Self::Outside(_) => OperationKind::Outside,
         }
     }
 
@@ -79,7 +79,7 @@ impl About {
     }
 }
 
-impl Shared {
+impl SharedSimulation {
     pub(super) fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Arc<Self> {
         let memory = memory_at(now);
         Arc::new(Self { memory, queue: Mutex::default(), running: AtomicUsize::new(usize::MAX) })
@@ -90,7 +90,7 @@ impl Shared {
         self.running.store(task, Ordering::Relaxed);
     }
 
-    pub(super) fn queue(&self) -> MutexGuard<'_, Vec<Operation>> {
+    pub(super) fn queue(&self) -> MutexGuard<'_, Vec<PendingOperation>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,12 +107,12 @@ impl Shared {
             let _ = answer.send(carry_out(memory, way));
         });
         let by = self.running.load(Ordering::Relaxed);
-        self.queue().push(Operation { by, about, ways, held: false, carry_out });
+        self.queue().push(PendingOperation { by, about, ways, held: false, carry_out });
         answered
     }
 }
 
-impl Operation {
+impl PendingOperation {
     pub(super) fn carry_out(self, memory: &MemoryBackend, way: u8) {
         (self.carry_out)(memory, way.min(self.ways.saturating_sub(1)));
     }
@@ -120,7 +120,7 @@ impl Operation {
 
 /// The store as the application sees it.
 pub(super) struct SimulatedStore {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedSimulation>,
     pub(super) spoil: Option<fn(&mut Append)>,
 }
 

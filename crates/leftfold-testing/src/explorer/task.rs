@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::Broken;
 
 /// A consumer that runs until it is told to stop.
-pub(super) type Running = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
+pub(super) type ConsumerFuture = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
 
 /// One operating system process, so to say.
 pub(super) struct Application {
@@ -25,15 +25,15 @@ pub(super) struct Application {
 }
 
 /// One consumer of one application.
-pub(super) struct Task {
+pub(super) struct ConsumerTask {
     pub(super) name: &'static str,
     pub(super) application: usize,
     /// The running consumer; `None` once its application has crashed.
-    pub(super) running: Option<Running>,
+    pub(super) running: Option<ConsumerFuture>,
     pub(super) flag: Arc<Flag>,
 }
 
-impl Task {
+impl ConsumerTask {
     /// Lets the consumer go on. An error says why it does not run any more.
     pub(super) fn poll(&mut self) -> Result<(), Broken> {
         let Some(future) = &mut self.running else { return Ok(()) };

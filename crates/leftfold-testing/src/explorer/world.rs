@@ -2,7 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use leftfold_core::drive::{Heard, LedgerEvent, Told, What, entry_of, payload, told};
 use leftfold_core::fold::{Aggregate, Event, Schema, Unknown};
@@ -10,14 +10,15 @@ use leftfold_core::runtime::projection::Message;
 use leftfold_core::runtime::{ATTEMPT_GRACE, Effect, EffectId};
 use leftfold_core::store::{EventType, Position, RecordedEvent, Timestamp};
 
-use super::projections::{Models, Sent};
+use super::models::{Models, Sent};
+use super::outside::Outside;
 use super::shown;
 
 /// Everything that is durable, and what was done outside: what an invariant is held against.
 pub struct World {
     events: Vec<RecordedEvent>,
     folds: HashMap<TypeId, Box<dyn States>>,
-    instances: BTreeMap<(String, String), Instance>,
+    instances: BTreeMap<(String, String), ProcessView>,
     parked: Vec<String>,
     /// Latest moment at which something happens, of every effect with an attempt under way or to
     /// come.
@@ -30,7 +31,7 @@ pub struct World {
 
 /// An instance of a process, as far as others can see it.
 #[derive(Debug, Default)]
-struct Instance {
+struct ProcessView {
     open: bool,
     timers: BTreeMap<String, Timestamp>,
     parked: usize,
@@ -238,7 +239,7 @@ impl World {
 
     /// A timer that should have fired.
     pub(super) fn overdue(&self) -> Option<String> {
-        let timers = |((process, key), instance): (&(String, String), &Instance)| {
+        let timers = |((process, key), instance): (&(String, String), &ProcessView)| {
             let due =
                 instance.timers.iter().find(|(_, due)| instance.parked == 0 && **due <= self.now);
             due.map(|(name, _)| {
@@ -315,62 +316,5 @@ impl<A: Aggregate> States for Fold<A> {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-/// Record of everything that really took place in the outside world.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Outside(Arc<Mutex<Past>>);
-
-#[derive(Debug, Default)]
-struct Past {
-    intents: BTreeMap<(&'static str, EffectId), Touched>,
-    /// Last event outside, in words.
-    said: Option<String>,
-}
-
-/// Past of one intent.
-#[derive(Debug, Default)]
-struct Touched {
-    /// The attempts that took place.
-    performed: Vec<u32>,
-    looks: u8,
-}
-
-impl Outside {
-    /// An attempt took place.
-    pub(super) fn perform(&self, name: &'static str, effect: EffectId, attempt: u32) {
-        self.past().intents.entry((name, effect)).or_default().performed.push(attempt);
-    }
-
-    pub(super) fn was_performed(&self, name: &'static str, effect: EffectId, attempt: u32) -> bool {
-        self.past()
-            .intents
-            .get(&(name, effect))
-            .is_some_and(|touched| touched.performed.contains(&attempt))
-    }
-
-    /// Somebody looks what became of it. How often that was done before.
-    pub(super) fn look(&self, name: &'static str, effect: EffectId) -> u8 {
-        let mut past = self.past();
-        let looks = &mut past.intents.entry((name, effect)).or_default().looks;
-        *looks = looks.saturating_add(1);
-        *looks - 1
-    }
-
-    pub(super) fn say(&self, what: String) {
-        self.past().said = Some(what);
-    }
-
-    pub(super) fn said(&self) -> Option<String> {
-        self.past().said.take()
-    }
-
-    fn times(&self, name: &'static str, effect: EffectId) -> usize {
-        self.past().intents.get(&(name, effect)).map_or(0, |touched| touched.performed.len())
-    }
-
-    fn past(&self) -> MutexGuard<'_, Past> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
