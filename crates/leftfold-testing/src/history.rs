@@ -1,7 +1,7 @@
 //! The history checker: what concurrent tasks saw of their appends is held against the log that
 //! came of it.
 //!
-//! A [`History`] records for each append when it began, when it was answered, and how. [`check`]
+//! A [`AppendHistory`] records for each append when it began, when it was answered, and how. [`check`]
 //! then replays every condition against the final log, where the order of everything is known, and
 //! proves that each answer was true at the place where it was given.
 
@@ -24,11 +24,11 @@ pub use load::load;
 ///
 /// ```
 /// use leftfold_core::store::{Append, EventType, NewEvent, Store};
-/// use leftfold_testing::history::{History, load};
+/// use leftfold_testing::history::{AppendHistory, load};
 ///
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = Store::memory();
-/// let history = History::of(&store);
+/// let history = AppendHistory::of(&store);
 /// let sold = NewEvent::new(EventType::new("shop.Sold")?, "{}");
 /// history.append(&store, Append::of(vec![sold])).await?;
 /// assert_eq!(history.verify(&store).await?, Ok(()));
@@ -39,7 +39,7 @@ pub use load::load;
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-pub struct History {
+pub struct AppendHistory {
     began_after: Position,
     attempts: Mutex<Attempts>,
 }
@@ -48,12 +48,12 @@ pub struct History {
 struct Attempts {
     /// Grows with every start and every answer, so that it orders them in real time.
     clock: u64,
-    all: Vec<Attempt>,
+    all: Vec<AppendAttempt>,
 }
 
 /// One append, as its caller saw it.
 #[derive(Clone, Debug)]
-pub struct Attempt {
+pub struct AppendAttempt {
     /// Append that was asked for.
     pub append: Append,
     /// Moment at which it began, on the history's own clock.
@@ -61,12 +61,12 @@ pub struct Attempt {
     /// Durable end at that time: the append must be judged against all events up to it.
     pub durable_before: Position,
     /// The answer; `None` if it never came.
-    pub answer: Option<Answer>,
+    pub answer: Option<AppendAnswer>,
 }
 
 /// Answer to an append.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct AppendAnswer {
     /// Moment of the answer, on the history's own clock.
     pub at: u64,
     /// Durable end at that time: nothing beyond it can be a reason for the answer.
@@ -79,7 +79,7 @@ pub struct Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub usize);
 
-impl History {
+impl AppendHistory {
     /// An empty history, which begins at the present end of the store.
     #[must_use]
     pub fn of(store: &Store) -> Self {
@@ -101,7 +101,7 @@ impl History {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.clock += 1;
         let started = attempts.clock;
-        attempts.all.push(Attempt {
+        attempts.all.push(AppendAttempt {
             append: append.clone(),
             started,
             durable_before,
@@ -115,13 +115,13 @@ impl History {
     pub fn answer(&self, store: &Store, id: AttemptId, outcome: Result<Outcome, AppendError>) {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.clock += 1;
-        let answer = Answer { at: attempts.clock, durable: store.head().position, outcome };
+        let answer = AppendAnswer { at: attempts.clock, durable: store.head().position, outcome };
         attempts.all[id.0].answer = Some(answer);
     }
 
     /// Returns the recorded attempts, in the order of their starts.
     #[must_use]
-    pub fn attempts(&self) -> Vec<Attempt> {
+    pub fn attempts(&self) -> Vec<AppendAttempt> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner).all.clone()
     }
 

@@ -11,11 +11,11 @@ use super::Factory;
 use super::examples::{
     checkpoint, command, event, events, fact, moving, positions, stream, tagged, versions,
 };
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 /// The first event has position 1, and each append goes on from the end of the one before.
 pub async fn positions_count_up_from_one_without_gaps(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut next = 1;
     for count in [1, 3, 1, 7, 2] {
         let appended = store.appended(events("a-1", count)).await;
@@ -29,7 +29,7 @@ pub async fn positions_count_up_from_one_without_gaps(factory: &impl Factory) {
 
 /// Versions count the events of each stream from 1; an event without a stream has none.
 pub async fn versions_count_the_events_of_each_stream(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let first = store
         .appended(Append::of(vec![event("a-1"), event("b-1"), fact("test.Fact"), event("a-1")]))
         .await;
@@ -46,7 +46,7 @@ pub async fn versions_count_the_events_of_each_stream(factory: &impl Factory) {
 
 /// Events of one append stand together, in their order, and say where the append ends.
 pub async fn a_batch_over_streams_stands_together(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("x-1", 1)).await;
     let batch = ["a-1", "b-1", "a-1", "c-1"];
     let appended = store.appended(Append::of(batch.map(event).to_vec())).await;
@@ -65,7 +65,7 @@ pub async fn a_batch_over_streams_stands_together(factory: &impl Factory) {
 
 /// An append whose condition fails writes none of its events, in no stream.
 pub async fn a_batch_is_all_or_nothing(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 2)).await;
     let batch = Append::of(vec![event("b-1"), event("a-1"), event("c-1")]);
     let stale = batch.clone().when(Condition::stream(stream("a-1"), Expected::Exact(Version(1))));
@@ -83,7 +83,7 @@ pub async fn a_batch_is_all_or_nothing(factory: &impl Factory) {
 /// An append without events is answered with the last event before it and no versions; it takes no
 /// position.
 pub async fn an_append_without_events_takes_no_position(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let source = store.identity().store;
     let empties = || {
         let moved = moving("c", MoveFrom::Anywhere, checkpoint(source, 1));
@@ -109,7 +109,7 @@ pub async fn an_append_without_events_takes_no_position(factory: &impl Factory) 
 /// An append's own events are not held against its condition: it is judged by what is ordered
 /// before.
 pub async fn an_append_does_not_conflict_with_itself(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut condition = Condition::none_matching(Query::tag("unique"), Position::START);
     condition.streams.push((stream("a-1"), Expected::Absent));
     let batch =
@@ -125,7 +125,7 @@ pub async fn an_append_does_not_conflict_with_itself(factory: &impl Factory) {
 
 /// When an append is answered, the head is not behind it, and a read sees it.
 pub async fn what_is_answered_can_be_read(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     for round in 1..=50 {
         let appended = store.appended(events(&format!("a-{}", round % 3), 1)).await;
         assert_eq!(store.head().position, appended.last(), "the head when the append was answered");
@@ -138,7 +138,7 @@ pub async fn what_is_answered_can_be_read(factory: &impl Factory) {
 
 /// A request that was handed over is carried out, though nobody waits for its answer.
 pub async fn a_request_is_carried_out_without_its_caller(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     drop(store.append(events("a-1", 2)));
     let mut status = store.status();
     let arrived = status.wait_for(|status| status.head.position >= Position(2)).await.map(drop);
@@ -148,7 +148,7 @@ pub async fn a_request_is_carried_out_without_its_caller(factory: &impl Factory)
 
 /// It is carried out whole, though its caller has waited a while and then went.
 pub async fn a_caller_may_leave_after_any_poll(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut status = store.status();
     for polls in 1..6_u64 {
         let mut pending = store.append(events("a-1", 3));
@@ -176,7 +176,7 @@ pub async fn a_caller_may_leave_after_any_poll(factory: &impl Factory) {
 
 /// Nobody looks at what is in it: what is to take effect once has a command id.
 pub async fn the_same_batch_twice_goes_in_twice(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let brought = |number| Some(EventId(uuid::Uuid::from_u128(number)));
     let batch = vec![
         NewEvent { id: brought(1), ..tagged(event("a-1"), &["t"]) },
@@ -196,7 +196,7 @@ pub async fn the_same_batch_twice_goes_in_twice(factory: &impl Factory) {
 
 /// Many events in one append, as many as the limit allows.
 pub async fn the_largest_number_of_events_goes_in_at_once(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let count = leftfold_core::store::limits::APPEND_EVENTS_MAX;
     let appended = store.appended(events("a-1", count)).await;
     assert_eq!(appended.versions.last(), Some(&Version(count as u64)));

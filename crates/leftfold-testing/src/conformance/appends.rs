@@ -9,11 +9,11 @@ use leftfold_core::store::{
 
 use super::Factory;
 use super::examples::{checkpoint, command, events, label, moving, stream};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 /// Everything from a place on, in pages of the given number of bytes.
 async fn all<F: Factory>(
-    store: &Subject<'_, F>,
+    store: &TestedStore<'_, F>,
     mut from: AppendsFrom,
     page_bytes: u32,
 ) -> Vec<RecordedAppend> {
@@ -31,7 +31,7 @@ async fn all<F: Factory>(
 }
 
 /// Appends of every kind: with and without events, command and checkpoint.
-async fn history<F: Factory>(store: &Subject<'_, F>) {
+async fn history<F: Factory>(store: &TestedStore<'_, F>) {
     let source = StoreId::random();
     let record = |position| CheckpointRecord {
         consumer: label("c"),
@@ -60,7 +60,7 @@ async fn history<F: Factory>(store: &Subject<'_, F>) {
 /// Events that were appended together come back together, in order, with their records; a refused
 /// append does not.
 pub async fn appends_come_back_whole_and_in_order(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     history(&store).await;
     for _ in 0..2 {
         let appends = all(&store, AppendsFrom::After(Position::START), 1 << 20).await;
@@ -104,7 +104,7 @@ pub async fn appends_come_back_whole_and_in_order(factory: &impl Factory) {
 
 /// However small the page, it has an append, and all pages together are all appends.
 pub async fn an_append_is_never_split_over_pages(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     history(&store).await;
     let whole = all(&store, AppendsFrom::After(Position::START), 1 << 20).await;
     for page_bytes in [0, 1, 100] {
@@ -119,7 +119,7 @@ pub async fn an_append_is_never_split_over_pages(factory: &impl Factory) {
 /// After a position come the appends behind the one that holds it; those without events stand
 /// behind the event that they name.
 pub async fn appends_are_read_from_after_a_position(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     history(&store).await;
     for _ in 0..2 {
         let whole = all(&store, AppendsFrom::After(Position::START), 1 << 20).await;
@@ -138,7 +138,7 @@ pub async fn appends_are_read_from_after_a_position(factory: &impl Factory) {
 
 /// The mark of the end finds what is appended later, also after reopening.
 pub async fn a_mark_goes_on_with_what_comes_later(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let empty =
         store.appends(AppendsFrom::After(Position::START), 1).await.expect("the store can be read");
     assert_eq!(empty.appends, []);
@@ -165,7 +165,7 @@ pub async fn a_mark_goes_on_with_what_comes_later(factory: &impl Factory) {
 
 /// Leases belong to the backend: what it records of them is no append.
 pub async fn leases_are_no_appends(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     for opening in 0..2 {
         let leased = store.lease(label("w"), Holder::random(), Duration::ZERO).await;
         assert!(matches!(leased, Ok(Leased::Held(_))), "{leased:?}");

@@ -8,9 +8,9 @@ use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{checkpoint, command, events, label, moving, stream};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
-async fn stands<F: Factory>(store: &Subject<'_, F>, consumer: &str) -> Option<u64> {
+async fn stands<F: Factory>(store: &TestedStore<'_, F>, consumer: &str) -> Option<u64> {
     let checkpoint = store.checkpoint(label(consumer)).await.expect("the store can be read");
     checkpoint.map(|checkpoint| checkpoint.position.0)
 }
@@ -26,14 +26,14 @@ fn moved(current: u64, from: MoveFrom, proposed: u64) -> AppendError {
 
 /// A consumer that never recorded anything has no checkpoint.
 pub async fn an_unknown_consumer_stands_nowhere(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     assert_eq!(store.checkpoint(label("c")).await, Ok(None));
 }
 
 /// Store, partition, position and hash come back, also those of another system.
 pub async fn a_checkpoint_comes_back_as_it_was_recorded(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     store.appended(events("a-1", 3)).await;
     let own = store.checkpoint_at(Position(2)).await.expect("the position is there");
     let foreign = Checkpoint { hash: Hash([7; 32]), ..checkpoint(StoreId::random(), u64::MAX) };
@@ -50,7 +50,7 @@ pub async fn a_checkpoint_comes_back_as_it_was_recorded(factory: &impl Factory) 
 /// Compare and set: the consumer must be exactly at the position in the record, the start if it has
 /// no checkpoint.
 pub async fn a_move_from_exactly_one_place_needs_the_consumer_there(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let source = store.identity().store;
     let go = |from, to| moving("c", MoveFrom::Exactly(Position(from)), checkpoint(source, to));
     let from = |position| MoveFrom::Exactly(Position(position));
@@ -67,7 +67,7 @@ pub async fn a_move_from_exactly_one_place_needs_the_consumer_there(factory: &im
 
 /// A record that wants to advance is refused if it would not, with both positions.
 pub async fn a_move_from_earlier_must_advance(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let source = store.identity().store;
     let go = |to| moving("c", MoveFrom::Earlier, checkpoint(source, to));
     for to in [1, 2, 10] {
@@ -82,7 +82,7 @@ pub async fn a_move_from_earlier_must_advance(factory: &impl Factory) {
 
 /// A consumer that is rebuilt goes back.
 pub async fn a_move_from_anywhere_may_go_back(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let source = store.identity().store;
     for to in [7, 3, 3, 0, 5, 2] {
         store.appended(moving("c", MoveFrom::Anywhere, checkpoint(source, to))).await;
@@ -94,7 +94,7 @@ pub async fn a_move_from_anywhere_may_go_back(factory: &impl Factory) {
 
 /// A checkpoint is that of one consumer in one partition of one source.
 pub async fn consumers_sources_and_partitions_stand_apart(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let (own, other) = (store.identity().store, StoreId::random());
     let tenant = Checkpoint { partition: Partition(Some(label("tenant"))), ..checkpoint(own, 4) };
     store.appended(moving("c", MoveFrom::Earlier, checkpoint(own, 3))).await;
@@ -111,7 +111,7 @@ pub async fn consumers_sources_and_partitions_stand_apart(factory: &impl Factory
 
 /// Events, command and checkpoint of one append come together or not at all.
 pub async fn a_checkpoint_is_atomic_with_the_events(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let source = store.identity().store;
     let reaction = |from, to, expected| Append {
         checkpoint: moving("c", MoveFrom::Exactly(Position(from)), checkpoint(source, to))
@@ -135,7 +135,7 @@ pub async fn a_checkpoint_is_atomic_with_the_events(factory: &impl Factory) {
 
 /// Of two runners of one consumer, only one reacts to each event.
 pub async fn of_two_runners_only_one_moves_on(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let source = store.identity().store;
     for step in 0..20 {
         let mut running = JoinSet::new();
@@ -164,7 +164,7 @@ pub async fn of_two_runners_only_one_moves_on(factory: &impl Factory) {
 
 /// The positions of consumers are durable, and compare-and-set goes on from there.
 pub async fn checkpoints_survive_reopening(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let source = store.identity().store;
     for number in 1..=100 {
         let consumer = format!("consumer {}", number % 10);

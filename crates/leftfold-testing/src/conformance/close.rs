@@ -9,13 +9,13 @@ use leftfold_core::store::{
 };
 
 use super::examples::{command, events, label, stream};
-use super::subject::Subject;
+use super::subject::TestedStore;
 use super::{Factory, Reopens};
 
 /// Every call after closing answers that the store is closed; which store it was can still be
 /// asked.
 pub async fn a_closed_store_says_so(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 2)).await;
     let identity = store.identity();
     let last = store.checkpoint_at(Position(2)).await.expect("the position is there");
@@ -59,7 +59,7 @@ pub async fn a_closed_store_says_so(factory: &impl Factory) {
 
 /// Appends that were handed over before the end are carried out and answered.
 pub async fn what_was_handed_over_is_answered<F: Factory>(factory: &F) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let handed_over: Vec<_> = (0..100).map(|_| store.append(events("a-1", 2))).collect();
     assert_eq!(store.close().await, Ok(()));
     for (index, pending) in handed_over.into_iter().enumerate() {
@@ -77,7 +77,7 @@ pub async fn what_was_handed_over_is_answered<F: Factory>(factory: &F) {
 
 /// Closing is idempotent, one after the other and at once.
 pub async fn closing_again_is_no_error(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     let (one, other) = tokio::join!(store.close(), store.clone().close());
     assert_eq!((one, other), (Ok(()), Ok(())));
@@ -86,7 +86,7 @@ pub async fn closing_again_is_no_error(factory: &impl Factory) {
 
 /// A subscription that waits for something new hears of the end.
 pub async fn a_waiting_subscription_ends(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     let mut subscription = store.subscribe(Query::all(), Position::START);
     while !matches!(subscription.next().await, Ok(Signal::CaughtUp(_))) {}
@@ -101,7 +101,7 @@ pub async fn a_waiting_subscription_ends(factory: &impl Factory) {
 
 /// A subscription also ends if it was not waiting when the store was closed, and asks only then.
 pub async fn a_subscription_that_was_not_waiting_ends(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     let mut subscription = store.subscribe(Query::all(), Position::START);
     while !matches!(subscription.next().await, Ok(Signal::CaughtUp(_))) {}

@@ -9,13 +9,13 @@ use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{checkpoint, command, event, events, moving, positions, stream};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 fn request(key: &str, append: Append) -> Append {
     Append { command: Some(command(key)), ..append }
 }
 
-async fn repeated<F: Factory>(store: &Subject<'_, F>, append: Append) -> Answered {
+async fn repeated<F: Factory>(store: &TestedStore<'_, F>, append: Append) -> Answered {
     match store.append(append).await {
         Ok(Outcome::Repeated(answered)) => answered,
         other => panic!("the request took effect before, but the answer is {other:?}"),
@@ -24,7 +24,7 @@ async fn repeated<F: Factory>(store: &Subject<'_, F>, append: Append) -> Answere
 
 /// The second time, the first answer is given, whatever comes with it, and nothing is appended.
 pub async fn a_repeated_request_is_answered_as_first(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("x-1", 1)).await;
     let first = store.appended(request("1", events("a-1", 3))).await;
     store.appended(events("x-1", 1)).await;
@@ -49,7 +49,7 @@ pub async fn a_repeated_request_is_answered_as_first(factory: &impl Factory) {
 
 /// A request may take effect without an event: accepted, or refused and remembered.
 pub async fn a_request_without_events_is_remembered(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let at_start = store.appended(request("start", Append::default())).await;
     store.appended(events("a-1", 2)).await;
     let later = store.appended(request("later", Append::default())).await;
@@ -68,7 +68,7 @@ pub async fn a_request_without_events_is_remembered(factory: &impl Factory) {
 
 /// Other bytes under the same id are refused, and change nothing.
 pub async fn other_bytes_under_one_id_are_refused(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     store.appended(request("1", events("a-1", 1))).await;
     for _ in 0..2 {
         let other = CommandRecord { digest: Digest::of(b"other bytes"), ..command("1") };
@@ -84,7 +84,7 @@ pub async fn other_bytes_under_one_id_are_refused(factory: &impl Factory) {
 /// The id is looked at before the condition and the checkpoint: a repetition is not a conflict with
 /// its own effect.
 pub async fn the_id_is_looked_at_before_the_condition(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let absent = Condition::stream(stream("a-1"), Expected::Absent);
     let moved =
         moving("c", MoveFrom::Exactly(Position::START), checkpoint(store.identity().store, 1))
@@ -101,7 +101,7 @@ pub async fn the_id_is_looked_at_before_the_condition(factory: &impl Factory) {
 
 /// A conflict, or a refusal by the store, leaves the id free: the request has not taken effect.
 pub async fn an_append_that_was_refused_leaves_its_id_free(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     store
         .conflict(
@@ -122,7 +122,7 @@ pub async fn an_append_that_was_refused_leaves_its_id_free(factory: &impl Factor
 
 /// Nothing is remembered of an id that was never used.
 pub async fn an_unknown_id_has_no_answer(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     assert_eq!(store.answered(command("1").id).await, Ok(None));
     store.appended(request("1", events("a-1", 1))).await;
     assert_eq!(store.answered(command("2").id).await, Ok(None));
@@ -130,7 +130,7 @@ pub async fn an_unknown_id_has_no_answer(factory: &impl Factory) {
 
 /// Ids are remembered among many others, and after the store was opened again.
 pub async fn answers_are_remembered_for_ever(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let mut expected = Vec::new();
     for number in 0..300 {
         let appended =
@@ -154,7 +154,7 @@ pub async fn answers_are_remembered_for_ever(factory: &impl Factory) {
 
 /// Of many requests with one id at the same time, one takes effect and all others hear its answer.
 pub async fn of_concurrent_requests_one_takes_effect(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     for round in 0..20 {
         let mut running = JoinSet::new();
         for task in 0..8 {
@@ -188,7 +188,7 @@ pub async fn of_concurrent_requests_one_takes_effect(factory: &impl Factory) {
 /// Of different requests under one id at the same time, one takes effect and the others are
 /// refused.
 pub async fn of_concurrent_requests_with_other_bytes_one_takes_effect(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut running = JoinSet::new();
     for task in 0..8 {
         let record = CommandRecord { digest: Digest::of(&[task]), ..command("1") };
@@ -209,7 +209,7 @@ pub async fn of_concurrent_requests_with_other_bytes_one_takes_effect(factory: &
 
 /// The answer comes back byte by byte: none, any bytes, as many as the limit allows.
 pub async fn answers_of_every_size_survive(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let sizes = [0, 1, 255, 4_096, leftfold_core::store::limits::ANSWER_BYTES_MAX];
     let record = |size: usize| {
         let answer = (0..size).map(|index| (index * 7) as u8).collect::<Vec<_>>();

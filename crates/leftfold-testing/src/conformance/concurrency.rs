@@ -7,11 +7,14 @@ use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{command, event, events, stream, tagged};
-use super::subject::Subject;
+use super::subject::TestedStore;
 use crate::history::load;
 
 /// Runs the appends at once, and tells which went through and what the others met.
-async fn race<F: Factory>(store: &Subject<'_, F>, appends: Vec<Append>) -> (usize, Vec<Conflict>) {
+async fn race<F: Factory>(
+    store: &TestedStore<'_, F>,
+    appends: Vec<Append>,
+) -> (usize, Vec<Conflict>) {
     let mut running = JoinSet::new();
     for append in appends {
         let store = (**store).clone();
@@ -30,7 +33,7 @@ async fn race<F: Factory>(store: &Subject<'_, F>, appends: Vec<Append>) -> (usiz
 
 /// Facts that nothing depends on never conflict.
 pub async fn concurrent_appends_all_land(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let appends =
         (0..200).map(|number| events(&format!("a-{}", number % 7), 1 + number % 3)).collect();
     let (appended, conflicts) = race(&store, appends).await;
@@ -41,7 +44,7 @@ pub async fn concurrent_appends_all_land(factory: &impl Factory) {
 
 /// Of those who expect the same version, one goes through; the others are told what is there then.
 pub async fn one_of_those_who_expect_the_same_version_wins(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     for round in 0..30 {
         let expected = Expected::Exact(Version(round));
         let append = events("a-1", 1).when(Condition::stream(stream("a-1"), expected));
@@ -54,7 +57,7 @@ pub async fn one_of_those_who_expect_the_same_version_wins(factory: &impl Factor
 /// Two decisions that each depend on what the other writes: one of them meets a conflict. By
 /// streams, and by queries.
 pub async fn there_is_no_write_skew(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     for round in 0..50 {
         let names = [format!("x-{round}"), format!("y-{round}")];
         let appends = [0, 1].map(|own| {
@@ -83,7 +86,7 @@ pub async fn there_is_no_write_skew(factory: &impl Factory) {
 /// The same for conditions of several queries, of which only the last is about what the other
 /// writes.
 pub async fn there_is_no_write_skew_over_several_queries(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     for round in 0..50 {
         let head = store.head().position;
         let tags = [format!("on:x{round}"), format!("on:y{round}")];
@@ -100,7 +103,7 @@ pub async fn there_is_no_write_skew_over_several_queries(factory: &impl Factory)
 
 /// Each handle on the store sees at once what another one appended, and is held to it.
 pub async fn handles_see_each_other(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let beside = store.beside().await;
     for round in 0..10_u64 {
         let (here, there): (&Store, &Store) =
@@ -138,7 +141,7 @@ pub async fn handles_see_each_other(factory: &impl Factory) {
 /// An append that depends only on events that nobody else writes is never refused, however many
 /// write beside.
 pub async fn boundaries_apart_never_conflict(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut running = JoinSet::new();
     for task in 0..8 {
         let store = (*store).clone();
@@ -168,7 +171,7 @@ pub async fn boundaries_apart_never_conflict(factory: &impl Factory) {
 pub async fn a_random_history_is_consistent(factory: &impl Factory) {
     let seed = crate::seed();
     for round in 0..4 {
-        let store = Subject::new(factory).await;
+        let store = TestedStore::new(factory).await;
         let history = load(&store, seed.wrapping_add(1_000 * round), 8, 150).await;
         let verdict = history.verify(&store).await.expect("the store can be read");
         assert_eq!(verdict, Ok(()), "seed {seed}, round {round}");
@@ -178,7 +181,7 @@ pub async fn a_random_history_is_consistent(factory: &impl Factory) {
 /// The same, and again on what it left, after the store was opened again.
 pub async fn a_random_history_goes_on_after_reopening(factory: &impl Factory) {
     let seed = crate::seed();
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     for round in 0..4 {
         // The same seed again: half of the requests repeat what took effect in an earlier life.
         let history = load(&store, seed.wrapping_add(round / 2), 8, 60).await;

@@ -7,7 +7,7 @@ use leftfold_core::store::{
 
 use super::Factory;
 use super::examples::{event, events, fact, stream, tagged};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 fn expectations(actual: u64) -> Vec<(Expected, bool)> {
     let mut all = vec![
@@ -25,7 +25,7 @@ fn expectations(actual: u64) -> Vec<(Expected, bool)> {
 pub async fn expectations_hold_for_streams_that_are_written(factory: &impl Factory) {
     for actual in [0, 1, 3] {
         for (expected, holds) in expectations(actual) {
-            let store = Subject::new(factory).await;
+            let store = TestedStore::new(factory).await;
             store.appended(events("a-1", actual as usize)).await;
             let append = events("a-1", 2).when(Condition::stream(stream("a-1"), expected));
             if holds {
@@ -42,7 +42,7 @@ pub async fn expectations_hold_for_streams_that_are_written(factory: &impl Facto
 
 /// Every expectation on a stream that the append does not write.
 pub async fn expectations_hold_for_streams_that_are_not_written(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("three-1", 3)).await;
     for (name, actual) in [("three-1", 3), ("none-1", 0)] {
         for (expected, holds) in expectations(actual) {
@@ -70,7 +70,7 @@ pub async fn expectations_hold_for_streams_that_are_not_written(factory: &impl F
 
 /// All expectations must hold; the first that fails is reported.
 pub async fn the_first_expectation_that_fails_is_reported(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(Append::of(vec![event("a-1"), event("b-1"), event("b-1")])).await;
     let condition = |streams: &[(&str, Expected)]| Condition {
         streams: streams.iter().map(|(name, expected)| (stream(name), *expected)).collect(),
@@ -99,7 +99,7 @@ pub async fn the_first_expectation_that_fails_is_reported(factory: &impl Factory
 
 /// Expectations and a query are one condition: both must hold.
 pub async fn streams_and_query_must_both_hold(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(Append::of(vec![tagged(event("a-1"), &["t"])])).await;
     let both = |expected, after| {
         let mut condition = Condition::none_matching(Query::tag("t"), after);
@@ -118,7 +118,7 @@ pub async fn streams_and_query_must_both_hold(factory: &impl Factory) {
 
 /// The window begins just after the position; the first event that matches in it is reported.
 pub async fn a_query_looks_only_after_its_position(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     for tags in [&["t"][..], &[], &["t"], &["t"], &[]] {
         store.appended(Append::of(vec![tagged(event("a-1"), tags)])).await;
     }
@@ -149,7 +149,7 @@ pub async fn a_query_looks_only_after_its_position(factory: &impl Factory) {
 
 /// Each query of a condition looks only after its own position, however far the others look back.
 pub async fn each_query_of_a_condition_has_its_own_position(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     for tag in ["x", "y", "other"] {
         store.appended(Append::of(vec![tagged(event("a-1"), &[tag])])).await;
     }
@@ -186,7 +186,7 @@ pub async fn each_query_of_a_condition_has_its_own_position(factory: &impl Facto
 /// All queries of a condition must match nothing; the first that fails is reported, wherever its
 /// event is.
 pub async fn the_first_query_that_fails_is_reported(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     for tag in ["c", "b", "a"] {
         store.appended(Append::of(vec![tagged(event("a-1"), &[tag])])).await;
     }
@@ -211,7 +211,7 @@ pub async fn the_first_query_that_fails_is_reported(factory: &impl Factory) {
 /// Each kind of query, as a condition. The first event that matches is reported, and none if none
 /// matches.
 pub async fn every_kind_of_query_can_be_a_condition(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(Append::of(corpus())).await;
     for (query, found) in queries() {
         let append =
@@ -293,7 +293,7 @@ fn queries() -> Vec<(Query, u64)> {
 
 /// A condition without events is judged all the same.
 pub async fn a_condition_without_events_is_judged(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     let check = |expected| Append::default().when(Condition::stream(stream("a-1"), expected));
     store.appended(check(Expected::Exists)).await;
@@ -303,7 +303,7 @@ pub async fn a_condition_without_events_is_judged(factory: &impl Factory) {
 /// The content of a conflict is enough to go on: the append succeeds with the version from the
 /// conflict.
 pub async fn a_conflict_tells_enough_to_try_again(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 4)).await;
     let append =
         |version| events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(version)));
@@ -318,7 +318,7 @@ pub async fn a_conflict_tells_enough_to_try_again(factory: &impl Factory) {
 pub async fn names_that_look_alike_are_told_apart(factory: &impl Factory) {
     let alike = ["é", "e\u{301}", "É", "a", "A", "a ", " a", "a\0"];
     for name in alike {
-        let store = Subject::new(factory).await;
+        let store = TestedStore::new(factory).await;
         store.appended(Append::of(vec![tagged(fact(name).in_stream(stream(name)), &[name])])).await;
         for other in alike {
             let there = Append::default().when(Condition::stream(stream(other), Expected::Absent));
@@ -339,7 +339,7 @@ pub async fn names_that_look_alike_are_told_apart(factory: &impl Factory) {
 
 /// A store that was opened again judges by what was there before.
 pub async fn conditions_see_what_was_before_reopening(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     store.appended(Append::of(vec![event("a-1"), tagged(event("a-1"), &["t"])])).await;
     store.reopen().await;
     let told = Conflict::Stream {

@@ -5,17 +5,17 @@ use leftfold_core::store::{Append, MoveFrom, Position, Version};
 
 use super::Factory;
 use super::examples::{checkpoint, command, event, events, fact, label, moving, stream, tagged};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 /// A store keeps its id and epoch; each new one has its own.
 pub async fn the_identity_survives_reopening(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let before = store.identity();
     store.appended(events("a-1", 1)).await;
     store.reopen().await;
     assert_eq!(store.identity(), before);
     assert_eq!((before.epoch.number, before.epoch.began_after), (1, Position::START));
-    let other = Subject::new(factory).await.identity();
+    let other = TestedStore::new(factory).await.identity();
     assert!(
         other.store != before.store && other.epoch.id != before.epoch.id,
         "{other:?} and {before:?}"
@@ -24,7 +24,7 @@ pub async fn the_identity_survives_reopening(factory: &impl Factory) {
 
 /// Events, the head's place, and the numbering that goes on, through several lives.
 pub async fn everything_survives_reopening(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     for life in 0..4_u64 {
         let batch =
             vec![tagged(event("a-1"), &["t"]), fact("test.Fact"), event(&format!("life-{life}"))];
@@ -53,7 +53,7 @@ pub async fn everything_survives_reopening(factory: &impl Factory) {
 
 /// The content of one store is not in another store of the same factory.
 pub async fn stores_are_apart(factory: &impl Factory) {
-    let (one, other) = (Subject::new(factory).await, Subject::new(factory).await);
+    let (one, other) = (TestedStore::new(factory).await, TestedStore::new(factory).await);
     let source = one.identity().store;
     let moved = moving("c", MoveFrom::Earlier, checkpoint(source, 1)).checkpoint;
     one.appended(Append { command: Some(command("1")), checkpoint: moved, ..events("a-1", 3) })

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Factory;
 use super::examples::{event, event_type, events, fact, label, stream, tagged};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 /// Returns the event that the store should make of a new one; a minted id is taken as it was found.
 fn recorded(
@@ -38,7 +38,7 @@ fn recorded(
     }
 }
 
-async fn assert_survives<F: Factory>(store: &mut Subject<'_, F>, new: Vec<NewEvent>) {
+async fn assert_survives<F: Factory>(store: &mut TestedStore<'_, F>, new: Vec<NewEvent>) {
     let mut expected = Vec::new();
     for event in new {
         let appended = store.appended(Append::of(vec![event.clone()])).await;
@@ -84,7 +84,7 @@ fn full() -> NewEvent {
 
 /// All fields together, and each one left out.
 pub async fn every_field_survives(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let full = full();
     let metadata = |change: fn(&mut Metadata)| {
         let mut event = full.clone();
@@ -119,7 +119,7 @@ pub async fn every_field_survives(factory: &impl Factory) {
 /// The place in a distributed trace: with a state and without, sampled and not, beside other
 /// metadata and alone.
 pub async fn a_trace_context_survives(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let longest = "v".repeat(TRACE_STATE_BYTES_MAX);
     let traces = [("", 0), ("", 1), ("vendor=1,other=2", 1), (&*longest, 0xff)];
     let traced = traces.into_iter().flat_map(|(state, flags)| {
@@ -153,7 +153,7 @@ const TEXTS: [&str; 12] = [
 
 /// Streams, types and tags may be any text; none is trimmed, folded or normalized.
 pub async fn any_text_survives(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let all = TEXTS.map(|text| {
         let metadata = Metadata {
             correlation: Some(label(text)),
@@ -182,7 +182,7 @@ pub async fn any_text_survives(factory: &impl Factory) {
 
 /// No byte, one, around powers of two, 1 MiB.
 pub async fn data_of_every_size_survives(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let sizes = [0, 1, 2, 127, 128, 129, 4_095, 4_096, 4_097, 65_535, 65_536, 1 << 20];
     let of = |size: usize| {
         (0..size).map(|index| (index.wrapping_mul(31) >> 3) as u8).collect::<Vec<u8>>()
@@ -194,7 +194,7 @@ pub async fn data_of_every_size_survives(factory: &impl Factory) {
 
 /// By position, by query, by stream, forwards and backwards: the same event.
 pub async fn every_read_finds_the_same_event(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let new = full();
     let name = stream("station-CP-1");
     store.appended(Append::of(vec![event("x-1"), new.clone(), event("x-1")])).await;
@@ -216,7 +216,7 @@ pub async fn every_read_finds_the_same_event(factory: &impl Factory) {
 
 /// If the caller brings no id, the event gets one of its own: a UUID of version 7.
 pub async fn minted_ids_are_version_7_and_distinct(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     for _ in 0..20 {
         store.appended(events("a-1", 50)).await;
     }
@@ -238,7 +238,7 @@ pub async fn minted_ids_are_version_7_and_distinct(factory: &impl Factory) {
 /// Not after reopening, and not by another store, though both mint at the same time.
 pub async fn minted_ids_are_never_given_again(factory: &impl Factory) {
     const ROUNDS: usize = 40;
-    let mut stores = [Subject::new(factory).await, Subject::new(factory).await];
+    let mut stores = [TestedStore::new(factory).await, TestedStore::new(factory).await];
     for _ in 0..3 {
         for _ in 0..ROUNDS {
             for store in &stores {
@@ -259,7 +259,7 @@ pub async fn minted_ids_are_never_given_again(factory: &impl Factory) {
 /// Ids of callers are found, the oldest first, as many as wanted; one id may stand on several
 /// events.
 pub async fn ids_that_callers_brought_are_found(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let brought = |number: u128, name: &str| NewEvent {
         id: Some(EventId(Uuid::from_u128(number))),
         ..event(name)
@@ -285,7 +285,7 @@ pub async fn ids_that_callers_brought_are_found(factory: &impl Factory) {
 
 /// A minted id is stored, or made of what is: it does not change.
 pub async fn ids_are_the_same_after_reopening(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     store.appended(events("a-1", 5)).await;
     let before = store.everything().await;
     store.reopen().await;

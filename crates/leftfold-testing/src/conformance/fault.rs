@@ -6,7 +6,7 @@ use leftfold_core::store::{
 };
 
 use super::examples::{command, event, events};
-use super::subject::Subject;
+use super::subject::TestedStore;
 use super::{Factory, Failed, Reopens};
 
 /// Of a batch whose write failed half-way nothing is seen, not even its command id, and the caller
@@ -14,7 +14,7 @@ use super::{Factory, Failed, Reopens};
 pub async fn a_write_that_fails_leaves_nothing<F: Factory>(factory: &F) {
     let mut failures = 0;
     for nth in 1..=4 {
-        let mut store = Subject::new(factory).await;
+        let mut store = TestedStore::new(factory).await;
         let Some(faults) = store.faults() else { return };
         store.appended(events("a-1", 2)).await;
         faults.fail_write(nth);
@@ -70,7 +70,7 @@ pub async fn a_write_that_fails_leaves_nothing<F: Factory>(factory: &F) {
 /// A read that fails is an error, never fewer events; asked again it finds all.
 pub async fn a_read_that_fails_is_an_error(factory: &impl Factory) {
     const COUNT: usize = 20;
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     if store.faults().is_none() {
         return;
     }

@@ -4,11 +4,11 @@ use leftfold_core::store::{Append, Hash, MoveFrom, Position};
 
 use super::Factory;
 use super::examples::{checkpoint, command, events, moving};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 /// The empty hash at the start, one of its own at each append, nothing beyond the head.
 pub async fn the_start_has_the_empty_hash_and_the_future_none(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut last = Hash::EMPTY;
     for count in 0..4_u64 {
         assert_eq!(store.hash_at(Position::START).await, Ok(Some(Hash::EMPTY)));
@@ -29,7 +29,7 @@ pub async fn the_start_has_the_empty_hash_and_the_future_none(factory: &impl Fac
 /// The hash at a position stays, whatever is appended after it, events or only records, and after
 /// reopening.
 pub async fn a_hash_never_changes(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let source = store.identity().store;
     let mut hashes = vec![Hash::EMPTY];
     for round in 0..30 {
@@ -54,7 +54,7 @@ pub async fn a_hash_never_changes(factory: &impl Factory) {
 
 /// Two stores that hold other events have other hashes.
 pub async fn histories_differ_by_their_hashes(factory: &impl Factory) {
-    let (one, other) = (Subject::new(factory).await, Subject::new(factory).await);
+    let (one, other) = (TestedStore::new(factory).await, TestedStore::new(factory).await);
     one.appended(events("a-1", 1)).await;
     other.appended(events("b-1", 1)).await;
     for store in [&one, &other] {
@@ -67,7 +67,7 @@ pub async fn histories_differ_by_their_hashes(factory: &impl Factory) {
 
 /// The chain of the head covers records without a position too: each append moves it.
 pub async fn the_chain_of_the_head_covers_everything(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let source = store.identity().store;
     let mut seen = vec![store.head().chain];
     assert_eq!(seen[0], Hash::EMPTY, "the chain of an empty store");

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{checkpoint, command, event, events, fact, label, moving, stream};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 /// Longer than any rule takes.
 const LONG: Duration = Duration::from_secs(60 * 60);
@@ -43,7 +43,7 @@ fn fenced(lease: &Lease, current: Option<Fence>) -> AppendError {
 
 /// The others are told who has it and until when.
 pub async fn of_all_who_ask_one_holds_the_work(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let (one, other) = (Holder::random(), Holder::random());
     let lease = held(&store, "w", one, LONG).await;
     assert_eq!(lease.work, label("w"));
@@ -57,7 +57,7 @@ pub async fn of_all_who_ask_one_holds_the_work(factory: &impl Factory) {
 
 /// A holder that asks again has its lease for longer, and goes on under its fence.
 pub async fn the_same_holder_renews_under_the_same_fence(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let (one, other) = (Holder::random(), Holder::random());
     let first = held(&store, "w", one, OVER).await;
     let renewed = held(&store, "w", one, LONG).await;
@@ -69,7 +69,7 @@ pub async fn the_same_holder_renews_under_the_same_fence(factory: &impl Factory)
 
 /// Nobody waits for work that another name stands for.
 pub async fn every_work_is_leased_by_itself(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let (one, other) = (Holder::random(), Holder::random());
     let first = held(&store, "w", one, LONG).await;
     let second = held(&store, "w2", other, LONG).await;
@@ -83,7 +83,7 @@ pub async fn every_work_is_leased_by_itself(factory: &impl Factory) {
 
 /// The next holder has a greater fence; the one before need not have given the work back.
 pub async fn work_whose_lease_is_over_goes_to_the_next(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut last = Fence(0);
     for _ in 0..10 {
         let lease = held(&store, "w", Holder::random(), OVER).await;
@@ -95,7 +95,7 @@ pub async fn work_whose_lease_is_over_goes_to_the_next(factory: &impl Factory) {
 /// Work that was given back goes to the next holder at once. It is a new tenure, even if the same
 /// holder comes back.
 pub async fn work_that_was_given_back_is_free(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let (one, other) = (Holder::random(), Holder::random());
     let first = held(&store, "w", one, LONG).await;
     assert_eq!(store.release(first.clone()).await, Ok(()));
@@ -111,7 +111,7 @@ pub async fn work_that_was_given_back_is_free(factory: &impl Factory) {
 
 /// An old holder that gives back what it lost takes nothing from the new one.
 pub async fn giving_back_what_was_lost_changes_nothing(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let (one, other) = (Holder::random(), Holder::random());
     let first = held(&store, "w", one, OVER).await;
     let second = held(&store, "w", other, LONG).await;
@@ -124,7 +124,7 @@ pub async fn giving_back_what_was_lost_changes_nothing(factory: &impl Factory) {
 
 /// Nothing of it is there: no event, no command id, no checkpoint.
 pub async fn an_append_under_an_earlier_fence_writes_nothing(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let source = store.identity().store;
     let first = held(&store, "w", Holder::random(), OVER).await;
     let second = held(&store, "w", Holder::random(), LONG).await;
@@ -146,7 +146,7 @@ pub async fn an_append_under_an_earlier_fence_writes_nothing(factory: &impl Fact
 /// A holder that was only late goes on, as long as nobody else was given the work: safety is the
 /// fence's, not time's.
 pub async fn a_lease_that_is_over_still_fences_until_another_has_the_work(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let lease = held(&store, "w", Holder::random(), OVER).await;
     store.appended(events("a-1", 1).under(&lease)).await;
     assert_eq!(store.release(lease.clone()).await, Ok(()));
@@ -160,7 +160,7 @@ pub async fn a_lease_that_is_over_still_fences_until_another_has_the_work(factor
 
 /// A fence out of thin air is as bad as an old one.
 pub async fn a_fence_that_was_never_given_is_refused(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let lease = held(&store, "w", Holder::random(), LONG).await;
     for fence in [Fence(0), Fence(lease.fence.0 + 1), Fence(u64::MAX)] {
         let invented = Lease { fence, ..lease.clone() };
@@ -172,7 +172,7 @@ pub async fn a_fence_that_was_never_given_is_refused(factory: &impl Factory) {
 
 /// A lease is about those who take part in it; it locks nothing.
 pub async fn appends_without_a_fence_go_in_whoever_holds_what(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     held(&store, "w", Holder::random(), LONG).await;
     assert_eq!(
         store.appended(events("a-1", 1)).await.first,
@@ -183,7 +183,7 @@ pub async fn appends_without_a_fence_go_in_whoever_holds_what(factory: &impl Fac
 
 /// A command that took effect is answered again, also to a holder that has lost the work since.
 pub async fn a_repeated_command_is_answered_whatever_its_fence(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let lease = held(&store, "w", Holder::random(), OVER).await;
     let request = Append { command: Some(command("1")), ..events("a-1", 1).under(&lease) };
     store.appended(request.clone()).await;
@@ -194,7 +194,7 @@ pub async fn a_repeated_command_is_answered_whatever_its_fence(factory: &impl Fa
 
 /// One who has lost the work is told so, not sent round to decide again.
 pub async fn the_fence_is_looked_at_before_the_condition(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     let first = held(&store, "w", Holder::random(), OVER).await;
     let conflicts = [
@@ -216,7 +216,7 @@ pub async fn the_fence_is_looked_at_before_the_condition(factory: &impl Factory)
 /// lease is all that came before, and stays so until it appends or is refused. No append here has a
 /// condition.
 pub async fn a_new_holder_sees_all_that_earlier_ones_did(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut working = JoinSet::new();
     for _ in 0..4 {
         let store = (*store).clone();
@@ -255,7 +255,7 @@ pub async fn a_new_holder_sees_all_that_earlier_ones_did(factory: &impl Factory)
 
 /// Each limit, at it and beyond it.
 pub async fn leases_beyond_a_limit_are_refused(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let me = Holder::random();
     let longest = Duration::from_secs(LEASE_SECONDS_MAX as u64);
     for longer in [longest + Duration::from_nanos(1), Duration::MAX] {
@@ -290,7 +290,7 @@ pub async fn leases_beyond_a_limit_are_refused(factory: &impl Factory) {
 /// A lease may be lost with the opening that gave it, but its fence never comes back: not to one
 /// who kept it, and not by being given again.
 pub async fn fences_grow_over_reopening(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let mut earlier: Vec<Lease> = Vec::new();
     for opening in 0..4 {
         let lease = held(&store, "w", Holder::random(), OVER).await;

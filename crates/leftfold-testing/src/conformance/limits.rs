@@ -12,7 +12,7 @@ use leftfold_core::store::{
 
 use super::Factory;
 use super::examples::{command, event, events, fact, label, stream, tagged};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 fn sized(bytes: usize) -> NewEvent {
     NewEvent { data: vec![7; bytes].into(), ..event("a-1") }
@@ -75,7 +75,7 @@ fn without_all(queries: usize, items: usize) -> Append {
 
 /// Each limit, one beyond it; nothing of the append is there after it, not even its command id.
 pub async fn what_is_beyond_a_limit_is_refused(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     let of = |new| Append::of(vec![event("b-1"), new]);
     let cases = [
@@ -121,7 +121,7 @@ pub async fn what_is_beyond_a_limit_is_refused(factory: &impl Factory) {
 
 /// Each limit, at it.
 pub async fn what_is_at_a_limit_is_kept(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let longest =
         fact(&"y".repeat(TYPE_BYTES_MAX)).in_stream(stream(&"s".repeat(STREAM_BYTES_MAX)));
     let new = [
@@ -158,7 +158,7 @@ pub async fn what_is_at_a_limit_is_kept(factory: &impl Factory) {
 
 /// A read with a query beyond a limit is refused.
 pub async fn a_query_beyond_a_limit_cannot_be_read(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     for query in [
         query_of_items(QUERY_ITEMS_MAX + 1),
@@ -175,7 +175,7 @@ pub async fn a_query_beyond_a_limit_cannot_be_read(factory: &impl Factory) {
 
 /// An application writes no stream, event type or consumer of the runtime; the runtime itself does.
 pub async fn names_of_the_runtime_are_refused_from_an_application(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let checkpoint =
         store.checkpoint_at(Position::START).await.expect("the start has a checkpoint");
     let record =
@@ -202,7 +202,7 @@ pub async fn names_of_the_runtime_are_refused_from_an_application(factory: &impl
 /// A caller that hands over more than may wait is refused, and nothing of the refused append is
 /// there: no event, no command id.
 pub async fn what_was_refused_as_too_much_is_not_there(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let requests: Vec<Append> = (0..40)
         .map(|number: usize| Append {
             command: Some(command(&number.to_string())),

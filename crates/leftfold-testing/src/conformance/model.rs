@@ -9,7 +9,7 @@ use leftfold_core::store::{
 
 use super::Factory;
 use super::examples::{command, event_type, fact, label, stream, tagged};
-use super::subject::Subject;
+use super::subject::TestedStore;
 use crate::by_runtime;
 
 const RUNS: u64 = 12;
@@ -36,7 +36,7 @@ enum Operation {
 pub async fn random_operations_are_those_of_the_memory_backend(factory: &impl Factory) {
     let seed = crate::seed();
     for run in 0..RUNS {
-        let mut choices = Choices(fastrand::Rng::with_seed(seed.wrapping_add(run)));
+        let mut choices = OperationGenerator(fastrand::Rng::with_seed(seed.wrapping_add(run)));
         let mut operations: Vec<Operation> = (0..OPERATIONS).map(|_| choices.operation()).collect();
         let Some(mut how) = difference(factory, &operations).await else { continue };
         let (mut index, mut tries) = (0, 0);
@@ -58,7 +58,7 @@ pub async fn random_operations_are_those_of_the_memory_backend(factory: &impl Fa
 /// Describes the first difference between the answers of the store and of the memory backend;
 /// `None` if there is none.
 async fn difference<F: Factory>(factory: &F, operations: &[Operation]) -> Option<String> {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let model = Store::shared(std::sync::Arc::new(MemoryBackend::new()));
     for operation in operations {
         let (found, expected) = match operation {
@@ -123,9 +123,9 @@ async fn all(store: &Store, read: &Read) -> String {
     format!("{:?}", found.map(|found| found.into_iter().map(bare).collect::<Vec<_>>()))
 }
 
-struct Choices(fastrand::Rng);
+struct OperationGenerator(fastrand::Rng);
 
-impl Choices {
+impl OperationGenerator {
     fn operation(&mut self) -> Operation {
         match self.0.u8(..20) {
             0..13 => Operation::Append(self.append()),

@@ -7,13 +7,13 @@ use leftfold_core::store::{
 
 use super::Factory;
 use super::examples::{event_type, fact, stream, tagged};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 async fn holding<'f, F: Factory>(
     factory: &'f F,
     new: &[(&str, Option<&str>, &[&str])],
-) -> Subject<'f, F> {
-    let store = Subject::new(factory).await;
+) -> TestedStore<'f, F> {
+    let store = TestedStore::new(factory).await;
     for (name, in_stream, tags) in new {
         let event = tagged(fact(name), tags);
         let event = in_stream.map_or(event.clone(), |name| event.in_stream(stream(name)));
@@ -39,7 +39,7 @@ fn within(streams: StreamMatch) -> Query {
     Query::from(item(&[], &[], Some(streams)))
 }
 
-async fn assert_finds<F: Factory>(store: &Subject<'_, F>, cases: &[(Query, &[u64])]) {
+async fn assert_finds<F: Factory>(store: &TestedStore<'_, F>, cases: &[(Query, &[u64])]) {
     for (query, expected) in cases {
         assert_eq!(store.matching(query.clone()).await, *expected, "{query:?}");
     }
@@ -215,7 +215,7 @@ pub async fn system_events_are_found_only_where_they_are_meant(factory: &impl Fa
 /// Nothing is trimmed, folded or split: a text matches itself.
 pub async fn names_of_every_kind_are_matched_exactly(factory: &impl Factory) {
     let tags = ["a", "a ", " a", "A", "á", "a\u{301}", "a:b", "a:", ":", "a,b", "a\0", "a\0b"];
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     for tag in tags {
         store.appended(Append::of(vec![tagged(fact("t.A"), &[tag])])).await;
     }
@@ -224,9 +224,9 @@ pub async fn names_of_every_kind_are_matched_exactly(factory: &impl Factory) {
     }
 }
 
-struct Choices(fastrand::Rng);
+struct QueryGenerator(fastrand::Rng);
 
-impl Choices {
+impl QueryGenerator {
     fn name(&mut self) -> String {
         let namespace = ["a", "ab", "b", "$s"][self.0.usize(..4)];
         format!("{namespace}.{}", self.0.u8(..3))
@@ -282,8 +282,8 @@ impl Choices {
 /// Random queries over a random log find what [`Query::matches`] says: in reads of both directions
 /// from any place, in small pages, and as conditions.
 pub async fn random_queries_find_what_they_say(factory: &impl Factory) {
-    let mut choices = Choices(fastrand::Rng::with_seed(crate::seed()));
-    let mut store = Subject::new(factory).await;
+    let mut choices = QueryGenerator(fastrand::Rng::with_seed(crate::seed()));
+    let mut store = TestedStore::new(factory).await;
     for _ in 0..120 {
         let batch = (0..choices.0.usize(1..4)).map(|_| choices.event()).collect();
         store.appended(Append::of(batch)).await;
@@ -353,7 +353,7 @@ pub async fn the_order_of_items_changes_nothing(factory: &impl Factory) {
 /// Events that were appended together are seen together, though each event matches another item.
 pub async fn all_items_are_judged_at_one_head(factory: &impl Factory) {
     const PAIRS: u64 = 150;
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let writing = (*store).clone();
     let writer = tokio::spawn(async move {
         for _ in 0..PAIRS {

@@ -8,12 +8,12 @@ use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{event, event_type, events, fact, positions, stream, tagged, versions};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 /// Twelve events: three of `a-1` per append, every other append tagged, one fact without a stream
 /// between.
-async fn filled<F: Factory>(factory: &F) -> Subject<'_, F> {
-    let store = Subject::new(factory).await;
+async fn filled<F: Factory>(factory: &F) -> TestedStore<'_, F> {
+    let store = TestedStore::new(factory).await;
     for round in 0..3 {
         let tags: &[&str] = if round == 1 { &[] } else { &["t"] };
         let batch = vec![
@@ -78,7 +78,7 @@ fn asked<'a>(read: &Read, all: &'a [RecordedEvent]) -> Vec<&'a RecordedEvent> {
 
 /// The head of an empty store, and every question to it.
 pub async fn an_empty_store_has_nothing(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let head = store.head();
     assert_eq!((head.position, head.recorded_at), (Position::START, Timestamp::MIN));
     for read in requests() {
@@ -136,7 +136,7 @@ pub async fn a_stream_is_read_by_version(factory: &impl Factory) {
     assert_eq!(read(u64::MAX, Direction::Backwards).await.0, [6, 5, 4, 3, 2, 1]);
 }
 
-async fn pages<F: Factory>(store: &Subject<'_, F>, mut read: Read) -> Vec<Page> {
+async fn pages<F: Factory>(store: &TestedStore<'_, F>, mut read: Read) -> Vec<Page> {
     let mut pages = Vec::new();
     loop {
         let page = store.read_page(read.clone()).await;
@@ -176,7 +176,7 @@ fn sized(bytes: usize) -> NewEvent {
 /// A page holds about the requested number of bytes of events, and the rest comes with the next.
 pub async fn a_page_is_bounded_by_its_bytes(factory: &impl Factory) {
     for bytes in [10_000, 200_000] {
-        let store = Subject::new(factory).await;
+        let store = TestedStore::new(factory).await;
         store.appended(Append::of(vec![sized(bytes); 20])).await;
         for read in [
             Read::matching(Query::all(), Position(1)),
@@ -203,7 +203,7 @@ pub async fn a_page_is_bounded_by_its_bytes(factory: &impl Factory) {
 
 /// An event larger than a page is returned all the same.
 pub async fn one_event_is_always_returned(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(Append::of(vec![sized(1), sized(3 << 20), sized(3 << 20), sized(1)])).await;
     for page_bytes in [0, 1, 1_000, Read::PAGE_BYTES] {
         let forwards = Read { page_bytes, ..Read::matching(Query::all(), Position(1)) };
@@ -302,7 +302,7 @@ pub async fn an_absent_stream_has_no_events(factory: &impl Factory) {
 /// While writers go on, every page is a prefix without gaps up to its head, whole appends at the
 /// end.
 pub async fn a_read_sees_a_prefix_while_writers_go_on(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut writers = JoinSet::new();
     for writer in 0..3 {
         let store = (*store).clone();
@@ -367,7 +367,7 @@ pub async fn a_page_counts_what_all_items_find(factory: &impl Factory) {
 pub async fn nothing_appears_where_a_reader_has_looked(factory: &impl Factory) {
     const ROUNDS: usize = 30;
     const LARGE: usize = 200;
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut writers = JoinSet::new();
     for count in [1, LARGE] {
         let store = (*store).clone();
@@ -430,7 +430,7 @@ pub async fn a_read_under_way_stays_as_it_began(factory: &impl Factory) {
 /// A page of one event tells the whole of its stream: when it began, when it was last written, and
 /// its version.
 pub async fn a_stream_tells_where_it_stands(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut times = Vec::new();
     for _ in 0..3 {
         times.push(store.appended(events("a-1", 2)).await.recorded_at);

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use leftfold_core::store::limits::SNAPSHOT_BYTES_MAX;
 
 use super::Factory;
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 /// Under a key there is what was kept under it at some time, or nothing; never a value of another
 /// key.
 pub async fn a_snapshot_is_what_was_kept_or_nothing(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let keys: Vec<Bytes> = (0..50_usize).map(|number| vec![b'k'; number].into()).collect();
     let value = |key: &Bytes, round: usize| Bytes::from(format!("{} in round {round}", key.len()));
     for round in 0..3 {
@@ -35,7 +35,7 @@ pub async fn a_snapshot_is_what_was_kept_or_nothing(factory: &impl Factory) {
 
 /// One beyond its limit is not kept, and does no harm.
 pub async fn a_snapshot_beyond_its_limit_is_not_kept(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let key = Bytes::from_static(b"key");
     store.keep_snapshot(key.clone(), vec![7; SNAPSHOT_BYTES_MAX + 1].into());
     assert_eq!(store.snapshot(key.clone()).await, Ok(None));

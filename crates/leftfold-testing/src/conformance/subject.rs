@@ -11,28 +11,28 @@ use super::{Factory, Faults, Reopens};
 use crate::by_runtime;
 
 /// A store, and its home. It is the store for everything but opening it again.
-pub(super) struct Subject<'f, F: Factory> {
+pub(super) struct TestedStore<'f, F: Factory> {
     // The store is dropped before its place.
     store: Store,
     place: F::Place,
     factory: &'f F,
 }
 
-impl<F: Factory> Deref for Subject<'_, F> {
+impl<F: Factory> Deref for TestedStore<'_, F> {
     type Target = Store;
     fn deref(&self) -> &Store {
         &self.store
     }
 }
 
-impl<F: Factory> Drop for Subject<'_, F> {
+impl<F: Factory> Drop for TestedStore<'_, F> {
     fn drop(&mut self) {
         // Handed over is carried out; a rule that needs the answer closes the store itself.
         drop(self.store.close());
     }
 }
 
-impl<'f, F: Factory> Subject<'f, F> {
+impl<'f, F: Factory> TestedStore<'f, F> {
     /// A new, empty store.
     pub(super) async fn new(factory: &'f F) -> Self {
         let place = factory.place().await;

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{event, events, label, moving, positions, tagged};
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 async fn take(subscription: &mut Subscription, count: usize) -> Vec<RecordedEvent> {
     let mut taken = Vec::new();
@@ -35,7 +35,7 @@ async fn until_caught_up(subscription: &mut Subscription) -> (Vec<RecordedEvent>
 /// First what is there, then what comes, in order, each once; the events are those that a read
 /// returns.
 pub async fn it_catches_up_and_then_follows(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 5)).await;
     let mut subscription = store.subscribe(Query::all(), Position(2));
     assert_eq!(positions(&take(&mut subscription, 3).await), [3, 4, 5]);
@@ -50,7 +50,7 @@ pub async fn it_catches_up_and_then_follows(factory: &impl Factory) {
 
 /// A subscription reports, at the head, that everything is delivered, even if there was nothing.
 pub async fn it_says_when_it_has_caught_up(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let (none, at) = until_caught_up(&mut store.subscribe(Query::all(), Position::START)).await;
     assert_eq!((none.len(), at), (0, Position::START), "an empty store");
     store
@@ -71,7 +71,7 @@ pub async fn it_says_when_it_has_caught_up(factory: &impl Factory) {
 /// Events that do not match move it on all the same, so that a filtered consumer can keep its
 /// place.
 pub async fn it_reports_progress_past_what_does_not_match(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 3)).await;
     let mut subscription = store.subscribe(Query::tag("t"), Position::START);
     assert_eq!(until_caught_up(&mut subscription).await.1, Position(3));
@@ -86,7 +86,7 @@ pub async fn it_reports_progress_past_what_does_not_match(factory: &impl Factory
 
 /// A consumer that recorded its position goes on from there, after the store was opened again too.
 pub async fn it_resumes_from_a_checkpoint(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     store.appended(events("a-1", 2)).await;
     store.appended(events("a-1", 4)).await;
     for at in 0..=6 {
@@ -111,8 +111,8 @@ pub async fn it_resumes_from_a_checkpoint(factory: &impl Factory) {
 
 /// A checkpoint of another store is refused, with both ids.
 pub async fn a_checkpoint_of_another_store_is_refused(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
-    let other = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
+    let other = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     other.appended(events("a-1", 1)).await;
     let foreign = other.checkpoint_at(Position(1)).await.expect("the position is there");
@@ -125,7 +125,7 @@ pub async fn a_checkpoint_of_another_store_is_refused(factory: &impl Factory) {
 
 /// A checkpoint beyond the end tells of a store that was restored.
 pub async fn a_checkpoint_ahead_of_the_store_is_refused(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 2)).await;
     let mut ahead = store.checkpoint_at(Position(2)).await.expect("the position is there");
     for position in [Position(3), Position::END] {
@@ -138,7 +138,7 @@ pub async fn a_checkpoint_ahead_of_the_store_is_refused(factory: &impl Factory) 
 
 /// A checkpoint whose hash is not the history's is refused: the store has another history.
 pub async fn a_checkpoint_of_another_history_is_refused(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 2)).await;
     let own = store.checkpoint_at(Position(2)).await.expect("the position is there");
     let start = store.checkpoint_at(Position::START).await.expect("the start is there");
@@ -155,7 +155,7 @@ pub async fn a_checkpoint_of_another_history_is_refused(factory: &impl Factory) 
 /// A subscriber that does not pull is only late: writers go on, and everything is there when it is
 /// pulled.
 pub async fn a_slow_reader_does_not_hold_up_writers(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;
     let mut slow = store.subscribe(Query::all(), Position::START);
     assert_eq!(positions(&take(&mut slow, 1).await), [1]);
@@ -167,7 +167,7 @@ pub async fn a_slow_reader_does_not_hold_up_writers(factory: &impl Factory) {
 
 /// Under concurrent writers each subscription sees every event that matches, in order.
 pub async fn it_never_skips_under_load(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut readers = JoinSet::new();
     for query in [Query::all(), Query::all(), Query::tag("t"), Query::category("w")] {
         let mut subscription = store.subscribe(query.clone(), Position::START);
@@ -211,7 +211,7 @@ pub async fn it_never_skips_under_load(factory: &impl Factory) {
 
 /// A wait that was given up, at any moment, loses nothing.
 pub async fn a_cancelled_wait_loses_nothing(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut subscription = store.subscribe(Query::all(), Position::START);
     let mut taken = Vec::new();
     for round in 0..200_u64 {

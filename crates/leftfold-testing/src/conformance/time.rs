@@ -6,14 +6,14 @@ use leftfold_core::store::{Position, Timestamp};
 
 use super::Factory;
 use super::examples::events;
-use super::subject::Subject;
+use super::subject::TestedStore;
 
 const TICK: Duration = Duration::from_micros(1);
 
 /// Of two appends, one after the other, the later has the greater time; the events of one append
 /// have one.
 pub async fn recorded_time_strictly_increases(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     let mut last = Timestamp::MIN;
     for round in 0..100 {
         let appended = store.appended(events("a-1", 1 + round % 3)).await;
@@ -37,7 +37,7 @@ pub async fn recorded_time_strictly_increases(factory: &impl Factory) {
 
 /// At a recorded moment the answer is the last event of it; just before, the last event before.
 pub async fn a_moment_maps_to_the_last_position_at_it(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
+    let store = TestedStore::new(factory).await;
     assert_eq!(store.position_at(Timestamp::MAX).await, Ok(Position::START), "an empty store");
     let mut before = Position::START;
     for count in [1, 3, 2] {
@@ -54,7 +54,7 @@ pub async fn a_moment_maps_to_the_last_position_at_it(factory: &impl Factory) {
 /// An answer given for a moment up to the head's stays the same after any number of appends and
 /// reopenings.
 pub async fn the_answer_for_a_moment_never_changes(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let mut answers = Vec::new();
     for round in 0..40 {
         let at = store.appended(events("a-1", 1 + round % 3)).await.recorded_at;
@@ -72,7 +72,7 @@ pub async fn the_answer_for_a_moment_never_changes(factory: &impl Factory) {
 
 /// The clock of a store that was opened again goes on from its last group.
 pub async fn time_goes_on_after_reopening(factory: &impl Factory) {
-    let mut store = Subject::new(factory).await;
+    let mut store = TestedStore::new(factory).await;
     let mut last = store.appended(events("a-1", 1)).await.recorded_at;
     for round in 0..5 {
         store.reopen().await;

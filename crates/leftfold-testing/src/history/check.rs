@@ -7,12 +7,12 @@ use leftfold_core::store::{
     Position, RecordedEvent, StreamName, Version,
 };
 
-use super::{Answer, Attempt, AttemptId, History, Violation};
+use super::{AppendAnswer, AppendAttempt, AppendHistory, AttemptId, Violation};
 
 /// Holds a history against all events of its store, the runtime's own included, in order.
-pub fn check(history: &History, events: &[RecordedEvent]) -> Result<(), Violation> {
+pub fn check(history: &AppendHistory, events: &[RecordedEvent]) -> Result<(), Violation> {
     let attempts = history.attempts();
-    let log = Log::new(events)?;
+    let log = FinalLog::new(events)?;
     let successes = successes(&attempts);
     for &(id, attempt, answer, appended) in &successes {
         log.check_landed(id, &attempt.append, answer, appended)?;
@@ -22,7 +22,7 @@ pub fn check(history: &History, events: &[RecordedEvent]) -> Result<(), Violatio
     check_real_time(&attempts, &successes)?;
     check_commands(history.began_after, &attempts, &successes)?;
     for (index, attempt) in attempts.iter().enumerate() {
-        if let Some(Answer { outcome: Ok(Outcome::Conflict(conflict)), durable, .. }) =
+        if let Some(AppendAnswer { outcome: Ok(Outcome::Conflict(conflict)), durable, .. }) =
             &attempt.answer
         {
             log.check_conflict_is_real(AttemptId(index), attempt, *durable, conflict)?;
@@ -31,9 +31,9 @@ pub fn check(history: &History, events: &[RecordedEvent]) -> Result<(), Violatio
     Ok(())
 }
 
-type Success<'a> = (AttemptId, &'a Attempt, &'a Answer, &'a Appended);
+type Success<'a> = (AttemptId, &'a AppendAttempt, &'a AppendAnswer, &'a Appended);
 
-fn successes(attempts: &[Attempt]) -> Vec<Success<'_>> {
+fn successes(attempts: &[AppendAttempt]) -> Vec<Success<'_>> {
     let mut successes = Vec::new();
     for (index, attempt) in attempts.iter().enumerate() {
         if let Some(answer) = &attempt.answer
@@ -46,7 +46,7 @@ fn successes(attempts: &[Attempt]) -> Vec<Success<'_>> {
 }
 
 /// The last event ordered before the append.
-fn landed_after(attempt: &Attempt, appended: &Appended) -> Position {
+fn landed_after(attempt: &AppendAttempt, appended: &Appended) -> Position {
     if attempt.append.events.is_empty() {
         appended.first
     } else {
@@ -55,12 +55,12 @@ fn landed_after(attempt: &Attempt, appended: &Appended) -> Position {
 }
 
 /// The final log, with what each stream was at every position.
-struct Log<'a> {
+struct FinalLog<'a> {
     events: &'a [RecordedEvent],
     streams: HashMap<&'a StreamName, Vec<Position>>,
 }
 
-impl<'a> Log<'a> {
+impl<'a> FinalLog<'a> {
     /// Positions and versions count up by one, and time goes on.
     fn new(events: &'a [RecordedEvent]) -> Result<Self, Violation> {
         let mut streams: HashMap<&StreamName, Vec<Position>> = HashMap::new();
@@ -145,7 +145,7 @@ impl<'a> Log<'a> {
         &self,
         id: AttemptId,
         append: &Append,
-        answer: &Answer,
+        answer: &AppendAnswer,
         appended: &Appended,
     ) -> Result<(), Violation> {
         let count = append.events.len();
@@ -181,7 +181,7 @@ impl<'a> Log<'a> {
     fn check_condition_held(
         &self,
         id: AttemptId,
-        attempt: &Attempt,
+        attempt: &AppendAttempt,
         appended: &Appended,
     ) -> Result<(), Violation> {
         let after = landed_after(attempt, appended);
@@ -200,7 +200,7 @@ impl<'a> Log<'a> {
     fn check_conflict_is_real(
         &self,
         id: AttemptId,
-        attempt: &Attempt,
+        attempt: &AppendAttempt,
         durable: Position,
         conflict: &Conflict,
     ) -> Result<(), Violation> {
@@ -226,7 +226,7 @@ impl<'a> Log<'a> {
     fn check_claims(
         &self,
         began_after: Position,
-        attempts: &[Attempt],
+        attempts: &[AppendAttempt],
         successes: &[Success<'_>],
     ) -> Result<(), Violation> {
         let mut owners: HashMap<Position, AttemptId> = HashMap::new();
@@ -265,7 +265,7 @@ impl<'a> Log<'a> {
 }
 
 /// Tells whether the append may be in the log though it was not acknowledged.
-fn is_unknown(attempt: &Attempt) -> bool {
+fn is_unknown(attempt: &AppendAttempt) -> bool {
     match &attempt.answer {
         None => true,
         Some(answer) => matches!(answer.outcome, Err(AppendError::Unknown { .. })),
@@ -286,7 +286,7 @@ fn is_recorded(new: &NewEvent, event: &RecordedEvent) -> bool {
 
 /// Checks that events that were acknowledged, or durable, before an append began are ordered before
 /// it.
-fn check_real_time(attempts: &[Attempt], successes: &[Success<'_>]) -> Result<(), Violation> {
+fn check_real_time(attempts: &[AppendAttempt], successes: &[Success<'_>]) -> Result<(), Violation> {
     let mut acknowledged: Vec<(u64, Position)> =
         successes.iter().map(|(_, _, answer, appended)| (answer.at, appended.last())).collect();
     acknowledged.sort_unstable_by_key(|(at, _)| *at);
@@ -310,7 +310,7 @@ fn check_real_time(attempts: &[Attempt], successes: &[Success<'_>]) -> Result<()
 /// A command id takes effect once, and is answered the same ever after.
 fn check_commands(
     began_after: Position,
-    attempts: &[Attempt],
+    attempts: &[AppendAttempt],
     successes: &[Success<'_>],
 ) -> Result<(), Violation> {
     let mut effective: HashMap<CommandId, Success<'_>> = HashMap::new();
@@ -321,7 +321,7 @@ fn check_commands(
         }
     }
     for (index, attempt) in attempts.iter().enumerate() {
-        let Some(Answer { outcome: Ok(Outcome::Repeated(answered)), durable, .. }) =
+        let Some(AppendAnswer { outcome: Ok(Outcome::Repeated(answered)), durable, .. }) =
             &attempt.answer
         else {
             continue;
@@ -351,7 +351,7 @@ fn check_commands(
     Ok(())
 }
 
-fn as_answered(first: &Attempt, appended: &Appended) -> Answered {
+fn as_answered(first: &AppendAttempt, appended: &Appended) -> Answered {
     // Only attempts with a command record come here.
     let record = first.append.command.clone().expect("an effective command has a record");
     let events = u32::try_from(appended.versions.len()).unwrap_or(u32::MAX);

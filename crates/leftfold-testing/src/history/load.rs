@@ -9,7 +9,7 @@ use leftfold_core::store::{
 };
 use tokio::task::JoinSet;
 
-use super::History;
+use super::AppendHistory;
 
 /// Runs this number of tasks with this number of appends each against the store, and returns their
 /// record.
@@ -19,11 +19,11 @@ use super::History;
 ///
 /// # Panics
 /// If the store answers with an error: nothing here is beyond a limit.
-pub async fn load(store: &Store, seed: u64, tasks: usize, appends: usize) -> History {
-    let history = Arc::new(History::of(store));
+pub async fn load(store: &Store, seed: u64, tasks: usize, appends: usize) -> AppendHistory {
+    let history = Arc::new(AppendHistory::of(store));
     let mut running = JoinSet::new();
     for task in 0..tasks {
-        let client = Client {
+        let client = LoadClient {
             store: store.clone(),
             history: Arc::clone(&history),
             choices: fastrand::Rng::with_seed(seed.wrapping_add(task as u64)),
@@ -39,9 +39,9 @@ pub async fn load(store: &Store, seed: u64, tasks: usize, appends: usize) -> His
     Arc::try_unwrap(history).expect("every task of the load has ended")
 }
 
-struct Client {
+struct LoadClient {
     store: Store,
-    history: Arc<History>,
+    history: Arc<AppendHistory>,
     choices: fastrand::Rng,
     /// Position up to which the client last read: the window of its conditions begins here.
     seen: Position,
@@ -53,7 +53,7 @@ const STREAMS: u32 = 4;
 const TAGS: u32 = 5;
 const TYPES: u32 = 3;
 
-impl Client {
+impl LoadClient {
     async fn run(mut self, appends: usize) {
         for number in 0..appends {
             if self.choices.u8(..4) > 0 {

@@ -15,7 +15,7 @@ use leftfold_core::store::{
 };
 use tokio::sync::watch;
 
-use super::{History, Violation, load};
+use super::{AppendHistory, Violation, load};
 
 /// What the wrapper does wrong, once in a while.
 #[derive(Clone, Copy)]
@@ -286,7 +286,13 @@ async fn everything(store: &Store) -> Vec<leftfold_core::store::RecordedEvent> {
 }
 
 /// The recorder is told by hand, so that each rule of real time has its own lie.
-fn answered(history: &History, store: &Store, append: &Append, first: Position, time: Timestamp) {
+fn answered(
+    history: &AppendHistory,
+    store: &Store,
+    append: &Append,
+    first: Position,
+    time: Timestamp,
+) {
     let id = history.start(store, append);
     let appended = Appended {
         first,
@@ -299,7 +305,7 @@ fn answered(history: &History, store: &Store, append: &Append, first: Position, 
 #[tokio::test]
 async fn an_append_ordered_before_what_was_acknowledged_earlier_is_caught() {
     let store = Store::memory();
-    let history = History::of(&store);
+    let history = AppendHistory::of(&store);
     let (early, late) = (Append::of(vec![event("a-1", "1")]), Append::of(vec![event("a-1", "2")]));
     for append in [&early, &late] {
         store.append(append.clone()).await.unwrap();
@@ -314,7 +320,7 @@ async fn an_append_ordered_before_what_was_acknowledged_earlier_is_caught() {
 #[tokio::test]
 async fn one_place_acknowledged_to_two_appends_is_caught() {
     let store = Store::memory();
-    let history = History::of(&store);
+    let history = AppendHistory::of(&store);
     let append = Append::of(vec![event("a-1", "the same")]);
     let ids = [history.start(&store, &append), history.start(&store, &append)];
     let outcome = store.append(append).await;
@@ -328,7 +334,7 @@ async fn one_place_acknowledged_to_two_appends_is_caught() {
 #[tokio::test]
 async fn an_append_without_an_answer_may_be_there_once_or_not_at_all_but_not_twice() {
     let store = Store::memory();
-    let history = History::of(&store);
+    let history = AppendHistory::of(&store);
     let append = Append::of(vec![event("a-1", "1"), event("a-2", "2")]);
     history.start(&store, &append);
     assert_eq!(history.verify(&store).await.unwrap(), Ok(()));
@@ -341,7 +347,7 @@ async fn an_append_without_an_answer_may_be_there_once_or_not_at_all_but_not_twi
 #[tokio::test]
 async fn a_conflict_with_what_came_only_after_the_answer_is_caught() {
     let store = Store::memory();
-    let history = History::of(&store);
+    let history = AppendHistory::of(&store);
     let stream = StreamName::new("a-1").unwrap();
     let refused = Append::default().when(Condition::stream(stream.clone(), Expected::Absent));
     let id = history.start(&store, &refused);
@@ -355,7 +361,7 @@ async fn a_conflict_with_what_came_only_after_the_answer_is_caught() {
 #[tokio::test]
 async fn a_gap_and_an_event_gone_from_the_end_are_caught() {
     let store = Store::memory();
-    let history = History::of(&store);
+    let history = AppendHistory::of(&store);
     for _ in 0..3 {
         history.append(&store, Append::of(vec![event("a-1", "x")])).await.unwrap();
     }
@@ -374,7 +380,7 @@ async fn a_gap_and_an_event_gone_from_the_end_are_caught() {
 #[tokio::test]
 async fn a_repeated_answer_that_is_not_the_first_is_caught() {
     let store = Store::memory();
-    let history = History::of(&store);
+    let history = AppendHistory::of(&store);
     let id = CommandId::new("test", "1");
     let record = CommandRecord { id, digest: Digest::of(b"1"), answer: Bytes::new() };
     let append = Append { command: Some(record), ..Append::of(vec![event("a-1", "1")]) };

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Subject;
-use super::stage::{Stage, place};
+use super::stage::{TargetFixture, place};
 
 /// Time in which a projection must reach an event.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,15 +88,19 @@ impl Clock for Passing {
 }
 
 /// A log, and a target that follows it.
-struct Log<'s, S: Subject> {
-    stage: Stage<'s, S>,
+struct FollowedLog<'s, S: Subject> {
+    stage: TargetFixture<'s, S>,
     store: Store,
     applied: Arc<Mutex<Vec<Position>>>,
 }
 
-impl<'s, S: Subject + Send + Clone + 'static> Log<'s, S> {
+impl<'s, S: Subject + Send + Clone + 'static> FollowedLog<'s, S> {
     async fn new(subject: &'s S) -> Self {
-        Self { stage: Stage::new(subject).await, store: Store::memory(), applied: Arc::default() }
+        Self {
+            stage: TargetFixture::new(subject).await,
+            store: Store::memory(),
+            applied: Arc::default(),
+        }
     }
 
     async fn append(&self, event: &Sighting) -> Position {
@@ -185,13 +189,13 @@ impl<'s, S: Subject + Send + Clone + 'static> Log<'s, S> {
 pub async fn a_poison_event_is_parked_and_others_go_on<S: Subject + Send + Clone + 'static>(
     subject: &S,
 ) {
-    let log = Log::new(subject).await;
+    let log = FollowedLog::new(subject).await;
     log.seen("tom", "grey").await;
     let poison = log.seen("kit", POISON).await;
     log.seen("kit", "black").await;
     let last = log.seen("mia", "red").await;
     let running = log.start::<1>().await;
-    Log::<S>::reached(&running, last).await;
+    FollowedLog::<S>::reached(&running, last).await;
     let parked = running.projections().parked("cats").expect("it is known");
     let told: Vec<_> = parked.iter().map(|item| (item.position, &*item.key)).collect();
     assert_eq!(told, [(poison, "cat-kit"), (poison.next(), "cat-kit")]);
@@ -202,7 +206,7 @@ pub async fn a_poison_event_is_parked_and_others_go_on<S: Subject + Send + Clone
     for (name, colour) in [("tom", Some("grey")), ("kit", None), ("mia", Some("red"))] {
         assert_eq!(log.stage.served("cats", name).await.as_deref(), colour, "{name}");
     }
-    Log::<S>::stop(running).await;
+    FollowedLog::<S>::stop(running).await;
 }
 
 /// A version that is rebuilt has the rows that the replay makes, and no other; built twice it is
@@ -212,24 +216,24 @@ pub async fn a_rebuild_has_what_the_replay_makes_and_nothing_else<
 >(
     subject: &S,
 ) {
-    let empty = Log::new(subject).await;
-    Log::<S>::stop(empty.start::<1>().await).await;
-    let log = Log::new(subject).await;
+    let empty = FollowedLog::new(subject).await;
+    FollowedLog::<S>::stop(empty.start::<1>().await).await;
+    let log = FollowedLog::new(subject).await;
     let last = log.some(12).await;
     let running = log.start::<1>().await;
-    Log::<S>::reached(&running, last).await;
+    FollowedLog::<S>::reached(&running, last).await;
     assert_eq!(log.stage.served("cats", MARK).await.as_deref(), Some("here"));
-    Log::<S>::stop(running).await;
+    FollowedLog::<S>::stop(running).await;
     for _ in 0..2 {
         let running = log.start::<2>().await;
-        Log::<S>::reached(&running, last).await;
+        FollowedLog::<S>::reached(&running, last).await;
         assert_eq!(
             log.stage.served("cats", MARK).await,
             None,
             "a row that the replay does not make"
         );
         log.assert_is_the_fold("after a rebuild").await;
-        Log::<S>::stop(running).await;
+        FollowedLog::<S>::stop(running).await;
     }
 }
 
@@ -237,21 +241,21 @@ pub async fn a_rebuild_has_what_the_replay_makes_and_nothing_else<
 pub async fn a_rebuild_takes_in_what_is_appended_meanwhile<S: Subject + Send + Clone + 'static>(
     subject: &S,
 ) {
-    let log = Log::new(subject).await;
+    let log = FollowedLog::new(subject).await;
     let last = log.some(300).await;
     let running = log.start::<1>().await;
-    Log::<S>::reached(&running, last).await;
-    Log::<S>::stop(running).await;
+    FollowedLog::<S>::reached(&running, last).await;
+    FollowedLog::<S>::stop(running).await;
     let running = log.start::<2>().await;
     let last = log.some(200).await;
-    Log::<S>::reached(&running, last).await;
+    FollowedLog::<S>::reached(&running, last).await;
     log.assert_is_the_fold("after a rebuild during which events were appended").await;
-    Log::<S>::stop(running).await;
+    FollowedLog::<S>::stop(running).await;
 }
 
 /// Whenever a reader has waited for an event, the rows are the fold up to it.
 pub async fn rows_are_the_fold_after_every_event<S: Subject + Send + Clone + 'static>(subject: &S) {
-    let log = Log::new(subject).await;
+    let log = FollowedLog::new(subject).await;
     let running = log.start::<1>().await;
     for number in 0..30 {
         let name = format!("cat {}", number % 4);
@@ -259,10 +263,10 @@ pub async fn rows_are_the_fold_after_every_event<S: Subject + Send + Clone + 'st
             2 => log.append(&Sighting::Left { name }).await,
             _ => log.seen(&name, &format!("colour {number}")).await,
         };
-        Log::<S>::reached(&running, position).await;
+        FollowedLog::<S>::reached(&running, position).await;
         log.assert_is_the_fold(&format!("after event {position}")).await;
     }
-    Log::<S>::stop(running).await;
+    FollowedLog::<S>::stop(running).await;
 }
 
 /// However many events come at once, the rows are the same: live in groups of many sizes, and
@@ -270,19 +274,19 @@ pub async fn rows_are_the_fold_after_every_event<S: Subject + Send + Clone + 'st
 pub async fn rows_are_the_same_for_batches_of_every_size<S: Subject + Send + Clone + 'static>(
     subject: &S,
 ) {
-    let log = Log::new(subject).await;
+    let log = FollowedLog::new(subject).await;
     let mut last = log.some(2).await;
     let running = log.start::<1>().await;
     for size in [1, 2, 3, 7, 31, 100, 320, BATCH_EVENTS_MAX - 1] {
         last = log.some(size).await;
-        Log::<S>::reached(&running, last).await;
+        FollowedLog::<S>::reached(&running, last).await;
         log.assert_is_the_fold(&format!("after {size} events at once")).await;
     }
-    Log::<S>::stop(running).await;
+    FollowedLog::<S>::stop(running).await;
     let running = log.start::<2>().await;
-    Log::<S>::reached(&running, last).await;
+    FollowedLog::<S>::reached(&running, last).await;
     log.assert_is_the_fold("after a rebuild in the largest batches").await;
-    Log::<S>::stop(running).await;
+    FollowedLog::<S>::stop(running).await;
 }
 
 /// A runtime that stops in order and starts again goes on behind the last event, and repeats none.
@@ -292,14 +296,14 @@ pub async fn each_event_goes_in_once_over_orderly_restarts<S: Subject + Send + C
     if !S::Target::DURABLE {
         return;
     }
-    let log = Log::new(subject).await;
+    let log = FollowedLog::new(subject).await;
     for _ in 0..3 {
         let running = log.start::<1>().await;
         for _ in 0..20 {
             let position = log.some(1).await;
-            Log::<S>::reached(&running, position).await;
+            FollowedLog::<S>::reached(&running, position).await;
         }
-        Log::<S>::stop(running).await;
+        FollowedLog::<S>::stop(running).await;
     }
     let applied = log.applied.lock().unwrap_or_else(PoisonError::into_inner).clone();
     assert_eq!(applied, (1..=60).map(Position).collect::<Vec<_>>());

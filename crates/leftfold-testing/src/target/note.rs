@@ -3,13 +3,13 @@
 use leftfold_core::runtime::projection::Session;
 
 use super::Subject;
-use super::stage::{Stage, done, notes, place, texts};
+use super::stage::{TargetFixture, done, notes, place, texts};
 
 const ODD: [&str; 9] = ["a", "a%b", "a*b", "a/", "a/1", "a/10", "a/2", "a?b", "a_b"];
 
 /// A prefix is taken literally, and keys come in the order of their bytes.
 pub async fn notes_are_listed_by_prefix_in_order_of_their_bytes<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let mut session = stage.set_up(&place("cats", 1)).await;
     let keys = ["Z", "a", "a_b", "a/10", "a/2", "a/1", "a%b", "a*b", "a?b", "a/", "b", "ä", "zz"];
     done(session.begin().await);
@@ -28,7 +28,7 @@ pub async fn notes_are_listed_by_prefix_in_order_of_their_bytes<S: Subject>(subj
 
 /// Pages neither overlap nor leave anything out.
 pub async fn a_page_of_notes_begins_after_a_key<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let mut session = stage.set_up(&place("cats", 1)).await;
     done(session.begin().await);
     for key in ODD.into_iter().chain(["b", "Z"]) {
@@ -53,7 +53,7 @@ pub async fn a_page_of_notes_begins_after_a_key<S: Subject>(subject: &S) {
 
 /// The last value of a note counts; one that is removed is gone.
 pub async fn notes_are_replaced_and_removed<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let mut session = stage.set_up(&place("cats", 1)).await;
     for (value, left) in [
         (Some("1"), vec![("k", "1")]),
@@ -70,7 +70,7 @@ pub async fn notes_are_replaced_and_removed<S: Subject>(subject: &S) {
 
 /// The transaction sees its own notes, in their place among the others.
 pub async fn notes_of_the_open_transaction_are_seen<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let mut session = stage.set_up(&place("cats", 1)).await;
     done(session.begin().await);
     for key in ["a", "c", "e"] {
@@ -92,7 +92,7 @@ pub async fn notes_of_the_open_transaction_are_seen<S: Subject>(subject: &S) {
 
 /// Values are bytes, from none to the limit; keys are as long as the limit.
 pub async fn notes_hold_any_bytes<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let mut session = stage.set_up(&place("cats", 1)).await;
     let all: Vec<u8> = (0..=255).collect();
     let long = "k".repeat(200);

@@ -3,12 +3,12 @@
 use leftfold_core::runtime::projection::{Place, Session, Target};
 
 use super::Subject;
-use super::stage::{Stage, done, notes, place, texts};
+use super::stage::{TargetFixture, done, notes, place, texts};
 
 /// The session that comes second is told that another has the place, in this process and in another
 /// one.
 pub async fn a_place_has_one_session<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     let other = stage.another().await;
@@ -21,13 +21,13 @@ pub async fn a_place_has_one_session<S: Subject>(subject: &S) {
 
 /// The place is free soon after its session is gone, for this process and for another one.
 pub async fn a_place_is_free_when_its_session_is_dropped<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     stage.commit(&mut session, 1, "tom", "grey").await;
     drop(session);
     let other = stage.another().await;
-    let mut session = Stage::<S>::open_at(&other, &place).await;
+    let mut session = TargetFixture::<S>::open_at(&other, &place).await;
     assert_eq!(texts(&notes(&mut session, "").await), [("tom", "grey")]);
     stage.commit(&mut session, 2, "tom", "white").await;
     drop(session);
@@ -37,7 +37,7 @@ pub async fn a_place_is_free_when_its_session_is_dropped<S: Subject>(subject: &S
 
 /// Two versions are written at the same time and see nothing of each other.
 pub async fn versions_are_open_side_by_side<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let (one, two) = (place("cats", 1), place("cats", 2));
     let mut old = stage.set_up(&one).await;
     let mut new = stage.set_up(&two).await;
@@ -56,7 +56,7 @@ pub async fn lanes_write_at_the_same_time_and_share_notes<S: Subject>(subject: &
     if S::Target::LANES_MAX < 2 {
         return;
     }
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let first = place("cats", 1);
     let mut lanes = vec![stage.set_up(&first).await];
     for lane in 1..S::Target::LANES_MAX {
@@ -89,13 +89,13 @@ pub async fn lanes_write_at_the_same_time_and_share_notes<S: Subject>(subject: &
 pub async fn names_of_every_kind_are_apart<S: Subject>(subject: &S) {
     let names = ["a", "a_v1", "a_", "order", "select", "z234567890123456789012345678901234567890"];
     for name in names {
-        let stage = Stage::new(subject).await;
+        let stage = TargetFixture::new(subject).await;
         let place = place(name, u32::MAX);
         let mut session = stage.set_up(&place).await;
         stage.commit(&mut session, 1, "tom", name).await;
         assert_eq!(stage.row(&place, "tom").await.as_deref(), Some(name));
     }
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let mut session = stage.set_up(&place("a", 1)).await;
     stage.commit(&mut session, 1, "tom", "grey").await;
     // A target may be for one projection alone; then it says so.

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// A target at its home.
-pub(super) struct Stage<'s, S: Subject> {
+pub(super) struct TargetFixture<'s, S: Subject> {
     pub(super) subject: &'s S,
     pub(super) target: S::Target,
     pub(super) home: S::Home,
@@ -26,7 +26,7 @@ pub(super) fn place(name: &'static str, version: u32) -> Place {
     Place { name, version, lane: 0 }
 }
 
-impl<'s, S: Subject> Stage<'s, S> {
+impl<'s, S: Subject> TargetFixture<'s, S> {
     pub(super) async fn new(subject: &'s S) -> Self {
         let home = subject.home().await;
         let target = subject.target(&home).await;

@@ -3,11 +3,11 @@
 use leftfold_core::runtime::projection::{ProjectionError, Session, Target};
 
 use super::Subject;
-use super::stage::{Stage, done, notes, place, texts};
+use super::stage::{TargetFixture, done, notes, place, texts};
 
 /// Rows and notes of one transaction are both there afterwards.
 pub async fn what_is_committed_is_there<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     stage.commit(&mut session, 1, "tom", "grey").await;
@@ -17,7 +17,7 @@ pub async fn what_is_committed_is_there<S: Subject>(subject: &S) {
 
 /// A rollback undoes rows and notes; if the target cannot do that, it leaves nothing at all.
 pub async fn a_rollback_leaves_nothing<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     stage.commit(&mut session, 1, "tom", "grey").await;
@@ -34,7 +34,7 @@ pub async fn a_rollback_leaves_nothing<S: Subject>(subject: &S) {
 
 /// A process that is killed between begin and commit has written nothing.
 pub async fn a_session_that_is_dropped_leaves_nothing_uncommitted<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     stage.commit(&mut session, 1, "tom", "grey").await;
@@ -54,7 +54,7 @@ pub async fn nobody_sees_what_is_not_committed<S: Subject>(subject: &S) {
     if !S::Target::UNDOES {
         return;
     }
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     stage.commit(&mut session, 1, "tom", "grey").await;
@@ -69,7 +69,7 @@ pub async fn nobody_sees_what_is_not_committed<S: Subject>(subject: &S) {
 
 /// One session commits again and again.
 pub async fn transactions_follow_each_other<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     for position in 1..=50 {
@@ -80,7 +80,7 @@ pub async fn transactions_follow_each_other<S: Subject>(subject: &S) {
 
 /// Nothing to write is no error.
 pub async fn an_empty_transaction_can_be_committed<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     for _ in 0..3 {
@@ -93,7 +93,7 @@ pub async fn an_empty_transaction_can_be_committed<S: Subject>(subject: &S) {
 
 /// The last write of a row counts, within a transaction and over several.
 pub async fn rows_are_replaced_and_removed<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     done(session.begin().await);
@@ -114,7 +114,7 @@ pub async fn rows_are_replaced_and_removed<S: Subject>(subject: &S) {
 
 /// A batch is as large as the runtime makes it.
 pub async fn many_rows_fit_into_one_transaction<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     done(session.begin().await);
@@ -131,7 +131,7 @@ pub async fn many_rows_fit_into_one_transaction<S: Subject>(subject: &S) {
 /// Most events write nothing: the places that a session is told leave gaps, within a transaction
 /// and between two.
 pub async fn events_that_write_nothing_are_passed_over<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     stage.commit(&mut session, 3, "tom", "grey").await;
@@ -147,7 +147,7 @@ pub async fn events_that_write_nothing_are_passed_over<S: Subject>(subject: &S) 
 
 /// The same event is applied after a rollback, and counts then.
 pub async fn an_event_can_be_applied_again_after_a_rollback<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     for _ in 0..3 {
@@ -170,7 +170,7 @@ pub async fn a_failed_statement_is_undone_and_is_not_absence<S: Subject>(subject
     if !S::Target::UNDOES {
         return;
     }
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     done(session.begin().await);
@@ -188,7 +188,7 @@ pub async fn a_failed_statement_is_undone_and_is_not_absence<S: Subject>(subject
 
 /// An error of users' code is about the event.
 pub async fn what_users_code_says_is_not_absence<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     for error in
         [ProjectionError::message("a cat without a name"), "x".parse::<u32>().unwrap_err().into()]
     {

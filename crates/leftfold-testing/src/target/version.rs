@@ -3,11 +3,11 @@
 use leftfold_core::runtime::projection::Target;
 
 use super::Subject;
-use super::stage::{Stage, done, notes, place, texts};
+use super::stage::{TargetFixture, done, notes, place, texts};
 
 /// A target that was never used serves nothing and holds nothing.
 pub async fn nothing_serves_at_first<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     assert_eq!(done(stage.target.serving("cats").await), None);
     assert_eq!(done(stage.target.versions("cats").await), [0; 0]);
     assert_eq!(stage.served("cats", "tom").await, None);
@@ -16,7 +16,7 @@ pub async fn nothing_serves_at_first<S: Subject>(subject: &S) {
 
 /// Readers follow from one version to the next, and back.
 pub async fn readers_see_the_version_that_serves<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let mut old = stage.set_up(&place("cats", 1)).await;
     let mut new = stage.set_up(&place("cats", 2)).await;
     stage.commit(&mut old, 1, "tom", "grey").await;
@@ -35,7 +35,7 @@ pub async fn readers_see_the_version_that_serves<S: Subject>(subject: &S) {
 
 /// By their numbers, not as texts.
 pub async fn versions_are_listed_in_order<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     for version in [10, 2, 1] {
         let mut session = stage.set_up(&place("cats", version)).await;
         stage.commit(&mut session, 1, "tom", "grey").await;
@@ -47,7 +47,7 @@ pub async fn versions_are_listed_in_order<S: Subject>(subject: &S) {
 
 /// Rows and notes of the version are gone; the others are as they were.
 pub async fn a_discarded_version_is_gone_and_no_other<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     for (version, row) in [(1, "grey"), (11, "red"), (2, "silver")] {
         let mut session = stage.set_up(&place("cats", version)).await;
         stage.commit(&mut session, 1, "tom", row).await;
@@ -65,7 +65,7 @@ pub async fn a_discarded_version_is_gone_and_no_other<S: Subject>(subject: &S) {
 
 /// It begins with nothing, also with the positions that it has had.
 pub async fn a_discarded_version_can_be_made_anew<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     stage.commit(&mut session, 9, "tom", "grey").await;
@@ -84,7 +84,7 @@ pub async fn everything_survives_reopening<S: Subject>(subject: &S) {
     if !S::Target::DURABLE {
         return;
     }
-    let mut stage = Stage::new(subject).await;
+    let mut stage = TargetFixture::new(subject).await;
     for (version, row) in [(1, "grey"), (2, "silver")] {
         let mut session = stage.set_up(&place("cats", version)).await;
         stage.commit(&mut session, 1, "tom", row).await;
@@ -104,7 +104,7 @@ pub async fn everything_survives_reopening<S: Subject>(subject: &S) {
 /// A version that is set up is there though nothing was written; it is told from one that never
 /// was, and from one that was discarded, even if it served.
 pub async fn what_was_begun_is_told_from_what_never_was<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     drop(stage.set_up(&place("cats", 1)).await);
     assert_eq!(done(stage.target.versions("cats").await), [1]);
     assert_eq!(done(stage.target.serving("cats").await), None);
@@ -120,7 +120,7 @@ pub async fn what_was_begun_is_told_from_what_never_was<S: Subject>(subject: &S)
 /// To discard a version that somebody writes is refused, and changes nothing: neither its rows nor
 /// its notes, nor that it serves.
 pub async fn a_version_that_is_written_is_not_discarded<S: Subject>(subject: &S) {
-    let stage = Stage::new(subject).await;
+    let stage = TargetFixture::new(subject).await;
     let place = place("cats", 1);
     let mut session = stage.set_up(&place).await;
     stage.commit(&mut session, 1, "tom", "grey").await;
