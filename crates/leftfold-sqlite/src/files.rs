@@ -58,9 +58,9 @@ pub(crate) fn remove(file: &Path) -> Result<(), SqliteError> {
 /// The right to write the file of a version, while this lives or its process does. The file of the
 /// lock stays: to remove it would let two hold it, one of them under no name.
 #[derive(Debug)]
-pub(crate) struct Lock(File);
+pub(crate) struct VersionLock(File);
 
-impl Lock {
+impl VersionLock {
     pub(crate) fn take(rows: &Path) -> Result<Self, SqliteError> {
         let path = rows.with_extension("lock");
         let cannot = || SqliteError::directory(&path);
@@ -87,7 +87,7 @@ impl Lock {
     }
 }
 
-impl Drop for Lock {
+impl Drop for VersionLock {
     /// To close the file would not do: a process that is being started holds it too, for a moment.
     fn drop(&mut self) {
         let _ = self.0.unlock();
@@ -107,9 +107,9 @@ fn holder(file: &mut File) -> String {
 /// Identity of the file that has a name now: a file that was removed and created again is another
 /// one. A file that is still open keeps its number, so that no other file is taken for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Identity(u64, u64);
+pub(crate) struct FileIdentity(u64, u64);
 
-impl Identity {
+impl FileIdentity {
     /// Returns the identity of the file; `None` if there is no file.
     #[cfg(unix)]
     pub(crate) fn of(path: &Path) -> Option<Self> {

@@ -30,6 +30,7 @@
 mod error;
 mod files;
 mod reader;
+mod serving;
 mod session;
 mod target;
 

@@ -8,8 +8,8 @@ use leftfold_core::runtime::projection::BESIDE;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::SqliteError;
-use crate::files::{self, BUSY_SECONDS, Identity};
-use crate::target::version_that_serves;
+use crate::files::{self, BUSY_SECONDS, FileIdentity};
+use crate::serving::version_that_serves;
 
 /// Connections that are kept open between reads; more are opened if more read at once, and closed
 /// after that.
@@ -24,28 +24,28 @@ const TRIES: usize = 5;
 /// `spawn_blocking`. Readers do not wait for the writer, nor it for them; but while a read goes on
 /// the file beside the rows grows with what is written.
 #[derive(Clone, Debug)]
-pub struct Reader(Arc<Shared>);
+pub struct Reader(Arc<SqliteReaderState>);
 
 #[derive(Debug)]
-struct Shared {
+struct SqliteReaderState {
     directory: PathBuf,
     name: String,
     /// Version to read; `None` for the one that serves.
     version: Option<u32>,
-    serving: Mutex<Option<Opened>>,
-    idle: Mutex<Vec<Opened>>,
+    serving: Mutex<Option<OpenedRows>>,
+    idle: Mutex<Vec<OpenedRows>>,
 }
 
 #[derive(Debug)]
-struct Opened {
+struct OpenedRows {
     connection: Connection,
     path: PathBuf,
-    identity: Identity,
+    identity: FileIdentity,
 }
 
 impl Reader {
     pub(crate) fn new(directory: PathBuf, name: String) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SqliteReaderState {
             directory,
             name,
             version: None,
@@ -60,7 +60,7 @@ impl Reader {
     pub fn of_version(&self, version: u32) -> Self {
         let (directory, name) = (self.0.directory.clone(), self.0.name.clone());
         let version = Some(version);
-        Self(Arc::new(Shared {
+        Self(Arc::new(SqliteReaderState {
             directory,
             name,
             version,
@@ -140,7 +140,7 @@ impl Reader {
         };
         let path = files::serving(&self.0.directory);
         let mut serving = unpoisoned(&self.0.serving);
-        let identity = Identity::of(&path).ok_or_else(nothing)?;
+        let identity = FileIdentity::of(&path).ok_or_else(nothing)?;
         if serving.as_ref().is_none_or(|opened| opened.identity != identity) {
             *serving = None;
             *serving = Some(connect(&path, identity).map_err(SqliteError::sqlite(&path))?);
@@ -155,12 +155,12 @@ impl Reader {
     }
 
     /// A connection to the version that serves, kept or new.
-    fn opened(&self) -> Result<Opened, SqliteError> {
+    fn opened(&self) -> Result<OpenedRows, SqliteError> {
         let mut tries = 0;
         loop {
             tries += 1;
             let path = files::rows(&self.0.directory, &self.0.name, self.place()?);
-            let identity = Identity::of(&path);
+            let identity = FileIdentity::of(&path);
             let kept = {
                 let mut idle = unpoisoned(&self.0.idle);
                 idle.retain(|opened| opened.path == path && Some(opened.identity) == identity);
@@ -185,11 +185,11 @@ impl Reader {
     }
 }
 
-fn connect(path: &Path, identity: Identity) -> rusqlite::Result<Opened> {
+fn connect(path: &Path, identity: FileIdentity) -> rusqlite::Result<OpenedRows> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
-    Ok(Opened { connection, path: path.to_owned(), identity })
+    Ok(OpenedRows { connection, path: path.to_owned(), identity })
 }
 
 /// A connection is whole whatever a thread that panicked did with it: it is taken out of the list

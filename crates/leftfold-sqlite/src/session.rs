@@ -9,8 +9,7 @@ use leftfold_core::runtime::projection::{ProjectionError, Session};
 use rusqlite::{Connection, params};
 
 use crate::error::SqliteError;
-use crate::files::{BUSY_SECONDS, Lock};
-use crate::target::Leaves;
+use crate::files::{BUSY_SECONDS, VersionLock};
 
 /// Statements that are kept parsed: those of users, and three of ours.
 const STATEMENTS: usize = 64;
@@ -31,11 +30,25 @@ pub struct SqliteSession {
     /// True while the runtime itself commits.
     ends: Arc<AtomicBool>,
     leaves: Leaves,
-    _lock: Lock,
+    _lock: VersionLock,
+}
+
+/// Treatment of the bytes of rows that are deleted or replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// They stay in the file until something else is written there.
+    #[default]
+    Bytes,
+    /// They are overwritten, in the journal too.
+    Nothing,
 }
 
 impl SqliteSession {
-    pub(crate) fn open(path: PathBuf, lock: Lock, leaves: Leaves) -> Result<Self, SqliteError> {
+    pub(crate) fn open(
+        path: PathBuf,
+        lock: VersionLock,
+        leaves: Leaves,
+    ) -> Result<Self, SqliteError> {
         let ends = Arc::new(AtomicBool::new(false));
         let connection =
             connect(&path, ends.clone(), leaves).map_err(SqliteError::sqlite(&path))?;

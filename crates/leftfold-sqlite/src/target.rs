@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Target};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 use crate::error::{SqliteError, is_away, is_in_use};
-use crate::files::{self, BUSY_SECONDS, Lock};
-use crate::{Reader, SqliteSession};
+use crate::files::{self, BUSY_SECONDS, VersionLock};
+use crate::reader::Reader;
+use crate::serving::version_that_serves;
+use crate::session::{Leaves, SqliteSession};
 
 /// A directory with read models, a file for each version of each.
 ///
@@ -37,16 +39,6 @@ use crate::{Reader, SqliteSession};
 pub struct Sqlite {
     directory: PathBuf,
     leaves: Leaves,
-}
-
-/// Treatment of the bytes of rows that are deleted or replaced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Leaves {
-    /// They stay in the file until something else is written there.
-    #[default]
-    Bytes,
-    /// They are overwritten, in the journal too.
-    Nothing,
 }
 
 impl Sqlite {
@@ -137,7 +129,7 @@ impl Target for Sqlite {
 
     async fn open(&self, place: &Place) -> Result<SqliteSession, ProjectionError> {
         let rows = files::rows(self.made()?, place.name, place.version);
-        let lock = Lock::take(&rows)?;
+        let lock = VersionLock::take(&rows)?;
         Ok(SqliteSession::open(rows, lock, self.leaves)?)
     }
 
@@ -166,7 +158,7 @@ impl Target for Sqlite {
 
     async fn discard(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
         let rows = files::rows(self.made()?, name, version);
-        let _lock = Lock::take(&rows)?;
+        let _lock = VersionLock::take(&rows)?;
         if files::serving(&self.directory).exists() {
             self.serving_file(|connection| {
                 connection.execute(
@@ -185,14 +177,6 @@ impl Target for Sqlite {
     fn is_away(&self, error: &ProjectionError) -> bool {
         is_away(error)
     }
-}
-
-pub(crate) fn version_that_serves(
-    connection: &Connection,
-    name: &str,
-) -> rusqlite::Result<Option<u32>> {
-    let mut statement = connection.prepare_cached("SELECT version FROM serving WHERE name = ?1")?;
-    statement.query_row([name], |row| row.get(0)).optional()
 }
 
 /// Brings to the disk what was committed to a file, so that no power failure leaves readers with a
