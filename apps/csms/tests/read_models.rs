@@ -2,7 +2,7 @@
 
 use leftfold::prelude::StreamName;
 use leftfold::store::{Append, EventType, NewEvent};
-use leftfold_proving::Postgres;
+use leftfold_proving::PostgresServer;
 use serde_json::{Value, json};
 
 use crate::harness::browser::{dom, screenshot};
@@ -14,7 +14,7 @@ use crate::harness::{Api, Server, Station};
 
 /// A database of its own on the server that all tests share.
 fn postgres() -> Options {
-    in_database(&Postgres::shared().database("csms"))
+    in_database(&PostgresServer::shared().database("csms"))
 }
 
 fn in_database(url: &str) -> Options {
@@ -171,7 +171,7 @@ fn killed_in_the_middle_the_report_is_right_once_in_postgresql() {
 
 #[test]
 fn a_database_that_is_away_holds_nobody_up_and_has_everything_when_it_is_back() {
-    let mut database = Postgres::start();
+    let mut database = PostgresServer::start();
     let url = database.database("csms");
     let server = Server::start_with(in_database(&url));
     let api = server.api();
@@ -359,13 +359,13 @@ fn read_models_of_another_store_are_refused_until_they_are_to_be_built_anew() {
 
 #[test]
 fn what_was_parked_goes_into_the_rows_once_and_in_order_after_the_cause_is_mended() {
-    let url = Postgres::shared().database("csms");
+    let url = PostgresServer::shared().database("csms");
     let server = Server::start_with(in_database(&url));
     let api = server.api();
     let (one, other) = (server.ready_station("CP-1", 1), server.ready_station("CP-2", 1));
     assert_eq!(api.transactions("CP-1"), []);
     let table = "ALTER TABLE transactions_v1.transactions";
-    Postgres::shared()
+    PostgresServer::shared()
         .psql(&url, &format!("{table} ADD CONSTRAINT no_bob CHECK (id_tag <> 'BOB')"));
     let id = one.start(1, "BOB");
     one.call("MeterValues", meter_values(1, id, 1_700));
@@ -384,7 +384,7 @@ fn what_was_parked_goes_into_the_rows_once_and_in_order_after_the_cause_is_mende
     assert_eq!(api.transaction(elsewhere).id_tag, "ANN", "another station goes on");
     api.fetch(&format!("/api/transactions/{id}")).problem(404);
 
-    Postgres::shared().psql(&url, &format!("{table} DROP CONSTRAINT no_bob"));
+    PostgresServer::shared().psql(&url, &format!("{table} DROP CONSTRAINT no_bob"));
     let retried =
         api.post("/api/read-models/transactions/retry", &json!({"key": "CP-1"})).expect(200).json();
     assert_eq!(

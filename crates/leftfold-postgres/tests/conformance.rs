@@ -3,7 +3,7 @@
 use leftfold_core::runtime::projection::{ProjectionError, Target};
 use leftfold_postgres::tokio_postgres::Error;
 use leftfold_postgres::{Postgres, PostgresError, Rows};
-use leftfold_proving::Postgres as Server;
+use leftfold_proving::PostgresServer;
 use leftfold_testing::target::{Subject, conformance, following};
 
 #[derive(Clone)]
@@ -14,7 +14,7 @@ impl Subject for Databases {
     type Home = String;
 
     async fn home(&self) -> String {
-        Server::shared().database("rows")
+        PostgresServer::shared().database("rows")
     }
 
     async fn target(&self, home: &String) -> Postgres {

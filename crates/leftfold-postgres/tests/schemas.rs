@@ -7,14 +7,14 @@ use leftfold_core::runtime::projection::{Place, ProjectionError, Session, Target
 use leftfold_postgres::tokio_postgres::tls::{MakeTlsConnect, NoTlsError, NoTlsStream};
 use leftfold_postgres::tokio_postgres::{Error, NoTls, Socket};
 use leftfold_postgres::{Postgres, PostgresError, PostgresSession, Rows};
-use leftfold_proving::Postgres as Server;
+use leftfold_proving::PostgresServer;
 
 fn place(version: u32) -> Place {
     Place { name: "cats", version, lane: 0 }
 }
 
 fn database() -> (Postgres, String) {
-    let url = Server::shared().database("schemas");
+    let url = PostgresServer::shared().database("schemas");
     (Postgres::at(&url).unwrap(), url)
 }
 
@@ -95,17 +95,17 @@ async fn whoever_comes_second_is_told_who_writes() {
 #[tokio::test]
 async fn a_schema_of_others_is_neither_used_nor_removed() {
     let (postgres, url) = database();
-    Server::shared().psql(&url, "CREATE SCHEMA cats_v1; CREATE TABLE cats_v1.mine (a int)");
+    PostgresServer::shared().psql(&url, "CREATE SCHEMA cats_v1; CREATE TABLE cats_v1.mine (a int)");
     let error = postgres.open(&place(1)).await.unwrap_err();
     assert!(error.to_string().contains("the schema cats_v1 was not made by Leftfold"), "{error}");
     assert_eq!(postgres.versions("cats").await.unwrap(), [0; 0]);
     postgres.discard("cats", 1).await.unwrap();
-    assert_eq!(Server::shared().psql(&url, "SELECT count(*) FROM cats_v1.mine"), "0");
+    assert_eq!(PostgresServer::shared().psql(&url, "SELECT count(*) FROM cats_v1.mine"), "0");
 }
 
 #[tokio::test]
 async fn a_server_that_is_killed_is_waited_for_and_nothing_committed_is_lost() {
-    let mut server = Server::start();
+    let mut server = PostgresServer::start();
     let postgres = Postgres::at(&server.url()).unwrap();
     let reader = postgres.reader_of("cats");
     let mut session = open(&postgres, 1).await;
@@ -139,7 +139,7 @@ async fn a_connection_that_an_operator_cuts_is_waited_for() {
     let mut session = open(&postgres, 1).await;
     session.begin().await.unwrap();
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()";
-    Server::shared().psql(&url, cut);
+    PostgresServer::shared().psql(&url, cut);
     let error =
         session.rows().execute("INSERT INTO cats VALUES ('tom')", &[]).await.unwrap_err().into();
     assert!(postgres.is_away(&error), "{error}");
@@ -154,7 +154,8 @@ async fn a_table_that_changes_under_a_prepared_statement_costs_one_more_try() {
         session.begin().await.unwrap();
         select_all(session.rows()).await.unwrap();
         session.commit().await.unwrap();
-        Server::shared().psql(&url, &format!("ALTER TABLE cats_v1.cats ADD COLUMN {column} int"));
+        PostgresServer::shared()
+            .psql(&url, &format!("ALTER TABLE cats_v1.cats ADD COLUMN {column} int"));
         session.begin().await.unwrap();
         let error = select_all(session.rows()).await.unwrap_err().into();
         assert!(!postgres.is_away(&error), "{error}");
@@ -205,7 +206,7 @@ async fn more_reads_than_connections_wait_for_each_other() {
     }
     let counted = reads.join_all().await;
     assert_eq!(counted, [0; 100]);
-    let connections = Server::shared()
+    let connections = PostgresServer::shared()
         .psql(&url, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()");
     assert!(connections.parse::<u32>().unwrap() <= 17, "{connections} connections");
 }
@@ -265,11 +266,11 @@ async fn every_connection_is_made_by_the_connector_that_is_given() {
 async fn a_right_that_is_missing_is_waited_for() {
     let (postgres, url) = database();
     let database = url.rsplit('/').next().unwrap();
-    Server::shared().psql(&url, &format!("CREATE ROLE {database}_guest LOGIN"));
+    PostgresServer::shared().psql(&url, &format!("CREATE ROLE {database}_guest LOGIN"));
     let guest = Postgres::at(&url.replace("postgres@", &format!("{database}_guest@"))).unwrap();
     let error = guest.open(&place(1)).await.unwrap_err();
     assert!(guest.is_away(&error) && error.to_string().contains("permission denied"), "{error}");
-    Server::shared()
+    PostgresServer::shared()
         .psql(&url, &format!("GRANT CREATE ON DATABASE {database} TO {database}_guest"));
     add(&mut open(&guest, 1).await, "tom").await;
     drop(postgres);
@@ -279,7 +280,7 @@ async fn a_right_that_is_missing_is_waited_for() {
 /// spoilt.
 #[tokio::test]
 async fn a_lock_of_somebody_else_is_told_as_such_also_under_a_limit_on_the_time_of_statements() {
-    let url = Server::shared().database("locks");
+    let url = PostgresServer::shared().database("locks");
     let held = Postgres::at(&url).unwrap();
     let mut session = open(&held, 1).await;
     session.begin().await.unwrap();

@@ -7,7 +7,7 @@ use leftfold_core::runtime::projection::{ParkedState, Projection, ProjectionErro
 use leftfold_core::runtime::{Runtime, StartError};
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
 use leftfold_postgres::{Postgres, Rows};
-use leftfold_proving::Postgres as Server;
+use leftfold_proving::PostgresServer;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ async fn read(counter: i64) -> (Store, Postgres) {
         .append(Append::of(vec![event.in_stream(StreamName::new("meter-1").unwrap())]))
         .await
         .unwrap();
-    (store, Postgres::at(&Server::shared().database("statements")).unwrap())
+    (store, Postgres::at(&PostgresServer::shared().database("statements")).unwrap())
 }
 
 #[tokio::test]

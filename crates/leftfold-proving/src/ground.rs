@@ -27,7 +27,7 @@ rm -rf -- "$0"
 "#;
 
 /// Directory of one server, with the guard that clears it away.
-pub(crate) struct Ground {
+pub(crate) struct ServerDirectory {
     directory: PathBuf,
     /// User and group of `nobody` if the tests run as root, else `None`. PostgreSQL refuses to run
     /// as root.
@@ -36,8 +36,8 @@ pub(crate) struct Ground {
     doomed: Option<ChildStdin>,
 }
 
-impl Ground {
-    pub(crate) fn new(name: &str) -> Ground {
+impl ServerDirectory {
+    pub(crate) fn new(name: &str) -> ServerDirectory {
         let made = tempfile::Builder::new().prefix(&format!("leftfold-{name}-")).tempdir();
         // From here on the guard removes it.
         let directory = made.expect("there is a place for temporary files").keep();
@@ -53,7 +53,7 @@ impl Ground {
         guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut guard = guard.spawn().expect("there is a shell");
         let doomed = guard.stdin.take();
-        Ground { directory, nobody, guard, doomed }
+        ServerDirectory { directory, nobody, guard, doomed }
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -99,7 +99,7 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
+impl Drop for ServerDirectory {
     /// Ends the guard. The server was killed before: the guard only has to remove the directory.
     fn drop(&mut self) {
         drop(self.doomed.take());

@@ -5,11 +5,11 @@
 //! data and port. All others share one per test process, and take a database each from it:
 //!
 //! ```no_run
-//! use leftfold_proving::Postgres;
+//! use leftfold_proving::PostgresServer;
 //!
-//! let url = Postgres::shared().database("orders");
+//! let url = PostgresServer::shared().database("orders");
 //!
-//! let mut own = Postgres::start();
+//! let mut own = PostgresServer::start();
 //! own.stop_hard();
 //! own.start_again();
 //! # let _ = url;
@@ -30,6 +30,6 @@ mod rabbitmq;
 mod redis;
 mod running;
 
-pub use postgres::Postgres;
-pub use rabbitmq::RabbitMq;
-pub use redis::Redis;
+pub use postgres::PostgresServer;
+pub use rabbitmq::RabbitMqServer;
+pub use redis::RedisServer;

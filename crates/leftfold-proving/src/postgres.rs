@@ -4,31 +4,31 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ground::{Ground, free_port, told};
-use crate::running::Running;
+use crate::ground::{ServerDirectory, free_port, told};
+use crate::running::ServerProcess;
 
 /// A PostgreSQL server with trust authentication. It does not sync: what it acknowledged survives
 /// its SIGKILL, as the system has it, but not a power failure.
-pub struct Postgres {
-    ground: Ground,
+pub struct PostgresServer {
+    ground: ServerDirectory,
     programs: PathBuf,
     port: u16,
-    running: Option<Running>,
+    running: Option<ServerProcess>,
     databases: AtomicU32,
 }
 
-impl Postgres {
+impl PostgresServer {
     /// The server that the tests of this process share; it cannot be stopped. Take a
-    /// [database](Postgres::database) of your own.
-    pub fn shared() -> &'static Postgres {
-        static SHARED: OnceLock<Postgres> = OnceLock::new();
-        SHARED.get_or_init(Postgres::start)
+    /// [database](PostgresServer::database) of your own.
+    pub fn shared() -> &'static PostgresServer {
+        static SHARED: OnceLock<PostgresServer> = OnceLock::new();
+        SHARED.get_or_init(PostgresServer::start)
     }
 
     /// A new, empty server.
     #[must_use]
-    pub fn start() -> Postgres {
-        let ground = Ground::new("postgres");
+    pub fn start() -> PostgresServer {
+        let ground = ServerDirectory::new("postgres");
         let programs = told("LEFTFOLD_POSTGRES");
         let mut init = ground.command(&programs.join("initdb"));
         init.args([
@@ -40,8 +40,13 @@ impl Postgres {
             "--no-sync",
         ]);
         ground.run(&mut init);
-        let mut server =
-            Postgres { ground, programs, port: 0, running: None, databases: AtomicU32::new(0) };
+        let mut server = PostgresServer {
+            ground,
+            programs,
+            port: 0,
+            running: None,
+            databases: AtomicU32::new(0),
+        };
         // Between the choice of a port and its use somebody else may take it.
         let started = (0..3).any(|_| {
             server.port = free_port();
@@ -115,7 +120,8 @@ impl Postgres {
         ] {
             server.args(["-c", setting]);
         }
-        let running = Running::start(server, "database system is ready to accept connections")?;
+        let running =
+            ServerProcess::start(server, "database system is ready to accept connections")?;
         // On SIGQUIT it takes its processes with it.
         self.ground.doom("QUIT", &[running.id()]);
         self.running = Some(running);
@@ -127,7 +133,7 @@ impl Postgres {
     }
 }
 
-impl Drop for Postgres {
+impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.stop_hard();
     }

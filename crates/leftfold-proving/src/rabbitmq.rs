@@ -5,19 +5,19 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ground::{Ground, free_port, told};
-use crate::running::Running;
+use crate::ground::{ServerDirectory, free_port, told};
+use crate::running::ServerProcess;
 
 /// A RabbitMQ node with the user `guest`, a cookie and a name service of its own. It starts in some
 /// seconds.
-pub struct RabbitMq {
-    ground: Ground,
+pub struct RabbitMqServer {
+    ground: ServerDirectory,
     programs: PathBuf,
     ports: Ports,
     /// Erlang's name service, by which `rabbitmqctl` finds the node. It stays while the node is
     /// stopped.
-    names: Option<Running>,
-    running: Option<Running>,
+    names: Option<ServerProcess>,
+    running: Option<ServerProcess>,
     virtual_hosts: AtomicU32,
 }
 
@@ -28,23 +28,23 @@ struct Ports {
     distribution: u16,
 }
 
-impl RabbitMq {
+impl RabbitMqServer {
     /// The node that the tests of this process share; it cannot be stopped. Take a [virtual
-    /// host](RabbitMq::virtual_host) of your own, or names of your own for queues.
-    pub fn shared() -> &'static RabbitMq {
-        static SHARED: OnceLock<RabbitMq> = OnceLock::new();
-        SHARED.get_or_init(RabbitMq::start)
+    /// host](RabbitMqServer::virtual_host) of your own, or names of your own for queues.
+    pub fn shared() -> &'static RabbitMqServer {
+        static SHARED: OnceLock<RabbitMqServer> = OnceLock::new();
+        SHARED.get_or_init(RabbitMqServer::start)
     }
 
     /// A new, empty node.
     #[must_use]
-    pub fn start() -> RabbitMq {
-        let ground = Ground::new("rabbitmq");
+    pub fn start() -> RabbitMqServer {
+        let ground = ServerDirectory::new("rabbitmq");
         let programs = told("LEFTFOLD_RABBITMQ");
         let ports = Ports::free();
         let virtual_hosts = AtomicU32::new(0);
         let mut node =
-            RabbitMq { ground, programs, ports, names: None, running: None, virtual_hosts };
+            RabbitMqServer { ground, programs, ports, names: None, running: None, virtual_hosts };
         // Between the choice of ports and their use somebody else may take one.
         let started = (0..2).any(|_| {
             node.ports = Ports::free();
@@ -102,13 +102,13 @@ impl RabbitMq {
             let mut names = self.ground.command(Path::new("epmd"));
             // Without `-daemon` it stays ours; `-d` makes it say when it is there.
             names.args(["-d", "-address", "127.0.0.1", "-port", &self.ports.names.to_string()]);
-            self.names = Some(Running::start(names, "epmd running")?);
+            self.names = Some(ServerProcess::start(names, "epmd running")?);
             self.doom();
         }
         let mut node = self.command("rabbitmq-server");
         // Then the script becomes the node instead of standing before it.
         node.env("RUNNING_UNDER_SYSTEMD", "1");
-        match Running::start(node, "Server startup complete") {
+        match ServerProcess::start(node, "Server startup complete") {
             Ok(running) => self.running = Some(running),
             Err(why) => {
                 // The next try is with other ports, the name service's included.
@@ -145,7 +145,7 @@ impl RabbitMq {
 
     fn doom(&mut self) {
         let processes: Vec<u32> =
-            [&self.running, &self.names].into_iter().flatten().map(Running::id).collect();
+            [&self.running, &self.names].into_iter().flatten().map(ServerProcess::id).collect();
         self.ground.doom("KILL", &processes);
     }
 
@@ -172,7 +172,7 @@ impl Ports {
     }
 }
 
-impl Drop for RabbitMq {
+impl Drop for RabbitMqServer {
     fn drop(&mut self) {
         self.stop_hard();
         self.stop_names();

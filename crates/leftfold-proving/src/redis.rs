@@ -3,18 +3,18 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ground::{Ground, free_port, told};
-use crate::running::Running;
+use crate::ground::{ServerDirectory, free_port, told};
+use crate::running::ServerProcess;
 
 /// Numbered databases of one server.
 const DATABASES: u32 = 1_000;
 
 /// A Redis server without a password.
-pub struct Redis {
-    ground: Ground,
+pub struct RedisServer {
+    ground: ServerDirectory,
     port: u16,
     keeps: Keeps,
-    running: Option<Running>,
+    running: Option<ServerProcess>,
     databases: AtomicU32,
 }
 
@@ -24,31 +24,31 @@ enum Keeps {
     Everything,
 }
 
-impl Redis {
+impl RedisServer {
     /// The server that the tests of this process share; it cannot be stopped. Take a
-    /// [database](Redis::database) of your own.
-    pub fn shared() -> &'static Redis {
-        static SHARED: OnceLock<Redis> = OnceLock::new();
-        SHARED.get_or_init(Redis::start)
+    /// [database](RedisServer::database) of your own.
+    pub fn shared() -> &'static RedisServer {
+        static SHARED: OnceLock<RedisServer> = OnceLock::new();
+        SHARED.get_or_init(RedisServer::start)
     }
 
     /// A new server, in memory only: it is empty again after it was stopped.
     #[must_use]
-    pub fn start() -> Redis {
+    pub fn start() -> RedisServer {
         Self::new(Keeps::Nothing)
     }
 
     /// A new server that keeps an append-only file: what it acknowledged survives its SIGKILL.
     #[must_use]
-    pub fn start_append_only() -> Redis {
+    pub fn start_append_only() -> RedisServer {
         Self::new(Keeps::Everything)
     }
 
-    fn new(keeps: Keeps) -> Redis {
-        let ground = Ground::new("redis");
+    fn new(keeps: Keeps) -> RedisServer {
+        let ground = ServerDirectory::new("redis");
         // 0 is for `url`.
         let mut server =
-            Redis { ground, port: 0, keeps, running: None, databases: AtomicU32::new(1) };
+            RedisServer { ground, port: 0, keeps, running: None, databases: AtomicU32::new(1) };
         // Between the choice of a port and its use somebody else may take it.
         let started = (0..3).any(|_| {
             server.port = free_port();
@@ -112,7 +112,7 @@ impl Redis {
             "--dir",
         ]);
         server.arg(self.ground.directory());
-        let running = Running::start(server, "Ready to accept connections")?;
+        let running = ServerProcess::start(server, "Ready to accept connections")?;
         self.ground.doom("KILL", &[running.id()]);
         self.running = Some(running);
         Ok(())
@@ -123,7 +123,7 @@ impl Redis {
     }
 }
 
-impl Drop for Redis {
+impl Drop for RedisServer {
     fn drop(&mut self) {
         self.stop_hard();
     }

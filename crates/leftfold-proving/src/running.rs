@@ -17,7 +17,7 @@ const DEATH_PATIENCE: Duration = Duration::from_secs(30);
 const LAST_WORDS: usize = 100;
 
 /// A process that said that it is ready.
-pub(crate) struct Running {
+pub(crate) struct ServerProcess {
     child: Child,
     /// Last lines of its output.
     words: Arc<Mutex<VecDeque<String>>>,
@@ -25,10 +25,13 @@ pub(crate) struct Running {
     silence: Mutex<Receiver<()>>,
 }
 
-impl Running {
+impl ServerProcess {
     /// Starts the server and waits until it says a line that contains `ready`. The error has its
     /// last words.
-    pub(crate) fn start(mut command: Command, ready: &'static str) -> Result<Running, String> {
+    pub(crate) fn start(
+        mut command: Command,
+        ready: &'static str,
+    ) -> Result<ServerProcess, String> {
         let shown = format!("{:?}", command.get_program());
         let (reader, writer) = io::pipe().map_err(|e| format!("no pipe: {e}"))?;
         let second = writer.try_clone().map_err(|e| format!("no pipe: {e}"))?;
@@ -41,7 +44,7 @@ impl Running {
         let listened = words.clone();
         thread::spawn(move || listen(reader, ready, &listened, &is_ready));
         let waited = silence.recv_timeout(START_PATIENCE);
-        let running = Running { child, words, silence: Mutex::new(silence) };
+        let running = ServerProcess { child, words, silence: Mutex::new(silence) };
         match waited {
             Ok(()) => Ok(running),
             Err(RecvTimeoutError::Timeout) => {

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use leftfold_proving::{Postgres, Redis};
+use leftfold_proving::{PostgresServer, RedisServer};
 
 /// Set where this binary runs as the process that will be killed.
 const DOOMED: &str = "LEFTFOLD_PROVING_DOOMED";
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn servers_of_a_test_process_that_is_killed_die_with_it_and_their_directories_go() {
     let name = "servers_of_a_test_process_that_is_killed_die_with_it_and_their_directories_go";
     if env::var_os(DOOMED).is_some() {
-        println!("\n{}\n{}", Redis::shared().url(), Postgres::shared().url());
+        println!("\n{}\n{}", RedisServer::shared().url(), PostgresServer::shared().url());
         // Until it is killed.
         let _ = std::io::stdin().read(&mut [0]);
         return;
@@ -50,7 +50,7 @@ fn servers_of_a_test_process_that_is_killed_die_with_it_and_their_directories_go
 fn a_server_is_gone_when_its_value_is_dropped_by_a_panic() {
     let mut connection = None;
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let server = Redis::start();
+        let server = RedisServer::start();
         connection = Some(connect(&server.url()));
         std::panic::resume_unwind(Box::new("the test failed"));
     }));

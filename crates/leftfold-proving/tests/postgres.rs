@@ -1,10 +1,10 @@
 //! PostgreSQL is started, killed in the middle of its work, and started again.
 
-use leftfold_proving::Postgres;
+use leftfold_proving::PostgresServer;
 
 #[test]
 fn what_was_committed_is_there_after_a_sigkill_and_a_new_start() {
-    let mut server = Postgres::start();
+    let mut server = PostgresServer::start();
     let url = server.database("orders");
     server.psql(&url, "create table kept (what text); insert into kept values ('a'), ('b')");
     server.stop_hard();
@@ -17,9 +17,9 @@ fn what_was_committed_is_there_after_a_sigkill_and_a_new_start() {
 
 #[test]
 fn tests_share_a_server_and_have_a_database_each() {
-    let urls = [(); 2].map(|()| Postgres::shared().database("mine"));
+    let urls = [(); 2].map(|()| PostgresServer::shared().database("mine"));
     assert_ne!(urls[0], urls[1]);
     for url in &urls {
-        Postgres::shared().psql(url, "create table mine (number int)");
+        PostgresServer::shared().psql(url, "create table mine (number int)");
     }
 }

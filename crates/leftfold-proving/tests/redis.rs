@@ -3,11 +3,13 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
-use leftfold_proving::Redis;
+use leftfold_proving::RedisServer;
 
 #[test]
 fn an_append_only_server_has_its_data_after_a_sigkill_and_one_in_memory_has_not() {
-    for (mut server, expected) in [(Redis::start_append_only(), "1"), (Redis::start(), "$-1")] {
+    for (mut server, expected) in
+        [(RedisServer::start_append_only(), "1"), (RedisServer::start(), "$-1")]
+    {
         assert_eq!(ask(&server, "SET kept 1"), "+OK");
         server.stop_hard();
         server.start_again();
@@ -18,11 +20,11 @@ fn an_append_only_server_has_its_data_after_a_sigkill_and_one_in_memory_has_not(
 
 #[test]
 fn every_database_of_the_shared_server_is_given_once() {
-    assert_ne!(Redis::shared().database(), Redis::shared().database());
+    assert_ne!(RedisServer::shared().database(), RedisServer::shared().database());
 }
 
 /// The first line of the answer; of a text, the text.
-fn ask(server: &Redis, command: &str) -> String {
+fn ask(server: &RedisServer, command: &str) -> String {
     let url = server.url();
     let address = url.trim_start_matches("redis://").trim_end_matches("/0");
     let mut connection = TcpStream::connect(address).unwrap();

@@ -1,7 +1,7 @@
 //! Redis against the rules for targets.
 
 use leftfold_core::runtime::projection::ProjectionError;
-use leftfold_proving::Redis as Server;
+use leftfold_proving::RedisServer;
 use leftfold_redis::{Redis, RedisError, Writes};
 use leftfold_testing::target::{Subject, conformance, following};
 
@@ -13,7 +13,7 @@ impl Subject for Databases {
     type Home = String;
 
     async fn home(&self) -> String {
-        Server::shared().database()
+        RedisServer::shared().database()
     }
 
     async fn target(&self, home: &String) -> Redis {

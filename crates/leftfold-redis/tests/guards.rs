@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leftfold_core::runtime::projection::{Place, ProjectionError, Session, Target};
 use leftfold_core::store::Position;
-use leftfold_proving::Redis as Server;
+use leftfold_proving::RedisServer;
 use leftfold_redis::redis::{self, AsyncTypedCommands};
 use leftfold_redis::{Redis, RedisError, RedisSession};
 
@@ -33,7 +33,7 @@ async fn row(redis: &Redis, key: &str) -> Option<String> {
 
 #[tokio::test]
 async fn an_older_event_does_not_undo_a_newer_one_written_or_removed() {
-    let redis = Redis::at(&Server::shared().database()).unwrap();
+    let redis = Redis::at(&RedisServer::shared().database()).unwrap();
     let mut session = redis.open(&place(1)).await.unwrap();
     put(&mut session, 10, &[("tom", "white"), ("kit", "black")]).await;
     put(&mut session, 9, &[("tom", "grey")]).await;
@@ -51,7 +51,7 @@ async fn an_older_event_does_not_undo_a_newer_one_written_or_removed() {
 
 #[tokio::test]
 async fn rows_are_read_as_they_were_put_before_the_commit() {
-    let redis = Redis::at(&Server::shared().database()).unwrap();
+    let redis = Redis::at(&RedisServer::shared().database()).unwrap();
     let mut session = redis.open(&place(1)).await.unwrap();
     put(&mut session, 1, &[("tom", "1"), ("kit", "1")]).await;
     session.begin().await.unwrap();
@@ -69,7 +69,7 @@ async fn rows_are_read_as_they_were_put_before_the_commit() {
 
 #[tokio::test]
 async fn a_commit_of_any_size_is_written_whole_and_its_notes_with_the_last_of_it() {
-    let redis = Redis::at(&Server::shared().database()).unwrap();
+    let redis = Redis::at(&RedisServer::shared().database()).unwrap();
     let mut session = redis.open(&place(1)).await.unwrap();
     for (count, bytes) in [(0, 0), (5_000, 1), (12_345, 10), (9, 3 << 20)] {
         session.begin().await.unwrap();
@@ -96,7 +96,7 @@ async fn a_commit_of_any_size_is_written_whole_and_its_notes_with_the_last_of_it
 
 #[tokio::test]
 async fn whoever_comes_second_is_told_who_writes() {
-    let redis = Redis::at(&Server::shared().database()).unwrap();
+    let redis = Redis::at(&RedisServer::shared().database()).unwrap();
     let session = redis.open(&place(1)).await.unwrap();
     let error = redis.open(&place(1)).await.unwrap_err();
     assert!(redis.is_away(&error));
@@ -109,7 +109,7 @@ async fn whoever_comes_second_is_told_who_writes() {
 
 #[tokio::test]
 async fn a_session_that_lost_its_version_writes_nothing_more() {
-    let url = Server::shared().database();
+    let url = RedisServer::shared().database();
     let redis = Redis::at(&url).unwrap();
     let mut late = redis.open(&place(1)).await.unwrap();
     put(&mut late, 1, &[("tom", "grey")]).await;
@@ -132,7 +132,7 @@ async fn a_session_that_lost_its_version_writes_nothing_more() {
 
 #[tokio::test]
 async fn a_holder_whose_connection_is_gone_is_not_waited_for() {
-    let url = Server::shared().database();
+    let url = RedisServer::shared().database();
     let redis = Redis::at(&url).unwrap();
     let mut session = redis.open(&place(1)).await.unwrap();
     put(&mut session, 1, &[("tom", "grey")]).await;
@@ -154,7 +154,7 @@ async fn a_holder_whose_connection_is_gone_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_removal_that_was_interrupted_is_ended_before_the_version_is_written_anew() {
-    let url = Server::shared().database();
+    let url = RedisServer::shared().database();
     let redis = Redis::at(&url).unwrap();
     let mut session = redis.open(&place(1)).await.unwrap();
     put(&mut session, 9, &[("tom", "grey"), ("kit", "black")]).await;
@@ -177,7 +177,7 @@ async fn a_removal_that_was_interrupted_is_ended_before_the_version_is_written_a
 
 #[tokio::test]
 async fn nothing_stays_of_a_version_that_is_discarded() {
-    let url = Server::shared().database();
+    let url = RedisServer::shared().database();
     let redis = Redis::at(&url).unwrap();
     let mut session = redis.open(&place(1)).await.unwrap();
     let names: Vec<String> = (0..3_000).map(|n| n.to_string()).collect();
@@ -195,7 +195,7 @@ async fn nothing_stays_of_a_version_that_is_discarded() {
 
 #[tokio::test]
 async fn a_server_that_is_killed_is_waited_for_and_nothing_committed_is_lost() {
-    let mut server = Server::start_append_only();
+    let mut server = RedisServer::start_append_only();
     let redis = Redis::at(&server.url()).unwrap();
     let reader = redis.reader_of("cats");
     let mut session = redis.open(&place(1)).await.unwrap();
@@ -230,7 +230,7 @@ async fn a_server_that_is_killed_is_waited_for_and_nothing_committed_is_lost() {
 
 #[tokio::test]
 async fn a_server_that_is_full_is_waited_for_and_one_that_evicts_is_refused() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let redis = Redis::at(&server.url()).unwrap();
     let mut connection = connection(&server.url()).await;
     let set =
@@ -267,7 +267,7 @@ async fn a_server_that_is_full_is_waited_for_and_one_that_evicts_is_refused() {
 
 #[tokio::test]
 async fn what_is_too_long_is_refused_and_is_not_absence() {
-    let redis = Redis::at(&Server::shared().database()).unwrap();
+    let redis = Redis::at(&RedisServer::shared().database()).unwrap();
     let mut session = redis.open(&place(1)).await.unwrap();
     session.begin().await.unwrap();
     let rows = session.rows();
@@ -285,7 +285,7 @@ async fn what_is_too_long_is_refused_and_is_not_absence() {
 
 #[tokio::test]
 async fn a_reader_follows_the_version_that_serves() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let url = server.url();
     let redis = Redis::at(&url).unwrap();
     let reader = redis.reader_of("cats");

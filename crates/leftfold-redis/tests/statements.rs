@@ -7,7 +7,7 @@ use leftfold_core::fold::{Event, Recorded};
 use leftfold_core::runtime::Runtime;
 use leftfold_core::runtime::projection::{ParkedState, Projection, ProjectionError};
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
-use leftfold_proving::Redis as Server;
+use leftfold_proving::RedisServer;
 use leftfold_redis::redis::{self, AsyncTypedCommands};
 use leftfold_redis::{Redis, Writes};
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ async fn seen(store: &Store, name: &str) -> Position {
 #[tokio::test]
 async fn a_row_that_cannot_be_read_or_written_parks_its_event_with_the_reason() {
     for name in ["tom".to_owned(), "x".repeat(100_000)] {
-        let url = Server::shared().database();
+        let url = RedisServer::shared().database();
         let (store, redis) = (Store::memory(), Redis::at(&url).unwrap());
         let first = seen(&store, "kit").await;
         let running = Runtime::new(&store).project(Sightings, redis).start().await.unwrap();

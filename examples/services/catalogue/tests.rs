@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use leftfold_proving::RabbitMq as Broker;
+use leftfold_proving::RabbitMqServer;
 
 use super::*;
 use crate::products::{Seller, SellerCommand, SellerEvent};
@@ -42,7 +42,7 @@ async fn a_broker_that_is_cut_off_and_comes_back_loses_nothing_and_doubles_nothi
         leftfold::open(&at("products")).await.unwrap(),
     );
     let sqlite = Sqlite::at(at("read-models"));
-    let mut broker = Broker::start();
+    let mut broker = RabbitMqServer::start();
     tokio::spawn(consume::<users::Questions>(users.clone(), broker.url(), ASKED));
     tokio::spawn(consume::<products::Told>(products.clone(), broker.url(), TOLD));
     let running_users = users::start(&users, RabbitMq::at(broker.url())).await.unwrap();
@@ -98,7 +98,7 @@ async fn both_services_are_killed_again_and_again_and_in_the_end_they_agree() {
     register_users(&users).await.unwrap();
     users.close().await.unwrap();
 
-    let broker = Broker::start();
+    let broker = RabbitMqServer::start();
     let program = examples::built("catalogue");
     let killing = ["users", "products"].map(|service| {
         let (program, place, url) = (program.clone(), place.clone(), broker.url());

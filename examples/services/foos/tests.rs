@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use leftfold_proving::Redis as RedisServer;
+use leftfold_proving::RedisServer;
 use tokio::process::Command;
 
 use super::*;

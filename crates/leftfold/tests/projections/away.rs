@@ -9,7 +9,7 @@ use leftfold::runtime::projection::{Projection, ProjectionError, Projections, ve
 use leftfold::runtime::{RunningRuntime, Runtime};
 use leftfold::store::{Position, Store};
 use leftfold_postgres::Postgres;
-use leftfold_proving::{Postgres as PostgresServer, Redis as RedisServer};
+use leftfold_proving::{PostgresServer, RedisServer};
 use leftfold_redis::Redis;
 use leftfold_sqlite::Sqlite;
 use leftfold_sqlite::rusqlite::Connection;

@@ -58,13 +58,13 @@ async fn each_event_is_in_sqlite_once_however_often_the_process_is_killed() {
 
 #[tokio::test]
 async fn each_event_is_in_postgres_once_however_often_the_process_is_killed() {
-    let url = leftfold_proving::Postgres::shared().database("killed");
+    let url = leftfold_proving::PostgresServer::shared().database("killed");
     kill_until_done("postgres", &url, Postgres::at(&url).unwrap()).await;
 }
 
 #[tokio::test]
 async fn each_event_is_in_redis_once_however_often_the_process_is_killed() {
-    let url = leftfold_proving::Redis::shared().database();
+    let url = leftfold_proving::RedisServer::shared().database();
     kill_until_done("redis", &url, Redis::at(&url).unwrap()).await;
 }
 

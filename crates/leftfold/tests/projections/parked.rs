@@ -22,13 +22,13 @@ async fn sql_that_fails_in_sqlite_parks_its_key_alone() {
 
 #[tokio::test]
 async fn sql_that_fails_in_postgres_parks_its_key_alone() {
-    let url = leftfold_proving::Postgres::shared().database("parked");
+    let url = leftfold_proving::PostgresServer::shared().database("parked");
     fails_for_one_key(Postgres::at(&url).unwrap(), "violates check constraint").await;
 }
 
 #[tokio::test]
 async fn what_redis_cannot_take_parks_its_key_alone() {
-    let url = leftfold_proving::Redis::shared().database();
+    let url = leftfold_proving::RedisServer::shared().database();
     fails_for_one_key(Redis::at(&url).unwrap(), "a key of 0 bytes").await;
 }
 

@@ -23,13 +23,13 @@ async fn versions_in_sqlite_live_side_by_side_and_belong_to_their_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_in_postgres_live_side_by_side_and_belong_to_their_log() {
-    let url = leftfold_proving::Postgres::shared().database("versions");
+    let url = leftfold_proving::PostgresServer::shared().database("versions");
     versions(|| Postgres::at(&url).unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_in_redis_live_side_by_side_and_belong_to_their_log() {
-    let url = leftfold_proving::Redis::shared().database();
+    let url = leftfold_proving::RedisServer::shared().database();
     versions(|| Redis::at(&url).unwrap()).await;
 }
 
