@@ -29,7 +29,7 @@ pub(crate) struct Connected {
 }
 
 /// Way to make a connection: the configuration, and the dialling.
-pub(crate) struct Server {
+pub(crate) struct PostgresConnector {
     config: Config,
     dial: Box<dyn Dial>,
 }
@@ -60,7 +60,7 @@ where
     }
 }
 
-impl Server {
+impl PostgresConnector {
     pub(crate) fn new<T>(config: Config, tls: T) -> Self
     where
         T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
@@ -82,7 +82,7 @@ impl Server {
     }
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for PostgresConnector {
     /// The configuration shows no password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.config.fmt(f)

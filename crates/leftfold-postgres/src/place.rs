@@ -70,12 +70,12 @@ pub(crate) async fn make(rows: &Rows, schema: &str) -> Result<(), PostgresError>
     let refused = || PostgresError::refused(schema);
     rows.batch_execute(&format!("BEGIN; {MAKING}")).await.map_err(refused())?;
     match state(rows, schema).await.map_err(refused())? {
-        State::Ours => {}
-        State::NotOurs => {
+        SchemaState::Ours => {}
+        SchemaState::NotOurs => {
             rows.batch_execute("ROLLBACK").await.map_err(refused())?;
             return Err(PostgresError::NotOurs { schema: schema.to_owned() });
         }
-        State::Absent => {
+        SchemaState::Absent => {
             let schema = quoted(schema);
             let make = format!(
                 "CREATE SCHEMA {schema};
@@ -96,20 +96,20 @@ pub(crate) async fn make_serving(rows: &Rows) -> Result<(), Error> {
     .await
 }
 
-pub(crate) enum State {
+pub(crate) enum SchemaState {
     Absent,
     Ours,
     /// There is a schema of this name without notes.
     NotOurs,
 }
 
-pub(crate) async fn state(rows: &Rows, schema: &str) -> Result<State, Error> {
+pub(crate) async fn state(rows: &Rows, schema: &str) -> Result<SchemaState, Error> {
     let state = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
         EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'leftfold_notes')";
     let row = rows.query_one(state, &[&schema]).await?;
     Ok(match (row.try_get(0)?, row.try_get(1)?) {
-        (_, true) => State::Ours,
-        (true, false) => State::NotOurs,
-        (false, false) => State::Absent,
+        (_, true) => SchemaState::Ours,
+        (true, false) => SchemaState::NotOurs,
+        (false, false) => SchemaState::Absent,
     })
 }

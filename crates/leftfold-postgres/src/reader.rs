@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{Error, SimpleQueryMessage};
 
-use crate::connect::{Connected, Server};
+use crate::connect::{Connected, PostgresConnector};
 use crate::place::{literal, schema};
 use crate::{PostgresError, Rows};
 
@@ -20,11 +20,11 @@ const KEPT: usize = 8;
 /// Reads the rows of the version of a projection that serves, in this process or in another one
 /// than the writer's. Cheap to clone; clones share their connections, at most 16.
 #[derive(Clone, Debug)]
-pub struct Reader(Arc<Shared>);
+pub struct Reader(Arc<PostgresReaderState>);
 
 #[derive(Debug)]
-struct Shared {
-    server: Arc<Server>,
+struct PostgresReaderState {
+    server: Arc<PostgresConnector>,
     name: String,
     /// Version to read; `None` for the one that serves.
     version: Option<u32>,
@@ -43,18 +43,24 @@ struct Idle {
 #[derive(Debug)]
 pub struct Reading {
     idle: Option<Idle>,
-    shared: Arc<Shared>,
+    shared: Arc<PostgresReaderState>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Reader {
-    pub(crate) fn new(server: Arc<Server>, name: String) -> Self {
+    pub(crate) fn new(server: Arc<PostgresConnector>, name: String) -> Self {
         Self::of(server, name, None)
     }
 
-    fn of(server: Arc<Server>, name: String, version: Option<u32>) -> Self {
+    fn of(server: Arc<PostgresConnector>, name: String, version: Option<u32>) -> Self {
         let permits = Arc::new(Semaphore::new(READERS_MAX));
-        Self(Arc::new(Shared { server, name, version, permits, idle: Mutex::default() }))
+        Self(Arc::new(PostgresReaderState {
+            server,
+            name,
+            version,
+            permits,
+            idle: Mutex::default(),
+        }))
     }
 
     /// Reads a version whether it serves or not: to look at one that is being built, or at the one
@@ -207,7 +213,7 @@ impl Drop for Reading {
     }
 }
 
-impl Shared {
+impl PostgresReaderState {
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

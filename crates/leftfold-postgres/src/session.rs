@@ -3,7 +3,7 @@
 use leftfold_core::runtime::projection::{Place, ProjectionError, Session};
 use tokio_postgres::{Error, SimpleQueryMessage};
 
-use crate::connect::{Connected, Server};
+use crate::connect::{Connected, PostgresConnector};
 use crate::place::{make, quoted, schema, take};
 use crate::{PostgresError, Rows};
 
@@ -36,7 +36,10 @@ pub struct PostgresSession {
 }
 
 impl PostgresSession {
-    pub(crate) async fn open(server: &Server, place: &Place) -> Result<Self, PostgresError> {
+    pub(crate) async fn open(
+        server: &PostgresConnector,
+        place: &Place,
+    ) -> Result<Self, PostgresError> {
         let mut connected = server.connect().await?;
         // An opening that is given up half-way lets go of what it took.
         connected.busy = true;

@@ -6,9 +6,9 @@ use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Tar
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, Error, NoTls, Socket};
 
-use crate::connect::{Connected, Server};
+use crate::connect::{Connected, PostgresConnector};
 use crate::error::{PostgresError, is_away, is_in_use};
-use crate::place::{self, State};
+use crate::place::{self, SchemaState};
 use crate::{PostgresSession, Reader, Rows};
 
 /// Statement that limits the wait for readers of a version that is to be removed.
@@ -35,7 +35,7 @@ const REMOVE: &str = "SET lock_timeout TO '5s'";
 /// ```
 #[derive(Clone, Debug)]
 pub struct Postgres {
-    server: Arc<Server>,
+    server: Arc<PostgresConnector>,
 }
 
 impl Postgres {
@@ -65,7 +65,7 @@ impl Postgres {
     /// ```
     #[must_use]
     pub fn with(config: Config) -> Self {
-        Self { server: Arc::new(Server::new(config, NoTls)) }
+        Self { server: Arc::new(PostgresConnector::new(config, NoTls)) }
     }
 
     /// The same, by encrypted connections: with the connector of the crate `tokio-postgres-rustls`,
@@ -77,7 +77,7 @@ impl Postgres {
         T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        Self { server: Arc::new(Server::new(self.server.config().clone(), connector)) }
+        Self { server: Arc::new(PostgresConnector::new(self.server.config().clone(), connector)) }
     }
 
     /// Reads what a projection wrote.
@@ -193,7 +193,7 @@ async fn discard(rows: &Rows, name: &str, version: u32) -> Result<(), Error> {
         rows.execute(ended, &[&name, &i64::from(version)]).await?;
     }
     let schema = place::schema(name, version);
-    if let State::Ours = place::state(rows, &schema).await? {
+    if let SchemaState::Ours = place::state(rows, &schema).await? {
         rows.batch_execute(&format!("DROP SCHEMA {} CASCADE", place::quoted(&schema))).await?;
     }
     rows.batch_execute("COMMIT").await

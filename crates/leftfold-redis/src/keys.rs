@@ -2,7 +2,7 @@
 
 /// The keys of one version of a projection. Rows come after `NAME:vN:`, all else elsewhere.
 #[derive(Clone, Debug)]
-pub(crate) struct Keys {
+pub(crate) struct RedisKeys {
     /// Prefix of the keys of rows.
     pub(crate) rows: String,
     /// A hash: for each row, also a removed one, the position of the event that wrote it last.
@@ -17,7 +17,7 @@ pub(crate) struct Keys {
     pub(crate) version: String,
 }
 
-impl Keys {
+impl RedisKeys {
     pub(crate) fn new(name: &str, version: u32) -> Self {
         let of = |what| format!("{name}:{what}:v{version}");
         Self {

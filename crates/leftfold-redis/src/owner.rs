@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time;
 
 use crate::RedisError;
-use crate::keys::Keys;
+use crate::keys::RedisKeys;
 
 /// Time after which a session that gives no sign loses its version.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
@@ -40,28 +40,28 @@ static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
 
 /// The ownership of a version, which is given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Owner {
+pub(crate) struct VersionOwnership {
     connection: MultiplexedConnection,
     key: String,
-    token: Token,
+    token: SessionToken,
     signs: JoinHandle<()>,
 }
 
 /// Token of a session: the number of its connection at the server, its process, and the time, so
 /// that no two sessions have the same.
 #[derive(Clone, Debug, PartialEq)]
-struct Token {
+struct SessionToken {
     client: u64,
     text: String,
 }
 
-impl Owner {
+impl VersionOwnership {
     pub(crate) async fn take(
         connection: &MultiplexedConnection,
-        keys: &Keys,
+        keys: &RedisKeys,
     ) -> Result<Self, RedisError> {
         let mut connection = connection.clone();
-        let token = Token::new(&mut connection).await.map_err(RedisError::Refused)?;
+        let token = SessionToken::new(&mut connection).await.map_err(RedisError::Refused)?;
         let mut gone = String::new();
         // Once for a holder who is gone, and once more where two find that out together.
         for _ in 0..3 {
@@ -73,10 +73,12 @@ impl Owner {
                     tokio::spawn(give_signs(connection.clone(), keys.owner.clone(), token.clone()));
                 return Ok(Self { connection, key: keys.owner.clone(), token, signs });
             }
-            let alive = Token::read(&holder).is_none_or(|holder| holder.client != token.client)
+            let alive = SessionToken::read(&holder)
+                .is_none_or(|holder| holder.client != token.client)
                 && is_alive(&mut connection, &holder).await;
             if alive {
-                let holder = Token::read(&holder).map_or(holder, |holder| holder.to_string());
+                let holder =
+                    SessionToken::read(&holder).map_or(holder, |holder| holder.to_string());
                 return Err(RedisError::InUse { version: keys.version.clone(), holder });
             }
             gone = holder;
@@ -97,7 +99,7 @@ impl Owner {
 async fn take(
     connection: &mut MultiplexedConnection,
     key: &str,
-    token: &Token,
+    token: &SessionToken,
     gone: &str,
 ) -> RedisResult<String> {
     let lease_ms = LEASE.as_millis() as u64;
@@ -107,14 +109,14 @@ async fn take(
 async fn renew(
     connection: &mut MultiplexedConnection,
     key: &str,
-    token: &Token,
+    token: &SessionToken,
 ) -> RedisResult<()> {
     RENEW.key(key).arg(&token.text).arg(LEASE.as_millis() as u64).invoke_async(connection).await
 }
 
 /// Keeps the ownership of a session that has nothing to write. One that lost it hears of it when it
 /// writes.
-async fn give_signs(mut connection: MultiplexedConnection, key: String, token: Token) {
+async fn give_signs(mut connection: MultiplexedConnection, key: String, token: SessionToken) {
     loop {
         time::sleep(SIGNS).await;
         if renew(&mut connection, &key, &token).await.is_err() {
@@ -126,7 +128,7 @@ async fn give_signs(mut connection: MultiplexedConnection, key: String, token: T
 /// Tells whether the server still has the holder's connection. True if the server does not tell:
 /// then the lease has to expire.
 async fn is_alive(connection: &mut MultiplexedConnection, holder: &str) -> bool {
-    let Some(holder) = Token::read(holder) else {
+    let Some(holder) = SessionToken::read(holder) else {
         return true;
     };
     let listed = redis::cmd("CLIENT")
@@ -138,7 +140,7 @@ async fn is_alive(connection: &mut MultiplexedConnection, holder: &str) -> bool 
     listed.map_or(true, |listed| !listed.trim().is_empty())
 }
 
-impl Token {
+impl SessionToken {
     async fn new(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
         let client: u64 = redis::cmd("CLIENT").arg("ID").query_async(connection).await?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -151,14 +153,14 @@ impl Token {
     }
 }
 
-impl std::fmt::Display for Token {
+impl std::fmt::Display for SessionToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let process = self.text.split(' ').nth(1).unwrap_or("?");
         write!(f, "process {process}, which is client {} of the server", self.client)
     }
 }
 
-impl Drop for Owner {
+impl Drop for VersionOwnership {
     /// Gives the version back in the background. If that cannot be done, the next session learns
     /// from the server that the connection is gone.
     fn drop(&mut self) {

@@ -8,7 +8,7 @@ use redis::{Client, RedisResult, Script};
 use crate::RedisError;
 use crate::connect::connect;
 use crate::error::NOTHING;
-use crate::keys::{self, Keys};
+use crate::keys::{self, RedisKeys};
 
 /// The version, and the rows under the keys after it. The last argument names a version that is
 /// read without serving.
@@ -32,10 +32,10 @@ static READ: LazyLock<Script> = LazyLock::new(|| {
 /// than the writer's. Cheap to clone; clones share one connection, which is replaced when it
 /// breaks.
 #[derive(Clone, Debug)]
-pub struct Reader(Arc<Shared>);
+pub struct Reader(Arc<RedisReaderState>);
 
 #[derive(Debug)]
-struct Shared {
+struct RedisReaderState {
     client: Client,
     name: String,
     /// Version to read; `None` for the one that serves.
@@ -45,7 +45,12 @@ struct Shared {
 
 impl Reader {
     pub(crate) fn new(client: Client, name: String) -> Self {
-        Self(Arc::new(Shared { client, name, version: None, connection: Mutex::default() }))
+        Self(Arc::new(RedisReaderState {
+            client,
+            name,
+            version: None,
+            connection: Mutex::default(),
+        }))
     }
 
     /// Reads a version whether it serves or not: to look at one that is being built, or at the one
@@ -53,7 +58,7 @@ impl Reader {
     #[must_use]
     pub fn of_version(&self, version: u32) -> Self {
         let (client, name) = (self.0.client.clone(), self.0.name.clone());
-        Self(Arc::new(Shared {
+        Self(Arc::new(RedisReaderState {
             client,
             name,
             version: Some(version),
@@ -110,7 +115,7 @@ impl Reader {
     /// # Errors
     /// As those of [`read`](Reader::read).
     pub async fn prefix(&self) -> Result<String, RedisError> {
-        Ok(Keys::new(&self.0.name, self.ask(&[]).await?.0).rows)
+        Ok(RedisKeys::new(&self.0.name, self.ask(&[]).await?.0).rows)
     }
 
     async fn ask(&self, rows: &[&str]) -> Result<(u32, Vec<Option<Vec<u8>>>), RedisError> {

@@ -8,8 +8,8 @@ use leftfold_core::store::Position;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script, ScriptInvocation};
 
-use crate::keys::Keys;
-use crate::owner::{LEASE, Owner};
+use crate::keys::RedisKeys;
+use crate::owner::{LEASE, VersionOwnership};
 use crate::writes::Write;
 use crate::{RedisError, Writes};
 
@@ -64,14 +64,18 @@ static LIST: LazyLock<Script> = LazyLock::new(|| {
 #[derive(Debug)]
 pub struct RedisSession {
     connection: MultiplexedConnection,
-    owner: Owner,
-    keys: Keys,
+    owner: VersionOwnership,
+    keys: RedisKeys,
     writes: Writes,
     notes: BTreeMap<String, Option<Vec<u8>>>,
 }
 
 impl RedisSession {
-    pub(crate) fn new(connection: MultiplexedConnection, owner: Owner, keys: Keys) -> Self {
+    pub(crate) fn new(
+        connection: MultiplexedConnection,
+        owner: VersionOwnership,
+        keys: RedisKeys,
+    ) -> Self {
         let writes = Writes::new(connection.clone(), keys.clone());
         Self { connection, owner, keys, writes, notes: BTreeMap::new() }
     }

@@ -6,8 +6,8 @@ use redis::{AsyncTypedCommands, Client, RedisResult};
 
 use crate::connect::{check_eviction, connect};
 use crate::error::{RedisError, is_away, is_in_use};
-use crate::keys::{self, Keys};
-use crate::owner::Owner;
+use crate::keys::{self, RedisKeys};
+use crate::owner::VersionOwnership;
 use crate::{Reader, RedisSession};
 
 /// Approximate number of rows that are removed at once.
@@ -73,8 +73,8 @@ impl Target for Redis {
     async fn open(&self, place: &Place) -> Result<RedisSession, ProjectionError> {
         let mut connection = connect(&self.client).await?;
         check_eviction(&mut connection).await?;
-        let keys = Keys::new(place.name, place.version);
-        let owner = Owner::take(&connection, &keys).await?;
+        let keys = RedisKeys::new(place.name, place.version);
+        let owner = VersionOwnership::take(&connection, &keys).await?;
         made(&mut connection, place, &keys).await.map_err(RedisError::Refused)?;
         Ok(RedisSession::new(connection, owner, keys))
     }
@@ -101,8 +101,8 @@ impl Target for Redis {
 
     async fn discard(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
         let mut connection = connect(&self.client).await?;
-        let keys = Keys::new(name, version);
-        let _owner = Owner::take(&connection, &keys).await?;
+        let keys = RedisKeys::new(name, version);
+        let _owner = VersionOwnership::take(&connection, &keys).await?;
         Ok(discard(&mut connection, name, version, &keys).await.map_err(RedisError::Refused)?)
     }
 
@@ -119,7 +119,7 @@ impl Target for Redis {
 async fn made(
     connection: &mut MultiplexedConnection,
     place: &Place,
-    keys: &Keys,
+    keys: &RedisKeys,
 ) -> RedisResult<()> {
     let versions = keys::versions(place.name);
     let state = connection.hget(&versions, place.version).await?;
@@ -133,7 +133,7 @@ async fn discard(
     connection: &mut MultiplexedConnection,
     name: &str,
     version: u32,
-    keys: &Keys,
+    keys: &RedisKeys,
 ) -> RedisResult<()> {
     let versions = keys::versions(name);
     if connection.get(keys::serving(name)).await? == Some(version.to_string()) {
@@ -145,7 +145,7 @@ async fn discard(
 }
 
 /// Rows first, by their guards: whatever has a guard may have a row.
-async fn remove(connection: &mut MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
+async fn remove(connection: &mut MultiplexedConnection, keys: &RedisKeys) -> RedisResult<()> {
     let mut cursor = 0_u64;
     loop {
         let mut scan = redis::cmd("HSCAN");

@@ -6,7 +6,7 @@ use leftfold_core::store::Position;
 use redis::aio::MultiplexedConnection;
 
 use crate::RedisError;
-use crate::keys::Keys;
+use crate::keys::RedisKeys;
 
 const KEY_BYTES_MAX: usize = 1_024;
 const VALUE_BYTES_MAX: usize = 16 << 20;
@@ -16,7 +16,7 @@ const TRANSACTION_BYTES_MAX: usize = 256 << 20;
 #[derive(Debug)]
 pub struct Writes {
     connection: MultiplexedConnection,
-    keys: Keys,
+    keys: RedisKeys,
     /// Of the event that is applied.
     position: Position,
     rows: HashMap<String, Write>,
@@ -32,7 +32,7 @@ pub(crate) struct Write {
 }
 
 impl Writes {
-    pub(crate) fn new(connection: MultiplexedConnection, keys: Keys) -> Self {
+    pub(crate) fn new(connection: MultiplexedConnection, keys: RedisKeys) -> Self {
         Self { connection, keys, position: Position::default(), rows: HashMap::new(), bytes: 0 }
     }
 
