@@ -4,9 +4,9 @@ use leftfold_core::store::{Append, NewEvent, Outcome as Answer, Store};
 
 use crate::Outcome;
 use crate::ceiling::EVENT_BYTES;
-use crate::rounds::{Work, alternating, rate};
-use crate::run::Run;
-use crate::table::{Row, Target, Unit};
+use crate::rounds::{RepeatedWork, alternating, rate};
+use crate::run::BenchRun;
+use crate::table::{RatioTarget, Row, RowUnit};
 use crate::workload::{self, ACCOUNTS};
 
 const WRITERS: usize = 16;
@@ -14,7 +14,7 @@ const BATCH_EVENTS: usize = 100;
 
 /// Distribution of the events of a batch over streams.
 #[derive(Clone, Copy)]
-enum Batch {
+enum BatchSpread {
     /// To one stream, another one for each writer.
     OneStream,
     /// Each to a stream of its own.
@@ -22,14 +22,14 @@ enum Batch {
 }
 
 /// Unconditional appends of 100 events; the ceiling is handed 100 times 300 bytes at once.
-pub(crate) async fn batches(run: &mut Run) -> Outcome<Vec<Row>> {
+pub(crate) async fn batches(run: &mut BenchRun) -> Outcome<Vec<Row>> {
     Ok(vec![
-        measure(run, Batch::OneStream, "of one stream").await?,
-        measure(run, Batch::ManyStreams, "of as many streams").await?,
+        measure(run, BatchSpread::OneStream, "of one stream").await?,
+        measure(run, BatchSpread::ManyStreams, "of as many streams").await?,
     ])
 }
 
-async fn measure(run: &mut Run, batch: Batch, told: &str) -> Outcome<Row> {
+async fn measure(run: &mut BenchRun, batch: BatchSpread, told: &str) -> Outcome<Row> {
     let ceiling = run.ceiling()?;
     let fresh = run.fresh_store()?;
     let batches = (0..WRITERS).map(|number| batch.of(number)).collect::<Outcome<Vec<_>>>()?;
@@ -47,13 +47,13 @@ async fn measure(run: &mut Run, batch: Batch, told: &str) -> Outcome<Row> {
     Ok(Row {
         name: format!("events in batches of {BATCH_EVENTS} {told}, writers: {WRITERS}"),
         rounds,
-        unit: Unit::PerSecond,
+        unit: RowUnit::PerSecond,
         reference: "ceiling",
-        target: Target::RatioAtLeastOr { ratio: 0.6, measured: 800_000.0 },
+        target: RatioTarget::RatioAtLeastOr { ratio: 0.6, measured: 800_000.0 },
     })
 }
 
-impl Batch {
+impl BatchSpread {
     /// Returns the events that the writer of this number appends over and over.
     fn of(self, number: usize) -> Outcome<Vec<NewEvent>> {
         match self {
@@ -73,7 +73,7 @@ struct Batcher {
     batch: Vec<NewEvent>,
 }
 
-impl Work for Batcher {
+impl RepeatedWork for Batcher {
     async fn once(&mut self) -> Outcome {
         match self.store.append(Append::of(self.batch.clone())).await? {
             Answer::Appended(_) => Ok(()),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::Outcome;
-use crate::rounds::{Work, rate};
+use crate::rounds::{RepeatedWork, rate};
 
 /// Bytes of one event at the ceiling: 256 bytes of data, and those that surround it.
 pub(crate) const EVENT_BYTES: usize = 300;
@@ -98,7 +98,7 @@ struct Hand {
     bytes: Vec<u8>,
 }
 
-impl Work for Hand {
+impl RepeatedWork for Hand {
     async fn once(&mut self) -> Outcome {
         let (durable, answer) = oneshot::channel();
         self.ceiling.0.send(Handed { bytes: self.bytes.clone(), durable })?;

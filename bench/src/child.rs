@@ -13,7 +13,7 @@ use crate::{Outcome, machine, store, workload};
 
 /// Task of a child with the store in a folder.
 #[derive(Debug)]
-pub(crate) struct Task {
+pub(crate) struct ChildTask {
     pub(crate) job: ChildJob,
     pub(crate) folder: PathBuf,
     pub(crate) events: u64,
@@ -32,7 +32,7 @@ pub(crate) enum ChildJob {
 
 /// Report of a child, in lines of a name and a number.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct ChildReport {
     /// Time that opening took.
     pub(crate) open_ms: f64,
     /// Time until the first event of a stream was read, opening included.
@@ -55,7 +55,7 @@ impl ChildJob {
     }
 }
 
-impl Task {
+impl ChildTask {
     /// Stands first in the arguments of a child.
     pub(crate) const FLAG: &str = "--child";
 
@@ -69,12 +69,12 @@ impl Task {
     }
 
     /// Has a child do it. One that is to die is killed once it has reported.
-    pub(crate) fn run(&self) -> Outcome<Report> {
+    pub(crate) fn run(&self) -> Outcome<ChildReport> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([Self::FLAG, self.job.name()]).arg(&self.folder);
         command.args([self.events, self.streams].map(|number| number.to_string()));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let report = Report::read(child.stdout.take());
+        let report = ChildReport::read(child.stdout.take());
         if report.is_err() || self.job == ChildJob::Die {
             child.kill()?;
         }
@@ -89,7 +89,7 @@ impl Task {
 
 const END: &str = "end";
 
-impl Report {
+impl ChildReport {
     fn write(&self) -> io::Result<()> {
         let Self { open_ms, first_read_ms, load_seconds, peak_mib } = self;
         let mut to = io::stdout().lock();
@@ -121,8 +121,8 @@ impl Report {
 }
 
 /// Performs the task of a child.
-pub(crate) async fn perform(task: Task) -> Outcome {
-    let mut report = Report::default();
+pub(crate) async fn perform(task: ChildTask) -> Outcome {
+    let mut report = ChildReport::default();
     let began = Instant::now();
     let store = store::open(&task.folder)?;
     report.open_ms = began.elapsed().as_secs_f64() * 1e3;

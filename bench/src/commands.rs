@@ -4,13 +4,17 @@ use leftfold_core::fold::Aggregates;
 
 use crate::Outcome;
 use crate::ceiling::EVENT_BYTES;
-use crate::rounds::{Work, alternating, rate};
-use crate::run::Run;
-use crate::table::{Row, Target, Unit};
+use crate::rounds::{RepeatedWork, alternating, rate};
+use crate::run::BenchRun;
+use crate::table::{RatioTarget, Row, RowUnit};
 use crate::workload::{self, ACCOUNTS, Account};
 
 /// Every writer has its own accounts, decides, and folds what was recorded.
-pub(crate) async fn commands(run: &mut Run, writers: usize, target: Target) -> Outcome<Row> {
+pub(crate) async fn commands(
+    run: &mut BenchRun,
+    writers: usize,
+    target: RatioTarget,
+) -> Outcome<Row> {
     let ceiling = run.ceiling()?;
     let fresh = run.fresh_store()?;
     let accounts = fresh.store.aggregate::<Account>();
@@ -22,7 +26,7 @@ pub(crate) async fn commands(run: &mut Run, writers: usize, target: Target) -> O
     let rounds = alternating(run.settings.rounds, run.settings.span, reference, candidate).await?;
     fresh.discard().await?;
     let name = format!("commands, writers: {writers}");
-    Ok(Row { name, rounds, unit: Unit::PerSecond, reference: "ceiling", target })
+    Ok(Row { name, rounds, unit: RowUnit::PerSecond, reference: "ceiling", target })
 }
 
 struct Commander {
@@ -40,7 +44,7 @@ impl Commander {
     }
 }
 
-impl Work for Commander {
+impl RepeatedWork for Commander {
     async fn once(&mut self) -> Outcome {
         self.serial += 1;
         let (index, id) = &self.own[self.serial as usize % self.own.len()];

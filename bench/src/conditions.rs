@@ -9,34 +9,35 @@ use leftfold_core::store::{
 
 use crate::Outcome;
 use crate::load::load;
-use crate::rounds::{Round, Work, rate};
-use crate::run::Run;
-use crate::table::{Row, Target, Unit};
+use crate::rounds::{RepeatedWork, Round, rate};
+use crate::run::BenchRun;
+use crate::table::{RatioTarget, Row, RowUnit};
 use crate::workload::{self, ACCOUNTS};
 
 /// Events that the small store holds when a round begins.
 const SMALL_EVENTS: u64 = 1_000;
 
 /// In a new store every round, and for a shorter time, so that it stays small.
-pub(crate) async fn in_small_store(run: &mut Run, writers: usize) -> Outcome<Row> {
+pub(crate) async fn in_small_store(run: &mut BenchRun, writers: usize) -> Outcome<Row> {
     let mut rounds = Vec::new();
     for round in 0..run.settings.rounds {
         let fresh = run.fresh_store()?;
         load(&fresh.store, SMALL_EVENTS, ACCOUNTS).await?;
-        rounds
-            .push(one_round(&fresh.store, writers, run.settings.span / 4, Order::of(round)).await?);
+        rounds.push(
+            one_round(&fresh.store, writers, run.settings.span / 4, SideOrder::of(round)).await?,
+        );
         fresh.discard().await?;
     }
     Ok(row(rounds, writers, SMALL_EVENTS))
 }
 
 /// In the large store, which grows by what is appended meanwhile.
-pub(crate) async fn in_large_store(run: &mut Run, writers: usize) -> Outcome<Row> {
+pub(crate) async fn in_large_store(run: &mut BenchRun, writers: usize) -> Outcome<Row> {
     let store = run.large()?.open()?;
     let mut rounds = Vec::new();
-    one_round(&store, writers, run.settings.span / 10, Order::of(0)).await?;
+    one_round(&store, writers, run.settings.span / 10, SideOrder::of(0)).await?;
     for round in 0..run.settings.rounds {
-        rounds.push(one_round(&store, writers, run.settings.span, Order::of(round)).await?);
+        rounds.push(one_round(&store, writers, run.settings.span, SideOrder::of(round)).await?);
     }
     store.close().await?;
     Ok(row(rounds, writers, run.settings.events))
@@ -47,27 +48,32 @@ fn row(rounds: Vec<Round>, writers: usize, events: u64) -> Row {
     Row {
         name,
         rounds,
-        unit: Unit::Microseconds,
+        unit: RowUnit::Microseconds,
         reference: "unconditional",
-        target: Target::RatioAtMost(1.3),
+        target: RatioTarget::RatioAtMost(1.3),
     }
 }
 
 /// Side that goes first: it alternates, so that neither side always finds the smaller store.
 #[derive(Clone, Copy)]
-enum Order {
+enum SideOrder {
     ConditionalFirst,
     UnconditionalFirst,
 }
 
-impl Order {
+impl SideOrder {
     fn of(round: u32) -> Self {
         if round.is_multiple_of(2) { Self::UnconditionalFirst } else { Self::ConditionalFirst }
     }
 }
 
 /// The mean time of an append in microseconds, as its writer sees it.
-async fn one_round(store: &Store, writers: usize, span: Duration, order: Order) -> Outcome<Round> {
+async fn one_round(
+    store: &Store,
+    writers: usize,
+    span: Duration,
+    order: SideOrder,
+) -> Outcome<Round> {
     let micros = async |kind| -> Outcome<f64> {
         let workers = (0..writers)
             .map(|number| Appender::new(store, kind, number, writers))
@@ -75,19 +81,19 @@ async fn one_round(store: &Store, writers: usize, span: Duration, order: Order) 
         Ok(writers as f64 * 1e6 / rate(workers, span).await?)
     };
     let (measured, reference) = match order {
-        Order::ConditionalFirst => {
-            (micros(Kind::Conditional).await?, micros(Kind::Unconditional).await?)
+        SideOrder::ConditionalFirst => {
+            (micros(AppendKind::Conditional).await?, micros(AppendKind::Unconditional).await?)
         }
-        Order::UnconditionalFirst => {
-            let reference = micros(Kind::Unconditional).await?;
-            (micros(Kind::Conditional).await?, reference)
+        SideOrder::UnconditionalFirst => {
+            let reference = micros(AppendKind::Unconditional).await?;
+            (micros(AppendKind::Conditional).await?, reference)
         }
     };
     Ok(Round { measured, reference })
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum AppendKind {
     Conditional,
     Unconditional,
 }
@@ -96,7 +102,7 @@ enum Kind {
 /// and is an error.
 struct Appender {
     store: Store,
-    kind: Kind,
+    kind: AppendKind,
     /// One event of each of its own accounts.
     own: Vec<NewEvent>,
     next: usize,
@@ -105,7 +111,7 @@ struct Appender {
 }
 
 impl Appender {
-    fn new(store: &Store, kind: Kind, number: usize, writers: usize) -> Outcome<Self> {
+    fn new(store: &Store, kind: AppendKind, number: usize, writers: usize) -> Outcome<Self> {
         let own = (number as u64..ACCOUNTS)
             .step_by(writers)
             .map(workload::event)
@@ -114,15 +120,15 @@ impl Appender {
     }
 }
 
-impl Work for Appender {
+impl RepeatedWork for Appender {
     async fn once(&mut self) -> Outcome {
         let event = self.own[self.next].clone();
         self.next = (self.next + 1) % self.own.len();
         let condition = match self.kind {
-            Kind::Conditional => {
+            AppendKind::Conditional => {
                 Condition::none_matching(Query::tag(event.tags.as_slice()[0].as_str()), self.known)
             }
-            Kind::Unconditional => Condition::none(),
+            AppendKind::Unconditional => Condition::none(),
         };
         match self.store.append(Append::of(vec![event]).when(condition)).await? {
             Answer::Appended(appended) => self.known = appended.last(),

@@ -8,8 +8,8 @@ use leftfold_core::fold::Schema;
 
 use crate::Outcome;
 use crate::rounds::against;
-use crate::run::Run;
-use crate::table::{Row, Target, Unit};
+use crate::run::BenchRun;
+use crate::table::{RatioTarget, Row, RowUnit};
 use crate::workload::{self, AccountEvent};
 
 /// Events that are encoded in one round.
@@ -18,7 +18,7 @@ const EVENTS: u64 = 200_000;
 const MICROSECONDS_MAX: f64 = 1.0;
 
 /// The microseconds that an event takes more than with serde_json by itself.
-pub(crate) async fn checked(run: &Run) -> Outcome<Row> {
+pub(crate) async fn checked(run: &BenchRun) -> Outcome<Row> {
     let events: Vec<AccountEvent> = (0..100).map(workload::booked).collect();
     let schema = Schema::of::<AccountEvent>()?;
     let rounds = against(MICROSECONDS_MAX, run.settings.rounds, async || {
@@ -29,7 +29,7 @@ pub(crate) async fn checked(run: &Run) -> Outcome<Row> {
     });
     let name =
         "an event of 256 bytes read back before it is written, more than serde_json".to_owned();
-    let (unit, target) = (Unit::Microseconds, Target::RatioAtMost(1.0));
+    let (unit, target) = (RowUnit::Microseconds, RatioTarget::RatioAtMost(1.0));
     Ok(Row { name, rounds: rounds.await?, unit, reference: "target", target })
 }
 

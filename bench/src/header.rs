@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::machine::field;
-use crate::settings::{FOLDER_VARIABLE, Settings};
+use crate::settings::{BenchSettings, FOLDER_VARIABLE};
 
 /// Syncs whose median is told, at most; fewer if a round is too short for them.
 const SYNCS_MAX: usize = 200;
 const SYNC_BYTES: usize = 4 << 10;
 
 /// Describes what a reader of the table must know to compare it with another.
-pub(crate) fn describe(settings: &Settings, folder: &Path) -> Outcome<String> {
+pub(crate) fn describe(settings: &BenchSettings, folder: &Path) -> Outcome<String> {
     let cores = std::thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let model =
@@ -37,7 +37,7 @@ pub(crate) fn describe(settings: &Settings, folder: &Path) -> Outcome<String> {
         "disk       one write of 4 KiB with its fdatasync: {sync_ms:.3} ms (median of {syncs})"
     )?;
     writeln!(told, "command    {command}")?;
-    let Settings { rounds, events, span, .. } = settings;
+    let BenchSettings { rounds, events, span, .. } = settings;
     writeln!(
         told,
         "rounds     {rounds} of {:.2} s a side; {events} events in the large store",

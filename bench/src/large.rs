@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use leftfold_core::store::Store;
 
-use crate::child::{ChildJob, Report, Task};
+use crate::child::{ChildJob, ChildReport, ChildTask};
 use crate::rounds::Round;
-use crate::table::{Row, Target, Unit};
+use crate::table::{RatioTarget, Row, RowUnit};
 use crate::{Outcome, load, machine, store};
 
 /// Events of one of its streams.
@@ -24,7 +24,7 @@ pub(crate) struct Large {
     pub(crate) events: u64,
     pub(crate) streams: u64,
     disk_bytes: u64,
-    filled: Report,
+    filled: ChildReport,
 }
 
 impl Large {
@@ -34,7 +34,8 @@ impl Large {
             load::WRITERS
         );
         let streams = (events / STREAM_EVENTS).max(1);
-        let filled = Task { job: ChildJob::Load, folder: folder.clone(), events, streams }.run()?;
+        let filled =
+            ChildTask { job: ChildJob::Load, folder: folder.clone(), events, streams }.run()?;
         let disk_bytes = machine::disk_bytes(&folder)?;
         let rate = events as f64 / filled.load_seconds;
         eprintln!("  filled at {rate:.0} events/s, {disk_bytes} bytes on disk");
@@ -46,8 +47,8 @@ impl Large {
     }
 
     /// Has another process do something with the store.
-    pub(crate) fn have(&self, job: ChildJob, events: u64) -> Outcome<Report> {
-        Task { job, folder: self.folder.clone(), events, streams: self.streams }.run()
+    pub(crate) fn have(&self, job: ChildJob, events: u64) -> Outcome<ChildReport> {
+        ChildTask { job, folder: self.folder.clone(), events, streams: self.streams }.run()
     }
 
     /// Returns the rows of the table for the filling: its disk space and its memory.
@@ -57,9 +58,9 @@ impl Large {
         let disk = Row {
             name: format!("disk for each of {events} events in {streams} streams"),
             rounds: vec![Round { measured, reference: DISK_BYTES_PER_EVENT_MAX }],
-            unit: Unit::Bytes,
+            unit: RowUnit::Bytes,
             reference: "target",
-            target: Target::RatioAtMost(1.0),
+            target: RatioTarget::RatioAtMost(1.0),
         };
         let bound_mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let memory = Row {
@@ -71,9 +72,9 @@ impl Large {
                 measured: self.filled.peak_mib,
                 reference: bound_mib(store::MEMORY_BYTES + PROGRAM_BYTES),
             }],
-            unit: Unit::Mebibytes,
+            unit: RowUnit::Mebibytes,
             reference: "setting + program",
-            target: Target::RatioAtMost(1.0),
+            target: RatioTarget::RatioAtMost(1.0),
         };
         vec![disk, memory]
     }

@@ -32,7 +32,7 @@ mod workload;
 use std::error::Error;
 use std::process::ExitCode;
 
-use settings::{Purpose, Settings};
+use settings::{BenchSettings, ProcessPurpose};
 
 /// Result of a step; every failure is told to a person and ends the program.
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -50,16 +50,16 @@ fn main() -> ExitCode {
 fn start() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match Purpose::parse(&arguments)? {
-        Purpose::Help => println!("{}", settings::usage()),
-        Purpose::Measure(settings) => runtime.block_on(measure(settings))?,
-        Purpose::Child(task) => runtime.block_on(child::perform(task))?,
+    match ProcessPurpose::parse(&arguments)? {
+        ProcessPurpose::Help => println!("{}", settings::usage()),
+        ProcessPurpose::Measure(settings) => runtime.block_on(measure(settings))?,
+        ProcessPurpose::Child(task) => runtime.block_on(child::perform(task))?,
     }
     Ok(())
 }
 
-async fn measure(settings: Settings) -> Outcome {
-    let mut run = run::Run::new(settings)?;
+async fn measure(settings: BenchSettings) -> Outcome {
+    let mut run = run::BenchRun::new(settings)?;
     println!("{}", header::describe(&run.settings, run.folder())?);
     // What was measured before a failure is told too.
     let mut rows = Vec::new();

@@ -1,12 +1,12 @@
 //! Measures what was asked for: which function each benchmark is.
 
 use crate::benchmark::Benchmark;
-use crate::run::Run;
-use crate::table::{Row, Target};
+use crate::run::BenchRun;
+use crate::table::{RatioTarget, Row};
 use crate::{Outcome, batches, commands, conditions, encode, open, projections, reads};
 
 /// Measures what was asked for, one after the other, up to the first that fails.
-pub(crate) async fn measure_into(run: &mut Run, rows: &mut Vec<Row>) -> Outcome {
+pub(crate) async fn measure_into(run: &mut BenchRun, rows: &mut Vec<Row>) -> Outcome {
     for benchmark in run.settings.benchmarks.clone() {
         eprintln!("{}: {}", benchmark.name(), benchmark.about());
         rows.extend(measure(run, benchmark).await?);
@@ -14,12 +14,14 @@ pub(crate) async fn measure_into(run: &mut Run, rows: &mut Vec<Row>) -> Outcome 
     Ok(())
 }
 
-async fn measure(run: &mut Run, benchmark: Benchmark) -> Outcome<Vec<Row>> {
+async fn measure(run: &mut BenchRun, benchmark: Benchmark) -> Outcome<Vec<Row>> {
     Ok(match benchmark {
-        Benchmark::Commands1 => vec![commands::commands(run, 1, Target::RatioAtLeast(0.75)).await?],
-        Benchmark::Commands16 => vec![commands::commands(run, 16, Target::None).await?],
+        Benchmark::Commands1 => {
+            vec![commands::commands(run, 1, RatioTarget::RatioAtLeast(0.75)).await?]
+        }
+        Benchmark::Commands16 => vec![commands::commands(run, 16, RatioTarget::None).await?],
         Benchmark::Commands256 => {
-            vec![commands::commands(run, 256, Target::RatioAtLeast(0.4)).await?]
+            vec![commands::commands(run, 256, RatioTarget::RatioAtLeast(0.4)).await?]
         }
         Benchmark::Batches => batches::batches(run).await?,
         Benchmark::Encode => vec![encode::checked(run).await?],

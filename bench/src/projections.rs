@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::rounds::Round;
-use crate::run::Run;
-use crate::table::{Row, Target, Unit};
+use crate::run::BenchRun;
+use crate::table::{RatioTarget, Row, RowUnit};
 
 const SQLITE_PER_SECOND_MIN: f64 = 1e5;
 const MEMORY_PER_SECOND_MIN: f64 = 1e6;
@@ -91,7 +91,7 @@ fn fold(balances: &mut Balances, AccountView::Booked { customer, amount_cents }:
 }
 
 /// One upsert an event, a thousand in a transaction with the checkpoint and the receipt.
-pub(crate) async fn into_sqlite(run: &mut Run) -> Outcome<Vec<Row>> {
+pub(crate) async fn into_sqlite(run: &mut BenchRun) -> Outcome<Vec<Row>> {
     let (count, folder) = (run.settings.rounds, run.folder().join("read-models"));
     let large = run.large()?;
     let (store, events) = (large.open()?, large.events);
@@ -116,7 +116,7 @@ pub(crate) async fn into_sqlite(run: &mut Run) -> Outcome<Vec<Row>> {
 }
 
 /// A trivial fold that readers can look at, with the checkpoint and the receipt.
-pub(crate) async fn into_memory(run: &mut Run) -> Outcome<Vec<Row>> {
+pub(crate) async fn into_memory(run: &mut BenchRun) -> Outcome<Vec<Row>> {
     let count = run.settings.rounds;
     let large = run.large()?;
     let (store, events) = (large.open()?, large.events);
@@ -147,7 +147,7 @@ fn rows(
     ratio: f64,
 ) -> Vec<Row> {
     rounds.remove(0);
-    let unit = Unit::PerSecond;
+    let unit = RowUnit::PerSecond;
     let absolute =
         rounds.iter().map(|round| Round { measured: round.measured, reference: target }).collect();
     let (what, against) = (name.to_owned(), format!("{name}, held against a loop"));
@@ -157,9 +157,9 @@ fn rows(
             rounds: absolute,
             unit,
             reference: "target",
-            target: Target::RatioAtLeast(1.0),
+            target: RatioTarget::RatioAtLeast(1.0),
         },
-        Row { name: against, rounds, unit, reference, target: Target::RatioAtLeast(ratio) },
+        Row { name: against, rounds, unit, reference, target: RatioTarget::RatioAtLeast(ratio) },
     ]
 }
 

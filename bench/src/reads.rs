@@ -8,8 +8,8 @@ use leftfold_core::store::{Position, Query, Read, RecordedEvent, Store, Version}
 use crate::Outcome;
 use crate::large::STREAM_EVENTS;
 use crate::rounds::{Round, against};
-use crate::run::Run;
-use crate::table::{Row, Target, Unit};
+use crate::run::BenchRun;
+use crate::table::{RatioTarget, Row, RowUnit};
 use crate::workload::{self, Account, AccountEvent};
 
 const READ_PER_SECOND_MIN: f64 = 3e6;
@@ -17,14 +17,14 @@ const FOLDED_PER_SECOND_MIN: f64 = 1e6;
 const STREAM_MS_MAX: f64 = 1.0;
 
 /// Every event as it was recorded.
-pub(crate) async fn everything(run: &mut Run) -> Outcome<Row> {
+pub(crate) async fn everything(run: &mut BenchRun) -> Outcome<Row> {
     let name = "events read";
     pass_by_pass(run, name, READ_PER_SECOND_MIN, async |store| passed(store, |_| Ok(())).await)
         .await
 }
 
 /// Every event, decoded and applied to one state.
-pub(crate) async fn folded(run: &mut Run) -> Outcome<Row> {
+pub(crate) async fn folded(run: &mut BenchRun) -> Outcome<Row> {
     let schema = Schema::of::<AccountEvent>()?;
     let fold = async |store: &Store| {
         let mut state = Account::default();
@@ -43,7 +43,7 @@ pub(crate) async fn folded(run: &mut Run) -> Outcome<Row> {
 
 /// Passes over the whole store, one after the other for as long as a round lasts.
 async fn pass_by_pass(
-    run: &mut Run,
+    run: &mut BenchRun,
     name: &str,
     target: f64,
     pass: impl AsyncFn(&Store) -> Outcome<u64>,
@@ -65,9 +65,9 @@ async fn pass_by_pass(
     Ok(Row {
         name,
         rounds,
-        unit: Unit::PerSecond,
+        unit: RowUnit::PerSecond,
         reference: "target",
-        target: Target::RatioAtLeast(1.0),
+        target: RatioTarget::RatioAtLeast(1.0),
     })
 }
 
@@ -89,7 +89,7 @@ async fn passed(store: &Store, mut each: impl FnMut(&RecordedEvent) -> Outcome) 
 
 /// All 1,000 events of a stream, of one stream after the other: the median and the slowest of a
 /// hundred.
-pub(crate) async fn one_stream(run: &mut Run) -> Outcome<Vec<Row>> {
+pub(crate) async fn one_stream(run: &mut BenchRun) -> Outcome<Vec<Row>> {
     let (count, span) = (run.settings.rounds, run.settings.span);
     let large = run.large()?;
     let store = large.open()?;
@@ -117,11 +117,11 @@ pub(crate) async fn one_stream(run: &mut Run) -> Outcome<Vec<Row>> {
     store.close().await?;
     let row = |what, rounds, target| {
         let name = format!("stream of {STREAM_EVENTS} among {}, {what}", large.events);
-        Row { name, rounds, unit: Unit::Milliseconds, reference: "target", target }
+        Row { name, rounds, unit: RowUnit::Milliseconds, reference: "target", target }
     };
     Ok(vec![
-        row("median", medians, Target::RatioAtMost(1.0)),
-        row("99 of 100", slowest, Target::None),
+        row("median", medians, RatioTarget::RatioAtMost(1.0)),
+        row("99 of 100", slowest, RatioTarget::None),
     ])
 }
 

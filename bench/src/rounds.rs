@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 
 /// Work that one task does over and over.
-pub(crate) trait Work: Send + 'static {
+pub(crate) trait RepeatedWork: Send + 'static {
     /// Does it once, and waits until it is done.
     fn once(&mut self) -> impl Future<Output = Outcome> + Send;
 }
@@ -18,7 +18,7 @@ pub(crate) struct Round {
 }
 
 /// Measures how often a second all workers together, each a task of its own, do their work.
-pub(crate) async fn rate<W: Work>(workers: Vec<W>, span: Duration) -> Outcome<f64> {
+pub(crate) async fn rate<W: RepeatedWork>(workers: Vec<W>, span: Duration) -> Outcome<f64> {
     let started = Instant::now();
     let repeat = |mut worker: W| async move {
         let mut count = 0_u64;

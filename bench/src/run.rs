@@ -7,12 +7,12 @@ use leftfold_core::store::Store;
 
 use crate::ceiling::Ceiling;
 use crate::large::Large;
-use crate::settings::Settings;
+use crate::settings::BenchSettings;
 use crate::{Outcome, store};
 
 /// State that the benchmarks of a run share. Its folder is removed in the end.
-pub(crate) struct Run {
-    pub(crate) settings: Settings,
+pub(crate) struct BenchRun {
+    pub(crate) settings: BenchSettings,
     folder: PathBuf,
     stores: u32,
     ceiling: Option<Ceiling>,
@@ -25,8 +25,8 @@ pub(crate) struct Fresh {
     folder: PathBuf,
 }
 
-impl Run {
-    pub(crate) fn new(settings: Settings) -> Outcome<Self> {
+impl BenchRun {
+    pub(crate) fn new(settings: BenchSettings) -> Outcome<Self> {
         let folder = settings.folder.join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         Ok(Self { settings, folder, stores: 0, ceiling: None, large: None })
@@ -69,7 +69,7 @@ impl Fresh {
     }
 }
 
-impl Drop for Run {
+impl Drop for BenchRun {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             eprintln!("{} cannot be removed: {error}", self.folder.display());

@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use crate::Outcome;
 use crate::benchmark::Benchmark;
-use crate::child::Task;
+use crate::child::ChildTask;
 
 /// The variable that names the folder in which stores are made.
 pub(crate) const FOLDER_VARIABLE: &str = "LEFTFOLD_BENCH_DIR";
 
 /// Purpose for which this process is started.
-pub(crate) enum Purpose {
+pub(crate) enum ProcessPurpose {
     Help,
-    Measure(Settings),
+    Measure(BenchSettings),
     /// A process of its own that the measuring one starts: for its memory, or to be killed.
-    Child(Task),
+    Child(ChildTask),
 }
 
 /// Settings of the measuring.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub(crate) struct BenchSettings {
     /// In the order in which they run.
     pub(crate) benchmarks: Vec<Benchmark>,
     pub(crate) rounds: u32,
@@ -32,10 +32,10 @@ pub(crate) struct Settings {
     pub(crate) folder: PathBuf,
 }
 
-impl Purpose {
+impl ProcessPurpose {
     pub(crate) fn parse(arguments: &[String]) -> Outcome<Self> {
-        if arguments.first().is_some_and(|first| first == Task::FLAG) {
-            return Ok(Self::Child(Task::parse(&arguments[1..])?));
+        if arguments.first().is_some_and(|first| first == ChildTask::FLAG) {
+            return Ok(Self::Child(ChildTask::parse(&arguments[1..])?));
         }
         let (mut rounds, mut events, mut seconds) = (5, 1_000_000, 2.0);
         let mut names = Vec::new();
@@ -54,7 +54,7 @@ impl Purpose {
             }
         }
         let span = Duration::try_from_secs_f64(seconds)?;
-        Ok(Self::Measure(Settings {
+        Ok(Self::Measure(BenchSettings {
             benchmarks: named(&names)?,
             rounds,
             events,

@@ -8,14 +8,14 @@ pub(crate) struct Row {
     pub(crate) name: String,
     /// At least one.
     pub(crate) rounds: Vec<Round>,
-    pub(crate) unit: Unit,
+    pub(crate) unit: RowUnit,
     /// Name of the reference.
     pub(crate) reference: &'static str,
-    pub(crate) target: Target,
+    pub(crate) target: RatioTarget,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Unit {
+pub(crate) enum RowUnit {
     PerSecond,
     Milliseconds,
     Microseconds,
@@ -25,7 +25,7 @@ pub(crate) enum Unit {
 
 /// Requirement on the median of the rounds' ratios.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Target {
+pub(crate) enum RatioTarget {
     /// Nothing: it is told for information.
     None,
     RatioAtLeast(f64),
@@ -37,7 +37,7 @@ pub(crate) enum Target {
     },
 }
 
-impl Target {
+impl RatioTarget {
     fn is_met(self, ratio: f64, measured: f64) -> &'static str {
         let met = match self {
             Self::None => return "",
@@ -50,7 +50,7 @@ impl Target {
         if met { "met" } else { "NOT MET" }
     }
 
-    fn shown(self, unit: Unit) -> String {
+    fn shown(self, unit: RowUnit) -> String {
         match self {
             Self::None => "none".to_owned(),
             Self::RatioAtLeast(least) => format!("ratio >= {least:.2}"),
@@ -62,7 +62,7 @@ impl Target {
     }
 }
 
-impl Unit {
+impl RowUnit {
     fn shown(self, value: f64) -> String {
         match self {
             Self::PerSecond => format!("{}/s", grouped(value)),
@@ -147,20 +147,20 @@ mod tests {
         let row = |target| Row {
             name: "a".to_owned(),
             rounds: rounds.clone(),
-            unit: Unit::PerSecond,
+            unit: RowUnit::PerSecond,
             reference: "ceiling",
             target,
         };
         let shown = |target| cells(&row(target)).join(" ");
         assert_eq!(
-            shown(Target::RatioAtLeast(0.9)),
+            shown(RatioTarget::RatioAtLeast(0.9)),
             "a 90/s ceiling 100/s 0.90 0.10 1.00 ratio >= 0.90 met"
         );
         assert_eq!(
-            shown(Target::RatioAtMost(0.8)),
+            shown(RatioTarget::RatioAtMost(0.8)),
             "a 90/s ceiling 100/s 0.90 0.10 1.00 ratio <= 0.80 NOT MET"
         );
-        let either = Target::RatioAtLeastOr { ratio: 0.95, measured: 80.0 };
+        let either = RatioTarget::RatioAtLeastOr { ratio: 0.95, measured: 80.0 };
         assert_eq!(shown(either), "a 90/s ceiling 100/s 0.90 0.10 1.00 ratio >= 0.95 or 80/s met");
     }
 
@@ -178,9 +178,9 @@ mod tests {
         let row = Row {
             name: "µ".to_owned(),
             rounds,
-            unit: Unit::Microseconds,
+            unit: RowUnit::Microseconds,
             reference: "target",
-            target: Target::None,
+            target: RatioTarget::None,
         };
         let drawn = render(&[row]);
         let widths: Vec<usize> = drawn.lines().map(|line| line.chars().count()).collect();

@@ -29,7 +29,7 @@ pub(crate) enum AccountEvent {
 
 /// Asks for a booking.
 #[derive(Clone, Debug)]
-pub(crate) struct Book(Booking);
+pub(crate) struct MakeBooking(Booking);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Booking {
@@ -62,7 +62,7 @@ impl Aggregate for Account {
     const CATEGORY: &'static str = "account";
 
     type Event = AccountEvent;
-    type Command = Book;
+    type Command = MakeBooking;
     type Refusal = BookRefusal;
 
     fn apply(&mut self, event: &AccountEvent) {
@@ -71,7 +71,7 @@ impl Aggregate for Account {
         self.bookings += 1;
     }
 
-    fn decide(&self, Book(booking): &Book) -> Result<Vec<AccountEvent>, BookRefusal> {
+    fn decide(&self, MakeBooking(booking): &MakeBooking) -> Result<Vec<AccountEvent>, BookRefusal> {
         if booking.amount_cents == 0 {
             return Err(BookRefusal::Nothing);
         }
@@ -83,8 +83,8 @@ impl Aggregate for Account {
 }
 
 /// A command for the account of this index.
-pub(crate) fn book(index: u64, serial: u64) -> Book {
-    Book(Booking {
+pub(crate) fn book(index: u64, serial: u64) -> MakeBooking {
+    MakeBooking(Booking {
         customer: FIRST_NUMBER + index,
         amount_cents: 10_000 + (serial % 90_000) as i64,
         currency: "EUR".to_owned(),

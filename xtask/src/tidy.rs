@@ -22,11 +22,11 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::{Outcome, root};
-use source::File;
+use source::SourceFile;
 
 /// A place where the source breaks a rule.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Violation {
+pub(crate) struct RuleViolation {
     path: String,
     /// Line, counted from 1; also 1 if the file as a whole is meant.
     line: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Violation {
     message: String,
 }
 
-impl Violation {
+impl RuleViolation {
     /// A complaint about a count that is above what it may be, or below what is written of it.
     fn of_count(
         found: usize,
@@ -56,7 +56,7 @@ impl Violation {
     }
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for RuleViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.path, self.line, self.message)
     }
@@ -82,7 +82,7 @@ pub(crate) fn run() -> Outcome {
 }
 
 /// All violations, in order of place.
-fn check(files: &[File]) -> Vec<Violation> {
+fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
     let rules = [
         arrows::check,
         modules::check,
@@ -92,7 +92,7 @@ fn check(files: &[File]) -> Vec<Violation> {
         width::check,
         dependencies::check,
     ];
-    let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(files)).collect();
+    let mut violations: Vec<RuleViolation> = rules.iter().flat_map(|rule| rule(files)).collect();
     // What is counted is counted in the whole tree, and not in a few files that a test has planted.
     if files.iter().any(|file| file.path == dependencies::ARCHITECTURE) {
         violations.extend(twins::check(files).into_iter().chain(circles::check(files)));
@@ -102,7 +102,7 @@ fn check(files: &[File]) -> Vec<Violation> {
 }
 
 /// Reads the text files that git tracks or would track.
-fn read_tree(root: &Path) -> Outcome<Vec<File>> {
+fn read_tree(root: &Path) -> Outcome<Vec<SourceFile>> {
     let mut git = Command::new("git");
     // A checkout owned by someone else (a container's volume) is read all the same; it is only
     // listed.
@@ -120,13 +120,13 @@ fn read_tree(root: &Path) -> Outcome<Vec<File>> {
 }
 
 /// Reads a file; `None` if it is not text, or if it is tracked but deleted in the working folder.
-fn read(root: &Path, path: &str) -> Option<File> {
+fn read(root: &Path, path: &str) -> Option<SourceFile> {
     let place = root.join(path);
     if !fs::symlink_metadata(&place).ok()?.is_file() {
         return None;
     }
     let text = String::from_utf8(fs::read(&place).ok()?).ok()?;
-    Some(File::new(path, text))
+    Some(SourceFile::new(path, text))
 }
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
     fn the_source_keeps_the_rules_of_the_house() {
         let files = read_tree(root()).unwrap();
         assert!(files.iter().any(|f| f.path == "xtask/src/tidy.rs"), "this file was not listed");
-        let violations: Vec<String> = check(&files).iter().map(Violation::to_string).collect();
+        let violations: Vec<String> = check(&files).iter().map(RuleViolation::to_string).collect();
         assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
     }
 
@@ -145,7 +145,7 @@ mod tests {
     fn violations_come_in_order_of_place_and_say_where() {
         let planted =
             source::tree(&[("b.rs", "fn a() {\n    todo!()\n}\n"), ("a.rs", "mod util;\n")]);
-        let shown: Vec<String> = check(&planted).iter().map(Violation::to_string).collect();
+        let shown: Vec<String> = check(&planted).iter().map(RuleViolation::to_string).collect();
         assert_eq!(shown.len(), 2);
         assert!(shown[0].starts_with("a.rs:1: "), "{shown:?}");
         assert!(shown[1].starts_with("b.rs:2: "), "{shown:?}");

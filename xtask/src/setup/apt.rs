@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use super::policy::Policy;
+use super::policy::ServiceStartBan;
 use super::{execute_aside, find_program};
 use crate::Outcome;
 
@@ -36,7 +36,7 @@ impl Apt {
             self.refreshed = true;
         }
         // Tests start servers of their own; a package must not start one for the whole machine.
-        let _no_services = Policy::nothing_starts()?;
+        let _no_services = ServiceStartBan::nothing_starts()?;
         execute_aside(apt_get().args(["-qq", "install", "-y", "--no-install-recommends", package]))
     }
 }

@@ -12,19 +12,20 @@ const ASKED: &str = "/usr/sbin/policy-rc.d";
 const NOTHING_STARTS: &str = "#!/bin/sh\nexit 101\n";
 
 /// While this lives, no package starts a service. Then the machine's own policy is back.
-pub(super) struct Policy {
+pub(super) struct ServiceStartBan {
     asked: PathBuf,
     /// Path to which the machine's own policy is moved meanwhile.
     aside: PathBuf,
 }
 
-impl Policy {
-    pub(super) fn nothing_starts() -> Outcome<Policy> {
+impl ServiceStartBan {
+    pub(super) fn nothing_starts() -> Outcome<ServiceStartBan> {
         Self::nothing_starts_by(Path::new(ASKED))
     }
 
-    fn nothing_starts_by(asked: &Path) -> Outcome<Policy> {
-        let policy = Policy { asked: asked.to_owned(), aside: asked.with_extension("d.set-aside") };
+    fn nothing_starts_by(asked: &Path) -> Outcome<ServiceStartBan> {
+        let policy =
+            ServiceStartBan { asked: asked.to_owned(), aside: asked.with_extension("d.set-aside") };
         let failed =
             |e| format!("cannot keep packages from starting services by {}: {e}", asked.display());
         // What a run that was killed had set aside is the machine's own; what stands there now was
@@ -38,7 +39,7 @@ impl Policy {
     }
 }
 
-impl Drop for Policy {
+impl Drop for ServiceStartBan {
     fn drop(&mut self) {
         let restored = match self.aside.exists() {
             true => fs::rename(&self.aside, &self.asked),
@@ -63,7 +64,7 @@ mod tests {
     fn where_there_was_no_policy_there_is_none_again() {
         let folder = Folder::new("none");
         let asked = folder.0.join("policy-rc.d");
-        let policy = Policy::nothing_starts_by(&asked).unwrap();
+        let policy = ServiceStartBan::nothing_starts_by(&asked).unwrap();
         assert_eq!(process::Command::new(&asked).status().unwrap().code(), Some(101));
         drop(policy);
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
@@ -74,8 +75,8 @@ mod tests {
         let folder = Folder::new("own");
         let asked = folder.0.join("policy-rc.d");
         fs::write(&asked, "its own").unwrap();
-        std::mem::forget(Policy::nothing_starts_by(&asked).unwrap());
-        drop(Policy::nothing_starts_by(&asked).unwrap());
+        std::mem::forget(ServiceStartBan::nothing_starts_by(&asked).unwrap());
+        drop(ServiceStartBan::nothing_starts_by(&asked).unwrap());
         assert_eq!(fs::read_to_string(&asked).unwrap(), "its own");
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
     }

@@ -9,7 +9,7 @@ use super::{find_program, given};
 use crate::Outcome;
 
 /// One server, and the places of its programs.
-pub(super) struct Server {
+pub(super) struct TestServer {
     name: &'static str,
     /// Variable that tells the tests its place.
     pub(super) variable: &'static str,
@@ -19,45 +19,45 @@ pub(super) struct Server {
     /// Folders in which it may be, the best first; `*` is any version, of which the newest is
     /// taken.
     folders: &'static [&'static str],
-    told: Told,
+    content: VariableContent,
 }
 
 /// Content of the variable: the folder of the programs, or the program.
-enum Told {
+enum VariableContent {
     Folder,
     Program,
 }
 
-pub(super) const POSTGRES: Server = Server {
+pub(super) const POSTGRES: TestServer = TestServer {
     name: "PostgreSQL",
     variable: "LEFTFOLD_POSTGRES",
     package: "postgresql",
     programs: &["postgres", "initdb", "createdb", "psql"],
     folders: &["/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin"],
-    told: Told::Folder,
+    content: VariableContent::Folder,
 };
 
-pub(super) const REDIS: Server = Server {
+pub(super) const REDIS: TestServer = TestServer {
     name: "Redis",
     variable: "LEFTFOLD_REDIS",
     package: "redis-server",
     programs: &["redis-server"],
     folders: &[],
-    told: Told::Program,
+    content: VariableContent::Program,
 };
 
 /// Debian's programs on the search path are wrappers that want to be root; the folder has the real
 /// ones.
-pub(super) const RABBITMQ: Server = Server {
+pub(super) const RABBITMQ: TestServer = TestServer {
     name: "RabbitMQ",
     variable: "LEFTFOLD_RABBITMQ",
     package: "rabbitmq-server",
     programs: &["rabbitmq-server", "rabbitmqctl"],
     folders: &["/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin"],
-    told: Told::Folder,
+    content: VariableContent::Folder,
 };
 
-impl Server {
+impl TestServer {
     /// The place given, or a known one, or that of the package, freshly installed.
     pub(super) fn prepare(&self, apt: &mut Apt) -> Outcome<PathBuf> {
         let (name, variable) = (self.name, self.variable);
@@ -90,9 +90,9 @@ impl Server {
         let known = self.folders.iter().filter_map(|pattern| self.newest(pattern));
         let on_path = || {
             let program = find_program(&[self.programs[0]])?;
-            match self.told {
-                Told::Folder => program.parent().map(Path::to_owned),
-                Told::Program => Some(program),
+            match self.content {
+                VariableContent::Folder => program.parent().map(Path::to_owned),
+                VariableContent::Program => Some(program),
             }
         };
         known.chain(std::iter::once_with(on_path).flatten()).find(|place| self.is_at(place))
@@ -124,16 +124,18 @@ impl Server {
     /// Tells whether the programs of the server are at a place. They are not started: RabbitMQ
     /// takes seconds to say its version.
     fn is_at(&self, place: &Path) -> bool {
-        match self.told {
-            Told::Folder => self.programs.iter().all(|program| place.join(program).is_file()),
-            Told::Program => place.is_file(),
+        match self.content {
+            VariableContent::Folder => {
+                self.programs.iter().all(|program| place.join(program).is_file())
+            }
+            VariableContent::Program => place.is_file(),
         }
     }
 
     fn wanted(&self) -> String {
-        match self.told {
-            Told::Folder => format!("the folder of its {}", self.programs.join(", ")),
-            Told::Program => format!("its {}", self.programs.join(", ")),
+        match self.content {
+            VariableContent::Folder => format!("the folder of its {}", self.programs.join(", ")),
+            VariableContent::Program => format!("its {}", self.programs.join(", ")),
         }
     }
 }
@@ -154,7 +156,7 @@ mod tests {
             fs::create_dir_all(&bin).unwrap();
             programs.iter().for_each(|program| fs::write(bin.join(program), "").unwrap());
         }
-        let server = Server { programs: &["a", "b"], ..POSTGRES };
+        let server = TestServer { programs: &["a", "b"], ..POSTGRES };
         let found = server.newest(&format!("{}/*/bin", folder.display()));
         let none = server.newest(&format!("{}/x@*/bin", folder.display()));
         fs::remove_dir_all(&folder).unwrap();

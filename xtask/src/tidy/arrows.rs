@@ -6,9 +6,9 @@
 //! layer. Tests of any room may look below it, but they too never import a front door, nor one
 //! backend another.
 
-use super::Violation;
-use super::manifest::{Dependency, Manifest, Table, manifests};
-use super::source::File;
+use super::RuleViolation;
+use super::manifest::{CargoManifest, Dependency, DependencyTable, manifests};
+use super::source::SourceFile;
 
 /// A kind of room; the law is stated between kinds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,12 +88,12 @@ fn tests_may_import(from: Room, to: Room) -> bool {
         || (speaks_to_servers && to == Room::Proving)
 }
 
-pub(super) fn check(files: &[File]) -> Vec<Violation> {
+pub(super) fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
     let manifests = manifests(files);
     manifests.iter().flat_map(|manifest| check_manifest(manifest, &manifests)).collect()
 }
 
-fn check_manifest(manifest: &Manifest<'_>, all: &[Manifest<'_>]) -> Vec<Violation> {
+fn check_manifest(manifest: &CargoManifest<'_>, all: &[CargoManifest<'_>]) -> Vec<RuleViolation> {
     let Some(package) = &manifest.package else {
         return Vec::new();
     };
@@ -109,20 +109,20 @@ fn check_manifest(manifest: &Manifest<'_>, all: &[Manifest<'_>]) -> Vec<Violatio
 }
 
 fn check_import(
-    manifest: &Manifest<'_>,
+    manifest: &CargoManifest<'_>,
     from: Room,
     import: &Dependency,
-    all: &[Manifest<'_>],
-) -> Option<Violation> {
+    all: &[CargoManifest<'_>],
+) -> Option<RuleViolation> {
     let target = all.iter().find(|m| m.package.as_ref() == Some(&import.package))?;
     let to = room_of(target)?;
     let allowed = match import.table {
-        Table::Shipped => may_import(from, to),
-        Table::Dev => tests_may_import(from, to),
+        DependencyTable::Shipped => may_import(from, to),
+        DependencyTable::Dev => tests_may_import(from, to),
         // What the workspace offers is no import.
-        Table::Workspace => true,
+        DependencyTable::Workspace => true,
     };
-    (!allowed).then(|| Violation {
+    (!allowed).then(|| RuleViolation {
         path: manifest.file.path.clone(),
         line: import.line,
         message: format!(
@@ -133,7 +133,7 @@ fn check_import(
     })
 }
 
-fn room_of(manifest: &Manifest<'_>) -> Option<Room> {
+fn room_of(manifest: &CargoManifest<'_>) -> Option<Room> {
     let folder = manifest.file.path.trim_end_matches("Cargo.toml");
     room(manifest.package.as_deref()?, folder)
 }

@@ -7,24 +7,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Violation;
+use super::RuleViolation;
 use super::lexer::{find_words, identifier_at, is_word};
-use super::source::File;
+use super::source::SourceFile;
 
 /// Files in circles, by the folder of the crate. A folder that is not listed has none.
-const CIRCLES: [(&str, usize); 3] =
-    [("crates/leftfold-core", 52), ("crates/leftfold-sqlite", 3), ("crates/leftfold-testing", 3)];
+const CIRCLES: [(&str, usize); 1] = [("crates/leftfold-core", 52)];
 
 /// Path of a module from the root of its crate, `["runtime", "process"]`.
 type Module = Vec<String>;
 type Arrows = BTreeMap<Module, BTreeSet<Module>>;
 
-pub(super) fn check(files: &[File]) -> Vec<Violation> {
+pub(super) fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
     circles(files, &CIRCLES)
 }
 
-fn circles(files: &[File], limits: &[(&str, usize)]) -> Vec<Violation> {
-    let mut crates: BTreeMap<&str, BTreeMap<Module, &File>> = BTreeMap::new();
+fn circles(files: &[SourceFile], limits: &[(&str, usize)]) -> Vec<RuleViolation> {
+    let mut crates: BTreeMap<&str, BTreeMap<Module, &SourceFile>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.is_of_crate()) {
         let Some((folder, inner)) = file.path.split_once("/src/") else { continue };
         let modules = crates.entry(folder).or_default();
@@ -36,14 +35,14 @@ fn circles(files: &[File], limits: &[(&str, usize)]) -> Vec<Violation> {
     for (folder, _) in limits {
         crates.entry(folder).or_default();
     }
-    let judge = |(folder, modules): (&&str, &BTreeMap<Module, &File>)| {
+    let judge = |(folder, modules): (&&str, &BTreeMap<Module, &SourceFile>)| {
         let limit = limits.iter().find(|(of, _)| of == folder).map_or(0, |(_, limit)| *limit);
         let arrows = arrows(modules);
         let circular = in_circles(&arrows);
         let names: Vec<String> = circular.iter().map(|module| module.join("/")).collect();
         let what =
             format!("{} files of {folder} stand in circles ({})", circular.len(), names.join(", "));
-        Violation::of_count(
+        RuleViolation::of_count(
             circular.len(),
             limit,
             &what,
@@ -61,7 +60,7 @@ fn module(inner: &str) -> Module {
     parts.iter().map(|part| (*part).to_owned()).collect()
 }
 
-fn arrows(modules: &BTreeMap<Module, &File>) -> Arrows {
+fn arrows(modules: &BTreeMap<Module, &SourceFile>) -> Arrows {
     let offered = offered(modules);
     let mut arrows = Arrows::new();
     for (from, file) in modules {
@@ -77,7 +76,7 @@ fn arrows(modules: &BTreeMap<Module, &File>) -> Arrows {
 /// whose name that one offers.
 fn target<'m>(
     path: &[String],
-    modules: &'m BTreeMap<Module, &File>,
+    modules: &'m BTreeMap<Module, &SourceFile>,
     offered: &BTreeMap<Module, Module>,
 ) -> Option<&'m Module> {
     let mut path = path.to_vec();
@@ -94,7 +93,7 @@ fn target<'m>(
 
 /// The names that modules offer from their children by `pub use`, with the paths that they stand
 /// for.
-fn offered(modules: &BTreeMap<Module, &File>) -> BTreeMap<Module, Module> {
+fn offered(modules: &BTreeMap<Module, &SourceFile>) -> BTreeMap<Module, Module> {
     let mut offered = BTreeMap::new();
     for (module, file) in modules {
         for at in find_words(&file.code, "use ") {
@@ -120,7 +119,7 @@ fn offered(modules: &BTreeMap<Module, &File>) -> BTreeMap<Module, Module> {
 }
 
 /// All paths that a file names from the root of its crate or from a parent, outside of tests.
-fn paths_of(file: &File, from: &Module) -> Vec<Module> {
+fn paths_of(file: &SourceFile, from: &Module) -> Vec<Module> {
     let mut found = Vec::new();
     for (word, up) in [("crate::", None), ("super::", Some(1))] {
         for at in find_words(&file.code, word).filter(|&at| !file.is_test(at)) {

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::Violation;
+use super::RuleViolation;
 use super::manifest::manifests;
-use super::source::File;
+use super::source::SourceFile;
 
 /// Document that has the reasons.
 pub(super) const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
 /// Without the document nothing is checked; `tidy` says so.
-pub(super) fn check(files: &[File]) -> Vec<Violation> {
+pub(super) fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
     let Some(document) = files.iter().find(|f| f.path == ARCHITECTURE) else {
         return Vec::new();
     };
     let manifests = manifests(files);
     // The first place where each is asked for; an inherited entry stands in the workspace's table
     // too.
-    let mut foreign: BTreeMap<&str, (&File, usize)> = BTreeMap::new();
+    let mut foreign: BTreeMap<&str, (&SourceFile, usize)> = BTreeMap::new();
     for manifest in &manifests {
         let entries = manifest.dependencies.iter().filter(|d| !d.local && !d.inherited);
         for entry in entries {
@@ -28,7 +28,7 @@ pub(super) fn check(files: &[File]) -> Vec<Violation> {
     let violations = unexplained.map(|(name, (file, line))| {
         let message =
             format!("the dependency {name} is not in {ARCHITECTURE}; give its reason there");
-        Violation { path: file.path.clone(), line, message }
+        RuleViolation { path: file.path.clone(), line, message }
     });
     violations.collect()
 }

@@ -2,11 +2,11 @@
 //!
 //! Written for manifests as cargo and people write them: one key a line, inline tables on one line.
 
-use super::source::File;
+use super::source::SourceFile;
 
 /// A manifest with what it depends on.
-pub(super) struct Manifest<'a> {
-    pub(super) file: &'a File,
+pub(super) struct CargoManifest<'a> {
+    pub(super) file: &'a SourceFile,
     /// Name of the package; `None` if there is none, as in a workspace's root.
     pub(super) package: Option<String>,
     pub(super) dependencies: Vec<Dependency>,
@@ -17,7 +17,7 @@ pub(super) struct Manifest<'a> {
 pub(super) struct Dependency {
     /// The package's own name, not what it is renamed to.
     pub(super) package: String,
-    pub(super) table: Table,
+    pub(super) table: DependencyTable,
     /// True if it is given by a path: part of this repository.
     pub(super) local: bool,
     /// True if its version is that of the workspace's table.
@@ -27,7 +27,7 @@ pub(super) struct Dependency {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Table {
+pub(super) enum DependencyTable {
     /// Dependencies that are shipped, and build dependencies, for any target.
     Shipped,
     Dev,
@@ -35,13 +35,13 @@ pub(super) enum Table {
 }
 
 /// All manifests of the tree, renamed dependencies resolved.
-pub(super) fn manifests(files: &[File]) -> Vec<Manifest<'_>> {
+pub(super) fn manifests(files: &[SourceFile]) -> Vec<CargoManifest<'_>> {
     let own = files.iter().filter(|f| f.path == "Cargo.toml" || f.path.ends_with("/Cargo.toml"));
     own.map(parse).collect()
 }
 
-fn parse(file: &File) -> Manifest<'_> {
-    let mut manifest = Manifest { file, package: None, dependencies: Vec::new() };
+fn parse(file: &SourceFile) -> CargoManifest<'_> {
+    let mut manifest = CargoManifest { file, package: None, dependencies: Vec::new() };
     let mut section = "";
     for (index, line) in file.text.lines().enumerate() {
         let line = line.trim();
@@ -71,23 +71,23 @@ fn parse(file: &File) -> Manifest<'_> {
 
 /// Returns the table of dependencies that a section is: `dependencies`,
 /// `target.'cfg(unix)'.dev-dependencies`. `None` if it is another section.
-fn table(section: &str) -> Option<Table> {
+fn table(section: &str) -> Option<DependencyTable> {
     match section.rsplit('.').next()? {
-        "dependencies" if section == "workspace.dependencies" => Some(Table::Workspace),
-        "dependencies" | "build-dependencies" => Some(Table::Shipped),
-        "dev-dependencies" => Some(Table::Dev),
+        "dependencies" if section == "workspace.dependencies" => Some(DependencyTable::Workspace),
+        "dependencies" | "build-dependencies" => Some(DependencyTable::Shipped),
+        "dev-dependencies" => Some(DependencyTable::Dev),
         _ => None,
     }
 }
 
 /// A section for one dependency: `dependencies.serde`.
-fn dependency_section(section: &str) -> Option<(Table, &str)> {
+fn dependency_section(section: &str) -> Option<(DependencyTable, &str)> {
     let (outer, name) = section.rsplit_once('.')?;
     Some((table(outer)?, name))
 }
 
 /// An entry such as `name = "1"`, `name = { path = ".." }` or `name.workspace = true`.
-fn dependency(key: &str, value: &str, table: Table, line: usize) -> Dependency {
+fn dependency(key: &str, value: &str, table: DependencyTable, line: usize) -> Dependency {
     let (name, attribute) = key.split_once('.').unwrap_or((key, ""));
     let mut entry = Dependency {
         package: unquote(name).to_owned(),
@@ -157,13 +157,13 @@ h = "1"
             .map(|d| (d.package.as_str(), d.table, d.local, d.inherited, d.line))
             .collect();
         let expected = [
-            ("b", Table::Shipped, false, false, 8),
-            ("c", Table::Shipped, false, true, 9),
-            ("d", Table::Shipped, false, false, 10),
-            ("e", Table::Shipped, true, false, 13),
-            ("f", Table::Shipped, false, true, 15),
-            ("g", Table::Shipped, true, false, 16),
-            ("h", Table::Dev, false, false, 19),
+            ("b", DependencyTable::Shipped, false, false, 8),
+            ("c", DependencyTable::Shipped, false, true, 9),
+            ("d", DependencyTable::Shipped, false, false, 10),
+            ("e", DependencyTable::Shipped, true, false, 13),
+            ("f", DependencyTable::Shipped, false, true, 15),
+            ("g", DependencyTable::Shipped, true, false, 16),
+            ("h", DependencyTable::Dev, false, false, 19),
         ];
         assert_eq!(read, expected);
     }

@@ -4,18 +4,18 @@
 //! or `drive`, the door of the testing kit. Paths from `crate::` are looked at, comments are not:
 //! documentation may point anywhere.
 
-use super::Violation;
+use super::RuleViolation;
 use super::lexer::{closing_brace, find_words, identifier_at};
-use super::source::File;
+use super::source::SourceFile;
 
 const CORE: &str = "crates/leftfold-core/src/";
 
-pub(super) fn check(files: &[File]) -> Vec<Violation> {
+pub(super) fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
     let core = files.iter().filter(|f| f.is_rust() && f.path.starts_with(CORE));
     core.flat_map(check_file).collect()
 }
 
-fn check_file(file: &File) -> Vec<Violation> {
+fn check_file(file: &SourceFile) -> Vec<RuleViolation> {
     let from = module(file);
     let mut violations = Vec::new();
     for (at, to) in mentions(&file.code) {
@@ -44,7 +44,7 @@ fn forbidden(from: &str, to: &str) -> Option<&'static str> {
 
 /// The module below the crate's root that a file belongs to: `fold` for `fold.rs` and all of
 /// `fold/`.
-fn module(file: &File) -> &str {
+fn module(file: &SourceFile) -> &str {
     let inner = &file.path[CORE.len()..];
     let first = inner.split('/').next().unwrap_or(inner);
     first.trim_end_matches(".rs")

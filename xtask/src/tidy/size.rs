@@ -1,19 +1,19 @@
 //! Files and functions that one can hold in the head.
 
-use super::Violation;
+use super::RuleViolation;
 use super::lexer::{body_of, closing_brace, find_words, identifier_at};
-use super::source::File;
+use super::source::SourceFile;
 
 const FILE_LINES_MAX: usize = 620;
 /// From the line of `fn` to that of the closing brace.
 const FUNCTION_LINES_MAX: usize = 70;
 
-pub(super) fn check(files: &[File]) -> Vec<Violation> {
+pub(super) fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
     let rust = files.iter().filter(|f| f.is_rust());
     rust.flat_map(|file| long_file(file).into_iter().chain(long_functions(file))).collect()
 }
 
-fn long_file(file: &File) -> Option<Violation> {
+fn long_file(file: &SourceFile) -> Option<RuleViolation> {
     let lines = file.text.lines().count();
     (lines > FILE_LINES_MAX).then(|| {
         let message =
@@ -22,12 +22,12 @@ fn long_file(file: &File) -> Option<Violation> {
     })
 }
 
-fn long_functions(file: &File) -> Vec<Violation> {
+fn long_functions(file: &SourceFile) -> Vec<RuleViolation> {
     find_words(&file.code, "fn").filter_map(|at| long_function(file, at)).collect()
 }
 
 /// A `fn` without a name is a type, one without a body a declaration.
-fn long_function(file: &File, at: usize) -> Option<Violation> {
+fn long_function(file: &SourceFile, at: usize) -> Option<RuleViolation> {
     let name = identifier_at(&file.code, at + "fn".len());
     if name.is_empty() {
         return None;

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::Violation;
+use super::RuleViolation;
 use super::lexer::{body_of, closing_brace, find_words, identifier_at, literals, mask};
 
 /// A text file of the tree.
-pub(super) struct File {
+pub(super) struct SourceFile {
     /// From the root, with `/`.
     pub(super) path: String,
     pub(super) text: String,
@@ -24,8 +24,8 @@ enum Tests {
     Items(Vec<Range<usize>>),
 }
 
-impl File {
-    pub(super) fn new(path: &str, text: String) -> File {
+impl SourceFile {
+    pub(super) fn new(path: &str, text: String) -> SourceFile {
         let (code, literals) = match path.ends_with(".rs") {
             true => (mask(&text), literals(&text)),
             false => Default::default(),
@@ -35,7 +35,7 @@ impl File {
             true => Tests::All,
             false => Tests::Items(test_items(&code)),
         };
-        File { path: path.to_owned(), text, code, literals, tests }
+        SourceFile { path: path.to_owned(), text, code, literals, tests }
     }
 
     pub(super) fn is_rust(&self) -> bool {
@@ -74,8 +74,8 @@ impl File {
     }
 
     /// A violation at an offset.
-    pub(super) fn violation(&self, at: usize, message: String) -> Violation {
-        Violation { path: self.path.clone(), line: self.line(at), message }
+    pub(super) fn violation(&self, at: usize, message: String) -> RuleViolation {
+        RuleViolation { path: self.path.clone(), line: self.line(at), message }
     }
 
     /// Paths without extension of the modules declared as `#[cfg(test)] mod name;`.
@@ -101,8 +101,8 @@ impl File {
 }
 
 /// Marks the files that are modules of tests only, which their own text does not tell.
-pub(super) fn classify(mut files: Vec<File>) -> Vec<File> {
-    let modules: Vec<String> = files.iter().flat_map(File::test_modules).collect();
+pub(super) fn classify(mut files: Vec<SourceFile>) -> Vec<SourceFile> {
+    let modules: Vec<String> = files.iter().flat_map(SourceFile::test_modules).collect();
     for file in &mut files {
         let belongs = |module: &String| {
             let rest = file.path.strip_prefix(module.as_str());
@@ -136,8 +136,8 @@ fn item_end(code: &str, start: usize) -> usize {
 
 /// A tree as the tests of the rules plant it.
 #[cfg(test)]
-pub(super) fn tree(files: &[(&str, &str)]) -> Vec<File> {
-    classify(files.iter().map(|(path, text)| File::new(path, text.to_string())).collect())
+pub(super) fn tree(files: &[(&str, &str)]) -> Vec<SourceFile> {
+    classify(files.iter().map(|(path, text)| SourceFile::new(path, text.to_string())).collect())
 }
 
 #[cfg(test)]
@@ -148,13 +148,13 @@ mod tests {
     fn test_code_is_told_apart() {
         let text =
             "fn a() {}\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n    fn b() {}\n}\nfn c() {}\n";
-        let file = File::new("src/a.rs", text.to_owned());
+        let file = SourceFile::new("src/a.rs", text.to_owned());
         let is_test = |what: &str| file.is_test(text.find(what).unwrap());
         assert!(!is_test("fn a"));
         assert!(is_test("fn b"));
         assert!(!is_test("fn c"));
         assert_eq!(file.line(text.find("fn c").unwrap()), 7);
-        assert!(File::new("crates/x/tests/a.rs", "fn a() {}".into()).is_test(0));
+        assert!(SourceFile::new("crates/x/tests/a.rs", "fn a() {}".into()).is_test(0));
     }
 
     #[test]

@@ -2,20 +2,20 @@
 //! phrase, that of a function begins with a verb. One that begins with a question word says
 //! neither.
 
-use super::Violation;
+use super::RuleViolation;
 use super::lexer::identifier_at;
-use super::source::File;
+use super::source::SourceFile;
 
 const QUESTION_WORDS: [&str; 7] = ["What", "Where", "Whether", "Which", "Who", "Why", "How"];
 
-pub(super) fn check(files: &[File]) -> Vec<Violation> {
+pub(super) fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
     let counted = files.iter().filter(|file| file.is_of_crate());
     counted
         .flat_map(|file| summaries(file).filter_map(|(at, text)| complaint(file, at, text)))
         .collect()
 }
 
-fn complaint(file: &File, at: usize, text: &str) -> Option<Violation> {
+fn complaint(file: &SourceFile, at: usize, text: &str) -> Option<RuleViolation> {
     let word = identifier_at(text, 0);
     QUESTION_WORDS.contains(&word).then(|| {
         let message = format!("the summary begins with {word}: begin with a noun for a type, with a verb for a function");
@@ -24,7 +24,7 @@ fn complaint(file: &File, at: usize, text: &str) -> Option<Violation> {
 }
 
 /// The first lines of documentation comments outside of tests, with their offsets.
-fn summaries(file: &File) -> impl Iterator<Item = (usize, &str)> {
+fn summaries(file: &SourceFile) -> impl Iterator<Item = (usize, &str)> {
     let mut follows_documentation = false;
     let mut offset = 0;
     file.text.lines().filter_map(move |line| {

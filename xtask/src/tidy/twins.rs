@@ -4,20 +4,20 @@
 
 use std::collections::BTreeMap;
 
-use super::Violation;
-use super::source::File;
+use super::RuleViolation;
+use super::source::SourceFile;
 
 /// Definitions of types whose name another file defines too, in all crates and applications but the
 /// examples.
 const TWINS: usize = 315;
 
-pub(super) fn check(files: &[File]) -> Vec<Violation> {
+pub(super) fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
     twins(files, TWINS).into_iter().collect()
 }
 
 /// The complaint about names of types that several files define, if there are more or fewer than
 /// there may be.
-fn twins(files: &[File], limit: usize) -> Option<Violation> {
+fn twins(files: &[SourceFile], limit: usize) -> Option<RuleViolation> {
     let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.is_of_crate()) {
         let declared = file.declared(&["struct", "enum", "union", "trait"]);
@@ -34,7 +34,7 @@ fn twins(files: &[File], limit: usize) -> Option<Violation> {
         "{found} definitions of types have names that another file defines too ({})",
         names.join(", ")
     );
-    Violation::of_count(found, limit, &what, "name what is new otherwise", "TWINS")
+    RuleViolation::of_count(found, limit, &what, "name what is new otherwise", "TWINS")
 }
 
 #[cfg(test)]

@@ -5,17 +5,17 @@
 
 use std::ops::Range;
 
-use super::Violation;
-use super::source::File;
+use super::RuleViolation;
+use super::source::SourceFile;
 
 /// Characters of a line.
 const COLUMNS_MAX: usize = 100;
 
-pub(super) fn check(files: &[File]) -> Vec<Violation> {
+pub(super) fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
     files.iter().flat_map(check_file).collect()
 }
 
-fn check_file(file: &File) -> Vec<Violation> {
+fn check_file(file: &SourceFile) -> Vec<RuleViolation> {
     let mut is_code = false;
     let mut found = Vec::new();
     let mut at = 0;

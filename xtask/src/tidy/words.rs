@@ -1,12 +1,12 @@
 //! Words that do not belong into the source, each with its reason.
 
-use super::Violation;
+use super::RuleViolation;
 use super::lexer::{find_words, is_word};
-use super::source::File;
+use super::source::SourceFile;
 
 /// Part of the repository in which a word is looked for.
 #[derive(Clone, Copy, PartialEq)]
-enum Place {
+enum SearchedPart {
     /// Parts of the names of types, modules, files and folders, whatever their case.
     Name,
     /// Rust, without comments and literals.
@@ -19,12 +19,12 @@ enum Place {
 
 struct Banned {
     word: &'static str,
-    place: Place,
+    place: SearchedPart,
     /// Reason, and what to write instead.
     reason: &'static str,
 }
 
-const fn banned(word: &'static str, place: Place, reason: &'static str) -> Banned {
+const fn banned(word: &'static str, place: SearchedPart, reason: &'static str) -> Banned {
     Banned { word, place, reason }
 }
 
@@ -36,46 +36,50 @@ const MACHINE: &str =
 
 /// Split where a row would otherwise break the rule it states.
 const TABLE: [Banned; 18] = [
-    banned("manager", Place::Name, VAGUE),
-    banned("managers", Place::Name, VAGUE),
-    banned("helper", Place::Name, VAGUE),
-    banned("helpers", Place::Name, VAGUE),
-    banned("util", Place::Name, VAGUE),
-    banned("utils", Place::Name, VAGUE),
-    banned("common", Place::Name, VAGUE),
+    banned("manager", SearchedPart::Name, VAGUE),
+    banned("managers", SearchedPart::Name, VAGUE),
+    banned("helper", SearchedPart::Name, VAGUE),
+    banned("helpers", SearchedPart::Name, VAGUE),
+    banned("util", SearchedPart::Name, VAGUE),
+    banned("utils", SearchedPart::Name, VAGUE),
+    banned("common", SearchedPart::Name, VAGUE),
     banned(
         "fn get_",
-        Place::Code,
+        SearchedPart::Code,
         "is a prefix that says nothing; name the function after what it returns",
     ),
-    banned("todo!(", Place::Code, UNFINISHED),
-    banned("unimplemented!(", Place::Code, UNFINISHED),
+    banned("todo!(", SearchedPart::Code, UNFINISHED),
+    banned("unimplemented!(", SearchedPart::Code, UNFINISHED),
     banned(
         "dbg!(",
-        Place::Code,
+        SearchedPart::Code,
         "is for the moment of looking; take it out, or write a tracing event",
     ),
-    banned("#[ignore", Place::Code, "is a test that proves nothing; make it run, or remove it"),
+    banned(
+        "#[ignore",
+        SearchedPart::Code,
+        "is a test that proves nothing; make it run, or remove it",
+    ),
     banned(
         "sleep(",
-        Place::TestCode,
+        SearchedPart::TestCode,
         "makes a test slow or flaky; wait for the event itself, with a deadline",
     ),
-    banned(concat!("FIX", "ME"), Place::Text, MARKER),
-    banned(concat!("XX", "X"), Place::Text, MARKER),
-    banned(concat!("/wo", "rk/"), Place::Text, MACHINE),
-    banned(concat!("/ro", "ot/"), Place::Text, MACHINE),
-    banned(concat!("/fa", "rm/"), Place::Text, MACHINE),
+    banned(concat!("FIX", "ME"), SearchedPart::Text, MARKER),
+    banned(concat!("XX", "X"), SearchedPart::Text, MARKER),
+    banned(concat!("/wo", "rk/"), SearchedPart::Text, MACHINE),
+    banned(concat!("/ro", "ot/"), SearchedPart::Text, MACHINE),
+    banned(concat!("/fa", "rm/"), SearchedPart::Text, MACHINE),
 ];
 
 /// Files that may contain `unsafe`, each with its reason beside it.
 const UNSAFE_ALLOWED: [&str; 0] = [];
 
-pub(super) fn check(files: &[File]) -> Vec<Violation> {
+pub(super) fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
     files.iter().flat_map(check_file).collect()
 }
 
-fn check_file(file: &File) -> Vec<Violation> {
+fn check_file(file: &SourceFile) -> Vec<RuleViolation> {
     let mut violations = names(file);
     for row in &TABLE {
         let places = occurrences(file, row).into_iter();
@@ -90,20 +94,20 @@ fn check_file(file: &File) -> Vec<Violation> {
     violations
 }
 
-fn occurrences(file: &File, row: &Banned) -> Vec<usize> {
+fn occurrences(file: &SourceFile, row: &Banned) -> Vec<usize> {
     match row.place {
-        Place::Name => Vec::new(),
-        Place::Code => find_words(&file.code, row.word).collect(),
-        Place::TestCode => {
+        SearchedPart::Name => Vec::new(),
+        SearchedPart::Code => find_words(&file.code, row.word).collect(),
+        SearchedPart::TestCode => {
             // A method of that name is not the function: a simulated clock may well have one.
             let is_method = |at: usize| file.code[..at].ends_with('.');
             find_words(&file.code, row.word)
                 .filter(|&at| file.is_test(at) && !is_method(at))
                 .collect()
         }
-        Place::Text if is_lock_file(&file.path) => Vec::new(),
+        SearchedPart::Text if is_lock_file(&file.path) => Vec::new(),
         // A path begins where nothing belongs to it from before: `a/b/` does not contain `/b/`.
-        Place::Text => find_words(&file.text, row.word)
+        SearchedPart::Text => find_words(&file.text, row.word)
             .filter(|&at| {
                 !row.word.starts_with('/') || at == 0 || !in_path(file.text.as_bytes()[at - 1])
             })
@@ -120,9 +124,9 @@ fn is_lock_file(path: &str) -> bool {
 }
 
 /// Names of the file and its folders, and of the types and modules that it declares.
-fn names(file: &File) -> Vec<Violation> {
+fn names(file: &SourceFile) -> Vec<RuleViolation> {
     let of_path = named(&file.path);
-    let mut found: Vec<Violation> =
+    let mut found: Vec<RuleViolation> =
         of_path.map(|row| file.violation(0, complaint(&file.path, row.reason))).collect();
     for (at, name) in file.declared(&["struct", "enum", "union", "trait", "type", "mod"]) {
         found.extend(named(name).map(|row| file.violation(at, complaint(name, row.reason))));
@@ -133,7 +137,7 @@ fn names(file: &File) -> Vec<Violation> {
 /// The rows of the table that a name breaks.
 fn named(name: &str) -> impl Iterator<Item = &'static Banned> {
     let parts = parts(name);
-    let rows = TABLE.iter().filter(|row| row.place == Place::Name);
+    let rows = TABLE.iter().filter(|row| row.place == SearchedPart::Name);
     rows.filter(move |row| parts.iter().any(|part| part == row.word))
 }
 
@@ -165,15 +169,15 @@ mod tests {
     fn every_row_bites() {
         for row in &TABLE {
             let (path, text) = match row.place {
-                Place::Name => (
+                SearchedPart::Name => (
                     "a.rs",
                     format!("struct Stream{}{};\n", row.word[..1].to_uppercase(), &row.word[1..]),
                 ),
-                Place::Code => ("a.rs", format!("fn a() {{ {}", row.word)),
-                Place::TestCode => {
+                SearchedPart::Code => ("a.rs", format!("fn a() {{ {}", row.word)),
+                SearchedPart::TestCode => {
                     ("tests/a.rs", format!("fn a() {{ std::thread::{}1) }}", row.word))
                 }
-                Place::Text => ("a.md", format!("see {} there", row.word)),
+                SearchedPart::Text => ("a.md", format!("see {} there", row.word)),
             };
             let found = check(&tree(&[(path, &text)]));
             assert_eq!(found.len(), 1, "{text}: {found:?}");
