@@ -1,9 +1,9 @@
 //! The history checker: what concurrent tasks saw of their appends is held against the log that
 //! came of it.
 //!
-//! A [`AppendHistory`] records for each append when it began, when it was answered, and how. [`check`]
-//! then replays every condition against the final log, where the order of everything is known, and
-//! proves that each answer was true at the place where it was given.
+//! An [`AppendHistory`] records for each append when it began, when it was answered, and how.
+//! [`check`] then replays every condition against the final log, where the order of everything is
+//! known, and proves that each answer was true at the place where it was given.
 
 mod check;
 mod load;

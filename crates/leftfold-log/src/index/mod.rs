@@ -117,8 +117,8 @@ impl Index {
     /// Opens the index in the files. If they are damaged, foreign, or of another version, they are
     /// deleted.
     ///
-    /// The caller checks that the log holds the groups up to [`OpenedIndex::covered`]: an index that
-    /// goes further is a witness of lost groups, so nothing of a sound index is deleted here.
+    /// The caller checks that the log holds the groups up to [`OpenedIndex::covered`]: an index
+    /// that goes further is a witness of lost groups, so nothing of a sound index is deleted here.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         store: StoreId,

@@ -8,7 +8,7 @@ use leftfold_core::store::{Epoch, Hash, Head, Identity, Position};
 use crate::clock::CLOCK_JUMP_MAX;
 use crate::disk::Disk;
 use crate::format::{EventView, NO_TIME, SegmentHeader, offsets_name, segment_name};
-use crate::index::{Covered, Index, Memtable, IndexSettings};
+use crate::index::{Covered, Index, IndexSettings, Memtable};
 use crate::open::contents::{headers, keep_witness};
 use crate::open::doubt::{self, ClockDoubt, LogTimes};
 use crate::open::error::{Cut, OpenError, Recovery};
@@ -304,7 +304,9 @@ impl RecoveryWalk {
                 }
                 Err(fault) => {
                     // A reader may meet a group that is being written at this moment.
-                    if self.purpose == OpenPurpose::Read && !groups.only_zeros(offset)? && looks.again()
+                    if self.purpose == OpenPurpose::Read
+                        && !groups.only_zeros(offset)?
+                        && looks.again()
                     {
                         groups.look_again()?;
                         continue;

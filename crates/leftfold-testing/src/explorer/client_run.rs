@@ -9,7 +9,7 @@ use leftfold_core::runtime::Clock;
 use leftfold_core::store::CommandId;
 
 use super::Broken;
-use super::clients::{ClientAnswer, Asking, ClientPlan, ClientStep};
+use super::clients::{Asking, ClientAnswer, ClientPlan, ClientStep};
 use super::story::Teller;
 use super::task::{Application, Flag};
 

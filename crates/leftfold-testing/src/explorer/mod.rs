@@ -118,8 +118,8 @@ use leftfold_core::runtime::projection::{Bus, Memory, Outbox, Projection};
 use leftfold_core::runtime::{Effect, Performed};
 use leftfold_core::store::Append;
 use scene::Scene;
-use schedule::{ALL, RunSchedule, ChoiceSource};
-use simulation::{RunResult, ExplorationPlan, Telling};
+use schedule::{ALL, ChoiceSource, RunSchedule};
+use simulation::{ExplorationPlan, RunResult, Telling};
 use world::{Fold, States};
 
 /// Number of schedules to run. With a few clients and processes some thousands take a second in a
@@ -415,8 +415,11 @@ impl Explorer {
         let source = if seed < DRAWN {
             systematic_schedule(seed)
         } else {
-            let usual =
-                simulation::run(&self.plan, ChoiceSource::Known(RunSchedule::default()), Telling::NotAtAll);
+            let usual = simulation::run(
+                &self.plan,
+                ChoiceSource::Known(RunSchedule::default()),
+                Telling::NotAtAll,
+            );
             self.drawn(seed, usual.points)
         };
         self.take(&mut explored, seed, source)?;

@@ -225,7 +225,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::super::Explorer;
-    use super::super::schedule::{Choice, RunSchedule, ChoiceSource};
+    use super::super::schedule::{Choice, ChoiceSource, RunSchedule};
     use super::super::simulation::{self, Telling};
     use super::*;
     use leftfold_core::fold::{Aggregate, Event};
@@ -295,7 +295,8 @@ mod tests {
             let away =
                 (from..from + 300).map(|point| (point, Choice::Take { operation: 0, way: 1 }));
             let schedule = RunSchedule { others: 0, choices: away.collect() };
-            let ended = simulation::run(&given.plan, ChoiceSource::Known(schedule), Telling::InFull);
+            let ended =
+                simulation::run(&given.plan, ChoiceSource::Known(schedule), Telling::InFull);
             assert_eq!(
                 ended.broken,
                 None,

@@ -17,10 +17,10 @@ use super::clients::Clients;
 use super::models::{Models, Sent};
 use super::outside::Outside;
 use super::scene::Scene;
-use super::schedule::{Choice, ChoiceOptions, RunSchedule, ChoiceSource, ClockMove};
+use super::schedule::{Choice, ChoiceOptions, ChoiceSource, ClockMove, RunSchedule};
 use super::store::{About, PendingOperation, SharedSimulation, SimulatedStore};
 use super::story::{Story, Teller, crashed};
-use super::task::{Application, Flag, ConsumerFuture, ConsumerTask};
+use super::task::{Application, ConsumerFuture, ConsumerTask, Flag};
 use super::world::{States, World};
 use super::{Broken, Invariant};
 
