@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::backoff;
 use crate::runtime::Host;
 use crate::store::{Fence, Holder, Label, Lease, LeaseError, Leased, Timestamp};
 
@@ -13,8 +14,6 @@ use crate::store::{Fence, Holder, Label, Lease, LeaseError, Leased, Timestamp};
 /// start takes over at once.
 pub const WORK_LEASE: Duration = Duration::from_secs(30);
 // ANCHOR_END: limits
-/// The wait before a store is asked again that gave no answer.
-const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// The types of the runners of this program that have asked for leases: so whoever stands by can
 /// say for whom.
@@ -73,7 +72,9 @@ impl Tenure {
                 Right::StandsBy(why, now.plus(WORK_LEASE / 3))
             }
             Err(LeaseError::Closed) => Right::Closed,
-            Err(error) => Right::Waits(format!("the lease: {error}"), now.plus(ASKED_AGAIN)),
+            Err(error) => {
+                Right::Waits(format!("the lease: {error}"), now.plus(backoff::LEASE.first))
+            }
         }
     }
 

@@ -1,13 +1,12 @@
 //! Where one kind of effect stands in the log: a checkpoint, and the effects before it that are
 //! still open.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Ledger, LedgerEvent};
 use super::{Begin, EffectId};
 use crate::fold::{Event, Schema, Unknown};
+use crate::runtime::consumer::backoff::EFFECT_BEGINNING;
 use crate::runtime::positions::{self, Owner, Positions, RewriteError, no_label};
 use crate::runtime::{Host, StartFault};
 use crate::store::{
@@ -50,10 +49,8 @@ fn rewrite(
 
 /// Number of marks that are searched for one that can be read.
 const MARKS_LOOKED_AT: u32 = 16;
-/// Number of tries to record the beginning of an effect, and the wait in between if the store is
-/// busy.
+/// Number of tries to record the beginning of an effect.
 const BEGINNINGS_MAX: u32 = 100;
-const BUSY_RETRY: Duration = Duration::from_millis(100);
 
 /// Progress of a kind of effect.
 #[derive(Debug)]
@@ -105,7 +102,8 @@ impl EffectMark {
                 Ok(_) | Err(AppendError::CheckpointMoved { .. } | AppendError::Unknown { .. }) => {}
                 // There will be room in a moment.
                 Err(AppendError::Busy { .. }) if tries < BEGINNINGS_MAX => {
-                    host.clock.sleep_until(host.clock.now().plus(BUSY_RETRY)).await;
+                    let again_at = host.clock.now().plus(EFFECT_BEGINNING.first);
+                    host.clock.sleep_until(again_at).await;
                 }
                 Err(error) => return Err(StartFault::Beginning(error.to_string())),
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::slots::{HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, SlotBounds};
-use crate::runtime::consumer::backoff::Backoff;
+use crate::runtime::consumer::backoff::{self, Backoff};
 
 /// Limits and rules for carrying out an effect.
 ///
@@ -49,7 +49,7 @@ impl Policy {
             repetition: Repetition::Once,
             deadline: Duration::from_secs(30),
             attempts_max: 1,
-            backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(600) },
+            backoff: backoff::EFFECT_ATTEMPT,
             concurrency: 64,
             hanging: HANGING_MAX,
             doubts_hold: false,

@@ -20,7 +20,7 @@ use super::turn::{EffectTurns, EndedAttempt, NextTurn};
 use super::word::PersonsWord;
 use super::{Effect, EffectId};
 use crate::fold::Schema;
-use crate::runtime::consumer::backoff::Backoff;
+use crate::runtime::consumer::backoff::{EFFECT_LAST_OUTCOMES, EFFECT_STORE};
 use crate::runtime::consumer::lease::{Right, Tenure};
 use crate::runtime::consumer::status::ForPerson;
 use crate::runtime::{Host, StartFault, stopped};
@@ -38,11 +38,6 @@ pub const STOP_RECORDS_WITHIN: Duration = Duration::from_secs(10);
 const SETTLED_PER_CHECKPOINT: usize = 1_000;
 /// Intents of an earlier release that are looked at to see whether it was at work, at most.
 const FIRST_INTENTS_MAX: usize = 1_000;
-/// The first and the longest wait before a turn is tried again after the store failed.
-pub(super) const STORE_RETRY: Backoff =
-    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
-/// The wait between tries to record when it stops.
-const STOP_RETRY: Duration = Duration::from_millis(50);
 /// Words of persons that are recorded at a time.
 const WORDS_AT_A_TIME: usize = 64;
 
@@ -261,7 +256,7 @@ impl<E: Effect> EffectRunner<E> {
             {
                 return;
             }
-            sleep(STOP_RETRY).await;
+            sleep(EFFECT_LAST_OUTCOMES.first).await;
         }
     }
 
@@ -448,7 +443,7 @@ impl<E: Effect> EffectRunner<E> {
     fn cannot_read(&mut self, error: &StartFault) {
         self.reading.failures += 1;
         self.reading.again_at =
-            Some(self.host.clock.now().plus(STORE_RETRY.after(self.reading.failures)));
+            Some(self.host.clock.now().plus(EFFECT_STORE.after(self.reading.failures)));
         self.trouble = Some(format!("the log to be read again: {error}"));
         tracing::error!(effect = E::NAME, %error, "intents cannot be read, trying again");
     }

@@ -2,20 +2,17 @@
 //! job beside the runner's own loop.
 
 use std::future::Future;
-use std::time::Duration;
 
 use super::intent::Intent;
 use super::queue::{Rest, TurnKind};
-use super::runner::{EffectJob, EffectRunner, JobKind, STORE_RETRY, Unrecorded};
+use super::runner::{EffectJob, EffectRunner, JobKind, Unrecorded};
 use super::slots::{Slots, fits};
 use super::turn::{EndedAttempt, NextTurn};
 use super::word::PersonsWord;
 use super::{Effect, EffectId};
+use crate::runtime::consumer::backoff::{EFFECT_STORE, EFFECT_UNREADABLE};
 use crate::runtime::consumer::contained;
 use crate::runtime::consumer::lease::Tenure;
-
-/// The wait before a record that cannot be read is read again.
-const PARKED_LOOK: Duration = Duration::from_secs(600);
 
 impl<E: Effect> EffectRunner<E> {
     /// Starts the turns that are ready, as far as there are slots for them. Looks have slots of
@@ -133,7 +130,7 @@ impl<E: Effect> EffectRunner<E> {
             NextTurn::Parked(why) => {
                 tracing::error!(effect = E::NAME, %id, why, "an effect cannot go on before a person does something");
                 self.parked.insert(id, why);
-                let until = self.host.clock.now().plus(PARKED_LOOK);
+                let until = self.host.clock.now().plus(EFFECT_UNREADABLE.first);
                 self.queue.rests(id, Rest { until, kind: TurnKind::Attempt, keeps_place: true });
             }
             NextTurn::Fenced => {
@@ -151,13 +148,13 @@ impl<E: Effect> EffectRunner<E> {
         let now = self.host.clock.now();
         if let Some(ended) = unrecorded {
             let failures = self.unrecorded.get(&id).map_or(0, |one| one.failures) + 1;
-            let again_at = now.plus(STORE_RETRY.after(failures));
+            let again_at = now.plus(EFFECT_STORE.after(failures));
             self.unrecorded.insert(id, Unrecorded { ended: Some(ended), failures, again_at });
             return;
         }
         let failures = self.failures.entry(id).or_default();
         *failures += 1;
-        let until = now.plus(STORE_RETRY.after(*failures));
+        let until = now.plus(EFFECT_STORE.after(*failures));
         self.queue.rests(id, Rest { until, kind: TurnKind::Attempt, keeps_place: true });
     }
 

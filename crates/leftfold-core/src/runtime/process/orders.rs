@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::record::{Reacted, StoredCause, StoredCommand};
 use super::targets::{Carried, Order, Targets};
-use crate::runtime::consumer::backoff::Backoff;
+use crate::runtime::consumer::backoff::PROCESS_COMMAND;
 use crate::runtime::consumer::shortened;
 use crate::store::{
     CommandId, Fence, Invalid, Label, Metadata, Position, Store, Timestamp, Version,
@@ -21,11 +21,6 @@ const ORDERS_BYTES_MAX: usize = 64 << 20;
 /// Commands for one aggregate that are carried out one after the other before others have their
 /// turn.
 const LANE_AT_ONCE_MAX: usize = 16;
-/// The first and the longest wait before a command is tried again after the store failed.
-const RETRY: Backoff = Backoff {
-    first: std::time::Duration::from_millis(100),
-    longest: std::time::Duration::from_secs(30),
-};
 
 /// The commands of one process that are not carried out yet, in the order in which they were
 /// recorded.
@@ -226,7 +221,7 @@ impl Orders {
             Carried::Stuck(why) => self.stuck(lane, at, why, out),
             Carried::Failed(why) => {
                 lane.failures += 1;
-                lane.again_at = now.plus(RETRY.after(lane.failures));
+                lane.again_at = now.plus(PROCESS_COMMAND.after(lane.failures));
                 if lane.why != why {
                     let (target, id) = to;
                     tracing::error!(

@@ -18,10 +18,11 @@ use super::parking::{Parking, Tally, Unreadable, unread_category};
 use super::passed_over::PassedOver;
 use super::people::Asked;
 use super::record::ProcessEvent;
-use super::step::{STORE_RETRY, Step, Trouble};
+use super::step::{Step, Trouble};
 use super::timers::{NEAR_MAX, Timers};
 use super::unfinished::Unfinished;
 use super::{Process, Targets};
+use crate::runtime::consumer::backoff::PROCESS_STORE;
 use crate::runtime::consumer::lease::{Right, Tenure};
 use crate::runtime::consumer::status::{Doing, ForPerson};
 use crate::runtime::{Host, StartFault};
@@ -297,11 +298,11 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     fn stalled(&self, why: String) -> Step {
-        Step::Stalled(why, self.host.clock.now().plus(STORE_RETRY))
+        Step::Stalled(why, self.host.clock.now().plus(PROCESS_STORE.first))
     }
 
     pub(super) fn needs_person(&self) -> Step {
-        Step::NeedsPerson(Parking::full(), self.host.clock.now().plus(STORE_RETRY))
+        Step::NeedsPerson(Parking::full(), self.host.clock.now().plus(PROCESS_STORE.first))
     }
 
     pub(super) fn fence(&self) -> Option<(Label, crate::store::Fence)> {

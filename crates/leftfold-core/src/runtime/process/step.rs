@@ -1,12 +1,7 @@
-//! What a step of a process came to, and why one did not succeed.
-
-use std::time::Duration;
+//! Results of a step of a process, and the reasons why one did not succeed.
 
 use crate::fold::{EventError, LoadError};
 use crate::store::{ReadError, SubscribeError, Timestamp};
-
-/// The wait before the store is tried again after it failed.
-pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Result of one step of a process.
 #[derive(Clone, Debug, PartialEq)]

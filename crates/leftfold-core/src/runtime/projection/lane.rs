@@ -14,7 +14,7 @@ use super::parked::{PARKED_MAX, Parked, ParkedSet, ParkedState, stream_of};
 use super::receipts::Receipts;
 use super::{Projection, ProjectionError, Session, Target};
 use crate::fold::{EventError, Purpose, Recorded, Schema};
-use crate::runtime::consumer::backoff::Backoff;
+use crate::runtime::consumer::backoff::PROJECTION_EVENT;
 use crate::runtime::consumer::lease::{Right, Tenure};
 use crate::runtime::{Host, stopped};
 use crate::store::{
@@ -25,9 +25,6 @@ use crate::store::{
 /// Number of times that an event is tried before it is parked.
 pub const TRIES: u32 = 3;
 // ANCHOR_END: limits
-/// The wait before it is tried again, doubled each time.
-const RETRY: Backoff =
-    Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
 // ANCHOR: time
 /// Time that an [`apply`](Projection::apply) may wait for its target before its transaction is
 /// given up and begun again. Code that blocks its thread cannot be interrupted; the status then
@@ -229,10 +226,11 @@ impl<T: Target> Lane<T> {
                     if tries < TRIES {
                         tracing::warn!(projection = desk.label, %position, error, tries, "an event failed, trying again");
                         let mut stop = ground.stop.clone();
+                        let again_at = clock.now().plus(PROJECTION_EVENT.after(tries));
                         tokio::select! {
                             biased;
                             () = stopped(&mut stop) => return Err(Trouble::Stopped),
-                            () = clock.sleep_until(clock.now().plus(RETRY.after(tries))) => {}
+                            () = clock.sleep_until(again_at) => {}
                         }
                     }
                 }

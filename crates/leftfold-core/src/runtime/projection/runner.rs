@@ -18,7 +18,7 @@ use super::parked::PARKED_MAX;
 use super::rebuild::Role;
 use super::{Projection, Target, outbox};
 use crate::fold::{LoadError, Purpose};
-use crate::runtime::consumer::backoff::Backoff;
+use crate::runtime::consumer::backoff::PROJECTION_AWAY;
 use crate::runtime::consumer::lease::{Tenure, WORK_LEASE};
 use crate::runtime::consumer::status::ForPerson;
 use crate::runtime::{Host, Named, StartError, StartFault, stopped};
@@ -26,9 +26,6 @@ use crate::store::{Invalid, Position, ReadError, State, Status, Subscription, Ti
 
 /// Positions that were looked at and did not concern the projection before they are noted too.
 const POSITIONS_PER_CHECKPOINT: u64 = 10_000;
-/// The first and the longest wait before a target, or a log, that is away is tried again.
-const AWAY: Backoff =
-    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(30) };
 /// Time that a start waits for the target. A target that is not open by then is opened afterwards.
 const OPENED_WITHIN: Duration = Duration::from_secs(30);
 /// Condition that it waits for when all is well.
@@ -410,7 +407,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         // Whoever gave no answer was waited for already.
         let silent = matches!(trouble, Trouble::Silent(_) | Trouble::Spoiled(_));
         let clock = self.ground.host.clock.clone();
-        let again_at = clock.now().plus(AWAY.after(if silent { 1 } else { self.failures }));
+        let again_at =
+            clock.now().plus(PROJECTION_AWAY.after(if silent { 1 } else { self.failures }));
         let mut stop = self.ground.stop.clone();
         loop {
             let asked = tokio::select! {

@@ -1,20 +1,15 @@
 //! Waits for what is due, and carries it out.
 
-use std::time::Duration;
-
 use tokio::sync::watch;
 
 use super::schedule::{Schedule, Step};
 use super::{MADE_UP_MAX, Missed, Plan, Recurring};
 use crate::fold::{Aggregates, ExecuteError};
 use crate::panic::caught;
+use crate::runtime::consumer::backoff::RECURRING;
 use crate::runtime::{Host, Named, StartFault, stopped};
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{AppendError, CommandId, Invalid, State, StreamName, Timestamp};
-
-/// The wait before a failed step is tried again; it doubles, up to the longest.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
-const AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// Carries out one recurring command.
 pub(in crate::runtime) struct RecurringRunner<R: Recurring> {
@@ -45,7 +40,7 @@ impl<R: Recurring> RecurringRunner<R> {
 
     /// Goes on until it is told to stop, or the store is closed. It is safe to drop it anywhere.
     pub(in crate::runtime) async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut again_after = AGAIN_AFTER;
+        let mut failures = 0_u32;
         loop {
             self.host.board.begins(R::NAME);
             let step = tokio::select! {
@@ -55,14 +50,14 @@ impl<R: Recurring> RecurringRunner<R> {
             };
             let until = match step {
                 Ok(next) => {
-                    again_after = AGAIN_AFTER;
+                    failures = 0;
                     next
                 }
                 Err(_) if self.host.store.status().borrow().state == State::Closed => break,
                 Err(Trouble(why)) => {
                     self.host.board.say_away(R::NAME, &why);
-                    let again = self.host.clock.now().plus(again_after);
-                    again_after = (again_after * 2).min(AGAIN_AFTER_MAX);
+                    failures = failures.saturating_add(1);
+                    let again = self.host.clock.now().plus(RECURRING.after(failures));
                     tokio::select! {
                         biased;
                         () = stopped(&mut stop) => break,
