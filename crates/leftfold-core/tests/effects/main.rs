@@ -1,0 +1,11 @@
+//! Effects, on the memory backend and a clock that is moved by hand.
+
+mod begin;
+mod life;
+mod order;
+mod renamed;
+#[path = "../runtime_stage/mod.rs"]
+mod runtime_stage;
+mod shared;
+mod unreadable;
+mod values;

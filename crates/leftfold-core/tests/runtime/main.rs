@@ -1,0 +1,14 @@
+//! What a runtime does besides its consumers: timers, commands by a plan or at a time, running
+//! until idle, alerts, and what it says of types that nobody knows.
+
+mod alerts;
+mod countdowns;
+mod idle;
+#[path = "../projection_stage/mod.rs"]
+mod projection_stage;
+mod recurring;
+#[path = "../runtime_stage/mod.rs"]
+mod runtime_stage;
+mod scheduled;
+mod scheduled_origin;
+mod unheard_types;
