@@ -280,6 +280,26 @@ pub(crate) struct Request {
 ///
 /// Nothing is digested but bytes as they came: what is serialized anew may look different after an
 /// upgrade, and then a repetition would be taken for another request.
+///
+/// ```
+/// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+/// use leftfold_core::fold::Answer;
+/// use leftfold_core::store::Store;
+/// use wallet::{Wallet, WalletCommand};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let wallets = Store::memory().aggregate::<Wallet>();
+/// let send = || {
+///     let command = wallets.command("ada", WalletCommand::Deposit { cents: 500 });
+///     command.id("POST /deposits by ada", "f3a9").request(br#"{"cents":500}"#)
+/// };
+/// let first = send().execute().await?;
+/// let again = send().execute().await?;
+/// assert_eq!((first.answer, again.answer), (Answer::First, Answer::Again));
+/// assert_eq!(again.events, first.events);
+/// assert_eq!(wallets.load("ada").await?.state.cents, 500);
+/// # Ok(()) }
+/// ```
 #[must_use = "say the request's bytes, or that they are not checked"]
 pub struct Identified<C> {
     command: C,

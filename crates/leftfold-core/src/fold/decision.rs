@@ -9,12 +9,12 @@ use tracing::field;
 use super::Event;
 use super::boundary::{Boundaries, Turn};
 use super::command::{
-    ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified, Origin,
-    Remember, Said, Target,
+    ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Origin, Remember, Said,
+    Target,
 };
 use super::event::{EventError, Unknown};
 use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
-use super::metadata::origin_methods;
+use super::metadata::request_methods;
 use super::owner::Purpose;
 use super::schema::Schema;
 use super::unheard::UnheardTypes;
@@ -22,8 +22,8 @@ use crate::panic::caught;
 use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
-    Answered, Append, Appended, CommandId, Condition, Conflict, Expected, Invalid, NewEvent,
-    Outcome, Position, Query, Read, RecordedEvent, Store, StreamName, Version,
+    Answered, Append, Appended, Condition, Conflict, Expected, Invalid, NewEvent, Outcome,
+    Position, Query, Read, RecordedEvent, Store, StreamName, Version,
 };
 
 /// A decision over any events, of any streams: a dynamic consistency boundary.
@@ -258,13 +258,7 @@ pub struct DecisionCommand<'a, D: Decision> {
 }
 
 impl<D: Decision> DecisionCommand<'_, D> {
-    /// Names the request, so that it takes effect at most once: a repetition is answered as the
-    /// first time. The call that follows says how another request under the same id is found out.
-    pub fn id(self, scope: &str, key: &str) -> Identified<Self> {
-        Identified::new(self, CommandId::new(scope, key), |command| &mut command.origin)
-    }
-
-    origin_methods!();
+    request_methods!();
 
     /// Requires a stream to be still as the caller saw it, beside what the decision itself demands:
     /// as [`Decided::expecting`], by the caller.

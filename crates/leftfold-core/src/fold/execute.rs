@@ -8,18 +8,18 @@ use tracing::field;
 use super::aggregate::{Aggregate, Aggregates};
 use super::cache::{Kept, Slot};
 use super::command::{
-    ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Identified, Origin,
-    Remember, STALE_EVENTS_MAX, Said, Target,
+    ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Origin, Remember,
+    STALE_EVENTS_MAX, Said, Target,
 };
 use super::event::{Event, EventError, Unknown};
-use super::metadata::origin_methods;
+use super::metadata::request_methods;
 use super::schema::Schema;
 use crate::panic::caught;
 use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
-    Answered, Append, Appended, Authority, CommandId, Condition, Expected, Invalid, Outcome,
-    Position, Query, Read, ReadError, RecordedEvent, Store, StreamName, Version,
+    Answered, Append, Appended, Authority, Condition, Expected, Invalid, Outcome, Position, Query,
+    Read, ReadError, RecordedEvent, Store, StreamName, Version,
 };
 
 /// One or several commands on one aggregate, to be executed.
@@ -34,38 +34,7 @@ pub struct Command<A: Aggregate> {
 }
 
 impl<A: Aggregate> Command<A> {
-    /// Names the request, so that it takes effect at most once: a repetition is answered as the
-    /// first time. The call that follows says how another request under the same id is found out.
-    ///
-    /// ```
-    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
-    /// use leftfold_core::fold::Answer;
-    /// use leftfold_core::store::Store;
-    /// use wallet::{Wallet, WalletCommand};
-    ///
-    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let wallets = Store::memory().aggregate::<Wallet>();
-    /// let send = || {
-    ///     let command = wallets.command("ada", WalletCommand::Deposit { cents: 500 });
-    ///     command.id("POST /deposits by ada", "f3a9").request(br#"{"cents":500}"#)
-    /// };
-    /// let first = send().execute().await?;
-    /// let again = send().execute().await?;
-    /// assert_eq!((first.answer, again.answer), (Answer::First, Answer::Again));
-    /// assert_eq!(again.events, first.events);
-    /// assert_eq!(wallets.load("ada").await?.state.cents, 500);
-    /// # Ok(()) }
-    /// ```
-    pub fn id(self, scope: &str, key: &str) -> Identified<Self> {
-        self.with_id(CommandId::new(scope, key))
-    }
-
-    /// The same with an id that is there already.
-    pub fn with_id(self, id: CommandId) -> Identified<Self> {
-        Identified::new(self, id, |command| &mut command.origin)
-    }
-
-    origin_methods!();
+    request_methods!();
 
     /// The same, with the origin that another builder collected.
     pub(crate) fn of_origin(mut self, origin: Origin) -> Self {

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::command::{Answer, Identified, Origin, Said, Target};
+use super::command::{Answer, Origin, Said, Target};
 use super::event::{Event, EventError};
 use super::execute::missing;
-use super::metadata::{MetadataError, origin_methods};
+use super::metadata::{MetadataError, request_methods};
 use super::owner::Purpose;
 use super::schema::Schema;
 use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
-    Answered, Append, AppendError, Appended, CommandId, Conflict, Invalid, NewEvent, Outcome,
-    Query, Read, ReadError, Store, StreamName, Version,
+    Answered, Append, AppendError, Appended, Conflict, Invalid, NewEvent, Outcome, Query, Read,
+    ReadError, Store, StreamName, Version,
 };
 
 /// Facts of one stream, to be recorded: all of them in one append, without deciding and without any
@@ -99,18 +99,7 @@ impl<'e, E: Event> Facts<'e, E> {
         Self { store: store.clone(), schema, stream, events, origin: Origin::default() }
     }
 
-    /// Names the request, so that the facts are recorded at most once: a repetition is answered as
-    /// the first time. The call that follows says how other facts under the same id are found out.
-    pub fn id(self, scope: &str, key: &str) -> Identified<Self> {
-        self.with_id(CommandId::new(scope, key))
-    }
-
-    /// The same with an id that is there already.
-    pub fn with_id(self, id: CommandId) -> Identified<Self> {
-        Identified::new(self, id, |facts| &mut facts.origin)
-    }
-
-    origin_methods!();
+    request_methods!();
 
     /// Records the facts. Nothing is folded for that, so no `apply` is asked: it has to accept
     /// every event that is recorded as a fact.

@@ -268,3 +268,24 @@ macro_rules! origin_methods {
     };
 }
 pub(crate) use origin_methods;
+
+/// Methods of a builder of a request: its id, and the origin of its events. Commands, decisions and
+/// facts have them, in the same words.
+macro_rules! request_methods {
+    () => {
+        /// Names the request, so that it takes effect at most once: a repetition is answered as the
+        /// first time. The call that follows says how another request under the same id is found
+        /// out.
+        pub fn id(self, scope: &str, key: &str) -> $crate::fold::Identified<Self> {
+            self.with_id($crate::store::CommandId::new(scope, key))
+        }
+
+        /// The same with an id that is there already.
+        pub fn with_id(self, id: $crate::store::CommandId) -> $crate::fold::Identified<Self> {
+            $crate::fold::Identified::new(self, id, |request| &mut request.origin)
+        }
+
+        $crate::fold::metadata::origin_methods!();
+    };
+}
+pub(super) use request_methods;
