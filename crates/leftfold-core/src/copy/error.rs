@@ -1,6 +1,7 @@
 //! Errors of a copy.
 
-use super::verify::Difference;
+use std::fmt;
+
 use crate::fold::EventError;
 use crate::runtime::RewriteError;
 use crate::store::{
@@ -121,6 +122,23 @@ impl CopyError {
         }
         let stream = record.stream.as_ref().map_or("", |at| &at.name).to_owned();
         Self::Unreadable { position: record.position, stream, detail: why.to_string() }
+    }
+}
+
+/// A place where the new store is not what the function makes of the old one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The position in the old store.
+    pub old: Position,
+    /// The position in the new store.
+    pub new: Position,
+    /// Description of the difference.
+    pub detail: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at old position {}, new position {}: {}", self.old, self.new, self.detail)
     }
 }
 

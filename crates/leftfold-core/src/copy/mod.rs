@@ -74,6 +74,17 @@
 //!   ledger.
 //! - **Effects of a store that was restored** and whose runtime did not run since: run it once
 //!   before the switch, so that what is in doubt is recorded as such.
+//!
+//! # Files
+//! 1. `transform` asks the user's function; `shape` is one such function, which brings events into
+//!    today's shape.
+//! 2. `record` is what a copy records of itself in the new store, and `map` the part of it that
+//!    says where each position went. `references` answers from the map when records of the runtime
+//!    are rewritten.
+//! 3. `translate` makes of an append of the old store what it is in the new one. `reader` reads the
+//!    appends of a store, and `walk` goes through those of both stores in step.
+//! 4. `state` loads what was copied so far, `pump` copies the rest, and `verify` compares all of
+//!    it. `error` has the errors, and `kind` says what each means to a caller.
 
 mod error;
 mod kind;
@@ -87,14 +98,15 @@ mod state;
 mod transform;
 mod translate;
 mod verify;
+mod walk;
 
 use std::sync::Arc;
 
-pub use error::{CopyError, FunctionFault};
+pub use error::{CopyError, Difference, FunctionFault};
 pub use map::{Fate, Image, PositionMap};
 pub use shape::in_todays_shape;
 pub use transform::Transformed;
-pub use verify::{Difference, Report};
+pub use verify::Report;
 
 use crate::store::{Position, RecordedEvent, Store};
 use pump::Pump;

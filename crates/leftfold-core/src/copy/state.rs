@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::error::CopyError;
 use super::map::PositionMap;
 use super::record::{COPY, CopyEvent, consumers, stream};
-use super::verify::Walk;
+use super::walk::Walk;
 use super::{CONSUMERS_MAX, Copy};
 use crate::fold::{Schema, Unknown};
 use crate::store::{Checkpoint, Label, Position, Read, StoreId, SubscribeError, Version};
