@@ -9,7 +9,7 @@
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 
-use super::key_store::{KeyId, Lookup, Randomless, Secret, random};
+use super::secret::{KeyId, Lookup, Randomless, Secret, random};
 use crate::store::Label;
 
 /// A value is filled up to a multiple of this number of bytes.

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::key_store::{DestroyedKey, KeyId};
+use super::key_store::DestroyedKey;
+use super::secret::KeyId;
 use crate::fold::Event;
 use crate::store::{EventId, Hash, Position, StoreId, Timestamp};
 

@@ -1,6 +1,7 @@
 //! Errors of keys. None of them shows a value.
 
-use super::key_store::{KeyId, KeyStoreError, Randomless};
+use super::key_store::KeyStoreError;
+use super::secret::{KeyId, Randomless};
 use crate::fold::EventError;
 use crate::store::{AppendError, Invalid, Position, ReadError, StoreId};
 

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::key_store::KeyId;
+use super::secret::KeyId;
 use crate::json::{KEY_DIGITS, SEALED};
 
 /// A value of a person, sealed with the key of that person: a field of an event, a state, a

@@ -16,10 +16,9 @@ use super::cipher;
 use super::erasure::{Erasure, KeysEvent, SubjectForgotten};
 use super::error::{ErasureError, KeysError};
 use super::field::{Opened, Personal};
-use super::key_store::{
-    DestroyedKey, KeyId, KeyState, KeyStore, Lookup, OutlivedValue, SubjectKey,
-};
+use super::key_store::{DestroyedKey, KeyState, KeyStore, OutlivedValue, SubjectKey};
 use super::memory::MemoryKeys;
+use super::secret::{KeyId, Lookup};
 use crate::fold::{EventError, Schema, Unknown};
 use crate::json::{self, Unread};
 use crate::store::{

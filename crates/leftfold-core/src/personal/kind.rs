@@ -1,6 +1,6 @@
 //! Meaning of the errors of personal data to a caller.
 
-use super::key_store::Randomless;
+use super::secret::Randomless;
 use super::{ErasureError, KeyStoreError, KeysError, NotSealed};
 use crate::store::Kind;
 

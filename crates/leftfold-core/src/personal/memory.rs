@@ -5,10 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use super::key_store::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup,
-    OutlivedValue, Randomless, Secret, Token,
+    DestroyedKey, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, OutlivedValue,
 };
 use super::ring::{KeyRecord, Ring};
+use super::secret::{KeyId, Lookup, Randomless, Secret, Token};
 use crate::store::{Label, Pending, Timestamp};
 
 /// A key store in memory, for tests: it is gone with its last handle.

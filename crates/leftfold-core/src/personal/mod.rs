@@ -13,9 +13,10 @@
 //! ([`SubjectForgotten`], which read models hear of), and gives an [`Erasure`], a receipt that can
 //! be verified.
 //!
-//! `field` is the value, `cipher` how it is sealed, `key_store` the contract of what keeps the
-//! keys, `ring` the state that such a place has, `memory` the one for tests; `keys` is what
-//! applications hold, `erasure` the receipt.
+//! `field` is the value, `secret` what it is sealed with, `cipher` how it is sealed, `key_store`
+//! the contract of what keeps the keys, `ring` the state that such a place has, `memory` the one
+//! for tests; `keys` is what applications hold, `erasure` the receipt. `error` has the errors, and
+//! `kind` says what each means to a caller.
 //!
 //! ```
 //! use leftfold_core::personal::{Keys, Opened, Personal};
@@ -46,14 +47,15 @@ mod keys;
 mod kind;
 mod memory;
 mod ring;
+mod secret;
 
 pub use erasure::{Erasure, SubjectForgotten};
 pub use error::{ErasureError, KeysError};
 pub use field::{NotSealed, Opened, Personal};
 pub use key_store::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup,
-    OutlivedValue, Randomless, Secret, SubjectKey, Token,
+    DestroyedKey, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, OutlivedValue, SubjectKey,
 };
 pub use keys::{Keys, RECORDED_WITHIN, SEALED_BYTES_MAX, Subject};
 pub use memory::MemoryKeys;
 pub use ring::{KeyRecord, Ring};
+pub use secret::{KeyId, Lookup, Randomless, Secret, Token};

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::key_store::{
-    DestroyedKey, KeyId, KeyState, Lookup, OutlivedValue, Randomless, Secret, SubjectKey, Token,
-};
+use super::key_store::{DestroyedKey, KeyState, OutlivedValue, SubjectKey};
+use super::secret::{KeyId, Lookup, Randomless, Secret, Token};
 use crate::store::{Label, Timestamp};
 
 /// The state of a key store: what follows from its records. An implementation of a key store keeps
