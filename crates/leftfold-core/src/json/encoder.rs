@@ -13,6 +13,7 @@ use super::mark::{Kind, Mark};
 use super::output::{Order, Output};
 use super::text::{depth, unreadable_text};
 use super::trace::Doubt;
+use super::verbatim::VERBATIM;
 
 /// Arrays and objects within each other that a value of a user's type may have. serde_json reads
 /// 127; what is left is room for an upcaster that wraps old data.
@@ -22,11 +23,6 @@ pub(crate) const DEPTH_MAX: u32 = 120;
 /// of a user's has its own limit, so that what can be written alone can be recorded whatever the
 /// record puts around it.
 const DEPTH_READ_MAX: u32 = 127;
-
-/// Names under which serde_json's raw values, and its numbers of any size, come to a serializer: as
-/// a struct of one field of the same name, whose text is the JSON.
-pub(super) const VERBATIM: [&str; 2] =
-    ["$serde_json::private::RawValue", "$serde_json::private::Number"];
 
 /// Keys for which there is room from the start, whatever a type says of its length.
 const KEYS_AT_ONCE: usize = 1_024;

@@ -12,8 +12,7 @@ use std::collections::{HashMap, HashSet};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::encoder::VERBATIM;
-use super::standin::values_hold_any_number;
+use super::verbatim::{VERBATIM, values_hold_any_number};
 
 /// A value, and the layout of its members.
 pub(super) struct WithLayout {

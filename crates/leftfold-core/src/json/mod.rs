@@ -7,11 +7,11 @@
 //! serde itself is not told cannot be compared: fields with `#[serde(skip)]`, two untagged variants
 //! of the same shape, a flattened Option whose members may all be absent.
 //!
-//! `encoder` writes a value and takes down what serde was told of it, with the keys of maps (`key`)
-//! and all that is refused at once (`refuse`), as a `mark`; `order` allows for sets. If two marks
-//! differ, `trace` finds the place, and `loss` says what would be lost there. `layout`, `standin`
-//! and `text` carry JSON unchanged through code that works on values; `sealed` finds personal data
-//! in it.
+//! `encoder` writes a value into its `output` and takes down what serde was told of it, with the
+//! keys of maps (`key`) and all that is refused at once (`refuse`), as a `mark`; `order` allows for
+//! sets. If two marks differ, `trace` finds the place, and `loss` says what would be lost there.
+//! `layout`, `standin` and `text` carry JSON unchanged through code that works on values, and
+//! `verbatim` knows how serde_json itself does; `sealed` finds personal data in it.
 
 mod encoder;
 mod key;
@@ -25,6 +25,7 @@ mod sealed;
 mod standin;
 mod text;
 mod trace;
+mod verbatim;
 
 use std::mem::discriminant;
 

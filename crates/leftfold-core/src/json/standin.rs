@@ -1,12 +1,12 @@
 //! Numbers beyond 64 bits, on their way through code that works on [`Value`].
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use serde_json::Value;
 
 use super::layout::WithLayout;
 use super::text::tokens;
+use super::verbatim::values_hold_any_number;
 
 /// Runs a function of values over JSON. Members come out in the order that they had. Numbers that a
 /// [`Value`] cannot hold come out as they went in, at any place that the function puts them; if it
@@ -91,17 +91,6 @@ fn run_with<K, E>(
         replaced(&out, &found, &originals)
     };
     Ok(results.into_iter().map(|(key, out)| (key, put_back(out))).collect())
-}
-
-/// Tells whether serde_json was built with `arbitrary_precision`, which any crate of the program
-/// may ask for.
-pub(super) fn values_hold_any_number() -> bool {
-    const BEYOND: &str = "123456789012345678901234567890";
-    static HOLD: OnceLock<bool> = OnceLock::new();
-    *HOLD.get_or_init(|| {
-        let value = serde_json::from_str::<Value>(BEYOND);
-        value.and_then(|value| serde_json::to_string(&value)).is_ok_and(|text| text == BEYOND)
-    })
 }
 
 fn numbers_beyond(json: &[u8], is_beyond: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
