@@ -14,9 +14,8 @@ use super::metrics::{Measured, Sources};
 use super::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
     CommandId, EventId, Hash, Head, Holder, Identity, Invalid, Label, Lease, LeaseError, Leased,
-    MemoryBackend, Metrics, Outcome, Partition, Pending, Position, Query, Read, ReadError,
-    RecordedEvent, State, Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp,
-    Version,
+    MemoryBackend, Metrics, Outcome, Partition, Pending, Position, Read, ReadError, RecordedEvent,
+    State, Status, StoreId, StreamName, Timestamp, Version,
 };
 
 /// A value that a layer above keeps beside a store.
@@ -26,7 +25,7 @@ type Attachment = Arc<dyn Any + Send + Sync>;
 #[derive(Clone)]
 pub struct Store {
     backend: Arc<dyn Backend>,
-    partition: Partition,
+    pub(super) partition: Partition,
     attached: Arc<RwLock<HashMap<TypeId, Attachment>>>,
     sources: Sources,
 }
@@ -139,91 +138,6 @@ impl Store {
     #[must_use]
     pub fn read(&self, read: Read) -> Events {
         Events::new(self.clone(), read)
-    }
-
-    /// Catches up with the events that match and then follows live, from just after a position.
-    ///
-    /// ```
-    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
-    /// use leftfold_core::store::{Position, Query, Signal, Store};
-    /// use wallet::{Wallet, WalletEvent};
-    ///
-    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let store = Store::memory();
-    /// let deposit = [WalletEvent::Deposited { cents: 500 }];
-    /// store.aggregate::<Wallet>().record("ada", &deposit).await?;
-    ///
-    /// let mut wallets = store.subscribe(Query::category("wallet"), Position::START);
-    /// assert_eq!(wallets.event().await?.position, Position(1));
-    /// assert_eq!(wallets.next().await?, Signal::CaughtUp(Position(1)));
-    /// store.aggregate::<Wallet>().record("bob", &deposit).await?;
-    /// assert_eq!(wallets.event().await?.position, Position(2));
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn subscribe(&self, query: Query, after: Position) -> Subscription {
-        Subscription::new(self.clone(), query, after)
-    }
-
-    /// The same from a checkpoint, which must belong to this store's history.
-    ///
-    /// ```
-    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
-    /// use leftfold_core::store::{Position, Query, Store, SubscribeError};
-    /// use wallet::{Wallet, WalletEvent};
-    ///
-    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let store = Store::memory();
-    /// let deposits = [WalletEvent::Deposited { cents: 5 }, WalletEvent::Deposited { cents: 7 }];
-    /// store.aggregate::<Wallet>().record("ada", &deposits).await?;
-    ///
-    /// // Kept by the consumer, together with what it made of the first event.
-    /// let checkpoint = store.checkpoint_at(Position(1)).await?;
-    /// let mut rest = store.resume(Query::all(), &checkpoint).await?;
-    /// assert_eq!(rest.event().await?.position, Position(2));
-    ///
-    /// let other = Store::memory().resume(Query::all(), &checkpoint).await;
-    /// assert!(matches!(other, Err(SubscribeError::OtherStore { .. })));
-    /// # Ok(()) }
-    /// ```
-    pub async fn resume(
-        &self,
-        query: Query,
-        from: &Checkpoint,
-    ) -> Result<Subscription, SubscribeError> {
-        self.verify(from).await?;
-        Ok(self.subscribe(query, from.position))
-    }
-
-    /// Checks a checkpoint against this store's history.
-    pub async fn verify(&self, checkpoint: &Checkpoint) -> Result<(), SubscribeError> {
-        let store = self.identity().store;
-        if checkpoint.store != store {
-            return Err(SubscribeError::OtherStore { expected: checkpoint.store, actual: store });
-        }
-        match self.hash_at(checkpoint.position).await? {
-            None => Err(SubscribeError::Ahead {
-                checkpoint: checkpoint.position,
-                head: self.head().position,
-            }),
-            Some(hash) if hash == checkpoint.hash => Ok(()),
-            Some(_) => Err(SubscribeError::OtherHistory { position: checkpoint.position }),
-        }
-    }
-
-    /// The checkpoint of a consumer that has handled everything up to the position.
-    pub async fn checkpoint_at(&self, position: Position) -> Result<Checkpoint, SubscribeError> {
-        let head = self.head().position;
-        let hash = self
-            .hash_at(position)
-            .await?
-            .ok_or(SubscribeError::Ahead { checkpoint: position, head })?;
-        Ok(Checkpoint {
-            store: self.identity().store,
-            partition: self.partition.clone(),
-            position,
-            hash,
-        })
     }
 
     /// Returns the version of a stream, 0 if it does not exist.

@@ -5,9 +5,96 @@ use std::collections::VecDeque;
 use tokio::sync::watch;
 
 use super::{
-    Page, Pending, Position, Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId,
-    What,
+    Checkpoint, Page, Pending, Position, Query, Read, ReadError, RecordedEvent, State, Status,
+    Store, StoreId, What,
 };
+
+impl Store {
+    /// Catches up with the events that match and then follows live, from just after a position.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Position, Query, Signal, Store};
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let deposit = [WalletEvent::Deposited { cents: 500 }];
+    /// store.aggregate::<Wallet>().record("ada", &deposit).await?;
+    ///
+    /// let mut wallets = store.subscribe(Query::category("wallet"), Position::START);
+    /// assert_eq!(wallets.event().await?.position, Position(1));
+    /// assert_eq!(wallets.next().await?, Signal::CaughtUp(Position(1)));
+    /// store.aggregate::<Wallet>().record("bob", &deposit).await?;
+    /// assert_eq!(wallets.event().await?.position, Position(2));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn subscribe(&self, query: Query, after: Position) -> Subscription {
+        Subscription::new(self.clone(), query, after)
+    }
+
+    /// The same from a checkpoint, which must belong to this store's history.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Position, Query, Store, SubscribeError};
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let deposits = [WalletEvent::Deposited { cents: 5 }, WalletEvent::Deposited { cents: 7 }];
+    /// store.aggregate::<Wallet>().record("ada", &deposits).await?;
+    ///
+    /// // Kept by the consumer, together with what it made of the first event.
+    /// let checkpoint = store.checkpoint_at(Position(1)).await?;
+    /// let mut rest = store.resume(Query::all(), &checkpoint).await?;
+    /// assert_eq!(rest.event().await?.position, Position(2));
+    ///
+    /// let other = Store::memory().resume(Query::all(), &checkpoint).await;
+    /// assert!(matches!(other, Err(SubscribeError::OtherStore { .. })));
+    /// # Ok(()) }
+    /// ```
+    pub async fn resume(
+        &self,
+        query: Query,
+        from: &Checkpoint,
+    ) -> Result<Subscription, SubscribeError> {
+        self.verify(from).await?;
+        Ok(self.subscribe(query, from.position))
+    }
+
+    /// Checks a checkpoint against this store's history.
+    pub async fn verify(&self, checkpoint: &Checkpoint) -> Result<(), SubscribeError> {
+        let store = self.identity().store;
+        if checkpoint.store != store {
+            return Err(SubscribeError::OtherStore { expected: checkpoint.store, actual: store });
+        }
+        match self.hash_at(checkpoint.position).await? {
+            None => Err(SubscribeError::Ahead {
+                checkpoint: checkpoint.position,
+                head: self.head().position,
+            }),
+            Some(hash) if hash == checkpoint.hash => Ok(()),
+            Some(_) => Err(SubscribeError::OtherHistory { position: checkpoint.position }),
+        }
+    }
+
+    /// The checkpoint of a consumer that has handled everything up to the position.
+    pub async fn checkpoint_at(&self, position: Position) -> Result<Checkpoint, SubscribeError> {
+        let head = self.head().position;
+        let hash = self
+            .hash_at(position)
+            .await?
+            .ok_or(SubscribeError::Ahead { checkpoint: position, head })?;
+        Ok(Checkpoint {
+            store: self.identity().store,
+            partition: self.partition.clone(),
+            position,
+            hash,
+        })
+    }
+}
 
 /// Follows the events that match a query.
 ///
@@ -85,7 +172,7 @@ pub enum SubscribeError {
 }
 
 impl Subscription {
-    pub(super) fn new(store: Store, query: Query, after: Position) -> Self {
+    fn new(store: Store, query: Query, after: Position) -> Self {
         let status = store.status();
         let request = Read::matching(query, after.next());
         let coming = Some(store.page(request.clone()));
