@@ -2,9 +2,10 @@
 //!
 //! 1. The words: `names`, `time`, `event`, `trace`, `query`, with the `limits` on every size and
 //!    the error of what is beyond one (`invalid`).
-//! 2. The contract: `append`, `read` and `lease` are its requests and answers, `authority` is the
-//!    right to write names of the runtime, and `backend` says what every store promises. `memory`
-//!    keeps it in the shortest form.
+//! 2. The contract: `append`, `read` and `lease` are its requests and answers, `record` is what it
+//!    keeps beside events, and `authority` the right to write names of the runtime. An answer is
+//!    `pending` until it comes. `backend` says what every store promises. `memory` keeps it in the
+//!    shortest form, with the rules of leases from `tenures`.
 //! 3. The `handle` on a backend, with the `subscription` that follows it, its `metrics`, and what
 //!    an error means to a caller (`kind`). `sleep` measures the time that the machine slept, for
 //!    clocks.
@@ -21,24 +22,26 @@ pub mod limits;
 mod memory;
 mod metrics;
 mod names;
+mod pending;
 mod query;
 mod read;
+mod record;
 mod sleep;
 mod subscription;
+mod tenures;
 mod time;
 mod trace;
 
 pub use append::{
-    Answered, Append, AppendError, Appended, Checkpoint, CheckpointRecord, CommandRecord,
-    Condition, Conflict, Expected, Mismatch, MoveFrom, NoneMatching, Outcome, Partition,
+    Append, AppendError, Appended, Condition, Conflict, Expected, Mismatch, NoneMatching, Outcome,
 };
 pub use authority::Authority;
-pub use backend::{Backend, CloseError, Epoch, Gone, Identity, Pending};
+pub use backend::{Backend, CloseError, Epoch, Identity};
 pub use event::{ContentType, InStream, Metadata, NewEvent, RecordedEvent};
 pub use handle::{Events, Store, UnknownPartition};
 pub use invalid::Invalid;
 pub use kind::Kind;
-pub use lease::{Fence, Holder, Lease, LeaseError, Leased, Leases};
+pub use lease::{Fence, Holder, Lease, LeaseError, Leased};
 pub use memory::MemoryBackend;
 pub(crate) use metrics::Measured;
 pub use metrics::{Histogram, Labels, Metrics};
@@ -46,12 +49,15 @@ pub use names::{
     CommandId, Digest, EventId, EventType, Hash, Label, Position, StoreId, StreamName, Tag, Tags,
     Version,
 };
+pub use pending::{Gone, Pending};
 pub use query::{Query, QueryItem, StreamMatch, System, TypeMatch};
 pub use read::{
     AppendsFrom, AppendsPage, Direction, Head, Page, Read, ReadError, RecordedAppend, State,
     Status, What,
 };
+pub use record::{Answered, Checkpoint, CheckpointRecord, CommandRecord, MoveFrom, Partition};
 pub use sleep::SleepGauge;
 pub use subscription::{Signal, SubscribeError, Subscription};
+pub use tenures::Leases;
 pub use time::{NotATime, Timestamp};
 pub use trace::{NotATrace, TraceContext};

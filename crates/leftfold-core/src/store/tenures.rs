@@ -1,0 +1,199 @@
+//! The rules of leases: which holder is given some work, and which fences hold.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::limits::{LEASE_SECONDS_MAX, LEASES_MAX};
+use super::{AppendError, Fence, Holder, Invalid, Label, Lease, LeaseError, Leased, Timestamp};
+
+/// The leases of a backend that has one owner and keeps them in memory: the rules, without a clock
+/// or a lock.
+///
+/// The backend calls it in the order in which it judges appends, and answers a new tenure only
+/// after all that it judged before is durable: the new holder then reads everything that was
+/// appended under earlier fences.
+#[derive(Debug, Default)]
+pub struct Leases {
+    /// The greatest fence that was given for any work: so a tenure that is forgotten is still
+    /// smaller than the next.
+    last: Fence,
+    tenures: HashMap<Label, Tenure>,
+}
+
+/// The latest tenure of one piece of work.
+#[derive(Debug)]
+struct Tenure {
+    fence: Fence,
+    /// Holder of the tenure; `None` if it was released.
+    holder: Option<Holder>,
+    until: Timestamp,
+}
+
+impl Leases {
+    /// Makes all later fences greater than this one: a fence that no earlier opening of the store
+    /// reached.
+    pub fn go_beyond(&mut self, last: Fence) {
+        self.last = self.last.max(last);
+    }
+
+    /// Returns the greatest fence that was given, or that it was told to go beyond.
+    #[must_use]
+    pub fn last(&self) -> Fence {
+        self.last
+    }
+
+    /// Gives the work to the holder, or renews its lease, unless another has it at `now`.
+    pub fn lease(
+        &mut self,
+        work: Label,
+        holder: Holder,
+        during: Duration,
+        now: Timestamp,
+    ) -> Result<Leased, LeaseError> {
+        let until = now.plus(valid(during)?);
+        match self.tenures.get_mut(&work) {
+            Some(tenure) if tenure.holder == Some(holder) => {
+                tenure.until = until;
+                return Ok(Leased::Held(Lease { work, fence: tenure.fence, until }));
+            }
+            Some(Tenure { holder: Some(other), until, .. }) if *until > now => {
+                return Ok(Leased::HeldBy { holder: *other, until: *until });
+            }
+            Some(_) => {}
+            None => self.make_room(now)?,
+        }
+        self.last = Fence(self.last.0.saturating_add(1));
+        self.tenures.insert(work.clone(), Tenure { fence: self.last, holder: Some(holder), until });
+        Ok(Leased::Held(Lease { work, fence: self.last, until }))
+    }
+
+    /// Ends the tenure of a lease, if it is the latest; its fence stays until another holds the
+    /// work.
+    pub fn release(&mut self, lease: &Lease) {
+        if let Some(tenure) = self.tenures.get_mut(&lease.work)
+            && tenure.fence == lease.fence
+        {
+            tenure.holder = None;
+        }
+    }
+
+    /// Refuses an append whose fence is not the latest of its work.
+    pub fn check(&self, under: Option<&(Label, Fence)>) -> Result<(), AppendError> {
+        let Some((work, fence)) = under else { return Ok(()) };
+        let current = self.tenures.get(work).map(|tenure| tenure.fence);
+        if current == Some(*fence) {
+            return Ok(());
+        }
+        Err(AppendError::Fenced { work: work.clone(), fence: *fence, current })
+    }
+
+    /// Makes room for a new lease. A lease that is over is kept until its place is needed, so that
+    /// a holder that was only late goes on.
+    fn make_room(&mut self, now: Timestamp) -> Result<(), LeaseError> {
+        if self.tenures.len() >= LEASES_MAX {
+            self.tenures.retain(|_, tenure| tenure.holder.is_some() && tenure.until > now);
+        }
+        if self.tenures.len() >= LEASES_MAX {
+            Err(LeaseError::TooMany { limit: LEASES_MAX })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn valid(during: Duration) -> Result<Duration, Invalid> {
+    let seconds = usize::try_from(during.as_secs()).unwrap_or(usize::MAX);
+    if during > Duration::from_secs(LEASE_SECONDS_MAX as u64) {
+        return Err(Invalid::TooLarge {
+            what: "the seconds of a lease",
+            size: seconds,
+            limit: LEASE_SECONDS_MAX,
+        });
+    }
+    Ok(during)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn work(name: &str) -> Label {
+        Label::new(name.to_owned()).unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    fn held(leased: Result<Leased, LeaseError>) -> Lease {
+        match leased {
+            Ok(Leased::Held(lease)) => lease,
+            other => panic!("the work should have been given, but the answer is {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_lease_lasts_until_its_moment_and_not_at_it() {
+        let (mut leases, one, other) = (Leases::default(), Holder::random(), Holder::random());
+        let first = held(leases.lease(work("w"), one, MINUTE, at(100)));
+        assert_eq!(first.until, at(160));
+        let refused = leases.lease(work("w"), other, MINUTE, at(159));
+        assert_eq!(refused, Ok(Leased::HeldBy { holder: one, until: at(160) }));
+        let second = held(leases.lease(work("w"), other, MINUTE, at(160)));
+        assert!(second.fence > first.fence);
+    }
+
+    #[test]
+    fn a_renewal_counts_from_when_it_was_asked_for() {
+        let (mut leases, one, other) = (Leases::default(), Holder::random(), Holder::random());
+        let first = held(leases.lease(work("w"), one, MINUTE, at(100)));
+        let renewed = held(leases.lease(work("w"), one, MINUTE, at(130)));
+        assert_eq!((renewed.fence, renewed.until), (first.fence, at(190)));
+        assert_eq!(
+            leases.lease(work("w"), other, MINUTE, at(189)),
+            Ok(Leased::HeldBy { holder: one, until: at(190) })
+        );
+    }
+
+    #[test]
+    fn fences_grow_though_tenures_are_forgotten_and_the_clock_goes_back() {
+        let (mut leases, mut last) = (Leases::default(), Fence(5_000_000));
+        leases.go_beyond(last);
+        for number in 0..3 * LEASES_MAX as i64 {
+            let lease = held(leases.lease(
+                work(&format!("w{number}")),
+                Holder::random(),
+                Duration::ZERO,
+                at(9 - number % 10),
+            ));
+            assert!(lease.fence > last, "{number}");
+            last = lease.fence;
+        }
+        assert!(leases.tenures.len() <= LEASES_MAX);
+    }
+
+    #[test]
+    fn what_is_held_is_never_forgotten_and_what_is_over_makes_room() {
+        let (mut leases, holder) = (Leases::default(), Holder::random());
+        let all: Vec<Lease> = (0..LEASES_MAX)
+            .map(|number| held(leases.lease(work(&number.to_string()), holder, MINUTE, at(0))))
+            .collect();
+        let more = |leases: &mut Leases, second| {
+            leases.lease(work("one more"), holder, MINUTE, at(second))
+        };
+        assert_eq!(more(&mut leases, 59), Err(LeaseError::TooMany { limit: LEASES_MAX }));
+        assert_eq!(
+            held(leases.lease(work("0"), holder, MINUTE, at(59))).fence,
+            all[0].fence,
+            "a renewal needs no room"
+        );
+        leases.release(&all[1]);
+        held(more(&mut leases, 59));
+        let under = |lease: &Lease| Some((lease.work.clone(), lease.fence));
+        let forgotten = AppendError::Fenced { work: work("1"), fence: all[1].fence, current: None };
+        assert_eq!(leases.check(under(&all[1]).as_ref()), Err(forgotten));
+        assert_eq!(leases.check(under(&all[2]).as_ref()), Ok(()));
+    }
+}
