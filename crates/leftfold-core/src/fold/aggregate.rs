@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
 use super::command::{ExecuteError, Executed, Origin};
-use super::event::{Event, EventError, Unknown};
+use super::error::EventError;
+use super::event::{Event, Unknown};
 use super::execute::Command;
 use super::facts::{self, Facts, RecordError};
 use super::history::{History, LoadError};

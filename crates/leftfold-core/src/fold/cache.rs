@@ -6,7 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Aggregate, EventError};
+use super::aggregate::Aggregate;
+use super::error::EventError;
 use crate::panic::caught;
 use crate::store::{Measured, Metrics, Position, Store, StreamName, Timestamp, Version};
 

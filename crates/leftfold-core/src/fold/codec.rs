@@ -12,7 +12,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 use serde::ser::{Impossible, Serialize, SerializeStruct, SerializeStructVariant, Serializer};
 
-use super::EventError;
+use super::error::EventError;
 use crate::json::{self, Code, Encoder, Loss, Mark, Members, Output, Stop, Unfaithful, Unread};
 
 /// The variants of an externally tagged enum, as serde names them.

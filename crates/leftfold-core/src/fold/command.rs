@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use tracing::Span;
 
-use super::{EventError, MetadataError};
+use super::error::{EventError, MetadataError};
 use crate::json::{self, Unfaithful, Unread};
 use crate::span;
 use crate::store::{

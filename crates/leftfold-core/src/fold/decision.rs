@@ -12,7 +12,8 @@ use super::command::{
     ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Origin, Remember, Said,
     Target,
 };
-use super::event::{EventError, Unknown};
+use super::error::EventError;
+use super::event::Unknown;
 use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
 use super::metadata::request_methods;
 use super::owner::Purpose;

@@ -11,7 +11,8 @@ use super::command::{
     ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Origin, Remember,
     STALE_EVENTS_MAX, Said, Target,
 };
-use super::event::{Event, EventError, Unknown};
+use super::error::EventError;
+use super::event::{Event, Unknown};
 use super::metadata::request_methods;
 use super::schema::Schema;
 use crate::panic::caught;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::command::{Answer, Origin, Said, Target};
-use super::event::{Event, EventError};
+use super::error::{EventError, MetadataError};
+use super::event::Event;
 use super::execute::missing;
-use super::metadata::{MetadataError, request_methods};
+use super::metadata::request_methods;
 use super::owner::Purpose;
 use super::schema::Schema;
 use crate::span;

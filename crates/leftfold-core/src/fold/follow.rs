@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::Stream;
 
-use super::event::{Event, EventError, Recorded, Unknown};
+use super::error::EventError;
+use super::event::{Event, Recorded, Unknown};
 use super::history::LoadError;
 use super::owner::Purpose;
 use super::schema::Schema;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::command::ExecuteError;
-use super::event::{Event, EventError, Recorded, Unknown};
+use super::error::EventError;
+use super::event::{Event, Recorded, Unknown};
 use super::schema::Schema;
 use crate::store::{Events, Invalid, ReadError};
 

@@ -8,53 +8,11 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::command::{Cause, Origin};
+use super::error::MetadataError;
 use super::event::Recorded;
 use crate::json;
 use crate::store::limits::{LABEL_BYTES_MAX, METADATA_BYTES_MAX};
 use crate::store::{Invalid, Label, NewEvent, Position, RecordedEvent, StreamName};
-
-/// Error of metadata that cannot be written, or cannot be read as the requested type.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MetadataError {
-    /// The type is not written as a JSON object. Nothing was recorded.
-    #[error(
-        "{name} cannot be metadata: it is not written as a JSON object, use a struct with named fields"
-    )]
-    NotAnObject {
-        /// Name of the Rust type.
-        name: &'static str,
-    },
-    /// The value cannot be written, or would not be read as it was written. Nothing was recorded.
-    #[error("{name} cannot be written as metadata: {detail}")]
-    Encode {
-        /// Name of the Rust type.
-        name: &'static str,
-        /// Place in the value, what would be lost, and what can be done.
-        detail: String,
-    },
-    /// The metadata of an event does not have the shape of the type.
-    #[error(
-        "the metadata of the event at position {position} does not parse as {name}: {detail}; \
-         let fields that not every event has be Option, or have a default"
-    )]
-    Decode {
-        /// Position of the event.
-        position: Position,
-        /// Name of the Rust type.
-        name: &'static str,
-        /// Message of serde.
-        detail: String,
-    },
-    /// Headers, or a typed value, were to be added to bytes that are no JSON object. Nothing was
-    /// recorded.
-    #[error(
-        "headers cannot be added to metadata that is no JSON object, give either bytes or headers"
-    )]
-    Bytes,
-    /// A name or the whole is beyond its limit.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-}
 
 pub(crate) type Members = BTreeMap<String, Box<RawValue>>;
 

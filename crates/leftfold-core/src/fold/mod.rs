@@ -18,6 +18,7 @@ mod cache;
 mod codec;
 mod command;
 mod decision;
+mod error;
 mod event;
 mod execute;
 mod facts;
@@ -38,12 +39,12 @@ pub use command::{
     STALE_EVENTS_MAX,
 };
 pub use decision::{Decided, Decision, DecisionCommand};
-pub use event::{Event, EventError, Recorded, Unknown};
+pub use error::{EventError, MetadataError};
+pub use event::{Event, Recorded, Unknown};
 pub use execute::Command;
 pub use facts::{Facts, FactsRecorded, RecordError};
 pub use follow::Following;
 pub use history::{History, LoadError};
-pub use metadata::MetadataError;
 pub use owner::Owners;
 pub use schema::Schema;
 pub use snapshot::SnapshotPolicy;

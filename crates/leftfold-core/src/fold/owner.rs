@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use tokio::sync::Notify;
 
 use super::codec;
-use super::event::{Event, EventError};
+use super::error::EventError;
+use super::event::Event;
 use super::schema::Schema;
 use super::upcast::Upcasters;
 use crate::panic::caught;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::codec;
-use super::event::{Event, EventError, Unknown};
+use super::error::EventError;
+use super::event::{Event, Unknown};
 use super::owner::{Claims, Owned, View, stored_type};
 use super::upcast::{Stored, Upcasters};
 use crate::json::{self, Output, Unread};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::EventError;
+use super::error::EventError;
 use crate::json;
 use crate::panic::caught;
 use crate::store::{EventType, Invalid};
