@@ -13,8 +13,7 @@ use super::event::{Event, Unknown};
 use super::execute::Command;
 use super::facts::{self, Facts, RecordError};
 use super::history::{History, LoadError};
-use super::owner::Purpose;
-use super::schema::Schema;
+use super::schema::{Purpose, Schema};
 use super::snapshot::{self, SnapshotPolicy, Trust, Use};
 use crate::json;
 use crate::store::{

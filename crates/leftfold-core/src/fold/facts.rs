@@ -7,8 +7,7 @@ use super::error::{EventError, MetadataError};
 use super::event::Event;
 use super::execute::missing;
 use super::metadata::request_methods;
-use super::owner::Purpose;
-use super::schema::Schema;
+use super::schema::{Purpose, Schema};
 use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{

@@ -12,8 +12,7 @@ use futures_util::Stream;
 use super::error::EventError;
 use super::event::{Event, Recorded, Unknown};
 use super::history::LoadError;
-use super::owner::Purpose;
-use super::schema::Schema;
+use super::schema::{Purpose, Schema};
 use super::unheard::UnheardTypes;
 use crate::store::{EventType, Position, Query, Read, ReadError, Store, Subscription};
 

@@ -18,6 +18,7 @@ mod cache;
 mod codec;
 mod command;
 mod decision;
+mod declaration;
 mod error;
 mod event;
 mod execute;
@@ -52,5 +53,5 @@ pub use upcast::{Upcast, Upcasters};
 
 pub(crate) use command::{Alongside, AlongsideError, KeptAnswer, Origin, Said};
 pub(crate) use execute::events_of;
-pub(crate) use owner::Purpose;
+pub(crate) use schema::Purpose;
 pub(crate) use unheard::UnheardTypes;

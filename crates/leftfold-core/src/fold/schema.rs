@@ -1,5 +1,7 @@
 //! The schema of an event enum: its types in the store, and how they are written and read.
 
+mod claims;
+
 use std::any::TypeId;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +11,18 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::codec;
+use super::declaration::stored_type;
 use super::error::EventError;
 use super::event::{Event, Unknown};
-use super::owner::{Claims, Owned, View, stored_type};
+use super::owner::Owned;
 use super::upcast::{Stored, Upcasters};
 use crate::json::{self, Output, Unread};
 use crate::panic::caught;
 use crate::store::limits::ITEM_TERMS_MAX;
 use crate::store::{EventType, Invalid, NewEvent, Query, RecordedEvent};
+pub(super) use claims::Claims;
+pub(crate) use claims::Purpose;
+use claims::View;
 
 /// Schema of an event enum: its types in the store and how they are read.
 #[derive(Clone, Debug)]
@@ -85,7 +91,7 @@ impl Schema {
         known().entry(TypeId::of::<E>()).or_insert(schema).clone()
     }
 
-    pub(super) fn new<E: Event>(claims: Option<&Arc<Claims>>) -> Result<Self, EventError> {
+    fn new<E: Event>(claims: Option<&Arc<Claims>>) -> Result<Self, EventError> {
         let (owned, named) = (Owned::of::<E>()?, EventError::caught::<E, _>("owners", E::owners)?);
         let finder = Finder {
             own: &owned,
@@ -152,7 +158,7 @@ impl Schema {
 
     /// Makes the same schema for another reader, which has read nothing of the types whose owner is
     /// not known.
-    pub(super) fn for_another(&self) -> Self {
+    fn for_another(&self) -> Self {
         Self { view: self.view.as_ref().map(|view| Arc::new(view.for_another())), ..self.clone() }
     }
 
@@ -199,7 +205,7 @@ impl Schema {
     }
 
     /// The types that the enum owns itself.
-    pub(super) fn own_types(&self) -> Vec<EventType> {
+    fn own_types(&self) -> Vec<EventType> {
         let own = self.variants.values().filter(|variant| matches!(variant.owner, Owner::Itself));
         own.map(|variant| variant.event_type.clone()).collect()
     }
@@ -230,15 +236,15 @@ impl Schema {
         self.claims.as_ref()
     }
 
-    pub(super) fn view(&self) -> Option<&Arc<View>> {
+    fn view(&self) -> Option<&Arc<View>> {
         self.view.as_ref()
     }
 
-    pub(super) fn has_no_other_owner(&self) -> bool {
+    fn has_no_other_owner(&self) -> bool {
         !self.variants.values().any(|variant| matches!(variant.owner, Owner::Other(_)))
     }
 
-    pub(super) fn rust(&self) -> TypeId {
+    fn rust(&self) -> TypeId {
         self.owned.rust
     }
 

@@ -5,8 +5,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::owner::Claims;
-use super::schema::Schema;
+use super::schema::{Claims, Schema};
 use crate::store::{EventType, Position, Query, Read, ReadError, Store, TypeMatch};
 
 /// Types that a reader asks for, of which the store holds no event, and that no enum declares that
