@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use tracing::field;
 
 use super::Event;
+use super::answered::{decode_all, encode_refusal, events_of, foreign_answer};
 use super::boundary::{Boundaries, Turn};
 use super::command::{
     ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Origin, Remember, Said,
@@ -14,7 +15,6 @@ use super::command::{
 };
 use super::error::EventError;
 use super::event::Unknown;
-use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
 use super::metadata::request_methods;
 use super::schema::{Purpose, Schema};
 use super::unheard::UnheardTypes;

@@ -1,37 +1,121 @@
 //! The way of a command: load, decide, append under a condition, and again if others were faster.
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::field;
 
-use super::aggregate::{Aggregate, Aggregates};
+use super::aggregate::Aggregate;
+use super::aggregates::Aggregates;
+use super::answered::{decode_all, encode_refusal, events_of, foreign_answer};
 use super::cache::{Kept, Slot};
 use super::command::{
     ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Origin, Remember,
     STALE_EVENTS_MAX, Said, Target,
 };
 use super::error::EventError;
-use super::event::{Event, Unknown};
 use super::metadata::request_methods;
-use super::schema::Schema;
 use crate::panic::caught;
 use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
-    Answered, Append, Appended, Authority, Condition, Expected, Invalid, Outcome, Position, Query,
-    Read, ReadError, RecordedEvent, Store, StreamName, Version,
+    Answered, Append, Appended, Authority, Condition, Expected, Invalid, Outcome, Position, Read,
+    ReadError, RecordedEvent, StreamName, Version,
 };
+
+impl<A: Aggregate> Aggregates<A> {
+    /// Carries out one command. Commands on one aggregate queue within the process; if another
+    /// writer is faster, the command is decided again on the fresh state.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::fold::ExecuteError;
+    /// use leftfold_core::store::{Store, Version};
+    /// use wallet::{Overdrawn, Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wallets = Store::memory().aggregate::<Wallet>();
+    /// let done = wallets.execute("ada", WalletCommand::Deposit { cents: 500 }).await?;
+    /// assert_eq!(done.version, Version(1));
+    ///
+    /// let refused = wallets.execute("ada", WalletCommand::Withdraw { cents: 501 }).await;
+    /// assert_eq!(refused, Err(ExecuteError::Refused(Overdrawn { cents: 500 })));
+    /// # Ok(()) }
+    /// ```
+    pub async fn execute(
+        &self,
+        id: &str,
+        command: A::Command,
+    ) -> Result<Executed<A::Event>, ExecuteError<A::Refusal>> {
+        self.command(id, command).execute().await
+    }
+
+    /// A command with an id, a cause, an expected version; to be executed.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Store, Version};
+    /// use wallet::{Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wallets = Store::memory().aggregate::<Wallet>();
+    /// let done = wallets
+    ///     .command("ada", WalletCommand::Deposit { cents: 500 })
+    ///     .id("POST /deposits by ada", "f3a9")
+    ///     .request(br#"{"cents":500}"#)
+    ///     .expecting(Version::ABSENT)
+    ///     .header("user-agent", "till 12")
+    ///     .execute()
+    ///     .await?;
+    /// assert_eq!(done.events.len(), 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn command(&self, id: &str, command: A::Command) -> Command<A> {
+        self.commands(id, vec![command])
+    }
+
+    /// Several commands as one atomic append: each is decided on the state that those before it
+    /// lead to. One refusal refuses them all.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Store, Version};
+    /// use wallet::{Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wallets = Store::memory().aggregate::<Wallet>();
+    /// let deposit = |cents| WalletCommand::Deposit { cents };
+    /// let withdraw = |cents| WalletCommand::Withdraw { cents };
+    ///
+    /// // The withdrawal is decided on a balance of 500.
+    /// wallets.commands("ada", vec![deposit(500), withdraw(200)]).execute().await?;
+    /// assert_eq!(wallets.load("ada").await?.state.cents, 300);
+    ///
+    /// // The second is refused, so the first is not recorded either.
+    /// assert!(wallets.commands("ada", vec![deposit(1), withdraw(900)]).execute().await.is_err());
+    /// assert_eq!(wallets.load("ada").await?.version, Version(2));
+    /// # Ok(()) }
+    /// ```
+    pub fn commands(&self, id: &str, commands: Vec<A::Command>) -> Command<A> {
+        Command {
+            aggregates: self.clone(),
+            id: id.to_owned(),
+            commands,
+            expecting: None,
+            origin: Origin::default(),
+            remember: None,
+        }
+    }
+}
 
 /// One or several commands on one aggregate, to be executed.
 #[must_use = "a command does nothing until it is executed"]
 pub struct Command<A: Aggregate> {
-    pub(super) aggregates: Aggregates<A>,
-    pub(super) id: String,
-    pub(super) commands: Vec<A::Command>,
-    pub(super) expecting: Option<Version>,
-    pub(super) origin: Origin,
-    pub(super) remember: Option<Remember<A::Refusal>>,
+    aggregates: Aggregates<A>,
+    id: String,
+    commands: Vec<A::Command>,
+    expecting: Option<Version>,
+    origin: Origin,
+    remember: Option<Remember<A::Refusal>>,
 }
 
 impl<A: Aggregate> Command<A> {
@@ -108,8 +192,8 @@ impl<A: Aggregate> Command<A> {
 /// A command, and what goes into the same append.
 #[must_use = "a command does nothing until it is executed"]
 pub(crate) struct CommandAlongside<A: Aggregate> {
-    pub(super) command: Command<A>,
-    pub(super) alongside: Alongside,
+    command: Command<A>,
+    alongside: Alongside,
 }
 
 impl<A: Aggregate> CommandAlongside<A> {
@@ -450,124 +534,9 @@ impl<A: Aggregate> Conclusion<A> {
     }
 }
 
-pub(super) fn encode_refusal<R>(remember: &Remember<R>, refusal: &R) -> Result<Bytes, EventError> {
-    Ok(Bytes::from((remember.encode)(refusal)?))
-}
-
-pub(super) fn foreign_answer<R>(answered: &Answered) -> ExecuteError<R> {
-    let detail = "the answer kept under it was not written by the model".to_owned();
-    ExecuteError::AnswerUnreadable { id: answered.record.id, detail }
-}
-
-/// Returns the events that were appended with a request: all of them, or an error.
-pub(crate) async fn events_of(
-    store: &Store,
-    answered: &Answered,
-) -> Result<Vec<RecordedEvent>, ReadError> {
-    if answered.events == 0 {
-        return Ok(Vec::new());
-    }
-    let mut left = answered.events as usize;
-    let mut events =
-        store.read(Read::matching(Query::everything(), answered.first).page_of(answered.events));
-    let mut all = Vec::with_capacity(left);
-    while left > 0
-        && let Some(page) = events.page().await?
-    {
-        let taken = page.len().min(left);
-        all.extend(page.into_iter().take(taken));
-        left -= taken;
-    }
-    if left > 0 { Err(missing(answered, left)) } else { Ok(all) }
-}
-
-/// An answer with some of its events would be another answer.
-pub(super) fn missing(answered: &Answered, events: usize) -> ReadError {
-    let Answered { record, first, events: all, .. } = answered;
-    let detail = format!(
-        "{events} of the {all} events of command {} at position {first} are not there, ask again",
-        record.id
-    );
-    ReadError::Io { detail }
-}
-
-pub(super) fn decode_all<'a, E: Event>(
-    schema: &Schema,
-    recorded: impl Iterator<Item = &'a RecordedEvent>,
-    unknown: Unknown,
-) -> Result<Vec<E>, EventError> {
-    let mut events = Vec::new();
-    for event in recorded {
-        schema.decode_each(event, unknown, |event| events.push(event))?;
-    }
-    Ok(events)
-}
-
 fn in_stream(event: &RecordedEvent, stream: &StreamName) -> bool {
     event.stream.as_ref().is_some_and(|at| at.name == *stream)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use serde::{Deserialize, Serialize};
-
-    use super::*;
-    use crate::store::{EventType, NewEvent, NoneMatching};
-
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    enum Step {
-        Taken {},
-    }
-
-    impl Event for Step {
-        const NAMESPACE: &'static str = "step";
-    }
-
-    #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-    struct Steps;
-
-    impl Aggregate for Steps {
-        const CATEGORY: &'static str = "steps";
-        type Event = Step;
-        /// Counts how often it is decided.
-        type Command = Arc<AtomicU32>;
-        type Refusal = std::convert::Infallible;
-
-        fn apply(&mut self, _: &Step) {}
-
-        fn decide(&self, decided: &Arc<AtomicU32>) -> Result<Vec<Step>, std::convert::Infallible> {
-            decided.fetch_add(1, Ordering::Relaxed);
-            Ok(vec![Step::Taken {}])
-        }
-    }
-
-    #[tokio::test]
-    async fn where_what_goes_alongside_is_overtaken_nothing_is_decided_again() {
-        let store = Store::memory();
-        let (ledger, note) =
-            (StreamName::new("ledger").unwrap(), EventType::new("note.Made").unwrap());
-        let entry = NewEvent::new(note, "{}").in_stream(ledger.clone());
-        store.append(Append::of(vec![entry.clone()])).await.unwrap();
-        let stream = vec![(ledger, Expected::Absent)];
-        let query = NoneMatching { query: Query::all(), after: Position::START };
-        let overtaken = [
-            Alongside { expected: stream, ..Alongside::default() },
-            Alongside { none_matching: Some(query), ..Alongside::default() },
-        ];
-        for alongside in overtaken {
-            let alongside = Alongside { events: vec![entry.clone()], ..alongside };
-            let decided = Arc::new(AtomicU32::new(0));
-            let steps = store.aggregate::<Steps>();
-            let answer = steps.command("1", decided.clone()).alongside(alongside).execute().await;
-            assert!(matches!(answer, Err(AlongsideError::Overtaken)), "{answer:?}");
-            assert_eq!((decided.load(Ordering::Relaxed), store.head().position), (1, Position(1)));
-        }
-        assert_eq!(
-            store.aggregate::<Steps>().execute("1", Arc::default()).await.unwrap().version,
-            Version(1)
-        );
-    }
-}
+mod tests;

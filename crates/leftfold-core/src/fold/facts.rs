@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::answered::missing;
 use super::command::{Answer, Origin, Said, Target};
 use super::error::{EventError, MetadataError};
 use super::event::Event;
-use super::execute::missing;
 use super::metadata::request_methods;
 use super::schema::{Purpose, Schema};
 use crate::span;

@@ -9,94 +9,14 @@
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Aggregate;
+use super::aggregate::Aggregate;
 use super::cache::Folded;
 use crate::json::{self, Unfaithful};
 use crate::store::{Position, StoreId, StreamName, Version};
-
-/// Policy that says when a snapshot is made: with the command, or the load, that finds either bound
-/// reached.
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use leftfold_core::fold::{Aggregate, SnapshotPolicy};
-/// # use leftfold_core::fold::Event;
-/// # use serde::{Deserialize, Serialize};
-/// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-/// # enum MeterEvent { Counted { units: u64 } }
-/// # impl Event for MeterEvent { const NAMESPACE: &'static str = "meter"; }
-/// # #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-/// # struct Meter { units: u64 }
-/// # struct Count { units: u64 }
-///
-/// impl Aggregate for Meter {
-///     const CATEGORY: &'static str = "meter";
-///     /// Raised with every change of `apply`: snapshots of the former meaning are not used.
-///     const FOLD_VERSION: u32 = 2;
-///     # type Event = MeterEvent;
-///     # type Command = Count;
-///     # type Refusal = std::convert::Infallible;
-///     # fn apply(&mut self, MeterEvent::Counted { units }: &MeterEvent) { self.units += units }
-///     # fn decide(&self, count: &Count) -> Result<Vec<MeterEvent>, Self::Refusal> {
-///     #     Ok(vec![MeterEvent::Counted { units: count.units }])
-///     # }
-///
-///     /// A meter never ends: it is folded from its last snapshot.
-///     fn snapshots() -> SnapshotPolicy {
-///         SnapshotPolicy::every_events(1_000).or_every(Duration::from_secs(24 * 60 * 60))
-///     }
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotPolicy {
-    every_events: Option<u64>,
-    every: Option<Duration>,
-}
-
-impl SnapshotPolicy {
-    /// No snapshots: most streams are short.
-    #[must_use]
-    pub const fn never() -> Self {
-        Self { every_events: None, every: None }
-    }
-
-    /// A snapshot after this number of events since the last one, at least 1.
-    #[must_use]
-    pub const fn every_events(events: u64) -> Self {
-        Self { every_events: Some(if events == 0 { 1 } else { events }), every: None }
-    }
-
-    /// A snapshot when the oldest event that is in no snapshot has this age.
-    #[must_use]
-    pub const fn every(duration: Duration) -> Self {
-        Self { every_events: None, every: Some(duration) }
-    }
-
-    /// The same policy, and also a snapshot when the oldest event that is in no snapshot has this
-    /// age.
-    #[must_use]
-    pub const fn or_every(mut self, duration: Duration) -> Self {
-        self.every = Some(duration);
-        self
-    }
-
-    /// Tells whether no snapshot is ever made.
-    pub(super) fn is_never(self) -> bool {
-        self == Self::never()
-    }
-
-    pub(super) fn is_due(self, events: u64, waiting: Duration) -> bool {
-        events > 0
-            && (self.every_events.is_some_and(|n| events >= n)
-                || self.every.is_some_and(|d| waiting >= d))
-    }
-}
 
 /// A stored snapshot.
 #[derive(Serialize, Deserialize)]
