@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use leftfold::prelude::Position;
 use leftfold::runtime::ConsumerStatus;
-use leftfold::runtime::process::{self, ParkedTrigger, Whose};
+use leftfold::runtime::process::{AskError, ParkedTrigger, Whose};
 use leftfold::runtime::projection::{self, Parked, ParkedState, ProjectionStatus};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -236,32 +236,21 @@ fn trigger_json(parked: &ParkedTrigger) -> Value {
     })
 }
 
-impl From<projection::AskError> for Problem {
-    fn from(error: projection::AskError) -> Self {
-        use projection::AskError;
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
         let detail = error.to_string();
         match error {
-            AskError::Unknown { .. } => Self::not_found("unknown-read-model", detail),
+            AskError::UnknownProcess { .. } => Self::not_found("unknown-process", detail),
+            AskError::UnknownProjection { .. } => Self::not_found("unknown-read-model", detail),
             AskError::NotParked { .. } => Self::new(StatusCode::CONFLICT, "not-parked", detail),
+            AskError::FailsAgain { .. } => Self::new(StatusCode::CONFLICT, "fails-again", detail),
             AskError::Away { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "read-model-away", detail)
             }
-            AskError::Stopped => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail),
-        }
-    }
-}
-
-impl From<process::AskError> for Problem {
-    fn from(error: process::AskError) -> Self {
-        use process::AskError;
-        let detail = error.to_string();
-        match error {
-            AskError::Unknown { .. } => Self::not_found("unknown-process", detail),
-            AskError::NotParked => Self::new(StatusCode::CONFLICT, "not-parked", detail),
-            AskError::FailsAgain { .. } => Self::new(StatusCode::CONFLICT, "fails-again", detail),
             AskError::Store { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-failed", detail)
             }
+            AskError::Stopped => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What the errors of the runtime mean to a caller.
 
 use super::inbox::{ReceiveError, Refusal};
-use super::projection::{self, ChangesError, NotReached, VerifyError};
+use super::projection::{ChangesError, NotReached, VerifyError};
 use super::recurring::CronError;
 use super::scheduled::{ScheduleError, ScheduleRefusal};
-use super::{CancelError, ResolveError, StartError, StopError, process};
+use super::{CancelError, ResolveError, StartError, StopError};
 use crate::fold::ExecuteError;
 use crate::store::Kind;
 
@@ -63,30 +63,6 @@ impl CancelError {
             Self::NotOpen { .. } | Self::UnderWay { .. } | Self::InDoubt { .. } => Kind::Conflict,
             Self::Busy { .. } => Kind::Busy,
             Self::Store { .. } => Kind::Unavailable,
-        }
-    }
-}
-
-impl process::AskError {
-    /// Returns the meaning of the error to a caller. The cause of a repeated failure has to be
-    /// fixed.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Unknown { .. } | Self::NotParked => Kind::NotFound,
-            Self::FailsAgain { .. } => Kind::Bug,
-            Self::Store { .. } => Kind::Unavailable,
-        }
-    }
-}
-
-impl projection::AskError {
-    /// Returns the meaning of the error to a caller.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Unknown { .. } | Self::NotParked { .. } => Kind::NotFound,
-            Self::Away { .. } | Self::Stopped => Kind::Unavailable,
         }
     }
 }

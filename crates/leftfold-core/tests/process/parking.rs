@@ -57,7 +57,7 @@ async fn an_instance_that_panics_waits_in_order_until_it_is_mended_and_others_go
         until_written(&process.store, &bad, &["1", "2", "3", "4"]).await;
         assert_eq!(
             running.processes().retry("clerk", &instance(&bad)).await,
-            Err(AskError::NotParked)
+            Err(AskError::NotParked { position: None })
         );
         assert_eq!(parked(&running.processes()).await, 0);
         ask(&process.store, starts(&bad, [write(&bad, "5")])).await;
@@ -80,14 +80,14 @@ async fn a_person_skips_one_trigger_once_and_the_rest_is_retried() {
     assert_eq!(processes.skip("clerk", &instance("skipped"), first, "ann").await, Ok(1));
     assert_eq!(
         processes.skip("clerk", &instance("skipped"), first, "ann").await,
-        Err(AskError::NotParked)
+        Err(AskError::NotParked { position: None })
     );
     assert_eq!(
         processes.skip("clerk", &instance("skipped"), Position(1_000), "ann").await,
-        Err(AskError::NotParked)
+        Err(AskError::NotParked { position: None })
     );
     let unknown = processes.skip("nobody", &instance("skipped"), first, "ann").await;
-    assert_eq!(unknown, Err(AskError::Unknown { name: "nobody".into() }));
+    assert_eq!(unknown, Err(AskError::UnknownProcess { name: "nobody".into() }));
     mend("skipped");
     running.stop().await.unwrap();
     let running = works(&process).await;

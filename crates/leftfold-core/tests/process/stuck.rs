@@ -257,7 +257,7 @@ async fn many_that_wait_are_retried_to_the_end_and_let_go_by_what_was_said_of_th
     assert_eq!(parked(&processes).await, 0);
     assert!(matches!(
         processes.retry_all("nobody", &ParkedFilter::all()).await,
-        Err(AskError::Unknown { .. })
+        Err(AskError::UnknownProcess { .. })
     ));
     running.stop().await.unwrap();
 }

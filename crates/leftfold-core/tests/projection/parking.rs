@@ -178,7 +178,7 @@ async fn a_parked_event_is_skipped_once_and_who_said_so_is_remembered() {
     let projections = running.projections();
     assert_eq!(applied(&projections.skip("tally", Position(1), "ann").await.unwrap()), [2]);
     let twice = projections.skip("tally", Position(1), "ben").await;
-    assert_eq!(twice, Err(AskError::NotParked { position: Position(1) }));
+    assert_eq!(twice, Err(AskError::NotParked { position: Some(Position(1)) }));
     assert_eq!(shelf.rows("tally", 1), fold_without(store, &[1]).await);
     let skipped = shelf.notes("tally", 1, "skipped/");
     let [(key, value)] = &skipped[..] else { panic!("{skipped:?}") };
@@ -375,7 +375,7 @@ async fn what_is_asked_of_nobody_is_an_error() {
     let shelf = Shelf::<1>::new();
     let running = start(&process, &Code::default(), &shelf).await;
     let projections = running.projections();
-    let unknown = AskError::Unknown { name: "none".into() };
+    let unknown = AskError::UnknownProjection { name: "none".into() };
     assert_eq!(projections.parked("none"), Err(unknown.clone()));
     assert_eq!(projections.retry("none", "x").await, Err(unknown.clone()));
     assert_eq!(projections.skip("none", Position(1), "ann").await, Err(unknown));

@@ -9,7 +9,7 @@ use super::instance::{Archive, Heard, Instance};
 use super::instances::{Hearing, Instances, correlate, metadata};
 use super::orders::command_id;
 use super::parking::Parking;
-use super::people::{AskError, Asked, What, Whose};
+use super::people::{Asked, What, Whose};
 use super::react::Origin;
 use super::record::{ProcessEvent, StoredCause};
 use super::runner::ProcessRunner;
@@ -18,7 +18,7 @@ use super::targets::{Carried, Order};
 use super::{Process, Trigger, panicked};
 use crate::fold::{Cause, LoadError, Recorded};
 use crate::runtime::consumer::lease::Right;
-use crate::runtime::consumer::shortened;
+use crate::runtime::consumer::{AskError, shortened};
 use crate::store::{Fence, Label, Metadata, Position};
 
 /// Extent to which a person's request was carried out.
@@ -88,7 +88,7 @@ impl<P: Process> ProcessRunner<P> {
             }
             match stops {
                 Some(stops) if all == 0 => return Err(stops),
-                None if !goes_on && all == 0 => return Err(AskError::NotParked),
+                None if !goes_on && all == 0 => return Err(AskError::NotParked { position: None }),
                 None if goes_on => {}
                 _ => return Ok(all),
             }

@@ -38,12 +38,12 @@ mod trigger;
 mod unfinished;
 
 pub use super::consumer::WORK_LEASE as PROCESS_LEASE;
+pub use super::consumer::{AskError, PARKED_MAX};
 pub use chain::{CHAIN_MAX, ROUNDS_MAX};
 pub use correlation::Correlation;
-pub use parking::{PARKED_BYTES_MAX, PARKED_MAX};
+pub use parking::PARKED_BYTES_MAX;
 pub use people::{
-    AskError, InstancePage, InstanceStatus, ParkedFilter, ParkedTrigger, Processes, RetriedAll,
-    Whose,
+    InstancePage, InstanceStatus, ParkedFilter, ParkedTrigger, Processes, RetriedAll, Whose,
 };
 pub use react::{COMMANDS_MAX, EFFECTS_MAX, TIMERS_MAX};
 pub use reaction::{Due, Reaction};

@@ -9,13 +9,12 @@ use super::instance::{Archive, category, unreadable};
 use super::record::{Parked, ProcessEvent, StoredCause};
 use super::step::Trouble;
 use crate::fold::{EventError, LoadError};
+use crate::runtime::consumer::PARKED_MAX;
 use crate::store::limits::STREAM_BYTES_MAX;
 use crate::store::{
     Digest, EventType, Invalid, Metadata, Position, Query, Read, RecordedEvent, StreamName, Version,
 };
 
-/// Triggers that are parked at most; beyond that the process stops at the next one that fails.
-pub const PARKED_MAX: usize = 10_000;
 /// Bytes of all parked triggers at most, about.
 pub const PARKED_BYTES_MAX: usize = 64 << 20;
 

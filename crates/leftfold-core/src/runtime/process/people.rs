@@ -8,6 +8,7 @@ use super::Refused;
 use super::instance::category;
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
 use crate::fold::{LoadError, Schema, Unknown};
+use crate::runtime::consumer::AskError;
 use crate::store::{Position, Query, Read, Store, StreamName, Timestamp, Version};
 
 /// A request of a person to a runner.
@@ -129,36 +130,6 @@ pub struct InstancePage {
     pub instances: Vec<InstanceStatus>,
     /// Position after which the next page begins; `None` at the end.
     pub next: Option<Position>,
-}
-
-/// Error of a request about parked triggers that could not be carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// No process of this runtime has the name.
-    #[error(
-        "no process of this runtime is named {name}, register it with Runtime::process or write the NAME of one that is"
-    )]
-    Unknown {
-        /// The name.
-        name: String,
-    },
-    /// Nothing is parked there.
-    #[error("nothing is parked there, list what is")]
-    NotParked,
-    /// It fails again.
-    #[error("it fails again at {position}, mend that or skip it: {why}")]
-    FailsAgain {
-        /// Position of the trigger.
-        position: Position,
-        /// Reason, for people.
-        why: String,
-    },
-    /// The store failed, or the runtime has stopped.
-    #[error("it could not be done: {detail}")]
-    Store {
-        /// Description of the failure.
-        detail: String,
-    },
 }
 
 impl Asked {
@@ -401,7 +372,7 @@ impl Processes {
                         all.failing.push((whose, position, why));
                         break;
                     }
-                    Err(AskError::NotParked) => break,
+                    Err(AskError::NotParked { .. }) => break,
                     Err(error) => return Err(error),
                 }
             }
@@ -422,7 +393,7 @@ impl Processes {
             .map(|trigger| (trigger.whose, trigger.position))
             .collect();
         match self.ask(process, What::Skip { which, by: by.to_owned() }).await {
-            Err(AskError::NotParked) => Ok(0),
+            Err(AskError::NotParked { .. }) => Ok(0),
             skipped => skipped,
         }
     }
@@ -433,7 +404,7 @@ impl Processes {
         which: &ParkedFilter,
     ) -> Result<impl Iterator<Item = ParkedTrigger>, AskError> {
         if !self.asked.contains_key(process) {
-            return Err(AskError::Unknown { name: process.to_owned() });
+            return Err(AskError::UnknownProcess { name: process.to_owned() });
         }
         let parked = self
             .parked(process)
@@ -446,11 +417,10 @@ impl Processes {
         let asks = self
             .asked
             .get(process)
-            .ok_or_else(|| AskError::Unknown { name: process.to_owned() })?;
+            .ok_or_else(|| AskError::UnknownProcess { name: process.to_owned() })?;
         let (answer, answered) = oneshot::channel();
-        let stopped = || AskError::Store { detail: "the runtime has stopped".to_owned() };
-        asks.send(Asked { what, answer }).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        asks.send(Asked { what, answer }).await.map_err(|_| AskError::Stopped)?;
+        answered.await.map_err(|_| AskError::Stopped)?
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::desk::{Change, Desk, Readers, Standing, Told};
 use super::parked::Parked;
 use super::receipts::{self, Taken, Verified, VerifyError};
+use crate::runtime::consumer::AskError;
 use crate::runtime::consumer::status::{Board, ConsumerStatus};
 use crate::store::{Position, Query, Read, Store};
 
@@ -76,34 +77,6 @@ impl Retried {
         self.applied.extend(other.applied);
         self.stopped_by = self.stopped_by.take().or(other.stopped_by);
     }
-}
-
-/// Error of a request about parked items that could not be carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// No projection of this runtime has the name.
-    #[error(
-        "no projection of this runtime is named {name}, register it with Runtime::project or write the NAME of one that is"
-    )]
-    Unknown {
-        /// The name.
-        name: String,
-    },
-    /// The event is not parked, or no longer.
-    #[error("the event at {position} is not parked, list what is")]
-    NotParked {
-        /// The event.
-        position: Position,
-    },
-    /// The target failed. The request may have been carried out, or not.
-    #[error("the target cannot be used, look again what is parked when it is back: {detail}")]
-    Away {
-        /// Message of the target.
-        detail: String,
-    },
-    /// The runtime has stopped.
-    #[error("the runtime has stopped")]
-    Stopped,
 }
 
 /// A projection has not come to a position in time.
@@ -303,7 +276,7 @@ impl Projections {
 
     /// Lists the items that every version of a projection has parked, in order of the log.
     pub fn parked(&self, name: &str) -> Result<Vec<Parked>, AskError> {
-        self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        self.readers(name).ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })?;
         let mut parked: Vec<Parked> = Vec::new();
         for entry in self.named(name) {
             parked.extend(entry.desk.parked().items().cloned());
@@ -363,7 +336,7 @@ impl Projections {
     ) -> Result<Retried, AskError> {
         let has_it = |desk: &Desk| desk.parked().find(position).is_some();
         if self.readers(name).is_some() && !self.named(name).any(|entry| has_it(&entry.desk)) {
-            return Err(AskError::NotParked { position });
+            return Err(AskError::NotParked { position: Some(position) });
         }
         self.ask_all(name, has_it, |answer| Ask::Skip { position, by: by.to_owned(), answer }).await
     }
@@ -376,7 +349,7 @@ impl Projections {
         name: &str,
         meant: impl Fn(&Parked) -> bool + Send,
     ) -> Result<Retried, AskError> {
-        self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        self.readers(name).ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })?;
         let mut all = Retried::default();
         for entry in self.named(name) {
             let firsts = entry.desk.parked().firsts();
@@ -396,7 +369,7 @@ impl Projections {
         meant: impl Fn(&Parked) -> bool + Send,
         by: &str,
     ) -> Result<Skipped, AskError> {
-        self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        self.readers(name).ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })?;
         let mut all = Skipped::default();
         for entry in self.named(name) {
             let positions: Vec<Position> = entry
@@ -446,8 +419,9 @@ impl Projections {
     /// # Ok(()) }
     /// ```
     pub fn changes(&self, name: &str) -> Result<Changes, AskError> {
-        let readers =
-            self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        let readers = self
+            .readers(name)
+            .ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })?;
         Ok(Changes(readers.feed.subscribe()))
     }
 
@@ -484,7 +458,8 @@ impl Projections {
         let failed = |error: AskError| VerifyError::Target(error.into());
         let served =
             self.named(name).find(|entry| entry.desk.serves()).or_else(|| self.named(name).next());
-        let entry = served.ok_or_else(|| failed(AskError::Unknown { name: name.to_owned() }))?;
+        let entry =
+            served.ok_or_else(|| failed(AskError::UnknownProjection { name: name.to_owned() }))?;
         let taken = entry.ask(|answer| Ask::Taken { answer }).await.map_err(failed)?;
         receipts::compare(&self.store, entry.desk.query.clone(), &taken).await
     }
@@ -504,7 +479,7 @@ impl Projections {
         meant: impl Fn(&Desk) -> bool,
         ask: impl Fn(Answer<Retried>) -> Ask,
     ) -> Result<Retried, AskError> {
-        self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        self.readers(name).ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })?;
         let mut all = Retried::default();
         for entry in self.named(name).filter(|entry| meant(&entry.desk)) {
             let retried = entry.ask(&ask).await?;

@@ -25,18 +25,19 @@ mod target;
 
 use std::future::{self, Future};
 
+pub use super::consumer::{AskError, PARKED_MAX};
 pub use batch::{BATCH_EVENTS_MAX, KEY_BYTES_MAX};
 pub use calls::{DISCARD_WITHIN, TARGET_WITHIN};
 pub use desk::{CHANGES_MAX, Change};
 pub use error::{ProjectionError, with_causes};
 pub use handle::{
-    AskError, Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried, Skipped,
+    Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried, Skipped,
 };
 pub use lane::{APPLY_WITHIN, LOCK_WITHIN, TRIES};
 pub use memory::{Memory, MemorySession};
 pub(in crate::runtime) use outbox::OWNER as OUTBOX_OWNER;
 pub use outbox::{Bus, Message, Outbox, OutboxSession, Outgoing};
-pub use parked::{PARKED_MAX, Parked, ParkedState};
+pub use parked::{Parked, ParkedState};
 pub use rebuild::BESIDE;
 pub use receipts::{RECEIPT_RANGE, Receipt, Verified, VerifyError, verify};
 pub(crate) use start::Alone;

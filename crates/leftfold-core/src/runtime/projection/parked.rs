@@ -4,15 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::consumer::shortened_to;
 use crate::store::{Position, RecordedEvent};
 
-// ANCHOR: limits
-/// Items that one version of a projection parks; at the next event that would be one more, it
-/// stops.
-pub const PARKED_MAX: usize = 10_000;
-// ANCHOR_END: limits
-/// Bytes of an error that are kept.
-const ERROR_BYTES_MAX: usize = 1_000;
+/// Bytes of an error, or of a person's name, that are kept.
+pub(super) const ERROR_BYTES_MAX: usize = 1_000;
 
 /// An event that was not applied, and waits for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,11 +45,11 @@ pub enum ParkedState {
 
 impl ParkedState {
     pub(super) fn failed(error: &str, attempts: u32) -> Self {
-        Self::Failed { error: shortened(error), attempts }
+        Self::Failed { error: shortened_to(ERROR_BYTES_MAX, error.to_owned()), attempts }
     }
 
     pub(super) fn unreadable(error: &str) -> Self {
-        Self::Unreadable { error: shortened(error) }
+        Self::Unreadable { error: shortened_to(ERROR_BYTES_MAX, error.to_owned()) }
     }
 
     /// Returns the message of the failure, if there is one.
@@ -95,14 +91,7 @@ pub(super) fn stream_of(event: &RecordedEvent) -> &str {
     event.stream.as_ref().map_or("", |at| at.name.as_str())
 }
 
-/// Cuts a text to its limit: a text of users' code may be of any length.
-pub(super) fn shortened(error: &str) -> String {
-    // The start of a text is a boundary.
-    let end = (0..=ERROR_BYTES_MAX.min(error.len())).rev().find(|end| error.is_char_boundary(*end));
-    error[..end.unwrap_or(0)].to_owned()
-}
-
-/// Everything that is parked, at most [`PARKED_MAX`] items.
+/// Everything that is parked, at most [`PARKED_MAX`](super::PARKED_MAX) items.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ParkedSet {
     items: BTreeMap<Position, Parked>,

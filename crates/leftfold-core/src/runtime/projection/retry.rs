@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::batch::{Content, decode, key_of};
 use super::desk::{Change, Told};
-use super::handle::{Ask, AskError, Retried, Skipped};
+use super::handle::{Ask, Retried, Skipped};
 use super::lane::{Ground, Stop, Trouble, not_of_an_event};
 use super::notes::{self, SkippedNote, parked_key, skipped_key};
-use super::parked::{Parked, ParkedState, shortened, stream_of};
+use super::parked::{ERROR_BYTES_MAX, Parked, ParkedState, stream_of};
 use super::runner::Runner;
 use super::{Projection, ProjectionError, Session, Target, receipts};
 use crate::fold::Recorded;
+use crate::runtime::consumer::{AskError, shortened_to};
 use crate::store::{Position, Read};
 
 /// Items that are let go in one transaction.
@@ -40,7 +41,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             }
             Ask::Skip { position, by, answer } => match self.skip(position, by).await {
                 Ok(skipped) => {
-                    let _ = answer.send(skipped.ok_or(AskError::NotParked { position }));
+                    let _ = answer
+                        .send(skipped.ok_or(AskError::NotParked { position: Some(position) }));
                     Ok(())
                 }
                 Err(trouble) => {
@@ -159,8 +161,12 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let noted = async {
             for item in items {
                 let error = item.state.error().map(str::to_owned);
-                let note =
-                    SkippedNote { key: item.key.clone(), error, by: shortened(by), at: at.clone() };
+                let note = SkippedNote {
+                    key: item.key.clone(),
+                    error,
+                    by: shortened_to(ERROR_BYTES_MAX, by.to_owned()),
+                    at: at.clone(),
+                };
                 lane.session.note(&parked_key(&item.key, item.position), None).await?;
                 lane.session
                     .note(&skipped_key(item.position), Some(&notes::encode(&note)?))
