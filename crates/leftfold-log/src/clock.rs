@@ -13,13 +13,13 @@ use leftfold_core::store::{SleepGauge, Timestamp};
 ///
 /// use leftfold_core::store::{Append, Backend, EventType, NewEvent, Outcome, Timestamp};
 /// use leftfold_log::disk::Simulated;
-/// use leftfold_log::{Clock, Log, Options};
+/// use leftfold_log::{Log, LogClock, Options};
 ///
 /// /// A clock that stands still.
 /// #[derive(Debug)]
 /// struct Noon;
 ///
-/// impl Clock for Noon {
+/// impl LogClock for Noon {
 ///     fn wall(&self) -> Timestamp {
 ///         Timestamp::from_micros(1_769_940_000_000_000)
 ///     }
@@ -38,7 +38,7 @@ use leftfold_core::store::{SleepGauge, Timestamp};
 /// assert!(appended.recorded_at.since(Noon.wall()) < Duration::from_secs(1));
 /// # Ok(()) }
 /// ```
-pub trait Clock: Debug + Send + Sync + 'static {
+pub trait LogClock: Debug + Send + Sync + 'static {
     /// Returns the time of the wall clock. It may be wrong, and may be set.
     fn wall(&self) -> Timestamp;
 
@@ -60,18 +60,18 @@ pub trait Clock: Debug + Send + Sync + 'static {
 
 /// The machine's clocks.
 #[derive(Debug)]
-pub struct SystemClock {
+pub struct MachineClock {
     began: Instant,
     sleep: SleepGauge,
 }
 
-impl Default for SystemClock {
+impl Default for MachineClock {
     fn default() -> Self {
         Self { began: Instant::now(), sleep: SleepGauge::default() }
     }
 }
 
-impl Clock for SystemClock {
+impl LogClock for MachineClock {
     fn wall(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -135,7 +135,7 @@ pub(crate) struct Tick {
 }
 
 impl RecordedTime {
-    pub(crate) fn starting(clock: &dyn Clock, last: i64) -> Self {
+    pub(crate) fn starting(clock: &dyn LogClock, last: i64) -> Self {
         let (wall, monotonic) = (clock.wall(), clock.monotonic());
         let recorded = Timestamp::from_micros(last);
         let believed = if recorded.since(wall) > CLOCK_JUMP_MAX { recorded } else { wall };
@@ -144,16 +144,16 @@ impl RecordedTime {
 
     /// Returns the time of the wall clock at the beginning plus the time that has passed since: for
     /// leases, which last some time and whose times are not recorded.
-    pub(crate) fn steady(&self, clock: &dyn Clock) -> Timestamp {
+    pub(crate) fn steady(&self, clock: &dyn LogClock) -> Timestamp {
         self.began.0.plus(clock.monotonic().saturating_sub(self.began.1))
     }
 
     /// From now on the wall clock is believed as it is.
-    pub(crate) fn follow(&mut self, clock: &dyn Clock) {
+    pub(crate) fn follow(&mut self, clock: &dyn LogClock) {
         (self.wall, self.monotonic, self.slept) = (clock.wall(), clock.monotonic(), clock.slept());
     }
 
-    pub(crate) fn tick(&mut self, clock: &dyn Clock) -> Tick {
+    pub(crate) fn tick(&mut self, clock: &dyn LogClock) -> Tick {
         let (wall, monotonic) = (clock.wall(), clock.monotonic());
         let mut expected = self.wall.plus(monotonic.saturating_sub(self.monotonic));
         if distance(wall, expected) >= DIFFERENCE_MIN {
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    impl Clock for Set {
+    impl LogClock for Set {
         fn wall(&self) -> Timestamp {
             Timestamp::from_micros(self.0.lock().unwrap().0)
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{LogClock, MachineClock};
 
 /// Options for opening a log. The default suits most.
 ///
@@ -42,7 +42,7 @@ pub struct Options {
     /// Place where the index is written: a thread of its own, or the writer.
     pub upkeep: Upkeep,
     /// Source of time.
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<dyn LogClock>,
     /// Choice for a log whose last record is of a time that the clock has not reached.
     pub clock_behind: ClockBehind,
     /// Choice for a log when there is reason to doubt the clock, such as one that is years ahead of
@@ -124,7 +124,7 @@ impl Default for Options {
             open_files: 64,
             // ANCHOR_END: defaults
             upkeep: Upkeep::default(),
-            clock: Arc::new(SystemClock::default()),
+            clock: Arc::new(MachineClock::default()),
             clock_behind: ClockBehind::default(),
             clock_doubtful: ClockDoubtful::default(),
         }

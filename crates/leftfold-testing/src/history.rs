@@ -126,7 +126,7 @@ impl AppendHistory {
     }
 
     /// Reads the whole store and checks the history against it.
-    pub async fn verify(&self, store: &Store) -> Result<Result<(), Violation>, ReadError> {
+    pub async fn verify(&self, store: &Store) -> Result<Result<(), HistoryViolation>, ReadError> {
         let events = store.read(Read::matching(Query::everything(), Position(1))).all().await?;
         Ok(check(self, &events))
     }
@@ -134,7 +134,7 @@ impl AppendHistory {
 
 /// A promise that the store broke.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
+pub enum HistoryViolation {
     /// Positions, or the versions of a stream, do not count up by one.
     #[error("the log has a gap: the event at {at} should have {what} {expected} and has {found}")]
     Gap {

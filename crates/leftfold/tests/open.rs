@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use leftfold::log::{Clock, ClockWitness, Log, OpenError as LogError, Options};
+use leftfold::log::{ClockWitness, Log, LogClock, OpenError as LogError, Options};
 use leftfold::prelude::*;
 use leftfold::store::{Append, EventType, NewEvent, Read};
 use leftfold::{FileUrlError, OpenError};
@@ -74,7 +74,7 @@ async fn a_directory_of_something_else_is_left_alone() {
 #[derive(Debug)]
 struct Off(i64);
 
-impl Clock for Off {
+impl LogClock for Off {
     fn wall(&self) -> Timestamp {
         Timestamp::from_micros(Timestamp::now().as_micros() + self.0 * 86_400_000_000)
     }

@@ -19,7 +19,7 @@ use leftfold_core::store::Timestamp;
 pub(crate) use leased::{DirectoryOwnership, LeasedDisk};
 pub(crate) use overlay::Overlay;
 pub use real::Real;
-pub use simulated::{Fault, Simulated, Use};
+pub use simulated::{DiskUse, Fault, Simulated};
 
 /// One directory. Names are plain file names.
 ///

@@ -19,15 +19,15 @@ const TOO_MANY_OPEN_FILES: i32 = 24;
 /// A disk in memory. Clones are the same disk.
 ///
 /// ```
-/// use leftfold_log::disk::{Disk, Fault, Simulated, Use};
+/// use leftfold_log::disk::{Disk, DiskUse, Fault, Simulated};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let disk = Simulated::new(7);
 /// let file = disk.create("notes")?;
-/// disk.plan(Use::Sync, 1, Fault::Fail);
+/// disk.plan(DiskUse::Sync, 1, Fault::Fail);
 /// assert!(file.sync().is_err());
 /// file.sync()?;
-/// assert_eq!(disk.count(Use::Sync), 2);
+/// assert_eq!(disk.count(DiskUse::Sync), 2);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub struct Simulated {
 
 /// A kind of use of the disk, which can be counted, stopped at, and made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Use {
+pub enum DiskUse {
     /// [`File::write_all_at`].
     Write,
     /// [`File::sync`].
@@ -60,7 +60,7 @@ pub enum Use {
     Open,
 }
 
-impl Use {
+impl DiskUse {
     /// Uses that change something, so that a crash makes a difference.
     pub const CHANGES: [Self; 7] = [
         Self::Write,
@@ -100,8 +100,8 @@ struct Machine {
     durable_names: BTreeMap<String, usize>,
     /// Changes of names that are not synced, in order.
     name_changes: Vec<NameChange>,
-    counts: BTreeMap<Use, u64>,
-    planned: Vec<(Use, u64, Fault)>,
+    counts: BTreeMap<DiskUse, u64>,
+    planned: Vec<(DiskUse, u64, Fault)>,
     room_bytes: Option<u64>,
     locked: bool,
 }
@@ -170,7 +170,7 @@ impl Simulated {
     }
 
     /// Plans a fault for the n-th use of a kind from now on, counted from 1.
-    pub fn plan(&self, kind: Use, nth: u64, fault: Fault) {
+    pub fn plan(&self, kind: DiskUse, nth: u64, fault: Fault) {
         let mut machine = self.machine();
         let at = machine.counts.get(&kind).copied().unwrap_or(0) + nth;
         machine.planned.push((kind, at, fault));
@@ -183,7 +183,7 @@ impl Simulated {
 
     /// Returns the number of uses of the disk of one kind.
     #[must_use]
-    pub fn count(&self, kind: Use) -> u64 {
+    pub fn count(&self, kind: DiskUse) -> u64 {
         self.machine().counts.get(&kind).copied().unwrap_or(0)
     }
 
@@ -228,7 +228,7 @@ impl Simulated {
 
 impl Machine {
     /// Counts a use, and says what is planned for it: an error if nothing of the use happens.
-    fn count(&mut self, kind: Use) -> io::Result<Option<Fault>> {
+    fn count(&mut self, kind: DiskUse) -> io::Result<Option<Fault>> {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
         let now = *count;
@@ -335,7 +335,7 @@ fn failed() -> io::Error {
 impl Disk for Simulated {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut machine = self.alive()?;
-        if machine.count(Use::Open)?.is_some() {
+        if machine.count(DiskUse::Open)?.is_some() {
             return Err(failed());
         }
         Ok(machine.names.keys().cloned().collect())
@@ -343,7 +343,7 @@ impl Disk for Simulated {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut machine = self.alive()?;
-        if machine.count(Use::Open)?.is_some() {
+        if machine.count(DiskUse::Open)?.is_some() {
             return Err(failed());
         }
         let number = machine.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
@@ -356,7 +356,7 @@ impl Disk for Simulated {
         if machine.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let fault = machine.count(Use::Create)?;
+        let fault = machine.count(DiskUse::Create)?;
         if fault == Some(Fault::Fail) || (fault.is_some() && machine.random.bool()) {
             return Err(failed());
         }
@@ -373,7 +373,7 @@ impl Disk for Simulated {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut machine = self.alive()?;
         let number = machine.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
-        let fault = machine.count(Use::Rename)?;
+        let fault = machine.count(DiskUse::Rename)?;
         if fault == Some(Fault::Fail) || (fault.is_some() && machine.random.bool()) {
             return Err(failed());
         }
@@ -390,7 +390,7 @@ impl Disk for Simulated {
         if !machine.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let fault = machine.count(Use::Remove)?;
+        let fault = machine.count(DiskUse::Remove)?;
         if fault == Some(Fault::Fail) || (fault.is_some() && machine.random.bool()) {
             return Err(failed());
         }
@@ -400,7 +400,7 @@ impl Disk for Simulated {
 
     fn sync_names(&self) -> io::Result<()> {
         let mut machine = self.alive()?;
-        if machine.count(Use::SyncNames)?.is_some() {
+        if machine.count(DiskUse::SyncNames)?.is_some() {
             return Err(failed());
         }
         machine.durable_names = machine.names.clone();
@@ -410,7 +410,7 @@ impl Disk for Simulated {
 
     fn lock(&self, _name: &str) -> io::Result<Box<dyn Lock>> {
         let mut machine = self.alive()?;
-        if machine.count(Use::Open)?.is_some() {
+        if machine.count(DiskUse::Open)?.is_some() {
             return Err(failed());
         }
         if machine.locked {
@@ -446,7 +446,7 @@ impl File for SimulatedFile {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let mut machine = self.disk.alive()?;
-        if machine.count(Use::Read)?.is_some() {
+        if machine.count(DiskUse::Read)?.is_some() {
             return Err(failed());
         }
         let content = &machine.files[self.number].now;
@@ -458,7 +458,7 @@ impl File for SimulatedFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut machine = self.disk.alive()?;
-        let fault = machine.count(Use::Write)?;
+        let fault = machine.count(DiskUse::Write)?;
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let end = offset + bytes.len();
         let growth = end.saturating_sub(machine.files[self.number].now.len().max(offset)) as u64;
@@ -483,7 +483,7 @@ impl File for SimulatedFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut machine = self.disk.alive()?;
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let fault = machine.count(Use::SetLen)?;
+        let fault = machine.count(DiskUse::SetLen)?;
         if fault == Some(Fault::Fail) || (fault.is_some() && machine.random.bool()) {
             return Err(failed());
         }
@@ -500,7 +500,7 @@ impl File for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut machine = self.disk.alive()?;
-        let fault = machine.count(Use::Sync)?;
+        let fault = machine.count(DiskUse::Sync)?;
         let machine = &mut *machine;
         let content = &mut machine.files[self.number];
         match fault {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use leftfold_core::store::Timestamp;
 
-use crate::clock::{CLOCK_JUMP_MAX, Clock};
+use crate::clock::{CLOCK_JUMP_MAX, LogClock};
 use crate::format::{NO_TIME, SegmentHeader};
 use crate::options::{ClockDoubtful, Options};
 
@@ -107,7 +107,7 @@ impl LogTimes<'_> {
 
 /// Returns a reason to doubt the clock, if there is one. A clock that is behind the last record is
 /// another case ([`ClockBehind`](crate::ClockBehind)).
-pub(crate) fn of(clock: &dyn Clock, history: LogTimes<'_>) -> Option<ClockDoubt> {
+pub(crate) fn of(clock: &dyn LogClock, history: LogTimes<'_>) -> Option<ClockDoubt> {
     let now = clock.wall();
     let doubt = |known, witness| Some(ClockDoubt { now, known, witness });
     let program = clock.program_made();
@@ -157,7 +157,7 @@ mod tests {
         made: Option<Timestamp>,
     }
 
-    impl Clock for Says {
+    impl LogClock for Says {
         fn wall(&self) -> Timestamp {
             self.now
         }

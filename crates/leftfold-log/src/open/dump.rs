@@ -9,7 +9,7 @@ use crate::disk::{Disk, Overlay};
 use crate::format::{EventView, moment, segment_name};
 use crate::open::directory::directory;
 use crate::open::error::OpenError;
-use crate::open::verify::{LogPart, Verified, lock_if_writable, walk};
+use crate::open::verify::{LogPart, VerifiedLog, lock_if_writable, walk};
 use crate::options::{Existing, Options};
 use crate::segments::scan::{Group, Record};
 
@@ -37,12 +37,12 @@ const SHOWN_BYTES: usize = 512;
 /// assert!(lines.iter().any(|line| line.contains("shop.Opened")));
 /// # Ok(()) }
 /// ```
-pub fn dump(path: impl AsRef<Path>, line: &mut dyn FnMut(&str)) -> Result<Verified, OpenError> {
+pub fn dump(path: impl AsRef<Path>, line: &mut dyn FnMut(&str)) -> Result<VerifiedLog, OpenError> {
     dump_on(directory(path.as_ref(), Existing::Only)?, line)
 }
 
 /// The same, on any disk.
-pub fn dump_on(disk: Arc<dyn Disk>, line: &mut dyn FnMut(&str)) -> Result<Verified, OpenError> {
+pub fn dump_on(disk: Arc<dyn Disk>, line: &mut dyn FnMut(&str)) -> Result<VerifiedLog, OpenError> {
     let _lock = lock_if_writable(&*disk)?;
     let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
     let options = Options { open: Existing::Only, ..Options::default() };

@@ -20,7 +20,7 @@ use crate::write::fences::FENCES_KEY;
 
 /// Result of verifying a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
+pub struct VerifiedLog {
     /// Identity of the store.
     pub identity: Identity,
     /// Its durable end, or the last group before the damage.
@@ -47,7 +47,7 @@ pub struct Verified {
     pub index_damage: Option<Damage>,
 }
 
-impl Verified {
+impl VerifiedLog {
     /// Tells whether neither log nor index is damaged.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -80,12 +80,12 @@ pub struct Damage {
 /// println!("{} events in {} segments", verified.events, verified.segments);
 /// # Ok(()) }
 /// ```
-pub fn verify(path: impl AsRef<Path>) -> Result<Verified, OpenError> {
+pub fn verify(path: impl AsRef<Path>) -> Result<VerifiedLog, OpenError> {
     verify_on(directory(path.as_ref(), Existing::Only)?)
 }
 
 /// The same, on any disk.
-pub fn verify_on(disk: Arc<dyn Disk>) -> Result<Verified, OpenError> {
+pub fn verify_on(disk: Arc<dyn Disk>) -> Result<VerifiedLog, OpenError> {
     let _lock = lock_if_writable(&*disk)?;
     let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
     let options = Options { open: Existing::Only, ..Options::default() };
@@ -118,7 +118,7 @@ pub(crate) enum LogPart<'a> {
     Group(u64, &'a Group<'a>),
 }
 
-impl Verified {
+impl VerifiedLog {
     fn count(&mut self, group: &Group<'_>) {
         self.groups += 1;
         for record in group.records().flatten() {
@@ -137,12 +137,12 @@ pub(crate) fn walk(
     disk: &Arc<dyn Disk>,
     options: &Options,
     visit: &mut dyn FnMut(LogPart<'_>) -> Result<(), OpenError>,
-) -> Result<Verified, OpenError> {
+) -> Result<VerifiedLog, OpenError> {
     let headers = headers(disk, options)?;
     // A log that is there has a first segment.
     let last = headers[headers.len() - 1];
     let mut chain = ChainState { next: Position(1), hash: Hash::EMPTY, recorded_at: NO_TIME };
-    let mut verified = Verified {
+    let mut verified = VerifiedLog {
         identity: Identity { store: last.store, epoch: last.epoch },
         head: Head::EMPTY,
         closed_cleanly: false,

@@ -10,7 +10,7 @@ use leftfold_core::store::{
     Append, AppendError, Backend, CommandId, CommandRecord, Condition, Conflict, Digest, Expected,
     NewEvent, Outcome, Position, Query, QueryItem, Tag, Tags, Version,
 };
-use leftfold_log::disk::{Fault, Simulated, Use};
+use leftfold_log::disk::{DiskUse, Fault, Simulated};
 use leftfold_log::{Log, Options, Upkeep};
 
 use crate::support::gate::{Gate, Held};
@@ -147,7 +147,7 @@ fn a_refusal_that_saw_only_what_failed_is_not_told() {
         ..Options::default()
     };
     let (log, _) = Log::open_on(Arc::new(disk.clone()), options).unwrap();
-    disk.plan(Use::Sync, 1, Fault::Fail);
+    disk.plan(DiskUse::Sync, 1, Fault::Fail);
     let first = Append { command: Some(command(1)), ..Append::of(vec![event("s-1", &["a"])]) };
     let absent = Append::of(vec![event("s-1", &[])])
         .when(Condition::stream(stream("s-1"), Expected::Absent));

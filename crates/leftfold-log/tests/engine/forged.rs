@@ -5,7 +5,7 @@ use std::sync::Arc;
 use leftfold_core::store::{
     Append, AppendsFrom, Backend, CommandId, CommandRecord, Digest, NewEvent, Position,
 };
-use leftfold_log::disk::{Disk, Fault, Simulated, Use};
+use leftfold_log::disk::{Disk, DiskUse, Fault, Simulated};
 use leftfold_log::{Log, Options, Upkeep, restore_on};
 
 use crate::support::{TestClock, event_type, stream, wait};
@@ -66,7 +66,7 @@ fn refused(group: impl Fn(&Simulated, u64) -> Vec<u8>) -> usize {
             let address = 1 << 32 | (data_at + data.len()) as u64;
             data.extend_from_slice(&group(&disk, address));
         }
-        disk.plan(Use::Sync, 1, Fault::Stop);
+        disk.plan(DiskUse::Sync, 1, Fault::Stop);
         assert!(wait(log.append(Append::of(vec![event(data)]))).is_err());
         drop(log);
         let disk = disk.crash();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use leftfold_core::fold::Event;
 use leftfold_core::personal::{Erasure, Keys, Opened, Personal};
 use leftfold_core::store::{EventType, Position, Query, Read, Store, Tags};
-use leftfold_log::disk::{Fault, Simulated, Use};
+use leftfold_log::disk::{DiskUse, Fault, Simulated};
 use leftfold_log::{KeyFile, Log, Options, Upkeep};
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +156,9 @@ impl Answered {
 #[tokio::test]
 async fn both_forget_whichever_line_of_either_a_crash_comes_at() {
     let mut points = 0;
-    for (kind, of_keys) in Use::CHANGES.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+    for (kind, of_keys) in
+        DiskUse::CHANGES.into_iter().flat_map(|kind| [(kind, false), (kind, true)])
+    {
         for nth in 1.. {
             let mut is_reached = false;
             for seed in 0..6 {

@@ -10,7 +10,7 @@ use leftfold_core::store::{
     Append, AppendError, Backend, CommandId, CommandRecord, Digest, NewEvent, Outcome, Position,
     Query, Read, ReadError, State, Store,
 };
-use leftfold_log::disk::{Disk, Fault, Simulated, Use};
+use leftfold_log::disk::{Disk, DiskUse, Fault, Simulated};
 use leftfold_log::{Log, OpenError, Options, Upkeep, verify_on};
 
 use crate::support::{TestClock, event_type, stream, wait};
@@ -157,15 +157,22 @@ fn event(n: u8, k: u8) -> NewEvent {
 /// every n.
 #[test]
 fn a_moment_without_handles_at_any_place_loses_nothing_and_passes() {
-    let kinds =
-        [Use::Open, Use::Create, Use::Rename, Use::Remove, Use::SyncNames, Use::Write, Use::Read];
+    let kinds = [
+        DiskUse::Open,
+        DiskUse::Create,
+        DiskUse::Rename,
+        DiskUse::Remove,
+        DiskUse::SyncNames,
+        DiskUse::Write,
+        DiskUse::Read,
+    ];
     for kind in kinds {
         let mut reached = 0;
         for moment in [1, 4] {
             // Files are opened and read so often that not every time is tried.
             let step = match kind {
-                Use::Open => 3,
-                Use::Read => 41,
+                DiskUse::Open => 3,
+                DiskUse::Read => 41,
                 _ => 1,
             };
             for nth in (1..).step_by(step) {
@@ -193,7 +200,7 @@ fn a_moment_without_handles_at_any_place_loses_nothing_and_passes() {
                 }
             }
         }
-        assert!(reached > 0 || kind == Use::Remove, "{kind:?} was refused and nobody noticed");
+        assert!(reached > 0 || kind == DiskUse::Remove, "{kind:?} was refused and nobody noticed");
     }
 }
 
@@ -204,7 +211,14 @@ fn a_log_that_cannot_be_opened_for_want_of_handles_opens_when_there_are_some() {
     live(&log);
     let disk = disk.kill();
     drop(log);
-    for kind in [Use::Open, Use::Create, Use::Rename, Use::Remove, Use::SyncNames, Use::SetLen] {
+    for kind in [
+        DiskUse::Open,
+        DiskUse::Create,
+        DiskUse::Rename,
+        DiskUse::Remove,
+        DiskUse::SyncNames,
+        DiskUse::SetLen,
+    ] {
         for nth in 1.. {
             let before = disk.count(kind);
             disk.plan(kind, nth, Fault::Lack);
@@ -236,7 +250,7 @@ fn a_log_that_is_closed_while_its_next_segment_is_half_made_opens_again() {
         wait(log.append(large(0))).unwrap();
         // Making the names of the new segment durable fails, and so does taking them back, until
         // the log is closed.
-        (1..20).for_each(|nth| disk.plan(Use::SyncNames, nth, Fault::Lack));
+        (1..20).for_each(|nth| disk.plan(DiskUse::SyncNames, nth, Fault::Lack));
         for _ in 0..nth {
             assert!(matches!(wait(log.append(large(1))), Err(AppendError::Full { .. })));
         }

@@ -8,7 +8,7 @@ use leftfold_core::store::{
     Append, AppendError, Backend, CloseError, CommandId, CommandRecord, Condition, Digest,
     Expected, NewEvent, Outcome, Position, Query, Read, ReadError, State, Store, Version,
 };
-use leftfold_log::disk::{Disk, Fault, Simulated, Use};
+use leftfold_log::disk::{Disk, DiskUse, Fault, Simulated};
 use leftfold_log::{
     ClockBehind, Existing, Log, OpenError, Options, Upkeep, dump_on, restore, restore_on, verify,
     verify_on,
@@ -60,7 +60,7 @@ fn a_failed_sync_makes_waiting_appends_unknown_and_the_store_read_only() {
     let disk = Simulated::new(2);
     let log = on(&disk);
     append(&log, "first").unwrap();
-    disk.plan(Use::Sync, 1, Fault::Fail);
+    disk.plan(DiskUse::Sync, 1, Fault::Fail);
     assert!(matches!(append(&log, "second"), Err(AppendError::Unknown { .. })));
     assert!(matches!(append(&log, "third"), Err(AppendError::ReadOnly { .. })));
     assert!(matches!(log.status().borrow().state, State::ReadOnly { .. }));
@@ -82,7 +82,7 @@ fn what_a_failed_write_of_a_group_left_is_never_shown() {
         let disk = Simulated::new(nth);
         let log = on(&disk);
         append(&log, "first").unwrap();
-        disk.plan(Use::Write, nth, Fault::Fail);
+        disk.plan(DiskUse::Write, nth, Fault::Fail);
         for n in 0..5 {
             let _ = append(&log, &format!("{n}"));
         }
@@ -421,7 +421,7 @@ fn what_a_reader_is_shown_outlives_a_crash() {
         let log = on(&disk);
         append(&log, "first").unwrap();
         append(&log, "second").unwrap();
-        disk.plan(Use::Sync, 1, Fault::Stop);
+        disk.plan(DiskUse::Sync, 1, Fault::Stop);
         assert!(append(&log, "third").is_err());
         drop(log);
         let disk = disk.kill();
@@ -511,10 +511,10 @@ fn a_page_backwards_reads_no_more_than_it_may_hold() {
     let reads =
         [Read::matching(Query::all(), Position::END), Read::stream(stream("test-1"), Version::END)];
     for read in reads.map(Read::backwards) {
-        let before = disk.count(Use::Read);
+        let before = disk.count(DiskUse::Read);
         let page = wait(log.read(read.clone())).unwrap();
         assert_eq!(page.events.iter().map(|event| event.position.0).collect::<Vec<_>>(), [40]);
-        let used = disk.count(Use::Read) - before;
+        let used = disk.count(DiskUse::Read) - before;
         assert!(used < 10, "{used} reads for a page of one event, of {read:?}");
     }
 }
@@ -534,13 +534,13 @@ fn an_index_that_cannot_be_read_is_no_damage_of_the_log() {
     let disk = disk.kill();
     drop(log);
     let open = |disk: &Simulated| Log::open_read_only_on(Arc::new(disk.clone()), small());
-    let before = disk.count(Use::Read);
+    let before = disk.count(DiskUse::Read);
     let (_, recovery) = open(&disk).unwrap();
-    let reads = disk.count(Use::Read) - before;
+    let reads = disk.count(DiskUse::Read) - before;
     assert!(recovery.replayed > 500 && recovery.replayed < 5_500, "{recovery:?}");
     let mut opened = 0;
     for nth in 1..=reads {
-        disk.plan(Use::Read, nth, Fault::Fail);
+        disk.plan(DiskUse::Read, nth, Fault::Fail);
         match open(&disk) {
             Ok((_, again)) => {
                 assert_eq!(again.head, recovery.head, "read {nth}");
@@ -574,9 +574,9 @@ fn offsets_are_kept_over_a_change_of_epoch() {
             restore_on(Arc::new(disk.clone()), options()).unwrap();
             for opening in 0..2 {
                 let log = on(&disk);
-                let before = disk.count(Use::Rename);
+                let before = disk.count(DiskUse::Rename);
                 assert_eq!(count(&log), 100);
-                let made = disk.count(Use::Rename) - before;
+                let made = disk.count(DiskUse::Rename) - before;
                 assert_eq!(
                     made, 0,
                     "files of offsets made, restored {restores} times, opening {opening}, closed: {closed}"

@@ -9,7 +9,7 @@ use leftfold_core::personal::{
     Personal, SubjectKey, Token,
 };
 use leftfold_core::store::{Label, Store, Timestamp};
-use leftfold_log::disk::{Disk, Fault, Simulated, Use};
+use leftfold_log::disk::{Disk, DiskUse, Fault, Simulated};
 use leftfold_log::{KeyFile, KeyFileError};
 
 use crate::support::Folder;
@@ -162,7 +162,7 @@ impl Acknowledged {
 #[tokio::test]
 async fn what_was_acknowledged_is_there_whichever_line_a_crash_comes_at() {
     let mut points = 0;
-    for kind in Use::CHANGES {
+    for kind in DiskUse::CHANGES {
         for nth in 1.. {
             let mut reached = false;
             for seed in 0..12 {
@@ -188,7 +188,7 @@ async fn what_was_acknowledged_is_there_whichever_line_a_crash_comes_at() {
 #[tokio::test]
 async fn a_disk_that_fails_is_told_of_and_what_was_acknowledged_stays() {
     for fault in [Fault::Fail, Fault::Lack] {
-        for kind in Use::CHANGES {
+        for kind in DiskUse::CHANGES {
             for (nth, seed) in (1..12).flat_map(|nth| (0..4).map(move |seed| (nth, seed))) {
                 let disk = Simulated::new(seed);
                 disk.plan(kind, nth, fault);
@@ -460,7 +460,7 @@ async fn nothing_is_written_before_the_first_key() {
     let keys = open(&disk);
     assert!(keys.identity().is_empty);
     assert_eq!(keys.token(value_of(1), KeyId([1; 16]), Timestamp::MIN).await.unwrap(), None);
-    assert_eq!((disk.count(Use::Create), disk.count(Use::Write)), (0, 0));
+    assert_eq!((disk.count(DiskUse::Create), disk.count(DiskUse::Write)), (0, 0));
     drawn(&keys, "ada").await.unwrap();
     let id = keys.identity().id;
     drop(keys);

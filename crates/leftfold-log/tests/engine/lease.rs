@@ -8,7 +8,7 @@ use leftfold_core::store::{
     Label, Lease, LeaseError, Leased, MoveFrom, NewEvent, Outcome, Partition, Position, Query,
     Read,
 };
-use leftfold_log::disk::{Disk, Fault, Simulated, Use};
+use leftfold_log::disk::{Disk, DiskUse, Fault, Simulated};
 use leftfold_log::{Log, Options, Upkeep, restore_on};
 
 use crate::support::{TestClock, event_type, wait};
@@ -110,7 +110,7 @@ fn a_disk_that_is_full_gives_no_lease_until_there_is_room() {
 fn a_log_that_takes_no_appends_gives_no_leases() {
     let (disk, clock) = (Simulated::new(4), Arc::new(TestClock::default()));
     let log = opened(disk.clone(), &clock);
-    disk.plan(Use::Sync, 1, Fault::Fail);
+    disk.plan(DiskUse::Sync, 1, Fault::Fail);
     assert!(
         matches!(ask(&log, Holder::random()), Err(LeaseError::Unavailable { .. })),
         "whether it was recorded is unknown"

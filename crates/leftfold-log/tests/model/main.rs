@@ -18,7 +18,7 @@ use leftfold_core::store::{
     Append, AppendError, Backend, CommandId, EventId, Hash, Label, MemoryBackend, Outcome,
     Partition, Position, Read, RecordedEvent, Store, StoreId, Version,
 };
-use leftfold_log::disk::{Fault, Simulated, Use};
+use leftfold_log::disk::{DiskUse, Fault, Simulated};
 use leftfold_log::{ClockBehind, Log, OpenError, Options, Upkeep, restore_on};
 use leftfold_testing::extent;
 
@@ -111,7 +111,7 @@ impl Run {
             // The smallest, most often: memory then goes back over some dozens of groups.
             memory_bytes: 1 << random.u32(14..22).min(random.u32(14..22)),
             upkeep: Upkeep::Inline,
-            clock: Arc::clone(&clock) as Arc<dyn leftfold_log::Clock>,
+            clock: Arc::clone(&clock) as Arc<dyn leftfold_log::LogClock>,
             clock_behind: ClockBehind::GoOn,
             ..Options::default()
         };
@@ -149,7 +149,7 @@ impl Run {
             0..6 => Some(self.plan(Fault::Stop, 20)),
             6 => Some(self.plan(Fault::Fail, 20)),
             7 => {
-                self.disk.plan(Use::Read, 1 + self.random.u64(..10), Fault::Fail);
+                self.disk.plan(DiskUse::Read, 1 + self.random.u64(..10), Fault::Fail);
                 self.reads = Reads::MayFail;
                 None
             }
@@ -190,7 +190,7 @@ impl Run {
             match self.random.u8(..16) {
                 0..4 => drop(self.plan(Fault::Stop, 8)),
                 4 => {
-                    self.disk.plan(Use::Read, 1 + self.random.u64(..30), Fault::Fail);
+                    self.disk.plan(DiskUse::Read, 1 + self.random.u64(..30), Fault::Fail);
                     reads = Reads::MayFail;
                 }
                 _ => {}
@@ -236,10 +236,11 @@ impl Run {
         0
     }
 
-    fn plan(&mut self, fault: Fault, within: u64) -> Use {
-        let kind = Use::CHANGES[self.random.usize(..Use::CHANGES.len())];
+    fn plan(&mut self, fault: Fault, within: u64) -> DiskUse {
+        let kind = DiskUse::CHANGES[self.random.usize(..DiskUse::CHANGES.len())];
         // Rarer uses come sooner, or they would hardly ever be stopped at.
-        let within = if matches!(kind, Use::Write | Use::Sync) { within } else { within / 4 };
+        let within =
+            if matches!(kind, DiskUse::Write | DiskUse::Sync) { within } else { within / 4 };
         self.disk.plan(kind, 1 + self.random.u64(..within.max(1)), fault);
         kind
     }

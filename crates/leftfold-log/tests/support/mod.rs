@@ -16,7 +16,7 @@ use leftfold_core::store::{
     Expected, Hash, Label, MoveFrom, NewEvent, Partition, Position, Query, QueryItem, StoreId,
     StreamMatch, StreamName, Tags, Timestamp, TypeMatch, Version,
 };
-use leftfold_log::Clock;
+use leftfold_log::LogClock;
 use leftfold_testing::by_runtime;
 use tokio::runtime::{Builder, Runtime};
 
@@ -67,7 +67,7 @@ impl TestClock {
     }
 }
 
-impl Clock for TestClock {
+impl LogClock for TestClock {
     fn wall(&self) -> Timestamp {
         let mut clocks = self.0.lock().unwrap();
         clocks.passed += 1;

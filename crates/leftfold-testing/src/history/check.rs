@@ -7,10 +7,10 @@ use leftfold_core::store::{
     Position, RecordedEvent, StreamName, Version,
 };
 
-use super::{AppendAnswer, AppendAttempt, AppendHistory, AttemptId, Violation};
+use super::{AppendAnswer, AppendAttempt, AppendHistory, AttemptId, HistoryViolation};
 
 /// Holds a history against all events of its store, the runtime's own included, in order.
-pub fn check(history: &AppendHistory, events: &[RecordedEvent]) -> Result<(), Violation> {
+pub fn check(history: &AppendHistory, events: &[RecordedEvent]) -> Result<(), HistoryViolation> {
     let attempts = history.attempts();
     let log = FinalLog::new(events)?;
     let successes = successes(&attempts);
@@ -62,11 +62,11 @@ struct FinalLog<'a> {
 
 impl<'a> FinalLog<'a> {
     /// Positions and versions count up by one, and time goes on.
-    fn new(events: &'a [RecordedEvent]) -> Result<Self, Violation> {
+    fn new(events: &'a [RecordedEvent]) -> Result<Self, HistoryViolation> {
         let mut streams: HashMap<&StreamName, Vec<Position>> = HashMap::new();
         for (index, event) in events.iter().enumerate() {
             let at = event.position;
-            let gap = |what: &str, expected, found| Violation::Gap {
+            let gap = |what: &str, expected, found| HistoryViolation::Gap {
                 at,
                 what: what.to_owned(),
                 expected,
@@ -90,13 +90,13 @@ impl<'a> FinalLog<'a> {
                 let same_append_other_time =
                     before.append_continues && before.recorded_at != event.recorded_at;
                 if before.recorded_at > event.recorded_at || same_append_other_time {
-                    return Err(Violation::Time { at });
+                    return Err(HistoryViolation::Time { at });
                 }
             }
         }
         if let Some(last) = events.last().filter(|last| last.append_continues) {
             let end = last.position.next().0;
-            return Err(Violation::Gap {
+            return Err(HistoryViolation::Gap {
                 at: last.position,
                 what: "a successor at".to_owned(),
                 expected: end,
@@ -147,29 +147,29 @@ impl<'a> FinalLog<'a> {
         append: &Append,
         answer: &AppendAnswer,
         appended: &Appended,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), HistoryViolation> {
         let count = append.events.len();
         if appended.versions.len() != count {
-            return Err(Violation::Differs { attempt: id, at: appended.first });
+            return Err(HistoryViolation::Differs { attempt: id, at: appended.first });
         }
         for (index, new) in append.events.iter().enumerate() {
             let at = Position(appended.first.0 + index as u64);
-            let event = self.at(at).ok_or(Violation::Lost { attempt: id, at })?;
+            let event = self.at(at).ok_or(HistoryViolation::Lost { attempt: id, at })?;
             let answered = event.version() == appended.versions[index]
                 && event.recorded_at == appended.recorded_at;
             if !answered || !is_recorded(new, event) {
-                return Err(Violation::Differs { attempt: id, at });
+                return Err(HistoryViolation::Differs { attempt: id, at });
             }
             if event.append_continues != (index + 1 < count) {
-                return Err(Violation::Split { attempt: id, at });
+                return Err(HistoryViolation::Split { attempt: id, at });
             }
         }
         let before = Position(appended.first.0.saturating_sub(u64::from(count > 0)));
         if !self.is_boundary(before) {
-            return Err(Violation::Split { attempt: id, at: before });
+            return Err(HistoryViolation::Split { attempt: id, at: before });
         }
         if appended.last() > answer.durable {
-            return Err(Violation::NotDurable {
+            return Err(HistoryViolation::NotDurable {
                 attempt: id,
                 at: appended.last(),
                 durable: answer.durable,
@@ -183,7 +183,7 @@ impl<'a> FinalLog<'a> {
         id: AttemptId,
         attempt: &AppendAttempt,
         appended: &Appended,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), HistoryViolation> {
         let after = landed_after(attempt, appended);
         let condition = &attempt.append.condition;
         match self
@@ -191,7 +191,7 @@ impl<'a> FinalLog<'a> {
             .or_else(|| self.matching_conflict(condition, after))
         {
             None => Ok(()),
-            Some(conflict) => Err(Violation::FalseSuccess { attempt: id, after, conflict }),
+            Some(conflict) => Err(HistoryViolation::FalseSuccess { attempt: id, after, conflict }),
         }
     }
 
@@ -203,7 +203,7 @@ impl<'a> FinalLog<'a> {
         attempt: &AppendAttempt,
         durable: Position,
         conflict: &Conflict,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), HistoryViolation> {
         let condition = &attempt.append.condition;
         let from = attempt.durable_before;
         let is_real = |through: Position| {
@@ -218,7 +218,12 @@ impl<'a> FinalLog<'a> {
         if places.any(is_real) {
             return Ok(());
         }
-        Err(Violation::FalseConflict { attempt: id, from, to: durable, conflict: conflict.clone() })
+        Err(HistoryViolation::FalseConflict {
+            attempt: id,
+            from,
+            to: durable,
+            conflict: conflict.clone(),
+        })
     }
 
     /// Every event since the history began belongs to one append: an acknowledged one, or, once,
@@ -228,16 +233,16 @@ impl<'a> FinalLog<'a> {
         began_after: Position,
         attempts: &[AppendAttempt],
         successes: &[Success<'_>],
-    ) -> Result<(), Violation> {
+    ) -> Result<(), HistoryViolation> {
         let mut owners: HashMap<Position, AttemptId> = HashMap::new();
         for (id, attempt, _, appended) in successes {
             for index in 0..attempt.append.events.len() as u64 {
                 let at = Position(appended.first.0 + index);
                 if let Some(first) = owners.insert(at, *id) {
-                    return Err(Violation::Twice { first, second: *id, at });
+                    return Err(HistoryViolation::Twice { first, second: *id, at });
                 }
                 if at <= began_after {
-                    return Err(Violation::Differs { attempt: *id, at });
+                    return Err(HistoryViolation::Differs { attempt: *id, at });
                 }
             }
         }
@@ -256,8 +261,10 @@ impl<'a> FinalLog<'a> {
                 candidate.events.len() == append.len()
                     && candidate.events.iter().zip(append).all(|(new, e)| is_recorded(new, e))
             };
-            let index =
-                unknown.iter().position(matches).ok_or(Violation::Stray { at: event.position })?;
+            let index = unknown
+                .iter()
+                .position(matches)
+                .ok_or(HistoryViolation::Stray { at: event.position })?;
             unknown.swap_remove(index);
         }
         Ok(())
@@ -286,7 +293,10 @@ fn is_recorded(new: &NewEvent, event: &RecordedEvent) -> bool {
 
 /// Checks that events that were acknowledged, or durable, before an append began are ordered before
 /// it.
-fn check_real_time(attempts: &[AppendAttempt], successes: &[Success<'_>]) -> Result<(), Violation> {
+fn check_real_time(
+    attempts: &[AppendAttempt],
+    successes: &[Success<'_>],
+) -> Result<(), HistoryViolation> {
     let mut acknowledged: Vec<(u64, Position)> =
         successes.iter().map(|(_, _, answer, appended)| (answer.at, appended.last())).collect();
     acknowledged.sort_unstable_by_key(|(at, _)| *at);
@@ -301,7 +311,7 @@ fn check_real_time(attempts: &[AppendAttempt], successes: &[Success<'_>]) -> Res
         let after = landed_after(attempt, appended);
         let durable = durable.max(attempt.durable_before);
         if after < durable {
-            return Err(Violation::Early { attempt: *id, after, durable });
+            return Err(HistoryViolation::Early { attempt: *id, after, durable });
         }
     }
     Ok(())
@@ -312,12 +322,12 @@ fn check_commands(
     began_after: Position,
     attempts: &[AppendAttempt],
     successes: &[Success<'_>],
-) -> Result<(), Violation> {
+) -> Result<(), HistoryViolation> {
     let mut effective: HashMap<CommandId, Success<'_>> = HashMap::new();
     for success in successes {
         let Some(command) = &success.1.append.command else { continue };
         if let Some(first) = effective.insert(command.id, *success) {
-            return Err(Violation::CommandTwice { first: first.0, second: success.0 });
+            return Err(HistoryViolation::CommandTwice { first: first.0, second: success.0 });
         }
     }
     for (index, attempt) in attempts.iter().enumerate() {
@@ -341,11 +351,15 @@ fn check_commands(
             }
         };
         if !same_request || !is_first_answer {
-            return Err(Violation::FalseRepeat { attempt: attempt_id });
+            return Err(HistoryViolation::FalseRepeat { attempt: attempt_id });
         }
         let last = Position(answered.first.0 + u64::from(answered.events).saturating_sub(1));
         if last > *durable {
-            return Err(Violation::NotDurable { attempt: attempt_id, at: last, durable: *durable });
+            return Err(HistoryViolation::NotDurable {
+                attempt: attempt_id,
+                at: last,
+                durable: *durable,
+            });
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ use leftfold_core::store::{
 };
 use tokio::sync::watch;
 
-use super::{AppendHistory, Violation, load};
+use super::{AppendHistory, HistoryViolation, load};
 
 /// What the wrapper does wrong, once in a while.
 #[derive(Clone, Copy)]
@@ -178,12 +178,12 @@ impl Backend for Liar {
     }
 }
 
-async fn verdict(store: &Store) -> Result<(), Violation> {
+async fn verdict(store: &Store) -> Result<(), HistoryViolation> {
     let history = load(store, crate::seed(), 8, 100).await;
     history.verify(store).await.unwrap()
 }
 
-async fn caught(lie: Lie) -> Violation {
+async fn caught(lie: Lie) -> HistoryViolation {
     verdict(&Liar::store(lie)).await.expect_err("the lie is caught")
 }
 
@@ -211,7 +211,10 @@ async fn an_honest_store_passes_and_sees_every_kind_of_outcome() {
 async fn ignored_query_conditions_are_caught() {
     let violation = caught(Lie::IgnoresQueries).await;
     assert!(
-        matches!(violation, Violation::FalseSuccess { conflict: Conflict::Matching { .. }, .. }),
+        matches!(
+            violation,
+            HistoryViolation::FalseSuccess { conflict: Conflict::Matching { .. }, .. }
+        ),
         "{violation}"
     );
 }
@@ -220,7 +223,10 @@ async fn ignored_query_conditions_are_caught() {
 async fn ignored_expectations_are_caught() {
     let violation = caught(Lie::IgnoresStreams).await;
     assert!(
-        matches!(violation, Violation::FalseSuccess { conflict: Conflict::Stream { .. }, .. }),
+        matches!(
+            violation,
+            HistoryViolation::FalseSuccess { conflict: Conflict::Stream { .. }, .. }
+        ),
         "{violation}"
     );
 }
@@ -229,7 +235,10 @@ async fn ignored_expectations_are_caught() {
 async fn an_invented_match_is_caught() {
     let violation = caught(Lie::InventsMatch).await;
     assert!(
-        matches!(violation, Violation::FalseConflict { conflict: Conflict::Matching { .. }, .. }),
+        matches!(
+            violation,
+            HistoryViolation::FalseConflict { conflict: Conflict::Matching { .. }, .. }
+        ),
         "{violation}"
     );
 }
@@ -238,7 +247,10 @@ async fn an_invented_match_is_caught() {
 async fn an_invented_version_is_caught() {
     let violation = caught(Lie::InventsVersion).await;
     assert!(
-        matches!(violation, Violation::FalseConflict { conflict: Conflict::Stream { .. }, .. }),
+        matches!(
+            violation,
+            HistoryViolation::FalseConflict { conflict: Conflict::Stream { .. }, .. }
+        ),
         "{violation}"
     );
 }
@@ -248,7 +260,9 @@ async fn a_dropped_event_is_caught() {
     let violation = caught(Lie::DropsEvent).await;
     let told = matches!(
         violation,
-        Violation::Differs { .. } | Violation::Lost { .. } | Violation::Split { .. }
+        HistoryViolation::Differs { .. }
+            | HistoryViolation::Lost { .. }
+            | HistoryViolation::Split { .. }
     );
     assert!(told, "{violation}");
 }
@@ -259,7 +273,9 @@ async fn a_split_append_is_caught() {
     // Where another task came between, the second event is not even the next one.
     let told = matches!(
         violation,
-        Violation::Split { .. } | Violation::Differs { .. } | Violation::Lost { .. }
+        HistoryViolation::Split { .. }
+            | HistoryViolation::Differs { .. }
+            | HistoryViolation::Lost { .. }
     );
     assert!(told, "{violation}");
 }
@@ -267,13 +283,13 @@ async fn a_split_append_is_caught() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_takes_effect_twice_is_caught() {
     let violation = caught(Lie::ForgetsCommands).await;
-    assert!(matches!(violation, Violation::CommandTwice { .. }), "{violation}");
+    assert!(matches!(violation, HistoryViolation::CommandTwice { .. }), "{violation}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_despite_a_conflict_is_caught() {
     let violation = caught(Lie::AppendsDespiteConflict).await;
-    assert!(matches!(violation, Violation::Stray { .. }), "{violation}");
+    assert!(matches!(violation, HistoryViolation::Stray { .. }), "{violation}");
 }
 
 fn event(stream: &str, data: &'static str) -> NewEvent {
@@ -314,7 +330,10 @@ async fn an_append_ordered_before_what_was_acknowledged_earlier_is_caught() {
     answered(&history, &store, &late, Position(2), log[1].recorded_at);
     answered(&history, &store, &early, Position(1), log[0].recorded_at);
     let violation = super::check(&history, &log).unwrap_err();
-    assert!(matches!(violation, Violation::Early { durable: Position(2), .. }), "{violation}");
+    assert!(
+        matches!(violation, HistoryViolation::Early { durable: Position(2), .. }),
+        "{violation}"
+    );
 }
 
 #[tokio::test]
@@ -328,7 +347,7 @@ async fn one_place_acknowledged_to_two_appends_is_caught() {
         history.answer(&store, id, outcome.clone());
     }
     let violation = history.verify(&store).await.unwrap().unwrap_err();
-    assert!(matches!(violation, Violation::Twice { at: Position(1), .. }), "{violation}");
+    assert!(matches!(violation, HistoryViolation::Twice { at: Position(1), .. }), "{violation}");
 }
 
 #[tokio::test]
@@ -341,7 +360,10 @@ async fn an_append_without_an_answer_may_be_there_once_or_not_at_all_but_not_twi
     store.append(append.clone()).await.unwrap();
     assert_eq!(history.verify(&store).await.unwrap(), Ok(()));
     store.append(append).await.unwrap();
-    assert_eq!(history.verify(&store).await.unwrap(), Err(Violation::Stray { at: Position(3) }));
+    assert_eq!(
+        history.verify(&store).await.unwrap(),
+        Err(HistoryViolation::Stray { at: Position(3) })
+    );
 }
 
 #[tokio::test]
@@ -355,7 +377,10 @@ async fn a_conflict_with_what_came_only_after_the_answer_is_caught() {
     history.answer(&store, id, Ok(Outcome::Conflict(conflict)));
     history.append(&store, Append::of(vec![event("a-1", "1")])).await.unwrap();
     let violation = history.verify(&store).await.unwrap().unwrap_err();
-    assert!(matches!(violation, Violation::FalseConflict { to: Position(0), .. }), "{violation}");
+    assert!(
+        matches!(violation, HistoryViolation::FalseConflict { to: Position(0), .. }),
+        "{violation}"
+    );
 }
 
 #[tokio::test]
@@ -368,12 +393,12 @@ async fn a_gap_and_an_event_gone_from_the_end_are_caught() {
     let log = everything(&store).await;
     assert!(matches!(
         super::check(&history, &log[..2]),
-        Err(Violation::Lost { at: Position(3), .. })
+        Err(HistoryViolation::Lost { at: Position(3), .. })
     ));
     let gap = [log[0].clone(), log[2].clone()];
     assert!(matches!(
         super::check(&history, &gap),
-        Err(Violation::Gap { at: Position(3), expected: 2, .. })
+        Err(HistoryViolation::Gap { at: Position(3), expected: 2, .. })
     ));
 }
 
@@ -391,5 +416,8 @@ async fn a_repeated_answer_that_is_not_the_first_is_caught() {
     wrong.events += 1;
     let attempt = history.start(&store, &append);
     history.answer(&store, attempt, Ok(Outcome::Repeated(wrong)));
-    assert_eq!(history.verify(&store).await.unwrap(), Err(Violation::FalseRepeat { attempt }));
+    assert_eq!(
+        history.verify(&store).await.unwrap(),
+        Err(HistoryViolation::FalseRepeat { attempt })
+    );
 }
