@@ -24,11 +24,11 @@
 //! `cargo xtask setup` prints and `cargo xtask test` sets. Where the tests run as root the servers
 //! run as `nobody`.
 
-mod ground;
+mod directory;
 mod postgres;
+mod process;
 mod rabbitmq;
 mod redis;
-mod running;
 
 pub use postgres::PostgresServer;
 pub use rabbitmq::RabbitMqServer;

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ground::{ServerDirectory, free_port, told};
-use crate::running::ServerProcess;
+use crate::directory::{ServerDirectory, free_port, told};
+use crate::process::ServerProcess;
 
 /// A PostgreSQL server with trust authentication. It does not sync: what it acknowledged survives
 /// its SIGKILL, as the system has it, but not a power failure.
 pub struct PostgresServer {
-    ground: ServerDirectory,
+    directory: ServerDirectory,
     programs: PathBuf,
     port: u16,
-    running: Option<ServerProcess>,
+    process: Option<ServerProcess>,
     databases: AtomicU32,
 }
 
@@ -28,9 +28,9 @@ impl PostgresServer {
     /// A new, empty server.
     #[must_use]
     pub fn start() -> PostgresServer {
-        let ground = ServerDirectory::new("postgres");
+        let directory = ServerDirectory::new("postgres");
         let programs = told("LEFTFOLD_POSTGRES");
-        let mut init = ground.command(&programs.join("initdb"));
+        let mut init = directory.command(&programs.join("initdb"));
         init.args([
             "--pgdata=data",
             "--username=postgres",
@@ -39,12 +39,12 @@ impl PostgresServer {
             "--locale=C",
             "--no-sync",
         ]);
-        ground.run(&mut init);
+        directory.run(&mut init);
         let mut server = PostgresServer {
-            ground,
+            directory,
             programs,
             port: 0,
-            running: None,
+            process: None,
             databases: AtomicU32::new(0),
         };
         // Between the choice of a port and its use somebody else may take it.
@@ -73,31 +73,31 @@ impl PostgresServer {
         let plain = name.len() <= 40 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         assert!(plain, "{name:?} is no name of at most 40 letters a to z and underscores");
         let database = format!("{name}_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let mut create = self.ground.command(&self.programs.join("createdb"));
+        let mut create = self.directory.command(&self.programs.join("createdb"));
         create.args([
             "--host=127.0.0.1",
             "--username=postgres",
             &format!("--port={}", self.port),
             &database,
         ]);
-        self.ground.run(&mut create);
+        self.directory.run(&mut create);
         self.url_of(&database)
     }
 
     /// Runs the statements by `psql` and returns its answer: a line for each row, `|` between
     /// columns.
     pub fn psql(&self, url: &str, statements: &str) -> String {
-        let mut psql = self.ground.command(&self.programs.join("psql"));
+        let mut psql = self.directory.command(&self.programs.join("psql"));
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statements, url]);
-        self.ground.run(&mut psql).trim_end().to_owned()
+        self.directory.run(&mut psql).trim_end().to_owned()
     }
 
     /// Kills the server and all its processes by SIGKILL; returns when they are gone.
     pub fn stop_hard(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.kill();
+        if let Some(process) = self.process.take() {
+            process.kill();
         }
-        self.ground.doom("", &[]);
+        self.directory.doom("", &[]);
     }
 
     /// Starts what was stopped, on the same data and port; returns when it answers.
@@ -106,8 +106,8 @@ impl PostgresServer {
     }
 
     fn try_start(&mut self) -> Result<(), String> {
-        assert!(self.running.is_none(), "it runs already; stop it first");
-        let mut server = self.ground.command(&self.programs.join("postgres"));
+        assert!(self.process.is_none(), "it runs already; stop it first");
+        let mut server = self.directory.command(&self.programs.join("postgres"));
         server.args(["-D", "data", "-p", &self.port.to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
@@ -120,11 +120,11 @@ impl PostgresServer {
         ] {
             server.args(["-c", setting]);
         }
-        let running =
+        let process =
             ServerProcess::start(server, "database system is ready to accept connections")?;
         // On SIGQUIT it takes its processes with it.
-        self.ground.doom("QUIT", &[running.id()]);
-        self.running = Some(running);
+        self.directory.doom("QUIT", &[process.id()]);
+        self.process = Some(process);
         Ok(())
     }
 

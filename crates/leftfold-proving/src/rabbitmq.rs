@@ -5,19 +5,19 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ground::{ServerDirectory, free_port, told};
-use crate::running::ServerProcess;
+use crate::directory::{ServerDirectory, free_port, told};
+use crate::process::ServerProcess;
 
 /// A RabbitMQ node with the user `guest`, a cookie and a name service of its own. It starts in some
 /// seconds.
 pub struct RabbitMqServer {
-    ground: ServerDirectory,
+    directory: ServerDirectory,
     programs: PathBuf,
     ports: Ports,
     /// Erlang's name service, by which `rabbitmqctl` finds the node. It stays while the node is
     /// stopped.
     names: Option<ServerProcess>,
-    running: Option<ServerProcess>,
+    process: Option<ServerProcess>,
     virtual_hosts: AtomicU32,
 }
 
@@ -39,12 +39,18 @@ impl RabbitMqServer {
     /// A new, empty node.
     #[must_use]
     pub fn start() -> RabbitMqServer {
-        let ground = ServerDirectory::new("rabbitmq");
+        let directory = ServerDirectory::new("rabbitmq");
         let programs = told("LEFTFOLD_RABBITMQ");
         let ports = Ports::free();
         let virtual_hosts = AtomicU32::new(0);
-        let mut node =
-            RabbitMqServer { ground, programs, ports, names: None, running: None, virtual_hosts };
+        let mut node = RabbitMqServer {
+            directory,
+            programs,
+            ports,
+            names: None,
+            process: None,
+            virtual_hosts,
+        };
         // Between the choice of ports and their use somebody else may take one.
         let started = (0..2).any(|_| {
             node.ports = Ports::free();
@@ -80,13 +86,13 @@ impl RabbitMqServer {
     pub fn control(&self, arguments: &[&str]) -> String {
         let mut control = self.command("rabbitmqctl");
         control.args(["--quiet", "--node", &self.node()]).args(arguments);
-        self.ground.run(&mut control).trim_end().to_owned()
+        self.directory.run(&mut control).trim_end().to_owned()
     }
 
     /// Kills the node by SIGKILL; returns when it is gone.
     pub fn stop_hard(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.kill();
+        if let Some(process) = self.process.take() {
+            process.kill();
         }
         self.doom();
     }
@@ -97,9 +103,9 @@ impl RabbitMqServer {
     }
 
     fn try_start(&mut self) -> Result<(), String> {
-        assert!(self.running.is_none(), "it runs already; stop it first");
+        assert!(self.process.is_none(), "it runs already; stop it first");
         if self.names.is_none() {
-            let mut names = self.ground.command(Path::new("epmd"));
+            let mut names = self.directory.command(Path::new("epmd"));
             // Without `-daemon` it stays ours; `-d` makes it say when it is there.
             names.args(["-d", "-address", "127.0.0.1", "-port", &self.ports.names.to_string()]);
             self.names = Some(ServerProcess::start(names, "epmd running")?);
@@ -109,7 +115,7 @@ impl RabbitMqServer {
         // Then the script becomes the node instead of standing before it.
         node.env("RUNNING_UNDER_SYSTEMD", "1");
         match ServerProcess::start(node, "Server startup complete") {
-            Ok(running) => self.running = Some(running),
+            Ok(process) => self.process = Some(process),
             Err(why) => {
                 // The next try is with other ports, the name service's included.
                 self.stop_names();
@@ -121,8 +127,8 @@ impl RabbitMqServer {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = self.ground.command(&self.programs.join(program));
-        let directory = self.ground.directory();
+        let mut command = self.directory.command(&self.programs.join(program));
+        let directory = self.directory.path();
         command.env("RABBITMQ_NODENAME", self.node());
         command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1");
         command.env("RABBITMQ_NODE_PORT", self.ports.amqp.to_string());
@@ -145,8 +151,8 @@ impl RabbitMqServer {
 
     fn doom(&mut self) {
         let processes: Vec<u32> =
-            [&self.running, &self.names].into_iter().flatten().map(ServerProcess::id).collect();
-        self.ground.doom("KILL", &processes);
+            [&self.process, &self.names].into_iter().flatten().map(ServerProcess::id).collect();
+        self.directory.doom("KILL", &processes);
     }
 
     fn stop_names(&mut self) {

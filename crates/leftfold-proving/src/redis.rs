@@ -3,18 +3,18 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ground::{ServerDirectory, free_port, told};
-use crate::running::ServerProcess;
+use crate::directory::{ServerDirectory, free_port, told};
+use crate::process::ServerProcess;
 
 /// Numbered databases of one server.
 const DATABASES: u32 = 1_000;
 
 /// A Redis server without a password.
 pub struct RedisServer {
-    ground: ServerDirectory,
+    directory: ServerDirectory,
     port: u16,
     keeps: Keeps,
-    running: Option<ServerProcess>,
+    process: Option<ServerProcess>,
     databases: AtomicU32,
 }
 
@@ -45,10 +45,10 @@ impl RedisServer {
     }
 
     fn new(keeps: Keeps) -> RedisServer {
-        let ground = ServerDirectory::new("redis");
+        let directory = ServerDirectory::new("redis");
         // 0 is for `url`.
         let mut server =
-            RedisServer { ground, port: 0, keeps, running: None, databases: AtomicU32::new(1) };
+            RedisServer { directory, port: 0, keeps, process: None, databases: AtomicU32::new(1) };
         // Between the choice of a port and its use somebody else may take it.
         let started = (0..3).any(|_| {
             server.port = free_port();
@@ -81,10 +81,10 @@ impl RedisServer {
 
     /// Kills the server by SIGKILL; returns when it is gone.
     pub fn stop_hard(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.kill();
+        if let Some(process) = self.process.take() {
+            process.kill();
         }
-        self.ground.doom("", &[]);
+        self.directory.doom("", &[]);
     }
 
     /// Starts what was stopped, on the same port and with what it kept; returns when it answers.
@@ -93,12 +93,12 @@ impl RedisServer {
     }
 
     fn try_start(&mut self) -> Result<(), String> {
-        assert!(self.running.is_none(), "it runs already; stop it first");
+        assert!(self.process.is_none(), "it runs already; stop it first");
         let append_only = match self.keeps {
             Keeps::Nothing => "no",
             Keeps::Everything => "yes",
         };
-        let mut server = self.ground.command(&told("LEFTFOLD_REDIS"));
+        let mut server = self.directory.command(&told("LEFTFOLD_REDIS"));
         server.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""]);
         // Synced by the second, what was acknowledged may not even be written: a sync that goes on
         // holds writes up.
@@ -111,10 +111,10 @@ impl RedisServer {
             &DATABASES.to_string(),
             "--dir",
         ]);
-        server.arg(self.ground.directory());
-        let running = ServerProcess::start(server, "Ready to accept connections")?;
-        self.ground.doom("KILL", &[running.id()]);
-        self.running = Some(running);
+        server.arg(self.directory.path());
+        let process = ServerProcess::start(server, "Ready to accept connections")?;
+        self.directory.doom("KILL", &[process.id()]);
+        self.process = Some(process);
         Ok(())
     }
 

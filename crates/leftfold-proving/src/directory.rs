@@ -56,7 +56,7 @@ impl ServerDirectory {
         ServerDirectory { directory, nobody, guard, doomed }
     }
 
-    pub(crate) fn directory(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.directory
     }
 
