@@ -110,7 +110,7 @@ pub use verify::Report;
 
 use crate::store::{Position, RecordedEvent, Store};
 use pump::Pump;
-use state::State;
+use state::CopyState;
 use transform::Function;
 use translate::Translation;
 
@@ -192,7 +192,7 @@ impl Copy {
     /// comes during the switch is noticed, and is an error that ends nothing; one that comes later
     /// is noticed by [`verify`](Copy::verify). Again after it succeeded it changes nothing.
     pub async fn switch(&self) -> Result<Progress, CopyError> {
-        if let Some(State { switched: Some(switched), .. }) = State::load(self).await? {
+        if let Some(CopyState { switched: Some(switched), .. }) = CopyState::load(self).await? {
             let (old_head, new_head) = (self.old.head().position, self.new.head().position);
             return Ok(Progress { copied: switched.through, old_head, new_head });
         }
@@ -228,7 +228,7 @@ impl Copy {
     /// # Ok(()) }
     /// ```
     pub async fn map(&self, position: Position) -> Result<Image, CopyError> {
-        match State::load(self).await? {
+        match CopyState::load(self).await? {
             Some(mut state) => state.map.image(position).await,
             None => Err(CopyError::NotYet { position, copied: Position::START }),
         }

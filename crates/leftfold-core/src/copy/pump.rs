@@ -9,9 +9,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::error::CopyError;
 use super::map::PositionMap;
-use super::reader::Reader;
+use super::reader::AppendReader;
 use super::record::{CopyEvent, consumers, stream};
-use super::state::{State, consumer};
+use super::state::{CopyState, consumer};
 use super::translate::Translated;
 use super::{CONSUMERS_MAX, Copy, Progress};
 use crate::fold::Schema;
@@ -31,7 +31,7 @@ const VERSIONS_KEPT: usize = 1 << 16;
 #[derive(Debug)]
 pub(super) struct Pump<'c> {
     copy: &'c Copy,
-    old: Reader,
+    old: AppendReader,
     /// Checkpoint of the copy once everything under way has arrived.
     at: Checkpoint,
     /// Checkpoint up to which the old store was looked at: it may be beyond `at`, by events that
@@ -66,7 +66,7 @@ enum Moves {
 impl<'c> Pump<'c> {
     /// Goes on where the copy stands, or begins it.
     pub(super) async fn open(copy: &'c Copy) -> Result<Self, CopyError> {
-        let state = match State::load(copy).await? {
+        let state = match CopyState::load(copy).await? {
             Some(state) => state,
             None => begin(copy).await?,
         };
@@ -75,7 +75,7 @@ impl<'c> Pump<'c> {
         }
         Ok(Self {
             copy,
-            old: Reader::after(&copy.old, state.at.position),
+            old: AppendReader::after(&copy.old, state.at.position),
             looked: state.at.clone(),
             at: state.at,
             head: copy.new.head().position,
@@ -392,7 +392,7 @@ async fn carried(
 }
 
 /// Begins a copy in an empty store.
-async fn begin(copy: &Copy) -> Result<State, CopyError> {
+async fn begin(copy: &Copy) -> Result<CopyState, CopyError> {
     let old = copy.old.identity().store;
     let at = Checkpoint {
         store: old,
@@ -428,5 +428,5 @@ async fn begin(copy: &Copy) -> Result<State, CopyError> {
         );
     }
     let map = PositionMap::open(&copy.new, old).await?;
-    Ok(State { at, map, consumers: HashSet::new(), switched: None })
+    Ok(CopyState { at, map, consumers: HashSet::new(), switched: None })
 }

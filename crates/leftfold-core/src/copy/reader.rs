@@ -12,7 +12,7 @@ const PAGE_BYTES: u32 = 2 << 20;
 
 /// Reads the appends of a store in order.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct AppendReader {
     store: Store,
     from: AppendsFrom,
     ready: VecDeque<RecordedAppend>,
@@ -20,7 +20,7 @@ pub(super) struct Reader {
     head: Head,
 }
 
-impl Reader {
+impl AppendReader {
     pub(super) fn after(store: &Store, position: Position) -> Self {
         let from = AppendsFrom::After(position);
         Self { store: store.clone(), from, ready: VecDeque::new(), coming: None, head: Head::EMPTY }

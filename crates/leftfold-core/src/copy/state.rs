@@ -12,7 +12,7 @@ use crate::store::{Checkpoint, Label, Position, Read, StoreId, SubscribeError, V
 
 /// State of a copy.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct CopyState {
     /// Checkpoint up to which the old store was copied.
     pub(super) at: Checkpoint,
     pub(super) map: PositionMap,
@@ -36,7 +36,7 @@ pub(super) fn consumer() -> Result<Label, CopyError> {
     Ok(Label::new(COPY)?)
 }
 
-impl State {
+impl CopyState {
     /// Loads the state of the copy; `None` if it was not begun.
     ///
     /// The part that the map does not have yet is made out from both stores: the function is asked

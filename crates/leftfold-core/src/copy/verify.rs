@@ -3,9 +3,9 @@
 use super::Copy;
 use super::error::{CopyError, Difference};
 use super::map::{Fate, PositionMap};
-use super::state::{State, Switched};
+use super::state::{CopyState, Switched};
 use super::translate::digested;
-use super::walk::{Step, Walk};
+use super::walk::{Walk, WalkedAppend};
 use crate::store::{Hash, NewEvent, Position};
 
 /// Result of the verification of a copy.
@@ -55,7 +55,7 @@ pub(super) async fn verify(copy: &Copy) -> Result<Report, CopyError> {
         digest: Hash::EMPTY,
         difference: None,
     };
-    let Some(State { at, mut map, switched, .. }) = State::load(copy).await? else {
+    let Some(CopyState { at, mut map, switched, .. }) = CopyState::load(copy).await? else {
         return Ok(report);
     };
     report.through = at.position;
@@ -81,8 +81,8 @@ pub(super) async fn verify(copy: &Copy) -> Result<Report, CopyError> {
 }
 
 impl Report {
-    fn count(&mut self, step: &Step, hasher: &mut blake3::Hasher) {
-        let Step { translated, actual, .. } = step;
+    fn count(&mut self, step: &WalkedAppend, hasher: &mut blake3::Hasher) {
+        let WalkedAppend { translated, actual, .. } = step;
         self.appends += 1;
         self.old_events += translated.shares.len() as u64;
         self.dropped +=
@@ -105,7 +105,10 @@ impl Report {
 }
 
 /// An event that the map says is somewhere else than it is.
-async fn misplaced(step: &Step, map: &mut PositionMap) -> Result<Option<Difference>, CopyError> {
+async fn misplaced(
+    step: &WalkedAppend,
+    map: &mut PositionMap,
+) -> Result<Option<Difference>, CopyError> {
     let mut next = step.first;
     for (old, images, primary) in &step.translated.shares {
         let image = map.image(*old).await?;

@@ -4,15 +4,15 @@
 use super::Copy;
 use super::error::{CopyError, Difference};
 use super::map::PositionMap;
-use super::reader::Reader;
+use super::reader::AppendReader;
 use super::translate::Translated;
 use crate::store::{NewEvent, Position, RecordedAppend, RecordedEvent, Version};
 
 /// Goes through both stores in step.
 pub(super) struct Walk<'c> {
     copy: &'c Copy,
-    old: Reader,
-    new: Reader,
+    old: AppendReader,
+    new: AppendReader,
     records: Records,
     /// The last position of the new store that was looked at.
     new_at: Position,
@@ -29,7 +29,7 @@ enum Records {
 }
 
 /// One append of the old store, and what there is of it in the new one.
-pub(super) struct Step {
+pub(super) struct WalkedAppend {
     pub(super) difference: Option<Difference>,
     pub(super) translated: Translated,
     pub(super) actual: Option<RecordedAppend>,
@@ -37,7 +37,7 @@ pub(super) struct Step {
     pub(super) first: Position,
 }
 
-impl Step {
+impl WalkedAppend {
     pub(super) fn add_to(&self, map: &mut PositionMap) {
         let mut next = self.first;
         for (old, images, primary) in &self.translated.shares {
@@ -50,7 +50,8 @@ impl Step {
 impl<'c> Walk<'c> {
     /// For the map alone.
     pub(super) fn rebuilding(copy: &'c Copy, old_after: Position, new_after: Position) -> Self {
-        let (old, new) = (Reader::after(&copy.old, old_after), Reader::after(&copy.new, new_after));
+        let (old, new) =
+            (AppendReader::after(&copy.old, old_after), AppendReader::after(&copy.new, new_after));
         Self {
             copy,
             old,
@@ -75,7 +76,7 @@ impl<'c> Walk<'c> {
         &mut self,
         map: &mut PositionMap,
         through: Position,
-    ) -> Result<Option<Step>, CopyError> {
+    ) -> Result<Option<WalkedAppend>, CopyError> {
         loop {
             let Some(append) = self.old.next().await? else { return Ok(None) };
             if append.first > through {
@@ -112,7 +113,7 @@ impl<'c> Walk<'c> {
             if let Some(actual) = &actual {
                 self.new_at = actual.last().max(self.new_at);
             }
-            return Ok(Some(Step { difference, translated, actual, first }));
+            return Ok(Some(WalkedAppend { difference, translated, actual, first }));
         }
     }
 

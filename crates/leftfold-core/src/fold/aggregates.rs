@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::aggregate::Aggregate;
-use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
+use super::cache::{FoldCache, Folded, KeptFold, Slot, state_bytes};
 use super::command::Origin;
 use super::error::EventError;
 use super::facts::{self, Facts, RecordError};
 use super::history::{History, LoadError};
 use super::schema::{Purpose, Schema};
-use super::snapshot::{self, Trust, Use};
+use super::snapshot::{self, SnapshotTrust, SnapshotUse};
 use crate::json;
 use crate::store::{
     Appended, Invalid, NewEvent, Position, Read, RecordedEvent, Store, StreamName, Timestamp,
@@ -50,8 +50,8 @@ impl Store {
     #[must_use]
     pub fn aggregate<A: Aggregate>(&self) -> Aggregates<A> {
         let folds = FoldCache::of(self, FoldCache::BYTES_USUAL);
-        let trust = self.attached(Trust::default);
-        let shared = Shared {
+        let trust = self.attached(SnapshotTrust::default);
+        let shared = SharedAggregates {
             store: self.clone(),
             folds,
             trust,
@@ -64,16 +64,16 @@ impl Store {
 /// All aggregates of one kind in a store. Cheap to clone.
 #[derive(Debug)]
 pub struct Aggregates<A> {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedAggregates>,
     kind: std::marker::PhantomData<fn() -> A>,
 }
 
 /// Parts that all clones have in common.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedAggregates {
     pub(super) store: Store,
     pub(super) folds: Arc<FoldCache>,
-    trust: Arc<Trust>,
+    trust: Arc<SnapshotTrust>,
     schema: Result<Arc<Schema>, EventError>,
 }
 
@@ -244,14 +244,14 @@ impl<A: Aggregate> Aggregates<A> {
         &self,
         id: &str,
         stream: &StreamName,
-        place: &mut Option<Kept<A>>,
+        place: &mut Option<KeptFold<A>>,
     ) -> Result<(), LoadError> {
         // What comes from a snapshot has not been weighed, however old it is.
         let before = place.as_ref().map_or(Version::ABSENT, |kept| kept.folded.version);
         if place.is_none() {
             *place = Some(match self.snapshotted(stream).await? {
                 Some(kept) => kept,
-                None => Kept::empty()?,
+                None => KeptFold::empty()?,
             });
         }
         let Some(kept) = place else { return Ok(()) };
@@ -260,7 +260,7 @@ impl<A: Aggregate> Aggregates<A> {
             Ok(Come::Since(first)) => first,
             Ok(Come::FromElsewhere) => {
                 tracing::warn!(%stream, version = %kept.folded.version, "a kept fold is ahead of its stream and not used");
-                *place = Some(Kept::empty()?);
+                *place = Some(KeptFold::empty()?);
                 return Box::pin(self.fresh(id, stream, place)).await;
             }
             Err(LoadError::Event(panicked @ EventError::Panicked { .. })) => {
@@ -329,7 +329,7 @@ impl<A: Aggregate> Aggregates<A> {
 
     /// Loads the fold of a snapshot that belongs to this fold and to this history; `None` if there
     /// is none.
-    async fn snapshotted(&self, stream: &StreamName) -> Result<Option<Kept<A>>, LoadError> {
+    async fn snapshotted(&self, stream: &StreamName) -> Result<Option<KeptFold<A>>, LoadError> {
         if A::snapshots().is_never() {
             return Ok(None);
         }
@@ -345,11 +345,11 @@ impl<A: Aggregate> Aggregates<A> {
         }
         let events = folded.version.0;
         match self.shared.trust.of::<A>(events) {
-            Use::AsItIs => {}
-            Use::IfItAgrees if self.agrees(&folded, stream).await? => {
+            SnapshotUse::AsItIs => {}
+            SnapshotUse::IfItAgrees if self.agrees(&folded, stream).await? => {
                 self.shared.trust.agreed::<A>()
             }
-            Use::IfItAgrees => {
+            SnapshotUse::IfItAgrees => {
                 self.shared.trust.lost::<A>();
                 let (state, version) = (std::any::type_name::<A>(), A::FOLD_VERSION);
                 tracing::error!(
@@ -358,9 +358,9 @@ impl<A: Aggregate> Aggregates<A> {
                 );
                 return Ok(None);
             }
-            Use::Never => return Ok(None),
+            SnapshotUse::Never => return Ok(None),
         }
-        Ok(Some(Kept { snapshot_version: folded.version, unsaved_since: None, folded }))
+        Ok(Some(KeptFold { snapshot_version: folded.version, unsaved_since: None, folded }))
     }
 
     /// Tells whether a fold from the beginning gives the same state.
@@ -371,7 +371,7 @@ impl<A: Aggregate> Aggregates<A> {
     }
 
     /// Makes a snapshot if the policy asks for one.
-    pub(super) fn keep_snapshot(&self, stream: &StreamName, kept: &mut Kept<A>) {
+    pub(super) fn keep_snapshot(&self, stream: &StreamName, kept: &mut KeptFold<A>) {
         let policy = A::snapshots();
         let events = kept.folded.version.0.saturating_sub(kept.snapshot_version.0);
         let waiting =

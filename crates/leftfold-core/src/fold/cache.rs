@@ -32,14 +32,14 @@ impl<A: Default> Folded<A> {
 
 /// A fold that is kept, with what is known of its snapshot.
 #[derive(Debug)]
-pub(super) struct Kept<A> {
+pub(super) struct KeptFold<A> {
     pub(super) folded: Folded<A>,
     pub(super) snapshot_version: Version,
     /// Recorded time of the first event that is in no snapshot; `None` if there is no such event.
     pub(super) unsaved_since: Option<Timestamp>,
 }
 
-impl<A: Default> Kept<A> {
+impl<A: Default> KeptFold<A> {
     pub(super) fn empty() -> Result<Self, EventError> {
         Ok(Self {
             folded: Folded::empty()?,
@@ -58,7 +58,7 @@ impl<A: Default> Kept<A> {
 #[derive(Debug)]
 pub(super) struct Slot<A> {
     pub(super) stream: StreamName,
-    pub(super) fold: tokio::sync::Mutex<Option<Kept<A>>>,
+    pub(super) fold: tokio::sync::Mutex<Option<KeptFold<A>>>,
 }
 
 /// All folds of one store that are kept.
@@ -70,19 +70,19 @@ pub(super) struct Slot<A> {
 pub(super) struct FoldCache {
     bytes_max: usize,
     shelves: Mutex<Shelves>,
-    figures: Arc<Figures>,
+    figures: Arc<FoldCacheFigures>,
 }
 
 /// Figures of the cache.
 #[derive(Debug, Default)]
-struct Figures {
+struct FoldCacheFigures {
     hits: AtomicU64,
     misses: AtomicU64,
     bytes: AtomicU64,
     places: AtomicU64,
 }
 
-impl Measured for Figures {
+impl Measured for FoldCacheFigures {
     fn measure(&self, metrics: &mut Metrics) {
         let now = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         let hits = "Commands and loads that found their aggregate's fold in memory.";
@@ -102,13 +102,13 @@ impl Measured for Figures {
 #[derive(Debug, Default)]
 struct Shelves {
     bytes: usize,
-    folds: HashMap<TypeId, HashMap<Arc<str>, Held>>,
+    folds: HashMap<TypeId, HashMap<Arc<str>, CacheEntry>>,
     /// Second-chance order, the oldest first.
     ring: VecDeque<(TypeId, Arc<str>)>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct CacheEntry {
     slot: Arc<dyn Any + Send + Sync>,
     weight: usize,
     used: bool,
@@ -124,7 +124,7 @@ impl FoldCache {
     /// Returns the folds that a store keeps; makes them with a bound if there are none.
     pub(super) fn of(store: &Store, bytes_max: usize) -> Arc<Self> {
         store.attached(|| {
-            let figures: Arc<Figures> = Arc::default();
+            let figures: Arc<FoldCacheFigures> = Arc::default();
             store.measures(&figures);
             Self { bytes_max, shelves: Mutex::default(), figures }
         })
@@ -156,7 +156,7 @@ impl FoldCache {
         let slot = Arc::new(Slot::<A> { stream: stream()?, fold: tokio::sync::Mutex::new(None) });
         let id: Arc<str> = id.into();
         let any: Arc<dyn Any + Send + Sync> = slot.clone();
-        shelf.insert(id.clone(), Held { slot: any, weight: SLOT_BYTES, used: true });
+        shelf.insert(id.clone(), CacheEntry { slot: any, weight: SLOT_BYTES, used: true });
         shelves.ring.push_back((kind, id));
         shelves.bytes += SLOT_BYTES;
         self.shrink(&mut shelves);

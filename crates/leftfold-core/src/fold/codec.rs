@@ -13,7 +13,9 @@ use serde::forward_to_deserialize_any;
 use serde::ser::{Impossible, Serialize, SerializeStruct, SerializeStructVariant, Serializer};
 
 use super::error::EventError;
-use crate::json::{self, Code, Encoder, Loss, Mark, Members, Output, Stop, Unfaithful, Unread};
+use crate::json::{
+    self, EncodeError, Encoder, Loss, Mark, Members, Output, SerdeFunctions, Unfaithful, Unread,
+};
 
 /// The variants of an externally tagged enum, as serde names them.
 pub(super) fn variants<E: DeserializeOwned>() -> Result<&'static [&'static str], EventError> {
@@ -30,7 +32,7 @@ pub(super) fn encode<E: Serialize + DeserializeOwned>(
 ) -> Result<(&'static str, Vec<u8>), EventError> {
     let (variant, mark) = split(event, &mut output).map_err(|error| match error {
         SplitError::Shape(what) => EventError::Shape { name: std::any::type_name::<E>(), what },
-        SplitError::Stop(stop) => stop.of::<E>().into(),
+        SplitError::Encode(stop) => stop.of::<E>().into(),
     })?;
     let data = output.into_json();
     let read = decode::<E>(variant, &data);
@@ -42,7 +44,7 @@ pub(super) fn encode<E: Serialize + DeserializeOwned>(
         event,
         &data,
         read,
-        &Code { tell: &tell, read: &|data| decode(variant, data) },
+        &SerdeFunctions { tell: &tell, read: &|data| decode(variant, data) },
     ) {
         Ok(_) => Ok((variant, data)),
         Err(mut lost) => {
@@ -57,10 +59,10 @@ fn split<E: Serialize>(event: &E, output: &mut Output) -> Result<Split, SplitErr
     json::writing(|| event.serialize(Splitter(output)))
 }
 
-fn tell<E: Serialize>(event: &E, output: &mut Output) -> Result<Mark, Stop> {
+fn tell<E: Serialize>(event: &E, output: &mut Output) -> Result<Mark, EncodeError> {
     split(event, output).map(|(_, mark)| mark).map_err(|error| match error {
         SplitError::Shape(what) => serde::ser::Error::custom(what),
-        SplitError::Stop(stop) => stop,
+        SplitError::Encode(stop) => stop,
     })
 }
 
@@ -77,7 +79,7 @@ impl From<Unfaithful> for EventError {
 
 /// The event of a variant and the JSON of its data.
 pub(super) fn decode<E: DeserializeOwned>(variant: &str, data: &[u8]) -> Result<E, Unread> {
-    json::reading(|| E::deserialize(Joined { variant, data }))
+    json::reading(|| E::deserialize(JoinedVariant { variant, data }))
 }
 
 /// Asks a type for its variants: the answer comes as the error.
@@ -127,12 +129,12 @@ impl<'de> Deserializer<'de> for Probe {
 }
 
 /// Presents a variant and its data as the enum that they are.
-struct Joined<'a> {
+struct JoinedVariant<'a> {
     variant: &'a str,
     data: &'a [u8],
 }
 
-impl<'de> Joined<'de> {
+impl<'de> JoinedVariant<'de> {
     fn read<T>(
         self,
         read: impl FnOnce(
@@ -146,7 +148,7 @@ impl<'de> Joined<'de> {
     }
 }
 
-impl<'de> Deserializer<'de> for Joined<'de> {
+impl<'de> Deserializer<'de> for JoinedVariant<'de> {
     type Error = serde_json::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
@@ -169,7 +171,7 @@ impl<'de> Deserializer<'de> for Joined<'de> {
     }
 }
 
-impl<'de> EnumAccess<'de> for Joined<'de> {
+impl<'de> EnumAccess<'de> for JoinedVariant<'de> {
     type Error = serde_json::Error;
     type Variant = Self;
 
@@ -182,7 +184,7 @@ impl<'de> EnumAccess<'de> for Joined<'de> {
     }
 }
 
-impl<'de> VariantAccess<'de> for Joined<'de> {
+impl<'de> VariantAccess<'de> for JoinedVariant<'de> {
     type Error = serde_json::Error;
 
     /// Fields that were stored with a variant that has none today are of no interest to it.
@@ -219,14 +221,14 @@ type Split = (&'static str, Mark);
 #[derive(Debug)]
 enum SplitError {
     Shape(&'static str),
-    Stop(Stop),
+    Encode(EncodeError),
 }
 
 impl std::fmt::Display for SplitError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Shape(what) => f.write_str(what),
-            Self::Stop(stop) => stop.fmt(f),
+            Self::Encode(stop) => stop.fmt(f),
         }
     }
 }
@@ -235,23 +237,23 @@ impl std::error::Error for SplitError {}
 
 impl serde::ser::Error for SplitError {
     fn custom<T: std::fmt::Display>(detail: T) -> Self {
-        Self::Stop(serde::ser::Error::custom(detail))
+        Self::Encode(serde::ser::Error::custom(detail))
     }
 }
 
-impl From<Stop> for SplitError {
-    fn from(stop: Stop) -> Self {
-        Self::Stop(stop)
+impl From<EncodeError> for SplitError {
+    fn from(stop: EncodeError) -> Self {
+        Self::Encode(stop)
     }
 }
 
 /// The fields of a struct variant, as they are written.
-struct Fields<'o> {
+struct VariantFields<'o> {
     variant: &'static str,
     members: Members<'o>,
 }
 
-impl SerializeStructVariant for Fields<'_> {
+impl SerializeStructVariant for VariantFields<'_> {
     type Ok = Split;
     type Error = SplitError;
 
@@ -280,7 +282,7 @@ impl<'o> Serializer for Splitter<'o> {
     type SerializeTupleVariant = Impossible<Split, SplitError>;
     type SerializeMap = Impossible<Split, SplitError>;
     type SerializeStruct = Impossible<Split, SplitError>;
-    type SerializeStructVariant = Fields<'o>;
+    type SerializeStructVariant = VariantFields<'o>;
 
     fn serialize_unit_variant(
         self,
@@ -309,8 +311,11 @@ impl<'o> Serializer for Splitter<'o> {
         _: u32,
         variant: &'static str,
         fields: usize,
-    ) -> Result<Fields<'o>, SplitError> {
-        Ok(Fields { variant, members: Encoder::new(self.0).serialize_struct(variant, fields)? })
+    ) -> Result<VariantFields<'o>, SplitError> {
+        Ok(VariantFields {
+            variant,
+            members: Encoder::new(self.0).serialize_struct(variant, fields)?,
+        })
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<Split, SplitError> {

@@ -344,14 +344,14 @@ impl<C> std::fmt::Debug for Identified<C> {
 
 /// Target of a request: the aggregate's stream, or the boundary of a decision.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
+pub(crate) struct RequestTarget {
     /// Digest that is kept with the answer; `None` if the request's bytes say it all.
     name: Option<Digest>,
     /// Digest that was written up to release 0.1 for a request without bytes.
     unchecked_once: Digest,
 }
 
-impl Target {
+impl RequestTarget {
     pub(super) fn stream(stream: &StreamName) -> Self {
         let digest = Digest::of(stream.as_bytes());
         Self { name: Some(digest), unchecked_once: digest }
@@ -404,7 +404,7 @@ impl Origin {
     }
 
     /// Makes the record that is kept of the request; `None` if it has no id.
-    pub(crate) fn record(&self, target: &Target, said: Said) -> Option<CommandRecord> {
+    pub(crate) fn record(&self, target: &RequestTarget, said: Said) -> Option<CommandRecord> {
         let Request { id, digest } = self.request?;
         Some(CommandRecord {
             id,
@@ -418,7 +418,7 @@ impl Origin {
     pub(crate) fn said(
         &self,
         answered: &Answered,
-        target: &Target,
+        target: &RequestTarget,
     ) -> Result<Option<Said>, AppendError> {
         let record = &answered.record;
         let digest = self.request.map_or(Digest::UNCHECKED, |request| request.digest);

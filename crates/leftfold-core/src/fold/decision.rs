@@ -10,8 +10,8 @@ use super::Event;
 use super::answered::{decode_all, encode_refusal, events_of, foreign_answer};
 use super::boundary::{Boundaries, Turn};
 use super::command::{
-    ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Origin, Remember, Said,
-    Target,
+    ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Origin, Remember,
+    RequestTarget, Said,
 };
 use super::error::EventError;
 use super::event::Unknown;
@@ -93,20 +93,20 @@ pub trait Decision: Send + Sync {
 /// Events that a decision records, and its demands beside its query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided<E> {
-    events: Vec<(Place, E)>,
+    events: Vec<(DecidedStream, E)>,
     demands: Demands,
 }
 
 /// Demands of a decision beside its own query.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Demands {
-    streams: Vec<(Place, Expected)>,
+    streams: Vec<(DecidedStream, Expected)>,
     /// Queries that no event may match, however old it is.
     none: Vec<Query>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Place {
+enum DecidedStream {
     Stream(String),
     Aggregate { category: &'static str, id: String },
     NoStream,
@@ -134,20 +134,20 @@ impl<E> Decided<E> {
     /// One event into the stream of an aggregate.
     #[must_use]
     pub fn of<A: super::Aggregate>(id: &str, event: E) -> Self {
-        Self { events: vec![(Place::of::<A>(id), event)], ..Self::nothing() }
+        Self { events: vec![(DecidedStream::of::<A>(id), event)], ..Self::nothing() }
     }
 
     /// Another event into a stream.
     #[must_use]
     pub fn and(mut self, stream: impl Into<String>, event: E) -> Self {
-        self.events.push((Place::Stream(stream.into()), event));
+        self.events.push((DecidedStream::Stream(stream.into()), event));
         self
     }
 
     /// Another event into no stream.
     #[must_use]
     pub fn and_fact(mut self, event: E) -> Self {
-        self.events.push((Place::NoStream, event));
+        self.events.push((DecidedStream::NoStream, event));
         self
     }
 
@@ -161,7 +161,7 @@ impl<E> Decided<E> {
     /// [`ExecuteError::Unexpected`]. It is checked even if the decision has no events.
     #[must_use]
     pub fn expecting(mut self, stream: impl Into<String>, expected: Expected) -> Self {
-        self.demands.streams.push((Place::Stream(stream.into()), expected));
+        self.demands.streams.push((DecidedStream::Stream(stream.into()), expected));
         self
     }
 
@@ -169,7 +169,7 @@ impl<E> Decided<E> {
     /// does.
     #[must_use]
     pub fn expecting_of<A: super::Aggregate>(mut self, id: &str, expected: Expected) -> Self {
-        self.demands.streams.push((Place::of::<A>(id), expected));
+        self.demands.streams.push((DecidedStream::of::<A>(id), expected));
         self
     }
 
@@ -252,7 +252,7 @@ pub struct DecisionCommand<'a, D: Decision> {
     store: Store,
     decision: &'a D,
     /// Expectations of the caller on streams.
-    expected: Vec<(Place, Expected)>,
+    expected: Vec<(DecidedStream, Expected)>,
     origin: Origin,
     remember: Option<Remember<D::Refusal>>,
 }
@@ -263,7 +263,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
     /// Requires a stream to be still as the caller saw it, beside what the decision itself demands:
     /// as [`Decided::expecting`], by the caller.
     pub fn expecting(mut self, stream: impl Into<String>, expected: Expected) -> Self {
-        self.expected.push((Place::Stream(stream.into()), expected));
+        self.expected.push((DecidedStream::Stream(stream.into()), expected));
         self
     }
 
@@ -308,7 +308,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
         let guarded =
             schema.widened(EventError::caught::<D, _>("guarded", || self.decision.guarded())?);
         UnheardTypes::announce_once::<D>(&self.store, &schema, &query).await;
-        let mut read = Reading::of(fresh::<D>()?);
+        let mut read = DecisionReading::of(fresh::<D>()?);
         let mut turn = Turn::of(self.store.attached(Boundaries::default), &guarded).await;
         let mut overtaken = None;
         for _ in 0..ATTEMPTS_MAX {
@@ -403,15 +403,15 @@ impl<D: Decision> DecisionCommand<'_, D> {
         EventError::caught::<D, _>("query", || self.decision.query())
     }
 
-    fn target(&self) -> Result<Target, EventError> {
-        Ok(Target::boundary(&self.query()?, &self.origin))
+    fn target(&self) -> Result<RequestTarget, EventError> {
+        Ok(RequestTarget::boundary(&self.query()?, &self.origin))
     }
 
     async fn read_on(
         &self,
         schema: &Schema,
         query: &Query,
-        read: &mut Reading<D::State>,
+        read: &mut DecisionReading<D::State>,
     ) -> Result<(), ExecuteError<D::Refusal>> {
         if std::mem::take(&mut read.is_tried) {
             read.state = fresh::<D>()?;
@@ -453,7 +453,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
     fn try_out(
         &self,
         query: &Query,
-        read: &mut Reading<D::State>,
+        read: &mut DecisionReading<D::State>,
         decided: &Decided<D::Event>,
         new: &[NewEvent],
     ) -> Result<(), EventError> {
@@ -474,7 +474,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
         &self,
         schema: &Schema,
         guarded: &Query,
-        read: &Reading<D::State>,
+        read: &DecisionReading<D::State>,
         decided: &Decided<D::Event>,
         said: Said,
     ) -> Result<Append, ExecuteError<D::Refusal>> {
@@ -519,7 +519,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
 }
 
 /// Progress of a decision's reading.
-struct Reading<S> {
+struct DecisionReading<S> {
     state: S,
     /// True if the state has events that are not recorded.
     is_tried: bool,
@@ -530,7 +530,7 @@ struct Reading<S> {
     decided_on: usize,
 }
 
-impl<S> Reading<S> {
+impl<S> DecisionReading<S> {
     /// Begins with a state of nothing.
     fn of(state: S) -> Self {
         let (through, events) = (Position::START, Vec::new());
@@ -575,7 +575,7 @@ impl<R> Overtaken<R> {
     }
 }
 
-impl Place {
+impl DecidedStream {
     fn of<A: super::Aggregate>(id: &str) -> Self {
         Self::Aggregate { category: A::CATEGORY, id: id.to_owned() }
     }

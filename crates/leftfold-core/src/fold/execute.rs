@@ -7,10 +7,10 @@ use tracing::field;
 use super::aggregate::Aggregate;
 use super::aggregates::Aggregates;
 use super::answered::{decode_all, encode_refusal, events_of, foreign_answer};
-use super::cache::{Kept, Slot};
+use super::cache::{KeptFold, Slot};
 use super::command::{
     ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Origin, Remember,
-    STALE_EVENTS_MAX, Said, Target,
+    RequestTarget, STALE_EVENTS_MAX, Said,
 };
 use super::error::EventError;
 use super::metadata::request_methods;
@@ -304,14 +304,14 @@ impl<A: Aggregate> Command<A> {
     async fn attempt(
         &self,
         slot: &Slot<A>,
-        kept: &mut Kept<A>,
+        kept: &mut KeptFold<A>,
         alongside: &Alongside,
     ) -> Result<Attempted<A>, ExecuteError<A::Refusal>> {
         let version = kept.folded.version;
         if let Some(expected) = self.expecting
             && expected != version
         {
-            return Ok(Attempted::Concluded(Conclusion::Stale { expected, actual: version }));
+            return Ok(Attempted::Concluded(EndWithoutEvents::Stale { expected, actual: version }));
         }
         // A refusal that is to be remembered is recorded as the answer, with no event.
         let (Ahead { events, state }, said, refused) = match self.decide(&kept.folded.state)? {
@@ -325,13 +325,13 @@ impl<A: Aggregate> Command<A> {
                     Said::Refused(encode_refusal(remember, &refusal)?),
                     Some(refusal),
                 ),
-                _ => return Ok(Attempted::Concluded(Conclusion::Refused(refusal))),
+                _ => return Ok(Attempted::Concluded(EndWithoutEvents::Refused(refusal))),
             },
         };
         // Nothing is to be recorded.
         if events.is_empty() && self.origin.id().is_none() && alongside.is_empty() {
             let (version, position) = (version, kept.folded.position);
-            return Ok(Attempted::Concluded(Conclusion::Nothing { version, position }));
+            return Ok(Attempted::Concluded(EndWithoutEvents::Nothing { version, position }));
         }
         let append = self.append(slot, version, &events, said, alongside)?;
         let outcome = self.aggregates.shared.store.append(append).await?;
@@ -343,7 +343,7 @@ impl<A: Aggregate> Command<A> {
             (Outcome::Conflict(_), _) => Attempted::Conflict,
             (Outcome::Repeated(answered), _) => Attempted::Repeated(answered),
             (Outcome::Appended(_), Some(refusal)) => {
-                Attempted::Concluded(Conclusion::RefusedDurably(refusal))
+                Attempted::Concluded(EndWithoutEvents::RefusedDurably(refusal))
             }
             (Outcome::Appended(appended), None) => {
                 Attempted::Done(self.take(slot, kept, Ahead { events, state }, &appended))
@@ -367,7 +367,7 @@ impl<A: Aggregate> Command<A> {
         // What goes alongside is the runtime's.
         let authority = if alongside.is_empty() { A::authority() } else { Authority::RUNTIME };
         new.extend(alongside.events.iter().cloned());
-        let command = self.origin.record(&Target::stream(&slot.stream), said);
+        let command = self.origin.record(&RequestTarget::stream(&slot.stream), said);
         let (checkpoint, fence) = (alongside.checkpoint.clone(), alongside.fence.clone());
         Ok(Append { events: new, condition, command, checkpoint, fence, authority })
     }
@@ -415,7 +415,7 @@ impl<A: Aggregate> Command<A> {
     fn take(
         &self,
         slot: &Slot<A>,
-        kept: &mut Kept<A>,
+        kept: &mut KeptFold<A>,
         ahead: Ahead<A>,
         appended: &Appended,
     ) -> Executed<A::Event> {
@@ -437,15 +437,15 @@ impl<A: Aggregate> Command<A> {
     }
 
     /// Ends without events, on a state that is known to be fresh.
-    async fn conclude(&self, slot: &Slot<A>, conclusion: Conclusion<A>) -> Done<A> {
+    async fn conclude(&self, slot: &Slot<A>, conclusion: EndWithoutEvents<A>) -> Done<A> {
         match conclusion {
-            Conclusion::Refused(refusal) | Conclusion::RefusedDurably(refusal) => {
+            EndWithoutEvents::Refused(refusal) | EndWithoutEvents::RefusedDurably(refusal) => {
                 Err(ExecuteError::Refused(refusal))
             }
-            Conclusion::Nothing { version, position } => {
+            EndWithoutEvents::Nothing { version, position } => {
                 Ok(Executed { events: Vec::new(), version, position, answer: Answer::First })
             }
-            Conclusion::Stale { expected, actual } => {
+            EndWithoutEvents::Stale { expected, actual } => {
                 let read =
                     Read::stream(slot.stream.clone(), expected.next()).page_of(STALE_EVENTS_MAX);
                 let since = self.aggregates.shared.store.page(read).await?.events;
@@ -456,7 +456,7 @@ impl<A: Aggregate> Command<A> {
 
     /// Answers as the first time.
     async fn answer_again(&self, slot: &Slot<A>, answered: Answered) -> Done<A> {
-        match self.origin.said(&answered, &Target::stream(&slot.stream))? {
+        match self.origin.said(&answered, &RequestTarget::stream(&slot.stream))? {
             Some(Said::Refused(refusal)) => {
                 Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal))
             }
@@ -507,14 +507,14 @@ impl<A: Aggregate> Ahead<A> {
 /// Result of one attempt.
 enum Attempted<A: Aggregate> {
     Done(Executed<A::Event>),
-    Concluded(Conclusion<A>),
+    Concluded(EndWithoutEvents<A>),
     Repeated(Answered),
     Conflict,
     Overtaken,
 }
 
 /// An end without events: to be trusted only from a fresh state.
-enum Conclusion<A: Aggregate> {
+enum EndWithoutEvents<A: Aggregate> {
     Refused(A::Refusal),
     /// Refused, and the store took the refusal under the condition that the state was fresh.
     RefusedDurably(A::Refusal),
@@ -528,7 +528,7 @@ enum Conclusion<A: Aggregate> {
     },
 }
 
-impl<A: Aggregate> Conclusion<A> {
+impl<A: Aggregate> EndWithoutEvents<A> {
     fn is_durable(&self) -> bool {
         matches!(self, Self::RefusedDurably(_))
     }

@@ -15,7 +15,7 @@ use super::declaration::stored_type;
 use super::error::EventError;
 use super::event::{Event, Unknown};
 use super::owner::Owned;
-use super::upcast::{Stored, Upcasters};
+use super::upcast::{StoredShape, Upcasters};
 use crate::json::{self, Output, Unread};
 use crate::panic::caught;
 use crate::store::limits::ITEM_TERMS_MAX;
@@ -49,14 +49,14 @@ pub struct Schema {
 struct Variant {
     event_type: EventType,
     schema_version: u32,
-    owner: Owner,
+    owner: VariantOwner,
     /// True if the other releases know that it is written.
     is_written: AtomicBool,
 }
 
 /// Owner of a type: the enum that says how it is written.
 #[derive(Debug)]
-enum Owner {
+enum VariantOwner {
     Itself,
     Other(Arc<Owned>),
     Unknown,
@@ -105,10 +105,12 @@ impl Schema {
             let event_type = stored_type::<E>(variant)?;
             let owner = finder.owner(&event_type)?;
             let schema_version = match &owner {
-                Owner::Other(owner) => {
+                VariantOwner::Other(owner) => {
                     owner.types.get(&event_type).map_or(1, |owned| owned.schema_version)
                 }
-                Owner::Itself | Owner::Unknown => owned.upcasters.current_version(&event_type),
+                VariantOwner::Itself | VariantOwner::Unknown => {
+                    owned.upcasters.current_version(&event_type)
+                }
             };
             if let Some((other, _)) = by_type.insert(event_type.clone(), (*variant, schema_version))
             {
@@ -137,7 +139,8 @@ impl Schema {
             schema_version,
             what,
         });
-        let unknown = variants.values().filter(|variant| matches!(variant.owner, Owner::Unknown));
+        let unknown =
+            variants.values().filter(|variant| matches!(variant.owner, VariantOwner::Unknown));
         let types: Vec<_> =
             unknown.map(|variant| (variant.event_type.clone(), variant.schema_version)).collect();
         let view = (!types.is_empty()).then(|| Arc::new(View::new::<E>(types, claims)));
@@ -206,7 +209,8 @@ impl Schema {
 
     /// The types that the enum owns itself.
     fn own_types(&self) -> Vec<EventType> {
-        let own = self.variants.values().filter(|variant| matches!(variant.owner, Owner::Itself));
+        let own =
+            self.variants.values().filter(|variant| matches!(variant.owner, VariantOwner::Itself));
         own.map(|variant| variant.event_type.clone()).collect()
     }
 
@@ -222,7 +226,7 @@ impl Schema {
         let has_it = |variant: &Variant| {
             matches!(
                 &variant.owner,
-                Owner::Other(owner) if owner.types.contains_key(event_type)
+                VariantOwner::Other(owner) if owner.types.contains_key(event_type)
             )
         };
         event_type.is_system()
@@ -241,7 +245,7 @@ impl Schema {
     }
 
     fn has_no_other_owner(&self) -> bool {
-        !self.variants.values().any(|variant| matches!(variant.owner, Owner::Other(_)))
+        !self.variants.values().any(|variant| matches!(variant.owner, VariantOwner::Other(_)))
     }
 
     fn rust(&self) -> TypeId {
@@ -278,7 +282,7 @@ impl Schema {
 
     pub(super) fn read_before_its_owner(&self, event_type: &EventType) -> EventError {
         let owner = self.variants.values().find_map(|variant| match &variant.owner {
-            Owner::Other(owner) if variant.event_type == *event_type => Some(owner.name),
+            VariantOwner::Other(owner) if variant.event_type == *event_type => Some(owner.name),
             _ => None,
         });
         let what = "its events were read in another shape before their owner was known: build anew what was made of them, \
@@ -301,7 +305,7 @@ impl Schema {
         let (variant, data) = codec::encode(event, output)?;
         let known = self.variants.get(variant).ok_or(EventError::NotAnEnum { name: self.name })?;
         let tags = match &known.owner {
-            Owner::Itself => {
+            VariantOwner::Itself => {
                 let panics = |detail| EventError::Tags {
                     name: self.name,
                     event_type: known.event_type.clone(),
@@ -316,8 +320,8 @@ impl Schema {
                 }
                 tags
             }
-            Owner::Other(owner) => owner.tags(&known.event_type, &data, self.name)?,
-            Owner::Unknown => {
+            VariantOwner::Other(owner) => owner.tags(&known.event_type, &data, self.name)?,
+            VariantOwner::Unknown => {
                 return Err(EventError::NoOwner {
                     name: self.name,
                     event_type: known.event_type.clone(),
@@ -438,7 +442,7 @@ impl Schema {
         {
             return Ok(Today::AsStored(variant));
         }
-        let stored = Stored { event_type: event_type.clone(), schema_version };
+        let stored = StoredShape { event_type: event_type.clone(), schema_version };
         if self.upcasters.start_at(&stored) {
             let results = self.upcasters.upcast(&stored, &recorded.data, recorded.position.0)?;
             return Ok(Today::Upcast(self.arrived(recorded, results)?));
@@ -483,10 +487,10 @@ impl Schema {
     fn arrived(
         &self,
         recorded: &RecordedEvent,
-        results: Vec<(Stored, Vec<u8>)>,
+        results: Vec<(StoredShape, Vec<u8>)>,
     ) -> Result<Vec<(EventType, Vec<u8>)>, EventError> {
-        let arrived = |(stored, data): (Stored, Vec<u8>)| {
-            let Stored { event_type, schema_version } = stored;
+        let arrived = |(stored, data): (StoredShape, Vec<u8>)| {
+            let StoredShape { event_type, schema_version } = stored;
             match self.by_type.get(&event_type) {
                 Some((_, current)) if *current != schema_version => {
                     let what = format!(
@@ -530,16 +534,16 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    fn owner(&self, event_type: &EventType) -> Result<Owner, EventError> {
+    fn owner(&self, event_type: &EventType) -> Result<VariantOwner, EventError> {
         let own = self.own.types.get(event_type);
         // Names of the runtime are not the model's to judge: the store refuses them to whoever has
         // no right to them.
         if self.is_named || event_type.is_system() || own.is_some_and(|own| own.is_certain) {
-            return Ok(Owner::Itself);
+            return Ok(VariantOwner::Itself);
         }
         let has_it = |owned: &&Arc<Owned>| owned.types.contains_key(event_type);
         if let Some(named) = self.named.iter().find(has_it) {
-            return Ok(Owner::Other(named.clone()));
+            return Ok(VariantOwner::Other(named.clone()));
         }
         if own.is_none() && !self.named.is_empty() {
             return Err(EventError::NotOwned {
@@ -549,9 +553,9 @@ impl Finder<'_> {
         }
         let other = self.claims.and_then(|claims| claims.writer(event_type, self.own.rust));
         Ok(match (other, own) {
-            (Some(other), _) => Owner::Other(other),
-            (None, Some(_)) => Owner::Itself,
-            (None, None) => Owner::Unknown,
+            (Some(other), _) => VariantOwner::Other(other),
+            (None, Some(_)) => VariantOwner::Itself,
+            (None, None) => VariantOwner::Unknown,
         })
     }
 
@@ -560,7 +564,7 @@ impl Finder<'_> {
     fn upcasters(&self, variants: &HashMap<&str, Variant>) -> Result<Upcasters, EventError> {
         let mut upcasters = self.own.upcasters.clone();
         for Variant { event_type, owner, .. } in variants.values() {
-            let Owner::Other(owner) = owner else { continue };
+            let VariantOwner::Other(owner) = owner else { continue };
             let (own, theirs) =
                 (self.own.upcasters.leading_to(event_type), owner.upcasters.leading_to(event_type));
             // It may know older shapes beside; where those lead to is held against the owner's
@@ -585,10 +589,10 @@ impl Finder<'_> {
         let own = by_type.get(&event_type).map(|(_, version)| *version);
         own.or_else(|| {
             let others = variants.values().filter_map(|variant| match &variant.owner {
-                Owner::Other(owner) => {
+                VariantOwner::Other(owner) => {
                     owner.types.get(&event_type).map(|owned| owned.schema_version)
                 }
-                Owner::Itself | Owner::Unknown => None,
+                VariantOwner::Itself | VariantOwner::Unknown => None,
             });
             others.max()
         })

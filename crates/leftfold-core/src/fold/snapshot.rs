@@ -20,7 +20,7 @@ use crate::store::{Position, StoreId, StreamName, Version};
 
 /// A stored snapshot.
 #[derive(Serialize, Deserialize)]
-struct Stored<A> {
+struct StoredFold<A> {
     version: u64,
     position: u64,
     state: A,
@@ -69,7 +69,7 @@ pub(super) fn decode<A: Aggregate>(bytes: &[u8]) -> Option<Folded<A>> {
     if blake3::hash(json).as_bytes()[..8] != *sum {
         return None;
     }
-    let stored: Stored<A> = json::decode(json).ok()?;
+    let stored: StoredFold<A> = json::decode(json).ok()?;
     if !json::is_written_so(&stored, json) {
         return None;
     }
@@ -90,10 +90,10 @@ const REFOLD_EVENTS_MAX: u64 = 100_000;
 
 /// Trust in the snapshots of each type of state.
 #[derive(Debug, Default)]
-pub(super) struct Trust(Mutex<HashMap<TypeId, Belief>>);
+pub(super) struct SnapshotTrust(Mutex<HashMap<TypeId, Agreement>>);
 
 #[derive(Clone, Copy, Debug)]
-enum Belief {
+enum Agreement {
     /// This number of snapshots agreed with a fold of the events.
     Agreed(u32),
     /// One snapshot did not: the others were made by the same fold.
@@ -102,30 +102,33 @@ enum Belief {
 
 /// Use that is made of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum SnapshotUse {
     AsItIs,
     IfItAgrees,
     Never,
 }
 
-impl Trust {
+impl SnapshotTrust {
     /// Tells what use to make of a snapshot of this number of events.
-    pub(super) fn of<A: Aggregate>(&self, events: u64) -> Use {
+    pub(super) fn of<A: Aggregate>(&self, events: u64) -> SnapshotUse {
         let beliefs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match beliefs.get(&TypeId::of::<A>()).copied().unwrap_or(Belief::Agreed(0)) {
-            Belief::Lost => Use::Never,
-            Belief::Agreed(0) => Use::IfItAgrees,
-            Belief::Agreed(_) if events > REFOLD_EVENTS_MAX => Use::AsItIs,
-            Belief::Agreed(times) if times < FIRST_LOADS || fastrand::u32(..REFOLD_ONE_IN) == 0 => {
-                Use::IfItAgrees
+        match beliefs.get(&TypeId::of::<A>()).copied().unwrap_or(Agreement::Agreed(0)) {
+            Agreement::Lost => SnapshotUse::Never,
+            Agreement::Agreed(0) => SnapshotUse::IfItAgrees,
+            Agreement::Agreed(_) if events > REFOLD_EVENTS_MAX => SnapshotUse::AsItIs,
+            Agreement::Agreed(times)
+                if times < FIRST_LOADS || fastrand::u32(..REFOLD_ONE_IN) == 0 =>
+            {
+                SnapshotUse::IfItAgrees
             }
-            Belief::Agreed(_) => Use::AsItIs,
+            Agreement::Agreed(_) => SnapshotUse::AsItIs,
         }
     }
 
     pub(super) fn agreed<A: Aggregate>(&self) {
         let mut beliefs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Belief::Agreed(times) = beliefs.entry(TypeId::of::<A>()).or_insert(Belief::Agreed(0))
+        if let Agreement::Agreed(times) =
+            beliefs.entry(TypeId::of::<A>()).or_insert(Agreement::Agreed(0))
         {
             *times = times.saturating_add(1);
         }
@@ -135,6 +138,6 @@ impl Trust {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(TypeId::of::<A>(), Belief::Lost);
+            .insert(TypeId::of::<A>(), Agreement::Lost);
     }
 }

@@ -13,7 +13,7 @@ use crate::store::{EventType, Position, Query, Read, ReadError, Store, TypeMatch
 #[derive(Debug, Default)]
 pub(crate) struct UnheardTypes {
     claims: Option<Arc<Claims>>,
-    asked: Mutex<Vec<Asked>>,
+    asked: Mutex<Vec<UnheardType>>,
 }
 
 /// The decisions that were made with a store.
@@ -21,7 +21,7 @@ pub(crate) struct UnheardTypes {
 struct Announced(RwLock<HashSet<&'static str>>);
 
 #[derive(Clone, Debug)]
-struct Asked {
+struct UnheardType {
     event_type: EventType,
     /// It, and its older names.
     names: Vec<EventType>,
@@ -49,7 +49,7 @@ impl UnheardTypes {
 
     /// Types that nobody declares, still to be looked for.
     fn among(schema: &Schema, undeclared: impl Iterator<Item = EventType>) -> Self {
-        let asked = undeclared.map(|event_type| Asked {
+        let asked = undeclared.map(|event_type| UnheardType {
             names: schema.names_of(&event_type),
             event_type,
             is_looked_for: false,
@@ -82,8 +82,8 @@ impl UnheardTypes {
     /// Looks for events of the types that are unheard so far. Safe to cancel: what was found stays.
     pub(crate) async fn look(&self, store: &Store) -> Result<(), ReadError> {
         self.forget_declared();
-        let all: Vec<Asked> = self.asked().clone();
-        for Asked { event_type, names, .. } in all {
+        let all: Vec<UnheardType> = self.asked().clone();
+        for UnheardType { event_type, names, .. } in all {
             let read = Read::matching(Query::types(names), Position(1)).page_of(1);
             let is_recorded = store.read(read).next().await?.is_some();
             let mut asked = self.asked();
@@ -139,7 +139,7 @@ impl UnheardTypes {
         }
     }
 
-    fn asked(&self) -> MutexGuard<'_, Vec<Asked>> {
+    fn asked(&self) -> MutexGuard<'_, Vec<UnheardType>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

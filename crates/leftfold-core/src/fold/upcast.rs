@@ -32,7 +32,7 @@ use crate::store::{EventType, Invalid};
 /// ```
 #[derive(Clone, Default)]
 pub struct Upcasters {
-    steps: Vec<Step>,
+    steps: Vec<UpcastStep>,
 }
 
 /// Result of a step for one old event: types that the step declared, each with its data; or the
@@ -40,7 +40,7 @@ pub struct Upcasters {
 pub type Upcast = Result<Vec<(&'static str, Value)>, String>;
 
 #[derive(Clone)]
-struct Step {
+struct UpcastStep {
     from: (&'static str, u32),
     to: Vec<(&'static str, u32)>,
     cast: Cast,
@@ -54,7 +54,7 @@ enum Cast {
 
 /// A stored shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(super) struct StoredShape {
     pub(super) event_type: EventType,
     pub(super) schema_version: u32,
 }
@@ -79,14 +79,14 @@ impl Upcasters {
         cast: fn(Value) -> Result<Value, String>,
     ) -> Self {
         let to = vec![(event_type, from.saturating_add(1))];
-        self.steps.push(Step { from: (event_type, from), to, cast: Cast::Change(cast) });
+        self.steps.push(UpcastStep { from: (event_type, from), to, cast: Cast::Change(cast) });
         self
     }
 
     /// Adds a step for a type that got another name.
     #[must_use]
     pub fn rename(mut self, from: (&'static str, u32), to: (&'static str, u32)) -> Self {
-        self.steps.push(Step { from, to: vec![to], cast: Cast::Change(Ok) });
+        self.steps.push(UpcastStep { from, to: vec![to], cast: Cast::Change(Ok) });
         self
     }
 
@@ -99,7 +99,7 @@ impl Upcasters {
         to: &[(&'static str, u32)],
         cast: fn(Value) -> Upcast,
     ) -> Self {
-        self.steps.push(Step { from, to: to.to_vec(), cast: Cast::Split(cast) });
+        self.steps.push(UpcastStep { from, to: to.to_vec(), cast: Cast::Split(cast) });
         self
     }
 
@@ -124,7 +124,7 @@ impl Upcasters {
         let mut reached = BTreeSet::from([event_type.as_str()]);
         loop {
             let before = reached.len();
-            let leads = |step: &&Step| step.to.iter().any(|(to, _)| reached.contains(to));
+            let leads = |step: &&UpcastStep| step.to.iter().any(|(to, _)| reached.contains(to));
             let froms: Vec<_> = self.steps.iter().filter(leads).map(|step| step.from.0).collect();
             reached.extend(froms);
             if reached.len() == before {
@@ -227,7 +227,7 @@ impl Upcasters {
     }
 
     /// Tells whether steps lead from this one back to its beginning.
-    fn comes_back(&self, first: &Step) -> bool {
+    fn comes_back(&self, first: &UpcastStep) -> bool {
         let (mut seen, mut open) = (BTreeSet::new(), first.to.clone());
         while let Some(at) = open.pop() {
             if at == first.from {
@@ -264,17 +264,17 @@ impl Upcasters {
     }
 
     /// Tells whether a step leads on from this shape.
-    pub(super) fn start_at(&self, stored: &Stored) -> bool {
+    pub(super) fn start_at(&self, stored: &StoredShape) -> bool {
         self.step(stored).is_some()
     }
 
     /// Takes every step that leads on.
     pub(super) fn upcast(
         &self,
-        stored: &Stored,
+        stored: &StoredShape,
         data: &[u8],
         position: u64,
-    ) -> Result<Vec<(Stored, Vec<u8>)>, EventError> {
+    ) -> Result<Vec<(StoredShape, Vec<u8>)>, EventError> {
         let failed =
             |detail| EventError::Upcast { position, event_type: stored.event_type.clone(), detail };
         json::through(data, |data| self.lead_on(stored.clone(), data, position), failed)
@@ -282,11 +282,11 @@ impl Upcasters {
 
     fn lead_on(
         &self,
-        stored: Stored,
+        stored: StoredShape,
         data: Value,
         position: u64,
-    ) -> Result<Vec<(Stored, Value)>, EventError> {
-        let failed = |at: &Stored, detail: String| EventError::Upcast {
+    ) -> Result<Vec<(StoredShape, Value)>, EventError> {
+        let failed = |at: &StoredShape, detail: String| EventError::Upcast {
             position,
             event_type: at.event_type.clone(),
             detail,
@@ -310,15 +310,15 @@ impl Upcasters {
         Ok(done)
     }
 
-    fn step(&self, stored: &Stored) -> Option<&Step> {
+    fn step(&self, stored: &StoredShape) -> Option<&UpcastStep> {
         self.steps
             .iter()
             .find(|step| step.from == (stored.event_type.as_str(), stored.schema_version))
     }
 }
 
-impl Step {
-    fn run(&self, data: Value) -> Result<Vec<(Stored, Value)>, String> {
+impl UpcastStep {
+    fn run(&self, data: Value) -> Result<Vec<(StoredShape, Value)>, String> {
         let cast = || match self.cast {
             Cast::Change(change) => {
                 Ok(self.to.iter().map(|(to, _)| *to).zip([change(data)?]).collect())
@@ -329,14 +329,14 @@ impl Step {
         results.into_iter().map(|(to, data)| Ok((self.declared(to)?, data))).collect()
     }
 
-    fn declared(&self, to: &'static str) -> Result<Stored, String> {
+    fn declared(&self, to: &'static str) -> Result<StoredShape, String> {
         let (_, schema_version) = self
             .to
             .iter()
             .find(|(declared, _)| *declared == to)
             .ok_or_else(|| format!("it became {to}, which the step does not declare"))?;
         let event_type = EventType::new(to).map_err(|invalid| invalid.to_string())?;
-        Ok(Stored { event_type, schema_version: *schema_version })
+        Ok(StoredShape { event_type, schema_version: *schema_version })
     }
 }
 
@@ -350,8 +350,8 @@ impl std::fmt::Debug for Upcasters {
 mod tests {
     use super::*;
 
-    fn at(event_type: &'static str, schema_version: u32) -> Stored {
-        Stored { event_type: EventType::new(event_type).unwrap(), schema_version }
+    fn at(event_type: &'static str, schema_version: u32) -> StoredShape {
+        StoredShape { event_type: EventType::new(event_type).unwrap(), schema_version }
     }
 
     #[test]

@@ -7,10 +7,10 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::key::Key;
-use super::loss::{Loss, Step, Stop};
-use super::mark::{Kind, Mark};
-use super::output::{Order, Output};
+use super::key::KeyEncoder;
+use super::loss::{EncodeError, Loss, PathStep};
+use super::mark::{Mark, ValueKind};
+use super::output::{ElementOrder, Output};
 use super::text::{depth, unreadable_text};
 use super::trace::Doubt;
 use super::verbatim::VERBATIM;
@@ -53,12 +53,17 @@ impl<'o> Encoder<'o> {
         mark: Mark,
         number: T,
         shown: impl FnOnce(T) -> String,
-    ) -> Result<Mark, Stop> {
+    ) -> Result<Mark, EncodeError> {
         self.output.push_plain(&number);
         Ok(self.output.leaf(mark, || shown(number)))
     }
 
-    fn wide(self, mark: Mark, number: impl std::fmt::Display, kind: &str) -> Result<Mark, Stop> {
+    fn wide(
+        self,
+        mark: Mark,
+        number: impl std::fmt::Display,
+        kind: &str,
+    ) -> Result<Mark, EncodeError> {
         let number = number.to_string();
         self.output.push(number.as_bytes());
         Ok(self.output.doubtful(mark, Some(Doubt::Wide), || format!("{number} ({kind})")))
@@ -66,50 +71,52 @@ impl<'o> Encoder<'o> {
 
     /// Writes a number that JSON does not know, as null. It does no harm if the type reads a null
     /// as what it was.
-    fn not_finite(self, mark: Mark, number: f64) -> Result<Mark, Stop> {
+    fn not_finite(self, mark: Mark, number: f64) -> Result<Mark, EncodeError> {
         self.output.push(b"null");
         // Every NaN is written alike.
-        let mark = if number.is_nan() { Mark::bits(Kind::F64, f64::NAN.to_bits()) } else { mark };
+        let mark =
+            if number.is_nan() { Mark::bits(ValueKind::F64, f64::NAN.to_bits()) } else { mark };
         Ok(self.output.doubtful(mark, Some(Doubt::NotFinite), || number.to_string()))
     }
 
-    fn null(self, mark: Mark, shown: &str) -> Result<Mark, Stop> {
+    fn null(self, mark: Mark, shown: &str) -> Result<Mark, EncodeError> {
         self.output.push(b"null");
         Ok(self.output.leaf(mark, || shown.to_owned()))
     }
 
-    fn verbatim(self, json: &str) -> Result<Mark, Stop> {
+    fn verbatim(self, json: &str) -> Result<Mark, EncodeError> {
         let depth = depth(json.as_bytes());
         // What is only looked at was written before.
         let is_value =
             self.output.json.is_some() && self.output.trace.is_none() && !self.output.is_record;
         let depth_max = if is_value { DEPTH_MAX } else { DEPTH_READ_MAX };
         if depth > DEPTH_MAX || self.depth + depth > depth_max {
-            return Err(Stop::new(Loss::TooDeep { depth_max: DEPTH_MAX }));
+            return Err(EncodeError::new(Loss::TooDeep { depth_max: DEPTH_MAX }));
         }
         if let Some(error) = is_value.then(|| unreadable_text(json.as_bytes())).flatten() {
-            return Err(Stop::new(Loss::Unreadable { detail: error.to_string() }));
+            return Err(EncodeError::new(Loss::Unreadable { detail: error.to_string() }));
         }
         self.output.push(json.as_bytes());
-        Ok(self.output.leaf(Mark::text(Kind::Verbatim, json.as_bytes()), || json.to_owned()))
+        Ok(self.output.leaf(Mark::text(ValueKind::Verbatim, json.as_bytes()), || json.to_owned()))
     }
 
     fn open(
         self,
-        kind: Kind,
+        kind: ValueKind,
         name: &'static str,
         open: &[u8],
         close: &'static [u8],
-    ) -> Result<Members<'o>, Stop> {
+    ) -> Result<Members<'o>, EncodeError> {
         // Each closing bracket is a level; what stands for verbatim text has none.
         let depth = self.depth + close.len() as u32;
         if depth > DEPTH_MAX {
-            return Err(Stop::new(Loss::TooDeep { depth_max: DEPTH_MAX }));
+            return Err(EncodeError::new(Loss::TooDeep { depth_max: DEPTH_MAX }));
         }
         self.output.push(open);
         let nodes = self.output.nodes();
         let mark = Mark::text(kind, name.as_bytes());
-        let (key, keys, texts) = (Mark::bits(Kind::Unit, 0), Keys::default(), Texts::Quoted);
+        let (key, keys, texts) =
+            (Mark::bits(ValueKind::Unit, 0), WrittenKeys::default(), Texts::Quoted);
         Ok(Members {
             output: self.output,
             depth,
@@ -128,11 +135,11 @@ impl<'o> Encoder<'o> {
     /// A variant with data: an object with the variant as its only key.
     fn open_variant(
         self,
-        kind: Kind,
+        kind: ValueKind,
         (name, variant): (&'static str, &'static str),
         bracket: u8,
         close: &'static [u8],
-    ) -> Result<Members<'o>, Stop> {
+    ) -> Result<Members<'o>, EncodeError> {
         self.output.push(b"{");
         self.output.push_plain(variant);
         let mut members = self.open(kind, variant, &[b':', bracket], close)?;
@@ -149,8 +156,8 @@ impl<'o> Encoder<'o> {
         mut self,
         around: Mark,
         shown: &str,
-        write: impl FnOnce(Encoder<'_>) -> Result<Mark, Stop>,
-    ) -> Result<Mark, Stop> {
+        write: impl FnOnce(Encoder<'_>) -> Result<Mark, EncodeError>,
+    ) -> Result<Mark, EncodeError> {
         let mark = around.and(write(self.inner())?);
         if let Some(trace) = &mut self.output.trace {
             trace.wrap(mark, shown);
@@ -162,16 +169,16 @@ impl<'o> Encoder<'o> {
 macro_rules! numbers {
     ($($method:ident($type:ty) => $kind:ident),* $(,)?) => {
         $(#[inline]
-        fn $method(self, number: $type) -> Result<Mark, Stop> {
+        fn $method(self, number: $type) -> Result<Mark, EncodeError> {
             let shown = |number| format!("{number} ({})", stringify!($type));
-            self.number(Mark::bits(Kind::$kind, number as u64), number, shown)
+            self.number(Mark::bits(ValueKind::$kind, number as u64), number, shown)
         })*
     };
 }
 
 impl<'o> Serializer for Encoder<'o> {
     type Ok = Mark;
-    type Error = Stop;
+    type Error = EncodeError;
     type SerializeSeq = Members<'o>;
     type SerializeTuple = Members<'o>;
     type SerializeTupleStruct = Members<'o>;
@@ -187,44 +194,44 @@ impl<'o> Serializer for Encoder<'o> {
         serialize_u32(u32) => U32, serialize_u64(u64) => U64,
     }
 
-    fn serialize_bool(self, value: bool) -> Result<Mark, Stop> {
+    fn serialize_bool(self, value: bool) -> Result<Mark, EncodeError> {
         self.output.push(if value { b"true" } else { b"false" });
-        Ok(self.output.leaf(Mark::bits(Kind::Bool, u64::from(value)), || value.to_string()))
+        Ok(self.output.leaf(Mark::bits(ValueKind::Bool, u64::from(value)), || value.to_string()))
     }
 
-    fn serialize_i128(self, number: i128) -> Result<Mark, Stop> {
-        self.wide(Mark::wide(Kind::I128, number as u128), number, "i128")
+    fn serialize_i128(self, number: i128) -> Result<Mark, EncodeError> {
+        self.wide(Mark::wide(ValueKind::I128, number as u128), number, "i128")
     }
 
-    fn serialize_u128(self, number: u128) -> Result<Mark, Stop> {
-        self.wide(Mark::wide(Kind::U128, number), number, "u128")
+    fn serialize_u128(self, number: u128) -> Result<Mark, EncodeError> {
+        self.wide(Mark::wide(ValueKind::U128, number), number, "u128")
     }
 
-    fn serialize_f32(self, number: f32) -> Result<Mark, Stop> {
-        let mark = Mark::bits(Kind::F32, u64::from(number.to_bits()));
+    fn serialize_f32(self, number: f32) -> Result<Mark, EncodeError> {
+        let mark = Mark::bits(ValueKind::F32, u64::from(number.to_bits()));
         if number.is_finite() {
             return self.number(mark, number, |number| format!("{number:?} (f32)"));
         }
         self.not_finite(mark, number.into())
     }
 
-    fn serialize_f64(self, number: f64) -> Result<Mark, Stop> {
-        let mark = Mark::bits(Kind::F64, number.to_bits());
+    fn serialize_f64(self, number: f64) -> Result<Mark, EncodeError> {
+        let mark = Mark::bits(ValueKind::F64, number.to_bits());
         if number.is_finite() {
             return self.number(mark, number, |number| format!("{number:?} (f64)"));
         }
         self.not_finite(mark, number)
     }
 
-    fn serialize_char(self, value: char) -> Result<Mark, Stop> {
+    fn serialize_char(self, value: char) -> Result<Mark, EncodeError> {
         self.output.push_plain(&value);
-        Ok(self
-            .output
-            .leaf(Mark::bits(Kind::Char, u64::from(u32::from(value))), || format!("{value:?}")))
+        Ok(self.output.leaf(Mark::bits(ValueKind::Char, u64::from(u32::from(value))), || {
+            format!("{value:?}")
+        }))
     }
 
     #[inline]
-    fn serialize_str(self, text: &str) -> Result<Mark, Stop> {
+    fn serialize_str(self, text: &str) -> Result<Mark, EncodeError> {
         if self.texts == Texts::Verbatim {
             return self.verbatim(text);
         }
@@ -232,30 +239,30 @@ impl<'o> Serializer for Encoder<'o> {
         let mark = self.output.mark_of(text);
         let mark = self.output.leaf(mark, || format!("{text:?}"));
         if let Some(trace) = &mut self.output.trace {
-            trace.order(Mark::text(Kind::Str, text.as_bytes()));
+            trace.order(Mark::text(ValueKind::Str, text.as_bytes()));
         }
         Ok(mark)
     }
 
-    fn serialize_bytes(self, bytes: &[u8]) -> Result<Mark, Stop> {
+    fn serialize_bytes(self, bytes: &[u8]) -> Result<Mark, EncodeError> {
         self.output.push_plain(bytes);
-        Ok(self.output.leaf(Mark::text(Kind::Bytes, bytes), || format!("{bytes:?}")))
+        Ok(self.output.leaf(Mark::text(ValueKind::Bytes, bytes), || format!("{bytes:?}")))
     }
 
-    fn serialize_none(self) -> Result<Mark, Stop> {
-        self.null(Mark::bits(Kind::None, 0), "None")
+    fn serialize_none(self) -> Result<Mark, EncodeError> {
+        self.null(Mark::bits(ValueKind::None, 0), "None")
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Mark, Stop> {
-        self.wrapped(Mark::bits(Kind::Some, 0), "Some", |inner| value.serialize(inner))
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Mark, EncodeError> {
+        self.wrapped(Mark::bits(ValueKind::Some, 0), "Some", |inner| value.serialize(inner))
     }
 
-    fn serialize_unit(self) -> Result<Mark, Stop> {
-        self.null(Mark::bits(Kind::Unit, 0), "()")
+    fn serialize_unit(self) -> Result<Mark, EncodeError> {
+        self.null(Mark::bits(ValueKind::Unit, 0), "()")
     }
 
-    fn serialize_unit_struct(self, name: &'static str) -> Result<Mark, Stop> {
-        self.null(Mark::text(Kind::UnitStruct, name.as_bytes()), name)
+    fn serialize_unit_struct(self, name: &'static str) -> Result<Mark, EncodeError> {
+        self.null(Mark::text(ValueKind::UnitStruct, name.as_bytes()), name)
     }
 
     fn serialize_unit_variant(
@@ -263,10 +270,10 @@ impl<'o> Serializer for Encoder<'o> {
         name: &'static str,
         _: u32,
         variant: &'static str,
-    ) -> Result<Mark, Stop> {
+    ) -> Result<Mark, EncodeError> {
         self.output.push_plain(variant);
-        let mark = Mark::text(Kind::UnitVariant, variant.as_bytes())
-            .and(Mark::text(Kind::UnitVariant, name.as_bytes()));
+        let mark = Mark::text(ValueKind::UnitVariant, variant.as_bytes())
+            .and(Mark::text(ValueKind::UnitVariant, name.as_bytes()));
         Ok(self.output.leaf(mark, || variant.to_owned()))
     }
 
@@ -274,8 +281,8 @@ impl<'o> Serializer for Encoder<'o> {
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<Mark, Stop> {
-        self.wrapped(Mark::text(Kind::NewtypeStruct, name.as_bytes()), name, |inner| {
+    ) -> Result<Mark, EncodeError> {
+        self.wrapped(Mark::text(ValueKind::NewtypeStruct, name.as_bytes()), name, |inner| {
             value.serialize(inner)
         })
     }
@@ -286,22 +293,26 @@ impl<'o> Serializer for Encoder<'o> {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<Mark, Stop> {
-        let mut members = self.open(Kind::NewtypeVariant, name, b"{", b"}")?;
+    ) -> Result<Mark, EncodeError> {
+        let mut members = self.open(ValueKind::NewtypeVariant, name, b"{", b"}")?;
         members.field(variant, value)?;
         members.close()
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Members<'o>, Stop> {
-        self.open(Kind::Seq, "", b"[", b"]")
+    fn serialize_seq(self, _: Option<usize>) -> Result<Members<'o>, EncodeError> {
+        self.open(ValueKind::Seq, "", b"[", b"]")
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Members<'o>, Stop> {
-        self.open(Kind::Tuple, "", b"[", b"]")
+    fn serialize_tuple(self, _: usize) -> Result<Members<'o>, EncodeError> {
+        self.open(ValueKind::Tuple, "", b"[", b"]")
     }
 
-    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Members<'o>, Stop> {
-        self.open(Kind::TupleStruct, name, b"[", b"]")
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        _: usize,
+    ) -> Result<Members<'o>, EncodeError> {
+        self.open(ValueKind::TupleStruct, name, b"[", b"]")
     }
 
     fn serialize_tuple_variant(
@@ -310,25 +321,25 @@ impl<'o> Serializer for Encoder<'o> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Members<'o>, Stop> {
-        self.open_variant(Kind::TupleVariant, (name, variant), b'[', b"]}")
+    ) -> Result<Members<'o>, EncodeError> {
+        self.open_variant(ValueKind::TupleVariant, (name, variant), b'[', b"]}")
     }
 
-    fn serialize_map(self, len: Option<usize>) -> Result<Members<'o>, Stop> {
+    fn serialize_map(self, len: Option<usize>) -> Result<Members<'o>, EncodeError> {
         let keys = if self.output.json.is_some() { len.unwrap_or(0).min(KEYS_AT_ONCE) } else { 0 };
-        let mut members = self.open(Kind::Map, "", b"{", b"}")?;
+        let mut members = self.open(ValueKind::Map, "", b"{", b"}")?;
         members.keys.0.reserve(keys);
         Ok(members)
     }
 
     #[inline]
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Members<'o>, Stop> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Members<'o>, EncodeError> {
         if VERBATIM.contains(&name) {
-            let mut members = self.open(Kind::Verbatim, "", b"", b"")?;
+            let mut members = self.open(ValueKind::Verbatim, "", b"", b"")?;
             members.texts = Texts::Verbatim;
             return Ok(members);
         }
-        self.open(Kind::Struct, name, b"{", b"}")
+        self.open(ValueKind::Struct, name, b"{", b"}")
     }
 
     fn serialize_struct_variant(
@@ -337,8 +348,8 @@ impl<'o> Serializer for Encoder<'o> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Members<'o>, Stop> {
-        self.open_variant(Kind::StructVariant, (name, variant), b'{', b"}}")
+    ) -> Result<Members<'o>, EncodeError> {
+        self.open_variant(ValueKind::StructVariant, (name, variant), b'{', b"}}")
     }
 }
 
@@ -346,14 +357,14 @@ impl<'o> Serializer for Encoder<'o> {
 pub(crate) struct Members<'o> {
     output: &'o mut Output,
     depth: u32,
-    kind: Kind,
+    kind: ValueKind,
     name: &'static str,
     close: &'static [u8],
     count: usize,
     mark: Mark,
     /// The mark of the key whose value comes next.
     key: Mark,
-    keys: Keys,
+    keys: WrittenKeys,
     /// Number of nodes that stood in the trace before it.
     nodes: usize,
     texts: Texts,
@@ -361,20 +372,22 @@ pub(crate) struct Members<'o> {
 
 /// The keys of a map, and their places in the JSON; a struct has each of its own once.
 #[derive(Default)]
-struct Keys(Vec<(Mark, Range<usize>)>);
+struct WrittenKeys(Vec<(Mark, Range<usize>)>);
 
-impl Keys {
+impl WrittenKeys {
     /// The text of the key that was written last.
-    fn last(&self, output: &Output) -> Step {
+    fn last(&self, output: &Output) -> PathStep {
         let range = self.0.last().map_or(0..0, |(_, range)| range.clone());
-        Step::Name(output.text_of(range))
+        PathStep::Name(output.text_of(range))
     }
 
     /// An object of two members with one key is read as one of them, or not at all.
-    fn check(mut self, output: &Output) -> Result<(), Stop> {
+    fn check(mut self, output: &Output) -> Result<(), EncodeError> {
         self.0.sort_unstable_by_key(|(mark, _)| *mark);
         match self.0.windows(2).find(|two| two[0].0 == two[1].0) {
-            Some(two) => Err(Stop::new(Loss::KeyTwice { key: output.text_of(two[0].1.clone()) })),
+            Some(two) => {
+                Err(EncodeError::new(Loss::KeyTwice { key: output.text_of(two[0].1.clone()) }))
+            }
             None => Ok(()),
         }
     }
@@ -389,23 +402,23 @@ impl Members<'_> {
         self.count += 1;
     }
 
-    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Mark, Stop> {
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Mark, EncodeError> {
         value.serialize(Encoder { output: self.output, depth: self.depth, texts: self.texts })
     }
 
-    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Stop> {
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         let index = self.count;
         self.comma();
         let start = self.output.len();
-        let mark = self.value(value).map_err(|stop| stop.at(Step::Index(index)))?;
-        if self.output.is_doubling && self.kind == Kind::Seq && index == 0 {
+        let mark = self.value(value).map_err(|stop| stop.at(PathStep::Index(index)))?;
+        if self.output.is_doubling && self.kind == ValueKind::Seq && index == 0 {
             self.output.push_again(start);
         }
         if let Some(trace) = &mut self.output.trace {
-            trace.place(Step::Index(index));
+            trace.place(PathStep::Index(index));
         }
         self.mark = match (self.kind, self.output.order) {
-            (Kind::Seq, Order::Any) => self.mark.beside(mark),
+            (ValueKind::Seq, ElementOrder::Any) => self.mark.beside(mark),
             _ => self.mark.and(mark),
         };
         Ok(())
@@ -413,20 +426,24 @@ impl Members<'_> {
 
     /// A member whose key is a field's name.
     #[inline]
-    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Stop> {
+    fn field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
         if self.texts == Texts::Quoted {
             self.comma();
             self.output.push_plain(name);
             self.output.push(b":");
         }
-        self.key = Mark::text(Kind::Str, name.as_bytes());
-        let mark = self.value(value).map_err(|stop| stop.at(Step::Name(name.to_owned())))?;
-        self.take(mark, |_, _| Step::Name(name.to_owned()));
+        self.key = Mark::text(ValueKind::Str, name.as_bytes());
+        let mark = self.value(value).map_err(|stop| stop.at(PathStep::Name(name.to_owned())))?;
+        self.take(mark, |_, _| PathStep::Name(name.to_owned()));
         Ok(())
     }
 
     /// Takes the value of the key.
-    fn take(&mut self, value: Mark, step: impl FnOnce(&Keys, &Output) -> Step) {
+    fn take(&mut self, value: Mark, step: impl FnOnce(&WrittenKeys, &Output) -> PathStep) {
         if self.output.trace.is_some() {
             let step = step(&self.keys, self.output);
             self.output.trace.iter_mut().for_each(|trace| trace.place(step.clone()));
@@ -434,7 +451,7 @@ impl Members<'_> {
         self.mark = self.mark.beside(self.key.and(value));
     }
 
-    fn close(self) -> Result<Mark, Stop> {
+    fn close(self) -> Result<Mark, EncodeError> {
         self.output.push(self.close);
         self.keys.check(self.output)?;
         let mark = self.mark.and(Mark::bits(self.kind, self.count as u64));
@@ -447,28 +464,28 @@ impl Members<'_> {
 
 impl SerializeMap for Members<'_> {
     type Ok = Mark;
-    type Error = Stop;
+    type Error = EncodeError;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Stop> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
         self.comma();
         let start = self.output.len();
-        self.key = key.serialize(Key(self.output))?;
+        self.key = key.serialize(KeyEncoder(self.output))?;
         if let Some(json) = &self.output.json {
             let range = start..json.len();
-            self.keys.0.push((Mark::text(Kind::Str, &json[range.clone()]), range));
+            self.keys.0.push((Mark::text(ValueKind::Str, &json[range.clone()]), range));
         }
         self.output.push(b":");
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Stop> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         let mark = self.value(value);
         let mark = mark.map_err(|stop| stop.at(self.keys.last(self.output)))?;
-        self.take(mark, Keys::last);
+        self.take(mark, WrittenKeys::last);
         Ok(())
     }
 
-    fn end(self) -> Result<Mark, Stop> {
+    fn end(self) -> Result<Mark, EncodeError> {
         self.close()
     }
 }
@@ -477,17 +494,17 @@ macro_rules! members {
     ($($interface:ident: $method:ident($($key:ident)?) by $how:ident),* $(,)?) => {
         $(impl $interface for Members<'_> {
             type Ok = Mark;
-            type Error = Stop;
+            type Error = EncodeError;
 
             fn $method<T: Serialize + ?Sized>(
                 &mut self,
                 $($key: &'static str,)?
                 value: &T,
-            ) -> Result<(), Stop> {
+            ) -> Result<(), EncodeError> {
                 self.$how($($key,)? value)
             }
 
-            fn end(self) -> Result<Mark, Stop> {
+            fn end(self) -> Result<Mark, EncodeError> {
                 self.close()
             }
         })*

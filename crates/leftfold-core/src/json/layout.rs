@@ -177,17 +177,17 @@ fn push<T: serde::Serialize + ?Sized>(plain: &T, json: &mut Vec<u8>) {
 
 impl<'de> Deserialize<'de> for WithLayout {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reading)
+        deserializer.deserialize_any(LayoutVisitor)
     }
 }
 
-struct Reading;
+struct LayoutVisitor;
 
 fn leaf<E>(value: impl Into<Value>) -> Result<WithLayout, E> {
     Ok(WithLayout { value: value.into(), layout: Layout::Leaf })
 }
 
-impl<'de> Visitor<'de> for Reading {
+impl<'de> Visitor<'de> for LayoutVisitor {
     type Value = WithLayout;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -117,16 +117,16 @@ fn remedy(detail: &str) -> &'static str {
 
 /// A step of the way to a place within a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     Name(String),
     Index(usize),
 }
 
 /// Error of a value that cannot be written, and the way to it, the last step first.
 #[derive(Debug)]
-pub(crate) struct Stop(Box<(Loss, Vec<Step>)>);
+pub(crate) struct EncodeError(Box<(Loss, Vec<PathStep>)>);
 
-impl Stop {
+impl EncodeError {
     pub(super) fn new(loss: Loss) -> Self {
         Self(Box::new((loss, Vec::new())))
     }
@@ -139,38 +139,38 @@ impl Stop {
 
     /// The same, as of a greater value with this one under a name.
     pub(crate) fn within(self, name: &str) -> Self {
-        self.at(Step::Name(name.to_owned()))
+        self.at(PathStep::Name(name.to_owned()))
     }
 
     #[cold]
-    pub(super) fn at(mut self, step: Step) -> Self {
+    pub(super) fn at(mut self, step: PathStep) -> Self {
         self.0.1.push(step);
         self
     }
 }
 
-impl std::fmt::Display for Stop {
+impl std::fmt::Display for EncodeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.0.fmt(f)
     }
 }
 
-impl std::error::Error for Stop {}
+impl std::error::Error for EncodeError {}
 
-impl serde::ser::Error for Stop {
+impl serde::ser::Error for EncodeError {
     fn custom<T: std::fmt::Display>(detail: T) -> Self {
         Self::new(Loss::Unwritable { detail: detail.to_string() })
     }
 }
 
 /// The way as one reads it.
-pub(super) fn path<'s>(steps: impl IntoIterator<Item = &'s Step>) -> String {
+pub(super) fn path<'s>(steps: impl IntoIterator<Item = &'s PathStep>) -> String {
     let mut path = String::new();
     for step in steps {
         match step {
-            Step::Index(index) => path.push_str(&format!("[{index}]")),
-            Step::Name(name) if path.is_empty() => path.push_str(name),
-            Step::Name(name) => path.extend([".", name]),
+            PathStep::Index(index) => path.push_str(&format!("[{index}]")),
+            PathStep::Name(name) if path.is_empty() => path.push_str(name),
+            PathStep::Name(name) => path.extend([".", name]),
         }
     }
     shortened(path)

@@ -11,7 +11,7 @@ pub(crate) struct Mark(u64);
 /// Kind of a value, as serde calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     Bool = 1,
     I8,
     I16,
@@ -47,17 +47,17 @@ pub(super) enum Kind {
 
 impl Mark {
     /// A value of at most 64 bits. No two of one kind have the same mark.
-    pub(super) const fn bits(kind: Kind, bits: u64) -> Self {
+    pub(super) const fn bits(kind: ValueKind, bits: u64) -> Self {
         Self(stir(bits ^ stir(kind as u64)))
     }
 
     /// A value of 128 bits.
-    pub(super) const fn wide(kind: Kind, bits: u128) -> Self {
+    pub(super) const fn wide(kind: ValueKind, bits: u128) -> Self {
         Self::bits(kind, bits as u64).and(Self::bits(kind, (bits >> 64) as u64))
     }
 
     /// A text, or bytes.
-    pub(super) fn text(kind: Kind, text: &[u8]) -> Self {
+    pub(super) fn text(kind: ValueKind, text: &[u8]) -> Self {
         let mut mark = stir(kind as u64 ^ (text.len() as u64) << 8);
         let mut words = text.chunks_exact(8);
         for word in &mut words {
@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn only_the_order_of_what_stands_beside_each_other_does_not_count() {
-        let [one, two] = [1, 2].map(|bits| Mark::bits(Kind::U8, bits));
-        let none = Mark::bits(Kind::Seq, 0);
+        let [one, two] = [1, 2].map(|bits| Mark::bits(ValueKind::U8, bits));
+        let none = Mark::bits(ValueKind::Seq, 0);
         assert_eq!(none.beside(one).beside(two), none.beside(two).beside(one));
         assert_ne!(none.beside(one).beside(one), none.beside(two).beside(two));
         assert_ne!(none.beside(one), none.beside(one).beside(one));
@@ -128,8 +128,8 @@ mod tests {
             "abcdefghabcdefgh",
         ];
         let mut marks: Vec<Mark> =
-            texts.iter().map(|text| Mark::text(Kind::Str, text.as_bytes())).collect();
-        marks.push(Mark::text(Kind::Bytes, b"a"));
+            texts.iter().map(|text| Mark::text(ValueKind::Str, text.as_bytes())).collect();
+        marks.push(Mark::text(ValueKind::Bytes, b"a"));
         marks.sort_by_key(|mark| mark.0);
         marks.dedup();
         assert_eq!(marks.len(), texts.len() + 1);

@@ -34,15 +34,15 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use encoder::{Encoder, Members};
 use loss::path;
-pub(crate) use loss::{Loss, Stop, Unfaithful, Unread};
+pub(crate) use loss::{EncodeError, Loss, Unfaithful, Unread};
 pub(crate) use mark::Mark;
-pub(crate) use order::Code;
+pub(crate) use order::SerdeFunctions;
 pub(crate) use output::Output;
 pub(crate) use refuse::refuse;
 pub(crate) use sealed::{KEY_DIGITS, SEALED, keys_in};
 pub(crate) use standin::through;
 pub(crate) use text::{depth, is_same_text};
-use trace::{Difference, Doubt};
+use trace::{Doubt, ValueDifference};
 
 use crate::panic::caught;
 
@@ -51,7 +51,9 @@ pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u
     let (json, mark) = write(value)?;
     let back = match decode::<T>(&json) {
         Ok(back) if tell(&back, &mut Output::marking()).is_ok_and(|back| back == mark) => back,
-        read => read_faithfully(value, &json, read, &Code { tell: &tell, read: &decode })?,
+        read => {
+            read_faithfully(value, &json, read, &SerdeFunctions { tell: &tell, read: &decode })?
+        }
     };
     // Of an enum it can be seen which variant it is, also where serde is told the same of two.
     if discriminant(&back) == discriminant(value) {
@@ -74,8 +76,10 @@ pub(crate) fn reading<T>(read: impl FnOnce() -> serde_json::Result<T>) -> Result
 
 /// Runs a type's own code that writes: a panic of it is an error of the value.
 #[inline]
-pub(crate) fn writing<M, E: From<Stop>>(write: impl FnOnce() -> Result<M, E>) -> Result<M, E> {
-    let panics = |detail| Stop::new(Loss::Panics { code: "Serialize", detail });
+pub(crate) fn writing<M, E: From<EncodeError>>(
+    write: impl FnOnce() -> Result<M, E>,
+) -> Result<M, E> {
+    let panics = |detail| EncodeError::new(Loss::Panics { code: "Serialize", detail });
     caught(write).map_err(panics)?
 }
 
@@ -90,10 +94,10 @@ pub(crate) fn write<T: Serialize>(value: &T) -> Result<(Vec<u8>, Mark), Unfaithf
 
 /// Tells whether two values of a type are the same; the order within sets and maps does not count.
 pub(crate) fn is_same<T: Serialize + DeserializeOwned>(one: &T, other: &T) -> bool {
-    is_same_to(one, other, &Code { tell: &tell, read: &decode })
+    is_same_to(one, other, &SerdeFunctions { tell: &tell, read: &decode })
 }
 
-fn is_same_to<T>(one: &T, other: &T, code: &Code<'_, T>) -> bool {
+fn is_same_to<T>(one: &T, other: &T, code: &SerdeFunctions<'_, T>) -> bool {
     let strict = code.mark(one, Output::marking());
     let is_strictly = strict == code.mark(other, Output::marking());
     strict.is_some()
@@ -102,7 +106,7 @@ fn is_same_to<T>(one: &T, other: &T, code: &Code<'_, T>) -> bool {
 }
 
 /// Tells whether two values differ by orders at most.
-fn is_same_loosely<T>(one: &T, other: &T, code: &Code<'_, T>) -> bool {
+fn is_same_loosely<T>(one: &T, other: &T, code: &SerdeFunctions<'_, T>) -> bool {
     let [one, other] = [one, other].map(|value| code.mark(value, Output::marking_loosely()));
     one.is_some() && one == other
 }
@@ -115,7 +119,7 @@ pub(crate) fn is_written_so<T: Serialize + DeserializeOwned>(value: &T, json: &[
     is_same_text(json, &again) || decode(&again).is_ok_and(is_so)
 }
 
-fn tell<T: Serialize>(value: &T, output: &mut Output) -> Result<Mark, Stop> {
+fn tell<T: Serialize>(value: &T, output: &mut Output) -> Result<Mark, EncodeError> {
     writing(|| value.serialize(Encoder::new(output)))
 }
 
@@ -125,7 +129,7 @@ pub(crate) fn read_faithfully<T>(
     value: &T,
     json: &[u8],
     read: Result<T, Unread>,
-    code: &Code<'_, T>,
+    code: &SerdeFunctions<'_, T>,
 ) -> Result<T, Unfaithful> {
     match read {
         Ok(back) if is_same_loosely(value, &back, code) => {
@@ -135,7 +139,12 @@ pub(crate) fn read_faithfully<T>(
     }
 }
 
-fn lost_of<T>(value: &T, json: &[u8], read: Result<T, Unread>, code: &Code<'_, T>) -> Unfaithful {
+fn lost_of<T>(
+    value: &T,
+    json: &[u8],
+    read: Result<T, Unread>,
+    code: &SerdeFunctions<'_, T>,
+) -> Unfaithful {
     let traced = |value: &T| {
         let mut output = Output::tracing();
         (code.tell)(value, &mut output).ok()?;
@@ -143,8 +152,11 @@ fn lost_of<T>(value: &T, json: &[u8], read: Result<T, Unread>, code: &Code<'_, T
     };
     let name = std::any::type_name::<T>();
     let here = Unfaithful::of::<T>;
-    let there =
-        |at: &Difference<'_>, loss| Unfaithful { name, path: path(at.steps.iter().copied()), loss };
+    let there = |at: &ValueDifference<'_>, loss| Unfaithful {
+        name,
+        path: path(at.steps.iter().copied()),
+        loss,
+    };
     let read = match read {
         Err(Unread::Panicked(detail)) => return here(Loss::Panics { code: "Deserialize", detail }),
         Err(Unread::Json(error)) => Err(error),

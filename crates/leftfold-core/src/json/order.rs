@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use super::loss::{Loss, Stop, Unfaithful, Unread, path};
-use super::mark::{Kind, Mark};
+use super::loss::{EncodeError, Loss, Unfaithful, Unread, path};
+use super::mark::{Mark, ValueKind};
 use super::output::Output;
 use super::trace::Node;
 
 /// Functions that tell a value to serde, and read it from its JSON.
-pub(crate) struct Code<'c, T> {
-    pub(crate) tell: &'c dyn Fn(&T, &mut Output) -> Result<Mark, Stop>,
+pub(crate) struct SerdeFunctions<'c, T> {
+    pub(crate) tell: &'c dyn Fn(&T, &mut Output) -> Result<Mark, EncodeError>,
     pub(crate) read: &'c dyn Fn(&[u8]) -> Result<T, Unread>,
 }
 
@@ -24,14 +24,14 @@ const READINGS: u32 = 32;
 
 /// Ordered contents of a value at one of its places.
 #[derive(Default)]
-struct Place {
+struct OrderedContents {
     mark: Option<Mark>,
     elements_max: usize,
 }
 
-type Places = BTreeMap<Mark, Place>;
+type Places = BTreeMap<Mark, OrderedContents>;
 
-impl<T> Code<'_, T> {
+impl<T> SerdeFunctions<'_, T> {
     pub(super) fn mark(&self, value: &T, mut output: Output) -> Option<Mark> {
         (self.tell)(value, &mut output).ok()
     }
@@ -51,7 +51,10 @@ impl<T> Code<'_, T> {
     fn places(&self, value: &T) -> Option<Places> {
         let whole = self.mark(value, Output::marking())?;
         let trace = self.trace(value)?;
-        let mut places = Places::from([(WHOLE, Place { mark: Some(whole), ..Place::default() })]);
+        let mut places = Places::from([(
+            WHOLE,
+            OrderedContents { mark: Some(whole), ..OrderedContents::default() },
+        )]);
         trace.orders(ROOT, &mut Vec::new(), &mut |at, found| {
             let place = places.entry(at).or_default();
             place.mark = Some(place.mark.unwrap_or(ROOT).beside(found.mark));
@@ -144,8 +147,8 @@ impl<T> Code<'_, T> {
     }
 }
 
-const ROOT: Mark = Mark::bits(Kind::Unit, 0);
-const WHOLE: Mark = Mark::bits(Kind::Unit, 1);
+const ROOT: Mark = Mark::bits(ValueKind::Unit, 0);
+const WHOLE: Mark = Mark::bits(ValueKind::Unit, 1);
 
 fn agree(one: &Places, other: &Places, at: Mark) -> bool {
     let mark = |places: &Places| places.get(&at).and_then(|place| place.mark);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::mark::{Kind, Mark};
+use super::mark::{Mark, ValueKind};
 use super::trace::{Doubt, Node, Trace};
 
 /// The bytes that most values fit into without growing.
@@ -15,7 +15,7 @@ const BYTES_USUAL: usize = 256;
 pub(crate) struct Output {
     pub(super) json: Option<Vec<u8>>,
     pub(super) trace: Option<Trace>,
-    pub(super) order: Order,
+    pub(super) order: ElementOrder,
     /// True if the first element of each sequence is written twice.
     pub(super) is_doubling: bool,
     /// True if it is a record of the runtime, which has values of users within it.
@@ -24,7 +24,7 @@ pub(crate) struct Output {
 
 /// Choice whether the order of a sequence's elements and of a text's bytes counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) enum Order {
+pub(super) enum ElementOrder {
     #[default]
     Counts,
     /// Sets come in any order, also those that are written as one text.
@@ -49,7 +49,7 @@ impl Output {
     /// Only the mark is wanted, in which the order of a sequence's elements and of a text's bytes
     /// does not count.
     pub(super) fn marking_loosely() -> Self {
-        Self { order: Order::Any, ..Self::default() }
+        Self { order: ElementOrder::Any, ..Self::default() }
     }
 
     /// The place is wanted at which two values differ by more than an order.
@@ -57,7 +57,7 @@ impl Output {
         Self {
             json: Some(Vec::new()),
             trace: Some(Trace::default()),
-            order: Order::Any,
+            order: ElementOrder::Any,
             ..Self::default()
         }
     }
@@ -123,12 +123,12 @@ impl Output {
 
     #[inline]
     pub(super) fn mark_of(&self, text: &str) -> Mark {
-        if self.order == Order::Counts {
-            return Mark::text(Kind::Str, text.as_bytes());
+        if self.order == ElementOrder::Counts {
+            return Mark::text(ValueKind::Str, text.as_bytes());
         }
         let mut bytes = text.as_bytes().to_vec();
         bytes.sort_unstable();
-        Mark::text(Kind::Str, &bytes)
+        Mark::text(ValueKind::Str, &bytes)
     }
 
     pub(super) fn nodes(&self) -> usize {

@@ -1,7 +1,7 @@
 //! JSON as text: looked at without being parsed into values.
 
-use super::loss::Step;
-use super::mark::{Kind, Mark};
+use super::loss::PathStep;
+use super::mark::{Mark, ValueKind};
 
 /// Returns the depth of arrays and objects within each other.
 pub(crate) fn depth(json: &[u8]) -> u32 {
@@ -48,21 +48,22 @@ pub(super) fn is_same_loosely(one: &[u8], other: &[u8]) -> bool {
 fn mark(json: &[u8], order_counts: bool) -> Option<Mark> {
     // The arrays and objects around a place, each with the mark of the key that its value stands
     // for, and if the order in it counts.
-    let mut open: Vec<(Mark, Option<Mark>, bool)> = vec![(Mark::bits(Kind::Unit, 0), None, false)];
+    let mut open: Vec<(Mark, Option<Mark>, bool)> =
+        vec![(Mark::bits(ValueKind::Unit, 0), None, false)];
     let mut at = 0;
     while let Some(byte) = json.get(at) {
         let start = at;
         at += 1;
         let value = match byte {
             b'{' => {
-                open.push((Mark::bits(Kind::Map, 0), None, false));
+                open.push((Mark::bits(ValueKind::Map, 0), None, false));
                 continue;
             }
             b'[' => {
-                open.push((Mark::bits(Kind::Seq, 0), None, order_counts));
+                open.push((Mark::bits(ValueKind::Seq, 0), None, order_counts));
                 continue;
             }
-            b'}' | b']' => open.pop()?.0.and(Mark::bits(Kind::Unit, 0)),
+            b'}' | b']' => open.pop()?.0.and(Mark::bits(ValueKind::Unit, 0)),
             b',' | b' ' | b'\t' | b'\n' | b'\r' => continue,
             b'"' => {
                 at = string_end(json, start);
@@ -71,19 +72,19 @@ fn mark(json: &[u8], order_counts: bool) -> Option<Mark> {
                 let behind =
                     at + json[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
                 if json.get(behind) == Some(&b':') {
-                    open.last_mut()?.1 = Some(Mark::text(Kind::Str, &text));
+                    open.last_mut()?.1 = Some(Mark::text(ValueKind::Str, &text));
                     at = behind + 1;
                     continue;
                 }
                 if !order_counts {
                     text.sort_unstable();
                 }
-                Mark::text(Kind::Str, &text)
+                Mark::text(ValueKind::Str, &text)
             }
             _ => {
                 let len = json[start..].iter().take_while(|byte| !is_end(**byte)).count();
                 at = start + len.max(1);
-                Mark::text(Kind::Verbatim, &json[start..at])
+                Mark::text(ValueKind::Verbatim, &json[start..at])
             }
         };
         let (members, key, in_order) = open.last_mut()?;
@@ -102,21 +103,21 @@ fn is_end(byte: u8) -> bool {
 }
 
 /// Returns the way to a place.
-pub(super) fn steps_to(json: &[u8], place: usize) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
+pub(super) fn steps_to(json: &[u8], place: usize) -> Vec<PathStep> {
+    let mut steps: Vec<PathStep> = Vec::new();
     let mut text = 0..0;
     tokens(&json[..place.min(json.len())], |at, byte| match byte {
-        b'[' => steps.push(Step::Index(0)),
-        b'{' => steps.push(Step::Name(String::new())),
+        b'[' => steps.push(PathStep::Index(0)),
+        b'{' => steps.push(PathStep::Name(String::new())),
         b']' | b'}' => drop(steps.pop()),
         b',' => {
-            if let Some(Step::Index(index)) = steps.last_mut() {
+            if let Some(PathStep::Index(index)) = steps.last_mut() {
                 *index += 1;
             }
         }
         b'"' => text = at..string_end(json, at),
         b':' => {
-            if let Some(Step::Name(name)) = steps.last_mut() {
+            if let Some(PathStep::Name(name)) = steps.last_mut() {
                 *name = String::from_utf8_lossy(json[text.clone()].trim_ascii())
                     .trim_matches('"')
                     .to_owned();

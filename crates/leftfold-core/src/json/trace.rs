@@ -1,8 +1,8 @@
 //! A trace: all that serde was told of a value, kept as a tree. It is made only to find the place
 //! where two values differ.
 
-use super::loss::Step;
-use super::mark::{Kind, Mark};
+use super::loss::PathStep;
+use super::mark::{Mark, ValueKind};
 
 /// The nodes that are complete and not yet part of a greater one.
 #[derive(Debug, Default)]
@@ -12,7 +12,7 @@ pub(crate) struct Trace {
 
 #[derive(Debug)]
 pub(super) struct Node {
-    step: Option<Step>,
+    step: Option<PathStep>,
     mark: Mark,
     doubt: Option<Doubt>,
     shown: String,
@@ -70,22 +70,22 @@ impl Trace {
     }
 
     /// The place of the last node in the greater one.
-    pub(super) fn place(&mut self, step: Step) {
+    pub(super) fn place(&mut self, step: PathStep) {
         if let Some(node) = self.nodes.last_mut() {
             node.step = Some(step);
         }
     }
 
     /// The nodes from there on are the members of one.
-    pub(super) fn join(&mut self, from: usize, mark: Mark, kind: Kind, name: &str) {
+    pub(super) fn join(&mut self, from: usize, mark: Mark, kind: ValueKind, name: &str) {
         let members = self.nodes.split_off(from.min(self.nodes.len()));
         let shown = match kind {
-            Kind::Seq | Kind::Tuple => format!("a list of {}", members.len()),
-            Kind::Map => format!("a map of {}", members.len()),
-            Kind::Verbatim => "JSON".to_owned(),
+            ValueKind::Seq | ValueKind::Tuple => format!("a list of {}", members.len()),
+            ValueKind::Map => format!("a map of {}", members.len()),
+            ValueKind::Verbatim => "JSON".to_owned(),
             _ => name.to_owned(),
         };
-        let is_loose = kind == Kind::Seq;
+        let is_loose = kind == ValueKind::Seq;
         let order = is_loose.then(|| {
             members.iter().fold(Mark::bits(kind, 0), |order, member| order.and(member.mark))
         });
@@ -102,13 +102,13 @@ pub(super) struct Ordered<'n> {
     pub(super) mark: Mark,
     /// Number of elements; 0 in a text.
     pub(super) elements: usize,
-    pub(super) steps: Vec<&'n Step>,
+    pub(super) steps: Vec<&'n PathStep>,
     pub(super) shown: &'n str,
 }
 
 /// First place where two values differ, and what each has there.
-pub(super) struct Difference<'n> {
-    pub(super) steps: Vec<&'n Step>,
+pub(super) struct ValueDifference<'n> {
+    pub(super) steps: Vec<&'n PathStep>,
     pub(super) doubt: Option<Doubt>,
     pub(super) from: &'n str,
     pub(super) to: &'n str,
@@ -119,7 +119,7 @@ impl Node {
     pub(super) fn orders<'n>(
         &'n self,
         at: Mark,
-        steps: &mut Vec<&'n Step>,
+        steps: &mut Vec<&'n PathStep>,
         each: &mut impl FnMut(Mark, Ordered<'n>),
     ) {
         if let Some(mark) = self.order {
@@ -135,9 +135,11 @@ impl Node {
         }
         for member in &self.members {
             let step = match &member.step {
-                Some(Step::Name(name)) => Mark::text(Kind::Str, name.as_bytes()),
-                Some(Step::Index(index)) if !self.is_loose => Mark::bits(Kind::U64, *index as u64),
-                _ => Mark::bits(Kind::Seq, 0),
+                Some(PathStep::Name(name)) => Mark::text(ValueKind::Str, name.as_bytes()),
+                Some(PathStep::Index(index)) if !self.is_loose => {
+                    Mark::bits(ValueKind::U64, *index as u64)
+                }
+                _ => Mark::bits(ValueKind::Seq, 0),
             };
             let before = steps.len();
             steps.extend(&member.step);
@@ -147,10 +149,15 @@ impl Node {
     }
 
     /// The first place at which JSON may fail so.
-    pub(super) fn first(&self, doubt: Doubt) -> Option<Difference<'_>> {
+    pub(super) fn first(&self, doubt: Doubt) -> Option<ValueDifference<'_>> {
         if self.doubt == Some(doubt) {
             let steps = self.step.iter().collect();
-            return Some(Difference { steps, doubt: self.doubt, from: &self.shown, to: NOTHING });
+            return Some(ValueDifference {
+                steps,
+                doubt: self.doubt,
+                from: &self.shown,
+                to: NOTHING,
+            });
         }
         let mut found = self.members.iter().find_map(|member| member.first(doubt))?;
         found.steps.splice(0..0, &self.step);
@@ -158,7 +165,7 @@ impl Node {
     }
 
     /// The first place where another value differs from this one.
-    pub(super) fn difference<'n>(&'n self, other: &'n Node) -> Difference<'n> {
+    pub(super) fn difference<'n>(&'n self, other: &'n Node) -> ValueDifference<'n> {
         let mine = unmatched(self, other);
         let theirs = unmatched(other, self);
         let within = match (mine.first(), theirs.first()) {
@@ -180,8 +187,8 @@ impl Node {
         within
     }
 
-    fn alone<'n>(&'n self, from: &'n str, to: &'n str) -> Difference<'n> {
-        Difference { steps: self.step.iter().collect(), doubt: self.doubt, from, to }
+    fn alone<'n>(&'n self, from: &'n str, to: &'n str) -> ValueDifference<'n> {
+        ValueDifference { steps: self.step.iter().collect(), doubt: self.doubt, from, to }
     }
 }
 

@@ -59,10 +59,10 @@ pub const RECORDED_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// ```
 #[derive(Clone)]
 pub struct Keys {
-    shared: Arc<Shared>,
+    shared: Arc<KeysOfStore>,
 }
 
-struct Shared {
+struct KeysOfStore {
     store: Store,
     key_store: Box<dyn KeyStore>,
     /// True once the store knows which key store it is.
@@ -120,7 +120,7 @@ impl Keys {
     fn unbound(store: &Store, key_store: impl KeyStore) -> Self {
         let (is_begun, has_losses) = (AtomicBool::new(false), AtomicBool::new(false));
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(KeysOfStore {
                 store: store.clone(),
                 key_store: Box::new(key_store),
                 is_begun,
@@ -251,7 +251,7 @@ impl Keys {
     ///
     /// Nothing can tell of copies that somebody made of a key store and kept.
     pub async fn verify(&self, receipt: &Erasure) -> Result<(), ErasureError> {
-        let Shared { store, key_store, .. } = &*self.shared;
+        let KeysOfStore { store, key_store, .. } = &*self.shared;
         let (position, actual) = (receipt.position, store.identity().store);
         if receipt.store != actual {
             return Err(ErasureError::OtherStore { expected: receipt.store, actual });
@@ -382,7 +382,7 @@ impl fmt::Debug for Subject {
 
 /// All that the store says of keys.
 #[derive(Default)]
-struct Recorded {
+struct KeyHistory {
     /// The key store that has the keys.
     begun: Option<Uuid>,
     /// True if another one had them before.
@@ -391,9 +391,9 @@ struct Recorded {
     forgotten: Vec<SubjectForgotten>,
 }
 
-impl Shared {
-    async fn recorded(&self) -> Result<Recorded, KeysError> {
-        let mut recorded = Recorded::default();
+impl KeysOfStore {
+    async fn recorded(&self) -> Result<KeyHistory, KeysError> {
+        let mut recorded = KeyHistory::default();
         let mut events = self.store.read(Read::stream(stream()?, Version(1)));
         while let Some(event) = events.next().await? {
             recorded.version = event.version();
@@ -430,7 +430,7 @@ impl Shared {
     }
 
     /// Makes each of the two forget whom the other one forgot.
-    async fn reconcile(&self, recorded: Recorded) -> Result<(), KeysError> {
+    async fn reconcile(&self, recorded: KeyHistory) -> Result<(), KeysError> {
         let destroyed = self.key_store.destroyed().await?;
         let known: HashSet<KeyId> = destroyed.iter().map(|key| key.id).collect();
         let said: HashSet<KeyId> =

@@ -10,21 +10,21 @@ use crate::store::{Label, Timestamp};
 /// one of these, and makes each record durable before it is taken in.
 #[derive(Clone, Debug, Default)]
 pub struct Ring {
-    keys: HashMap<KeyId, Entry>,
+    keys: HashMap<KeyId, KeyEntry>,
     subjects: HashMap<Label, KeyId>,
-    tokens: HashMap<Lookup, Kept>,
+    tokens: HashMap<Lookup, KeptToken>,
 }
 
 /// A token that is kept for the owners of a value.
 #[derive(Clone, Debug)]
-struct Kept {
+struct KeptToken {
     token: Token,
     owners: Vec<(KeyId, Timestamp)>,
     outlives: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct KeyEntry {
     state: KeyState,
     /// The values whose tokens are kept for it.
     values: Vec<Lookup>,
@@ -66,16 +66,18 @@ impl Ring {
                 let key = SubjectKey::new(subject.clone(), secret);
                 if !self.subjects.contains_key(&subject) && !self.keys.contains_key(&key.id) {
                     self.subjects.insert(subject, key.id);
-                    self.keys
-                        .insert(key.id, Entry { state: KeyState::Held(key), values: Vec::new() });
+                    self.keys.insert(
+                        key.id,
+                        KeyEntry { state: KeyState::Held(key), values: Vec::new() },
+                    );
                 }
             }
             KeyRecord::Token { value, token, owner, since, outlives } => {
-                let Some(Entry { state: KeyState::Held(_), values }) = self.keys.get_mut(&owner)
+                let Some(KeyEntry { state: KeyState::Held(_), values }) = self.keys.get_mut(&owner)
                 else {
                     return;
                 };
-                let kept = self.tokens.entry(value.clone()).or_insert(Kept {
+                let kept = self.tokens.entry(value.clone()).or_insert(KeptToken {
                     token,
                     owners: Vec::new(),
                     outlives,
@@ -102,7 +104,7 @@ impl Ring {
     fn end(&mut self, key: DestroyedKey) {
         let id = key.id;
         let entry = self.keys.entry(id);
-        let entry = entry.or_insert_with(|| Entry {
+        let entry = entry.or_insert_with(|| KeyEntry {
             state: KeyState::Destroyed(key.clone()),
             values: Vec::new(),
         });
@@ -187,7 +189,7 @@ impl Ring {
     /// Returns every value that a forgotten subject had and others have.
     pub fn outlived(&self) -> impl Iterator<Item = OutlivedValue> {
         self.tokens.iter().filter(|(_, kept)| kept.outlives).map(|(value, kept)| {
-            let Kept { token, owners, .. } = kept.clone();
+            let KeptToken { token, owners, .. } = kept.clone();
             OutlivedValue { value: value.clone(), token, owners }
         })
     }
@@ -216,7 +218,7 @@ impl Ring {
                 KeyState::Destroyed(key) => KeyRecord::Destroyed(key.clone()),
             };
             let tokens = entry.values.iter().filter_map(move |value| {
-                let Kept { token, owners, outlives } = self.tokens.get(value)?.clone();
+                let KeptToken { token, owners, outlives } = self.tokens.get(value)?.clone();
                 let (owner, since) = owners.into_iter().find(|(owner, _)| owner == id)?;
                 Some(KeyRecord::Token { value: value.clone(), token, owner, since, outlives })
             });
@@ -225,7 +227,7 @@ impl Ring {
     }
 }
 
-impl Kept {
+impl KeptToken {
     fn has(&self, owner: KeyId) -> bool {
         self.owners.iter().any(|(other, _)| *other == owner)
     }

@@ -54,12 +54,12 @@ struct Contents {
     snapshots: HashMap<Bytes, Bytes>,
     leases: Leases,
     /// Every append, in order, without its events.
-    appends: Vec<Kept>,
+    appends: Vec<KeptAppend>,
 }
 
 /// An append: which events it had, and its records.
 #[derive(Debug)]
-struct Kept {
+struct KeptAppend {
     first: Position,
     events: usize,
     command: Option<Answered>,
@@ -234,7 +234,7 @@ impl Contents {
             let key = (consumer.clone(), checkpoint.store, checkpoint.partition.clone());
             self.checkpoints.insert(key, checkpoint.clone());
         }
-        self.appends.push(Kept { first, events: count, command, checkpoint, hash });
+        self.appends.push(KeptAppend { first, events: count, command, checkpoint, hash });
         let appended = Appended { first, versions, recorded_at };
         let head = Head { position: Position(self.events.len() as u64), chain: hash, recorded_at };
         (appended, head)
@@ -269,7 +269,7 @@ impl Contents {
             // too.
             AppendsFrom::After(Position::START) => 0,
             AppendsFrom::After(position) => {
-                let holds = |kept: &Kept| kept.events > 0 && kept.first <= position;
+                let holds = |kept: &KeptAppend| kept.events > 0 && kept.first <= position;
                 self.appends.iter().rposition(holds).map_or(0, |index| index + 1)
             }
         };

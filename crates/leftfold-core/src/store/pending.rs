@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 /// The answer that is still to come: a concrete future, so that the contract needs no boxing.
 #[derive(Debug)]
 #[must_use = "the work goes on without it, but its answer is lost"]
-pub struct Pending<T, E>(State<T, E>);
+pub struct Pending<T, E>(PendingAnswer<T, E>);
 
 #[derive(Debug)]
-enum State<T, E> {
+enum PendingAnswer<T, E> {
     Ready(Option<Result<T, E>>),
     Waiting(oneshot::Receiver<Result<T, E>>),
     Watched(Box<Watched<T, E>>),
@@ -33,12 +33,12 @@ pub struct Gone;
 impl<T, E> Pending<T, E> {
     /// An answer that is there already.
     pub const fn ready(answer: Result<T, E>) -> Self {
-        Self(State::Ready(Some(answer)))
+        Self(PendingAnswer::Ready(Some(answer)))
     }
 
     /// An answer that comes through a channel.
     pub const fn waiting(answer: oneshot::Receiver<Result<T, E>>) -> Self {
-        Self(State::Waiting(answer))
+        Self(PendingAnswer::Waiting(answer))
     }
 
     /// The same answer, which is said in a span when it comes.
@@ -47,7 +47,7 @@ impl<T, E> Pending<T, E> {
         span: tracing::Span,
         say: fn(&tracing::Span, &Result<T, E>),
     ) -> Self {
-        Self(State::Watched(Box::new(Watched { pending: self, span, say })))
+        Self(PendingAnswer::Watched(Box::new(Watched { pending: self, span, say })))
     }
 }
 
@@ -59,11 +59,13 @@ impl<T, E: From<Gone>> Future for Pending<T, E> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             // A future that is polled after its end has no answer left to give.
-            State::Ready(answer) => Poll::Ready(answer.take().unwrap_or_else(|| Err(Gone.into()))),
-            State::Waiting(receiver) => Pin::new(receiver)
+            PendingAnswer::Ready(answer) => {
+                Poll::Ready(answer.take().unwrap_or_else(|| Err(Gone.into())))
+            }
+            PendingAnswer::Waiting(receiver) => Pin::new(receiver)
                 .poll(context)
                 .map(|answer| answer.unwrap_or_else(|_| Err(Gone.into()))),
-            State::Watched(watched) => {
+            PendingAnswer::Watched(watched) => {
                 let Watched { pending, span, say } = &mut **watched;
                 let polled = Pin::new(pending).poll(context);
                 if let Poll::Ready(answer) = &polled {

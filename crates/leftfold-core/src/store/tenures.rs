@@ -17,12 +17,12 @@ pub struct Leases {
     /// The greatest fence that was given for any work: so a tenure that is forgotten is still
     /// smaller than the next.
     last: Fence,
-    tenures: HashMap<Label, Tenure>,
+    tenures: HashMap<Label, WorkTenure>,
 }
 
 /// The latest tenure of one piece of work.
 #[derive(Debug)]
-struct Tenure {
+struct WorkTenure {
     fence: Fence,
     /// Holder of the tenure; `None` if it was released.
     holder: Option<Holder>,
@@ -56,14 +56,15 @@ impl Leases {
                 tenure.until = until;
                 return Ok(Leased::Held(Lease { work, fence: tenure.fence, until }));
             }
-            Some(Tenure { holder: Some(other), until, .. }) if *until > now => {
+            Some(WorkTenure { holder: Some(other), until, .. }) if *until > now => {
                 return Ok(Leased::HeldBy { holder: *other, until: *until });
             }
             Some(_) => {}
             None => self.make_room(now)?,
         }
         self.last = Fence(self.last.0.saturating_add(1));
-        self.tenures.insert(work.clone(), Tenure { fence: self.last, holder: Some(holder), until });
+        self.tenures
+            .insert(work.clone(), WorkTenure { fence: self.last, holder: Some(holder), until });
         Ok(Leased::Held(Lease { work, fence: self.last, until }))
     }
 

@@ -18,10 +18,10 @@ use super::limits::TRACE_STATE_BYTES_MAX;
 /// # Ok::<(), leftfold_core::store::NotATrace>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceContext(Arc<Parts>);
+pub struct TraceContext(Arc<TraceParts>);
 
 #[derive(Debug, PartialEq, Eq)]
-struct Parts {
+struct TraceParts {
     trace: [u8; 16],
     parent: [u8; 8],
     flags: u8,
@@ -69,7 +69,7 @@ impl TraceContext {
             && state.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         let state = if is_good { state.trim().into() } else { Box::default() };
         (trace != [0; 16] && parent != [0; 8])
-            .then(|| Self(Arc::new(Parts { trace, parent, flags, state })))
+            .then(|| Self(Arc::new(TraceParts { trace, parent, flags, state })))
     }
 
     /// The id of the whole trace.
@@ -105,7 +105,7 @@ impl TraceContext {
 impl fmt::Display for TraceContext {
     /// Writes the header `traceparent`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Parts { trace, parent, flags, .. } = &*self.0;
+        let TraceParts { trace, parent, flags, .. } = &*self.0;
         let (trace, parent) = (u128::from_be_bytes(*trace), u64::from_be_bytes(*parent));
         write!(f, "00-{trace:032x}-{parent:016x}-{flags:02x}")
     }

@@ -41,7 +41,7 @@ struct Claim {
 
 /// Types that are read without knowing their owner.
 pub(super) struct View {
-    types: Vec<Believed>,
+    types: Vec<AssumedType>,
     /// True if the owner of one of the types came into use since.
     is_stale: AtomicBool,
     /// Notifies the tasks that wait for that.
@@ -56,7 +56,7 @@ pub(super) struct View {
 
 /// A type that is read as of this schema version until its owner says otherwise.
 #[derive(Debug)]
-struct Believed {
+struct AssumedType {
     event_type: EventType,
     schema_version: u32,
     was_read: AtomicBool,
@@ -67,7 +67,7 @@ impl View {
         types: Vec<(EventType, u32)>,
         claims: Option<&Arc<Claims>>,
     ) -> Self {
-        let believed = |(event_type, schema_version)| Believed {
+        let believed = |(event_type, schema_version)| AssumedType {
             event_type,
             schema_version,
             was_read: AtomicBool::new(false),
@@ -84,7 +84,7 @@ impl View {
 
     /// The same for another reader, which has read nothing.
     pub(super) fn for_another(&self) -> Self {
-        let unread = |believed: &Believed| Believed {
+        let unread = |believed: &AssumedType| AssumedType {
             event_type: believed.event_type.clone(),
             schema_version: believed.schema_version,
             was_read: AtomicBool::new(false),
@@ -143,12 +143,12 @@ impl View {
 
     /// Refuses a schema that reads a type differently if events of it were read already.
     fn reads_alike(&self, schema: &Schema) -> Result<(), EventError> {
-        let read_otherwise = |believed: &&Believed| {
+        let read_otherwise = |believed: &&AssumedType| {
             believed.was_read.load(Ordering::Relaxed)
                 && schema.current_version(&believed.event_type) != Some(believed.schema_version)
         };
         match self.types.iter().find(read_otherwise) {
-            Some(Believed { event_type, .. }) => Err(schema.read_before_its_owner(event_type)),
+            Some(AssumedType { event_type, .. }) => Err(schema.read_before_its_owner(event_type)),
             None => Ok(()),
         }
     }
@@ -259,7 +259,7 @@ impl Claims {
             self.watch(view);
             // An owner may have come into use before the view was heard of.
             let is_owned =
-                |believed: &Believed| self.writer(&believed.event_type, schema.rust()).is_some();
+                |believed: &AssumedType| self.writer(&believed.event_type, schema.rust()).is_some();
             if !view.types.iter().any(is_owned) {
                 return Ok(schema);
             }
