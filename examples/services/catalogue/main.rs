@@ -18,7 +18,7 @@ mod users;
 mod wires;
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use leftfold::prelude::*;
 use leftfold::runtime::RunningRuntime;
@@ -135,6 +135,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Builds the list from the log once more, while somebody asks it all the time.
 async fn rebuild(store: &Store, sqlite: &Sqlite) -> Result<(), Box<dyn Error>> {
     const PRODUCTS: u32 = 500;
+    const REBUILT_WITHIN: Duration = Duration::from_secs(60);
     let mut listing = JoinSet::new();
     for number in 0..PRODUCTS {
         let products = store.aggregate::<Product>();
@@ -154,13 +155,19 @@ async fn rebuild(store: &Store, sqlite: &Sqlite) -> Result<(), Box<dyn Error>> {
         .rebuild(ProductList::NAME)
         .start()
         .await?;
-    let mut answers = 0;
+    let (began, mut answers) = (Instant::now(), 0);
     while running.projections().list().iter().any(|list| !list.serves) {
         let answer = listed(&list)?;
         if answer != before {
             return Err(format!("{} of {} products are listed", answer.len(), before.len()).into());
         }
+        if began.elapsed() > REBUILT_WITHIN {
+            return Err(format!("the list is not built anew within {REBUILT_WITHIN:?}").into());
+        }
         answers += 1;
+    }
+    if answers == 0 {
+        return Err("the list was built anew before it was asked once: list more products".into());
     }
     println!(
         "    the old one answered {}, and never less than all",

@@ -58,6 +58,8 @@ pub(crate) struct Bank {
     books: Arc<Mutex<Books>>,
     /// How many charges were asked for.
     asked: Arc<watch::Sender<u32>>,
+    /// True while the answers to charges are held back.
+    holds: Arc<watch::Sender<bool>>,
 }
 
 impl Bank {
@@ -110,6 +112,11 @@ impl Bank {
         self.books().orders.clone()
     }
 
+    /// Holds the answers to charges back, or gives them.
+    pub(crate) fn holds(&self, holds: bool) {
+        self.holds.send_replace(holds);
+    }
+
     /// Waits until so many charges were asked for.
     pub(crate) async fn until_asked(&self, times: u32) {
         _ = self.asked.subscribe().wait_for(|asked| *asked >= times).await;
@@ -124,6 +131,7 @@ async fn charge(State(bank): State<Bank>, headers: HeaderMap, body: Bytes) -> Re
         return StatusCode::BAD_REQUEST.into_response();
     };
     let (mood, receipt) = bank.take(key, order);
+    _ = bank.holds.subscribe().wait_for(|holds| !holds).await;
     match mood {
         Mood::Works => receipt_of(&receipt),
         Mood::Declines => declined("the card has no money"),

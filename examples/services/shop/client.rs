@@ -72,7 +72,8 @@ pub(crate) async fn open(
 /// The feed of orders, as a browser reads it.
 pub(crate) struct Feed {
     body: BoxStream<'static, Result<Bytes, axum::Error>>,
-    unread: String,
+    /// Bytes, since a part of the body may end in the middle of a character.
+    unread: Vec<u8>,
 }
 
 impl Feed {
@@ -89,29 +90,30 @@ impl Feed {
         }
         Ok(Self {
             body: Body::new(response.into_body()).into_data_stream().boxed(),
-            unread: String::new(),
+            unread: Vec::new(),
         })
     }
 
     /// The next event: its id and its data.
     pub(crate) async fn next(&mut self) -> Result<(String, Value), SendError> {
         loop {
-            let Some((event, rest)) = self.unread.split_once("\n\n") else {
+            let Some(end) = self.unread.windows(2).position(|two| two == b"\n\n") else {
                 let part = self
                     .body
                     .next()
                     .await
                     .ok_or_else(|| SendError::NoReply("the feed has ended".to_owned()))?;
-                self.unread.push_str(&String::from_utf8_lossy(&part.map_err(no_reply)?));
+                self.unread.extend_from_slice(&part.map_err(no_reply)?);
                 continue;
             };
+            let event: Vec<u8> = self.unread.drain(..end + 2).collect();
+            let event = String::from_utf8(event).map_err(no_reply)?;
             let field = |name: &str| {
                 event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
             };
             let read = field("id")
                 .zip(field("data"))
                 .map(|(id, data)| (id.trim().to_owned(), serde_json::from_str(data)));
-            self.unread = rest.to_owned();
             // What has no data keeps the connection alive.
             if let Some((id, data)) = read {
                 return Ok((id, data.map_err(no_reply)?));

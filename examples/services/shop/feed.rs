@@ -1,7 +1,5 @@
 //! What happens to orders, as server-sent events: a client that was cut off goes on where it stood.
 
-use std::future;
-
 use axum::response::sse;
 use futures_util::{Stream, StreamExt};
 use leftfold::fold::LoadError;
@@ -47,10 +45,8 @@ pub(crate) fn events(
         });
         // An event that cannot be read ends the answer; the client comes again, and somebody has to
         // look.
-        future::ready(Some(
-            event.inspect_err(|error| eprintln!("the feed of orders ends: {error}")),
-        ))
+        event.inspect_err(|error| eprintln!("the feed of orders ends: {error}"))
     };
-    Ok(store.follow::<FeedEvent>(after)?.scan((), move |(), event| told(event)).take_until(stop))
+    Ok(store.follow::<FeedEvent>(after)?.map(told).take_until(stop))
 }
 // ANCHOR_END: feed

@@ -2,7 +2,7 @@
 //! it is built.
 
 use leftfold::prelude::*;
-use leftfold::sqlite::rusqlite::{Connection, Row, params};
+use leftfold::sqlite::rusqlite::{Connection, Error, Row, params};
 use leftfold::sqlite::{Reader, Sqlite, SqliteError};
 use serde::Serialize;
 
@@ -81,7 +81,11 @@ pub(crate) fn page(
             product: row.get("product")?,
             pieces: row.get("pieces")?,
             state: row.get("state")?,
-            cents: row.get("cents").ok(),
+            cents: match row.get("cents") {
+                // Version 1 has no such column.
+                Err(Error::InvalidColumnName(_)) => None,
+                cents => Some(cents?),
+            },
         })
     };
     // SQLite counts no further, and no log is so long.

@@ -2,9 +2,10 @@
 //! it is recorded, so a customer who is blocked at that moment gets nothing, and the last piece is
 //! not promised twice.
 //!
-//! It reads the whole history of the product. Leave it where a product sells hundreds of thousands
-//! of times: there the product alone decides, which has snapshots, and a process lets the order
-//! follow, as in `points`.
+//! A decision has no snapshot: it reads each delivery, order and release of the product, about a
+//! millisecond for a thousand, and fails beyond [`PlaceOrder::EVENTS_MAX`]. Leave it before a
+//! product comes near that: let the product alone reserve, since an aggregate has snapshots and is
+//! kept in memory, and let a process place the order or give the pieces back, as in `points`.
 
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,8 @@ impl Decision for PlaceOrder {
     type Event = OrderingEvent;
     type State = Situation;
     type Refusal = Refusal;
+    /// A product with more deliveries, orders and releases cannot be ordered any more: that is
+    /// `TooManyEvents`, which the shop answers with 500.
     const EVENTS_MAX: usize = 200_000;
 
     fn query(&self) -> Query {

@@ -269,14 +269,22 @@ fn not_ahead(shop: &Shop, seen: Position) -> Result<(), Problem> {
 
 // ANCHOR: health
 async fn health(State(shop): Shared) -> Response {
-    let waits = |status: &leftfold::runtime::ConsumerStatus| -> Value {
-        json!({ "name": status.name, "waitsFor": status.waits_for })
-    };
     let statuses = shop.runtime.status();
-    let stalled: Vec<Value> =
-        statuses.iter().filter(|status| status.stalled || status.needs_person).map(waits).collect();
-    let status = if stalled.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, json_of(json!({ "stalled": stalled }))).into_response()
+    let unhealthy: Vec<Value> = statuses
+        .iter()
+        .filter(|status| status.stalled || status.needs_person)
+        .map(|status| {
+            json!({
+                "name": status.name,
+                "stalled": status.stalled,
+                "needsPerson": status.needs_person,
+                "waitsFor": status.waits_for,
+            })
+        })
+        .collect();
+    let is_healthy = unhealthy.is_empty();
+    let status = if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, json_of(json!({ "unhealthy": unhealthy }))).into_response()
 }
 
 async fn metrics(State(shop): Shared) -> Response {

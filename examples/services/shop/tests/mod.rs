@@ -22,6 +22,7 @@ use crate::bank::Bank;
 use crate::client::{Feed, Reply, send};
 use crate::order::OrderEvent;
 use crate::payment::Payment;
+use crate::product::ProductEvent;
 use crate::service::{self, Running};
 
 /// Nothing that is waited for takes so long.
@@ -45,11 +46,11 @@ impl Street {
 
     async fn open_with(store: Store, bank: Bank, rows: TempDir) -> Self {
         let address = bank.open().await.unwrap().to_string();
-        Self::open_before(address, store, bank, rows).await
+        let payment = Payment { bank: address, within: Duration::from_secs(1) };
+        Self::open_before(payment, store, bank, rows).await
     }
 
-    async fn open_before(address: String, store: Store, bank: Bank, rows: TempDir) -> Self {
-        let payment = Payment { bank: address, within: Duration::from_secs(1) };
+    async fn open_before(payment: Payment, store: Store, bank: Bank, rows: TempDir) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let clock = Arc::new(HandClock::going());
         let running =
@@ -109,11 +110,19 @@ impl Street {
         timeout(SOON, found).await.unwrap_or_else(|_| panic!("{order} is not {what}"));
     }
 
-    /// Free, reserved, sold; after all that is recorded was reacted to.
+    /// Pieces that are free, reserved and sold now. What follows from an order's end may still be
+    /// on its way: [`until_recorded`] waits for it.
     async fn stock(&self, product: &str) -> [u64; 3] {
         let reply = self.get(&format!("/products/{product}")).await.json().unwrap();
         ["free", "reserved", "sold"].map(|name| reply[name].as_u64().unwrap())
     }
+}
+
+/// Waits until something has happened, and returns it.
+async fn until_recorded<E: Event>(store: &Store, happened: impl Fn(&E) -> bool) -> Recorded<E> {
+    let mut events = store.follow(Position::START).unwrap();
+    let found = events.find(|event: &Recorded<E>| happened(&event.event));
+    timeout(SOON, found).await.expect("it happens soon").unwrap()
 }
 
 fn placed() -> OrderEvent {
