@@ -6,7 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use leftfold::fold::{EventError, LoadError};
 use leftfold::prelude::*;
-use leftfold::runtime::projection::NotReached;
+use leftfold::runtime::projection::{NotReached, with_causes};
 use leftfold::sqlite::SqliteError;
 use leftfold::store::AppendError;
 use serde_json::json;
@@ -37,7 +37,7 @@ impl Problem {
 
     /// Says what an error of Leftfold means to the caller. A bug is for the log of the program: it
     /// names places and types.
-    fn of(kind: Kind, error: &dyn Error) -> Self {
+    fn of(kind: Kind, error: &(dyn Error + 'static)) -> Self {
         let (code, detail) = match kind {
             Kind::Refused | Kind::Conflict | Kind::NotFound | Kind::Invalid => {
                 ("not-possible", error.to_string())
@@ -53,13 +53,7 @@ impl Problem {
         let status =
             StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text = format!("{text}: {error}");
-                cause = error.source();
-            }
-            eprintln!("a request was answered with {status}: {text}");
+            eprintln!("a request was answered with {status}: {}", with_causes(error));
         }
         Self::new(status, code, detail)
     }
