@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lexopt::ValueExt;
@@ -274,8 +274,16 @@ fn place(text: &str) -> Result<ReadModelPlace, ConfigError> {
 fn beside(store: &str) -> PathBuf {
     match store {
         "memory:" => std::env::temp_dir().join(format!("csms-read-models-{}", std::process::id())),
-        store => PathBuf::from(store.strip_prefix("file:").unwrap_or(store)).join("read-models"),
+        store => directory(store).join("read-models"),
     }
+}
+
+/// Returns the folder of a store that is not in memory. Behind a question mark a URL has options;
+/// in a path it is part of a name.
+fn directory(store: &str) -> &Path {
+    let of_url = store.strip_prefix("file:");
+    let path = of_url.map(|url| url.split_once('?').map_or(url, |(path, _options)| path));
+    Path::new(path.unwrap_or(store))
 }
 
 fn variable(name: &str) -> String {
@@ -354,6 +362,16 @@ mod tests {
             read(&["--store", "data"], &[]).unwrap().read_models,
             ReadModelPlace::Directory("data/read-models".into())
         );
+        for (store, expected) in [
+            ("file:data", "data/read-models"),
+            ("file:data?clock-behind=go-on&clock-doubtful=refuse", "data/read-models"),
+            ("file:///data?clock-doubtful=refuse", "/data/read-models"),
+            ("./really?", "./really?/read-models"),
+        ] {
+            let config = read(&[], &[("CSMS_STORE", store)]).unwrap();
+            assert_eq!(config.read_models, ReadModelPlace::Directory(expected.into()), "{store}");
+            assert_eq!(config.store, store, "the store is opened with its options");
+        }
         assert_eq!(
             read(&["--read-models", "rows"], &[]).unwrap().read_models,
             ReadModelPlace::Directory("rows".into())
