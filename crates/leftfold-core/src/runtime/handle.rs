@@ -7,8 +7,7 @@ use tokio::sync::watch;
 use super::consumer::status::ConsumerStatus;
 use super::effect::Effects;
 use super::process::Processes;
-use super::progress;
-use super::projection::Projections;
+use super::projection::{Projections, progress};
 
 /// Handle on a runtime, for status, metrics and the doors of effects, processes and projections.
 /// Cloning is cheap: a web server keeps clones, and `main` keeps the

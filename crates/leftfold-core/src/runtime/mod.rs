@@ -7,12 +7,12 @@
 //! date, `recurring` gives a command whenever it is due. An `inbox` and a `scheduled` command are
 //! aggregates of the runtime with a process behind each.
 //!
-//! The status of the consumers is read by the `handle`, by `idle`, by `metrics`, and for `progress`
-//! on a terminal. Time comes from a `clock`; users' tasks keep timers in memory with a `countdown`.
+//! The status of the consumers is read by the `handle`, by `idle` and by `metrics`. Time comes from
+//! a `clock`; users' tasks keep timers in memory with a `countdown`.
 //!
 //! What is recorded of users' values stays as they wrote it (`json`), `names` puts names together,
-//! and `positions` moves the records into a copy of the store. `kind` tells what the errors mean to
-//! a caller.
+//! and `records` moves all kinds of the runtime's records into a copy of the store, each by its
+//! owner (`positions`). `kind` tells what the errors mean to a caller.
 
 pub(crate) mod clock;
 mod consumer;
@@ -27,8 +27,8 @@ mod metrics;
 mod names;
 mod positions;
 pub mod process;
-mod progress;
 pub mod projection;
+mod records;
 mod recurring;
 pub mod scheduled;
 
@@ -60,8 +60,9 @@ pub use recurring::{CronError, CronField, MADE_UP_MAX, Missed, Plan, Recurring};
 
 pub(crate) use consumer::StartFault;
 pub(crate) use effect::EffectRunner;
-pub(crate) use positions::{Positions, RewriteError, rewrite_labels, rewritten};
+pub(crate) use positions::{Positions, RewriteError};
 pub(crate) use process::ProcessRunner;
+pub(crate) use records::{rewrite_labels, rewritten};
 
 use crate::fold::EventError;
 use crate::store::{Invalid, Store};

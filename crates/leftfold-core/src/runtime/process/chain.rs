@@ -9,12 +9,10 @@
 
 use std::collections::HashMap;
 
-use super::Process;
-use super::instance::{Archive, Heard};
-use super::instances::Instances;
-use super::record::{ProcessEvent, Reacted, StoredCause};
+use super::instance::Archive;
+use super::record::{ProcessEvent, Reacted};
 use super::step::Trouble;
-use crate::store::{Metadata, Position, RecordedEvent, TraceContext};
+use crate::store::{Metadata, Position, TraceContext};
 
 // ANCHOR: limits
 /// Reactions that may lead one to another by commands and what comes of them: a process that goes
@@ -60,7 +58,7 @@ impl Chain {
     }
 
     /// Returns the place of the reaction to a timer that the reaction set to be due at once.
-    fn next_round(self) -> Self {
+    pub(super) fn next_round(self) -> Self {
         Self { rounds: self.rounds.saturating_add(1), ..self }
     }
 
@@ -83,7 +81,7 @@ impl Chain {
 }
 
 impl Chains {
-    async fn link_of(
+    pub(super) async fn link_of(
         &mut self,
         reaction: Position,
         archive: &Archive,
@@ -117,49 +115,5 @@ impl Chains {
 impl ChainLink {
     fn of(reacted: &Reacted, metadata: &Metadata) -> Self {
         Self { chain: Chain::of(reacted), trace: metadata.trace.clone() }
-    }
-}
-
-impl<P: Process> Instances<P> {
-    /// Returns the place of the reactions to an event.
-    pub(super) async fn chain_after(&mut self, event: &RecordedEvent) -> Result<Chain, Trouble> {
-        let Some(causation) =
-            event.metadata.causation.as_ref().filter(|label| label.starts_with("$process:"))
-        else {
-            return Ok(Chain::default());
-        };
-        let position = causation.rsplit_once('@').and_then(|(_, position)| position.parse().ok());
-        match position {
-            Some(position) => {
-                Ok(self.chains.link_of(Position(position), &self.archive).await?.chain.caused())
-            }
-            None => Ok(Chain::default()),
-        }
-    }
-
-    /// The place of the reaction to a timer or a refusal of an instance's own, and the trace that
-    /// it goes on in. If time has passed since, that is from outside: a new chain, and no part of
-    /// the trace, since what waits for days is another story.
-    pub(super) async fn link_before(
-        &mut self,
-        heard: &Heard<P::Event>,
-    ) -> Result<ChainLink, Trouble> {
-        let (reaction, is_timer) = match &heard.cause {
-            StoredCause::Timer { name, set_at, .. } => {
-                let instance = self.instance(&heard.context.key).await?;
-                if !instance.timers.get(name).is_some_and(|set| set.at_once) {
-                    return Ok(ChainLink::default());
-                }
-                (Position(*set_at), true)
-            }
-            StoredCause::Refused { position, .. } => (Position(*position), false),
-            StoredCause::Event { .. }
-            | StoredCause::Command { .. }
-            | StoredCause::Record { .. } => {
-                return Ok(ChainLink::default());
-            }
-        };
-        let ChainLink { chain, trace } = self.chains.link_of(reaction, &self.archive).await?;
-        Ok(ChainLink { chain: if is_timer { chain.next_round() } else { chain.caused() }, trace })
     }
 }

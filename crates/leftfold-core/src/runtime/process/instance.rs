@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::correlation::Concern;
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
-use super::snapshot::Trust;
+use super::trust::Trust;
 use super::{Context, Process, Refused, Trigger, panicked};
 use crate::fold::{EventError, LoadError, Purpose, Recorded, Schema, Unknown};
 use crate::runtime::consumer::{message, shortened};

@@ -5,11 +5,13 @@
 //! what is `next`. An event is read and correlated to the `instances` that it concerns
 //! (`correlation`); each `instance` is folded from its stream, or from a `snapshot`, hears the
 //! `trigger`, and answers with a `reaction`. `react` holds that against its limits, as `chain` does
-//! with reactions that lead one to another, and a `batch` of `record`s becomes one append. Then
-//! `orders` carries the commands out, each to one of its `targets`, and `timers` fire when they are
-//! due. What cannot go on is parked (`parking`), with the events that were `passed_over` because
-//! the owner of their type came too late; `people` list it and retry or skip it, which `heed` does.
-//! `told` shows the instances to those who look from outside.
+//! with reactions that lead one to another (`links`), and a `batch` of `record`s becomes one
+//! append. Snapshots are used as far as there is `trust` in them. Then `orders` carries the
+//! commands out, each to one of its `targets`, and `timers` fire when they are due. What cannot go
+//! on is parked (`parking`), by instance or stream (`whose`), with the events that were
+//! `passed_over` in the `ranges` read before, because the owner of their type came too late;
+//! `people` list it and retry or skip it, which `heed` does. `told` shows the instances to those
+//! who look from outside.
 
 mod batch;
 mod chain;
@@ -17,12 +19,14 @@ mod correlation;
 mod heed;
 mod instance;
 mod instances;
+mod links;
 mod next;
 mod orders;
 mod outcome;
 mod parking;
 mod passed_over;
 mod people;
+mod ranges;
 mod react;
 mod reaction;
 mod record;
@@ -35,7 +39,9 @@ mod tests;
 mod timers;
 pub(crate) mod told;
 mod trigger;
+mod trust;
 mod unfinished;
+mod whose;
 
 pub use super::consumer::WORK_LEASE as PROCESS_LEASE;
 pub use super::consumer::{AskError, PARKED_MAX};
@@ -43,7 +49,7 @@ pub use chain::{CHAIN_MAX, ROUNDS_MAX};
 pub use correlation::Correlation;
 pub use parking::PARKED_BYTES_MAX;
 pub use people::{
-    InstancePage, InstanceStatus, ParkedFilter, ParkedTrigger, Processes, RetriedAll, Whose,
+    InstancePage, InstanceStatus, ParkedFilter, ParkedTrigger, Processes, RetriedAll,
 };
 pub use react::{COMMANDS_MAX, EFFECTS_MAX, TIMERS_MAX};
 pub use reaction::{Due, Reaction};
@@ -51,6 +57,7 @@ pub use snapshot::InstanceSnapshots;
 pub use targets::Targets;
 pub(in crate::runtime) use targets::take_into_use;
 pub use trigger::{Context, Refused, Trigger};
+pub use whose::Whose;
 
 pub(in crate::runtime) use outcome::{CommandOutcome, outcome};
 pub(super) use people::Asked;

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::Whose;
 use super::batch::Entry;
 use super::instance::{Archive, category, unreadable};
 use super::record::{Parked, ProcessEvent, StoredCause};
 use super::step::Trouble;
+use super::whose::Whose;
 use crate::fold::{EventError, LoadError};
 use crate::runtime::consumer::PARKED_MAX;
 use crate::store::limits::STREAM_BYTES_MAX;

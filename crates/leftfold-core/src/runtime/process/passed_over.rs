@@ -4,59 +4,15 @@
 //! What is not recorded as read yet is read again, in order. The rest is parked: what came after it
 //! was reacted to, so a person is to say whether it still counts.
 
-use std::collections::VecDeque;
-
 use super::Process;
 use super::batch::Batch;
 use super::instance::Archive;
 use super::instances::Hearing;
+use super::ranges::Again;
 use super::runner::{EVENTS_AT_ONCE, Known, ProcessRunner};
 use super::step::{Step, Trouble};
 use crate::fold::EventError;
-use crate::store::{EventType, Position, Query, Read};
-
-/// Ranges that a process has read, and those of them to be searched again.
-#[derive(Debug, Default)]
-pub(super) struct PassedOver {
-    /// After the first position, up to the second: one for each time that the work came to this
-    /// runner.
-    read: Vec<(Position, Position)>,
-    again: VecDeque<Again>,
-}
-
-/// Types that were not asked for between two positions.
-#[derive(Debug)]
-struct Again {
-    query: Query,
-    after: Position,
-    through: Position,
-}
-
-impl PassedOver {
-    /// The runner has recorded that it read everything between two positions.
-    pub(super) fn has_read(&mut self, after: Position, through: Position) {
-        if through <= after {
-            return;
-        }
-        match self.read.last_mut().filter(|(_, before)| *before == after) {
-            Some((_, before)) => *before = through,
-            None => self.read.push((after, through)),
-        }
-    }
-
-    fn asks_for_more(&mut self, types: Vec<EventType>) {
-        if types.is_empty() {
-            return;
-        }
-        let query = Query::types(types);
-        let again = self.read.iter().map(|(after, through)| Again {
-            query: query.clone(),
-            after: *after,
-            through: *through,
-        });
-        self.again.extend(again);
-    }
-}
+use crate::store::{Position, Read};
 
 impl<P: Process> ProcessRunner<P> {
     /// Renews the schema, because the owner of a type came into use. The states of instances are

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Refused;
 use super::instance::category;
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
+use super::whose::Whose;
 use crate::fold::{LoadError, Schema, Unknown};
 use crate::runtime::consumer::AskError;
 use crate::store::{Position, Query, Read, Store, StreamName, Timestamp, Version};
@@ -25,15 +26,6 @@ pub(super) type Answer = Result<usize, AskError>;
 pub(super) enum What {
     Retry(Whose),
     Skip { which: VecDeque<(Whose, Position)>, by: String },
-}
-
-/// Owner of parked triggers.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Whose {
-    /// An instance of the process, by its key.
-    Instance(String),
-    /// A stream, by its name, with an event that cannot be read; empty for events in no stream.
-    Stream(String),
 }
 
 /// A trigger that waits for a person, or behind one that does.

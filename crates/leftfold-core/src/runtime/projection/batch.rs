@@ -10,10 +10,12 @@ use tracing::Span;
 
 use super::parked::stream_of;
 use super::{Projection, Target};
-use crate::fold::{Event, Recorded, Schema, Unknown};
+use crate::fold::{Event, EventError, Purpose, Recorded, Schema, Unknown};
 use crate::runtime::consumer::contained::message;
 use crate::span;
-use crate::store::{Digest, Position, Read, ReadError, RecordedEvent, Signal, Subscription};
+use crate::store::{
+    Digest, Position, Query, Read, ReadError, RecordedEvent, Signal, Store, Subscription,
+};
 
 /// Events of one transaction, at most.
 pub const BATCH_EVENTS_MAX: usize = 1_000;
@@ -274,4 +276,9 @@ async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
         Poll::Pending => Poll::Ready(None),
     })
     .await
+}
+
+/// Returns the query for the events that a projection reads.
+pub(super) fn query_of<T: Target, P: Projection<T>>(store: &Store) -> Result<Query, EventError> {
+    Ok(store.schema::<P::Event>(Purpose::Reading)?.query())
 }

@@ -21,6 +21,15 @@ use crate::store::{Fence, Label, Position, RecordedEvent};
 pub const TARGET_WITHIN: Duration = Duration::from_secs(30);
 /// Time that a target may take to discard a version.
 pub const DISCARD_WITHIN: Duration = Duration::from_secs(600);
+/// Time that an [`apply`](super::Projection::apply) may wait for its target before its transaction is
+/// given up and begun again. Code that blocks its thread cannot be interrupted; the status then
+/// names the call.
+pub const APPLY_WITHIN: Duration = Duration::from_secs(30);
+/// Time for which an event is tried whose [`apply`](super::Projection::apply) gives no answer. Another
+/// session may hold a lock that it waits for, and nothing is parked for that; if there still is no
+/// answer after this time, the event is taken to be at fault. A lock that the target reports is
+/// waited for without end.
+pub const LOCK_WITHIN: Duration = Duration::from_secs(3_600);
 // ANCHOR_END: time
 
 /// Clock and register by which calls are timed and named.

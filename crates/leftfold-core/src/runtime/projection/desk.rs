@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{broadcast, watch};
 
-use super::lane::LOCK_WITHIN;
+use super::calls::LOCK_WITHIN;
 use super::parked::ParkedSet;
 use crate::runtime::consumer::status::Doing;
 use crate::store::{Position, Query, Timestamp};

@@ -2,42 +2,27 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 
 use super::batch::{Batch, Content, Item, key_of};
-use super::calls::{CallError, Calls, Came, Timed};
+use super::calls::{APPLY_WITHIN, CallError, Calls, Came, Timed};
 use super::desk::{Change, Desk, Told};
 use super::notes::{self, LaneNote, checkpoint_key, parked_key, receipt_key};
 use super::parked::{Parked, ParkedSet, ParkedState, stream_of};
 use super::receipts::Receipts;
 use super::{Projection, ProjectionError, Session, Target};
-use crate::fold::{EventError, Purpose, Recorded, Schema};
+use crate::fold::{Recorded, Schema};
 use crate::runtime::consumer::PARKED_MAX;
 use crate::runtime::consumer::backoff::PROJECTION_EVENT;
 use crate::runtime::consumer::lease::{Right, Tenure};
 use crate::runtime::{Host, stopped};
-use crate::store::{
-    Checkpoint, Fence, Label, Position, Query, ReadError, Store, SubscribeError, Timestamp,
-};
+use crate::store::{Checkpoint, Fence, Label, Position, ReadError, SubscribeError, Timestamp};
 
 // ANCHOR: limits
 /// Number of times that an event is tried before it is parked.
 pub const TRIES: u32 = 3;
 // ANCHOR_END: limits
-// ANCHOR: time
-/// Time that an [`apply`](Projection::apply) may wait for its target before its transaction is
-/// given up and begun again. Code that blocks its thread cannot be interrupted; the status then
-/// names the call.
-pub const APPLY_WITHIN: Duration = Duration::from_secs(30);
-/// Time for which an event is tried whose [`apply`](Projection::apply) gives no answer. Another
-/// session may hold a lock that it waits for, and nothing is parked for that; if there still is no
-/// answer after this time, the event is taken to be at fault. A lock that the target reports is
-/// waited for without end.
-pub const LOCK_WITHIN: Duration = Duration::from_secs(3_600);
-// ANCHOR_END: time
-
 /// Context shared by all lanes of a projection version.
 pub(super) struct Ground<T: Target, P: Projection<T>> {
     pub(super) host: Host,
@@ -116,11 +101,6 @@ impl From<SubscribeError> for Trouble {
             error => Self::Foreign(error),
         }
     }
-}
-
-/// Returns the query for the events that a projection reads.
-pub(super) fn query_of<T: Target, P: Projection<T>>(store: &Store) -> Result<Query, EventError> {
-    Ok(store.schema::<P::Event>(Purpose::Reading)?.query())
 }
 
 impl<T: Target> Lane<T> {

@@ -1,10 +1,11 @@
 //! Projections: read models that follow the log, rows and checkpoint in one transaction.
 //!
 //! `runner` follows the log and hands each `batch` to its `lane`s, where events, notes and
-//! checkpoint become one transaction. `rebuild` opens a version, goes on from its `notes`, and lets
-//! it take its place. What fails is `parked`, and tried again by `retry`; what was consumed is in
-//! `receipts`. `desk` is what a runner shares with `handle`, which is what people hold. `target` is
-//! what a database has to offer; `memory` and `outbox` are two of them.
+//! checkpoint become one transaction. `rebuild` opens a version in one of its `places`, goes on
+//! from its `notes`, and lets it take its place. What fails is `parked`, and tried again by
+//! `retry`; what was consumed is in `receipts`. `desk` is what a runner shares with `handle`, which
+//! is what people hold; `progress` shows it on a terminal. `target` is what a database has to
+//! offer; `memory` and `outbox` are two of them.
 
 mod batch;
 mod calls;
@@ -16,6 +17,8 @@ mod memory;
 mod notes;
 mod outbox;
 mod parked;
+mod places;
+pub(in crate::runtime) mod progress;
 mod rebuild;
 mod receipts;
 mod retry;
@@ -27,18 +30,18 @@ use std::future::{self, Future};
 
 pub use super::consumer::{AskError, PARKED_MAX};
 pub use batch::{BATCH_EVENTS_MAX, KEY_BYTES_MAX};
-pub use calls::{DISCARD_WITHIN, TARGET_WITHIN};
+pub use calls::{APPLY_WITHIN, DISCARD_WITHIN, LOCK_WITHIN, TARGET_WITHIN};
 pub use desk::{CHANGES_MAX, Change};
 pub use error::{ProjectionError, with_causes};
 pub use handle::{
     Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried, Skipped,
 };
-pub use lane::{APPLY_WITHIN, LOCK_WITHIN, TRIES};
+pub use lane::TRIES;
 pub use memory::{Memory, MemorySession};
 pub(in crate::runtime) use outbox::OWNER as OUTBOX_OWNER;
 pub use outbox::{Bus, Message, Outbox, OutboxSession, Outgoing};
 pub use parked::{Parked, ParkedState};
-pub use rebuild::BESIDE;
+pub use places::BESIDE;
 pub use receipts::{RECEIPT_RANGE, Receipt, Verified, VerifyError, verify};
 pub(crate) use start::Alone;
 pub(in crate::runtime) use start::{Placed, Registered};

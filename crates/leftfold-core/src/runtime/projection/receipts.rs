@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::lane::query_of;
+use super::batch::query_of;
 use super::notes::{self, RECEIPTS, RECEIPTS_AFTER};
-use super::rebuild::place_of;
+use super::places::place_of;
 use super::{Place, Projection, ProjectionError, Session, Target};
 use crate::store::{
     EventId, Position, Query, Read, ReadError, RecordedEvent, Store, SubscribeError,

@@ -14,7 +14,7 @@ use super::calls::{Calls, Came};
 use super::desk::Desk;
 use super::handle::Ask;
 use super::lane::{Ground, Lane, Trouble};
-use super::rebuild::Role;
+use super::places::Role;
 use super::{Projection, Target, outbox};
 use crate::fold::{LoadError, Purpose};
 use crate::runtime::consumer::PARKED_MAX;

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::batch::query_of;
 use super::desk::{Desk, Readers};
 use super::handle::{Ask, Entry};
-use super::lane::query_of;
 use super::parked::Parked;
-use super::rebuild::{BESIDE, Role};
+use super::places::{BESIDE, Role};
 use super::runner::{Parts, Runner};
 use super::{Projection, Target};
 use crate::fold::EventError;

@@ -13,7 +13,8 @@ use tracing::Span;
 use crate::fold::Origin;
 use crate::runtime::inbox::MESSAGE_DEPTH_MAX;
 use crate::runtime::json::Json;
-use crate::runtime::positions::{Positions, RewriteError, rewritten_label};
+use crate::runtime::positions::{Positions, RewriteError};
+use crate::runtime::records::rewritten_label;
 use crate::span;
 use crate::store::{Label, Metadata, NewEvent, RecordedEvent, TraceContext};
 

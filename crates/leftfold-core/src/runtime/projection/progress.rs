@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::clock::Clock;
-use super::projection::{ProjectionStatus, Projections};
-use super::stopped;
+use super::handle::{ProjectionStatus, Projections};
+use crate::runtime::{Clock, stopped};
 
 const BETWEEN_LINES: Duration = Duration::from_millis(200);
 const BAR_WIDTH: u64 = 24;
 
 /// Draws until everything that was behind has caught up, or the runtime stops.
-pub(super) async fn show(
+pub(in crate::runtime) async fn show(
     projections: Projections,
     clock: Arc<dyn Clock>,
     mut stop: watch::Receiver<bool>,
