@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use super::instance::Archive;
 use super::record::{ProcessEvent, Reacted};
-use super::step::Trouble;
+use super::step::ProcessTrouble;
 use crate::store::{Metadata, Position, TraceContext};
 
 // ANCHOR: limits
@@ -85,7 +85,7 @@ impl Chains {
         &mut self,
         reaction: Position,
         archive: &Archive,
-    ) -> Result<ChainLink, Trouble> {
+    ) -> Result<ChainLink, ProcessTrouble> {
         if let Some(link) = self.0.get(&reaction.0) {
             return Ok(link.clone());
         }

@@ -13,7 +13,7 @@ use super::people::{Asked, What};
 use super::react::Origin;
 use super::record::{ProcessEvent, StoredCause};
 use super::runner::ProcessRunner;
-use super::step::Trouble;
+use super::step::ProcessTrouble;
 use super::targets::{Carried, Order};
 use super::whose::Whose;
 use super::{Process, Trigger, panicked};
@@ -53,9 +53,15 @@ enum Retried {
     Store(String),
 }
 
-/// A parked trigger as it is heard, the way it concerns its instance, and the metadata of its
-/// reaction.
-type Parked<P> = (Heard<<P as Process>::Event>, Concern, Metadata);
+/// A parked trigger, as today's code reads it, the way it concerns its instance, and the metadata
+/// of its reaction.
+enum TodaysTrigger<P: Process> {
+    Concerns(Box<(Heard<P::Event>, Concern, Metadata)>),
+    /// It does not concern the instance any more.
+    ConcernsNot,
+    /// Users' code panicked: the reason, for people.
+    Panicked(String),
+}
 
 impl Heeded {
     fn goes_on(done: usize) -> Self {
@@ -115,10 +121,10 @@ impl<P: Process> ProcessRunner<P> {
             }
             Err(trouble) => {
                 let why = match &trouble {
-                    Trouble::Begin(why) | Trouble::Store(why) => why.clone(),
-                    Trouble::Full => Parking::full(),
-                    Trouble::Fenced => "another runtime has the work".to_owned(),
-                    Trouble::Closed => "the store is closed".to_owned(),
+                    ProcessTrouble::Begin(why) | ProcessTrouble::Store(why) => why.clone(),
+                    ProcessTrouble::Full => Parking::full(),
+                    ProcessTrouble::Fenced => "another runtime has the work".to_owned(),
+                    ProcessTrouble::Closed => "the store is closed".to_owned(),
                 };
                 self.troubled(trouble);
                 Err(not_done(why))
@@ -134,7 +140,7 @@ impl<P: Process> Instances<P> {
         what: &mut What,
         fence: Option<&(Label, Fence)>,
         batch: &mut Batch,
-    ) -> Result<Heeded, Trouble> {
+    ) -> Result<Heeded, ProcessTrouble> {
         match what {
             What::Retry(Whose::Instance(key)) => self.retry(key, fence, batch).await,
             What::Retry(Whose::Stream(stream)) => self.retry_unread(stream, batch).await,
@@ -147,7 +153,7 @@ impl<P: Process> Instances<P> {
         which: &mut VecDeque<(Whose, Position)>,
         by: &str,
         batch: &mut Batch,
-    ) -> Result<Heeded, Trouble> {
+    ) -> Result<Heeded, ProcessTrouble> {
         let mut done = 0;
         while batch.has_room() {
             let Some((whose, position)) = which.pop_front() else {
@@ -174,7 +180,7 @@ impl<P: Process> Instances<P> {
         key: &str,
         position: Position,
         by: &str,
-    ) -> Result<Option<(Entry, bool)>, Trouble> {
+    ) -> Result<Option<(Entry, bool)>, ProcessTrouble> {
         let instance = self.instance(key).await?;
         let parked = instance.parked.iter().find(|cause| cause.position() == position).cloned();
         let unread = || instance.unread.iter().any(|(unread, _)| *unread == position);
@@ -194,7 +200,7 @@ impl<P: Process> Instances<P> {
         stream: &str,
         position: Position,
         by: &str,
-    ) -> Result<Option<(Entry, bool)>, Trouble> {
+    ) -> Result<Option<(Entry, bool)>, ProcessTrouble> {
         let causes = self.parking.unread.get_mut(stream).map(|unread| &mut unread.causes);
         let found = causes.and_then(|causes| {
             let at = causes.iter().position(|cause| cause.position() == position)?;
@@ -210,7 +216,7 @@ impl<P: Process> Instances<P> {
         key: &str,
         fence: Option<&(Label, Fence)>,
         batch: &mut Batch,
-    ) -> Result<Heeded, Trouble> {
+    ) -> Result<Heeded, ProcessTrouble> {
         // Read anew: what it failed at may be mended.
         self.forget(key);
         let mut done = 0;
@@ -246,7 +252,11 @@ impl<P: Process> Instances<P> {
         Ok(Heeded::goes_on(done))
     }
 
-    async fn retry_record(&mut self, key: &str, cause: &StoredCause) -> Result<Retried, Trouble> {
+    async fn retry_record(
+        &mut self,
+        key: &str,
+        cause: &StoredCause,
+    ) -> Result<Retried, ProcessTrouble> {
         if let Some(why) = self.archive.unreadable(cause.position()).await? {
             return Ok(Retried::Fails(why));
         }
@@ -262,7 +272,7 @@ impl<P: Process> Instances<P> {
         key: &str,
         cause: &StoredCause,
         fence: Option<&(Label, Fence)>,
-    ) -> Result<Retried, Trouble> {
+    ) -> Result<Retried, ProcessTrouble> {
         let StoredCause::Command { position, index, .. } = cause else {
             return Ok(Retried::Fails("it is no command".to_owned()));
         };
@@ -284,7 +294,7 @@ impl<P: Process> Instances<P> {
         let id = command_id(P::NAME, key, record.version(), *index);
         let order = (&self.archive.store.clone(), fence);
         let order = Order::new(P::NAME, reaction, (command, id), &record.metadata, order);
-        let order = order.map_err(|invalid| Trouble::Store(invalid.to_string()))?;
+        let order = order.map_err(|invalid| ProcessTrouble::Store(invalid.to_string()))?;
         match targets.carry(&command.to, order).await {
             Carried::Done => {
                 let instance = self.instance(key).await?;
@@ -324,11 +334,15 @@ impl<P: Process> Instances<P> {
             }
             Carried::Stuck(why) => Ok(Retried::Fails(why)),
             Carried::Failed(why) => Ok(Retried::Store(why)),
-            Carried::Fenced => Err(Trouble::Fenced),
+            Carried::Fenced => Err(ProcessTrouble::Fenced),
         }
     }
 
-    async fn retry_trigger(&mut self, key: &str, cause: &StoredCause) -> Result<Retried, Trouble> {
+    async fn retry_trigger(
+        &mut self,
+        key: &str,
+        cause: &StoredCause,
+    ) -> Result<Retried, ProcessTrouble> {
         let targets = self.targets().clone();
         let archive = self.archive.clone();
         let broken = self.instance(key).await?.state.as_ref().err().cloned();
@@ -339,9 +353,10 @@ impl<P: Process> Instances<P> {
             (Some(why), _) => Err(why),
             (None, Err(LoadError::Read(error))) => return Err(error.into()),
             (None, Err(error)) => Err(error.to_string()),
-            (None, Ok(Err(panic))) => Err(panic),
-            (None, Ok(Ok(None))) => Ok(None),
-            (None, Ok(Ok(Some((heard, concern, metadata))))) => {
+            (None, Ok(TodaysTrigger::Panicked(why))) => Err(why),
+            (None, Ok(TodaysTrigger::ConcernsNot)) => Ok(None),
+            (None, Ok(TodaysTrigger::Concerns(read))) => {
+                let (heard, concern, metadata) = *read;
                 let origin = Origin { metadata, chain: Chain::default() };
                 if instance.is_due(cause) {
                     instance.react(key, &heard, concern, &origin, &targets)
@@ -367,7 +382,11 @@ impl<P: Process> Instances<P> {
 
     /// Retries the triggers parked for a stream, in order, up to the first event that still cannot
     /// be read.
-    async fn retry_unread(&mut self, stream: &str, batch: &mut Batch) -> Result<Heeded, Trouble> {
+    async fn retry_unread(
+        &mut self,
+        stream: &str,
+        batch: &mut Batch,
+    ) -> Result<Heeded, ProcessTrouble> {
         let mut done = 0;
         while batch.has_room() {
             let Some(cause) =
@@ -438,38 +457,46 @@ impl<P: Process> Instances<P> {
 
 impl Archive {
     /// Returns the reason why a record of the process's own cannot be read; `None` if it can.
-    async fn unreadable(&self, position: Position) -> Result<Option<String>, Trouble> {
+    async fn unreadable(&self, position: Position) -> Result<Option<String>, ProcessTrouble> {
         let Some(record) = self.event_at(position).await? else {
             return Ok(Some("it is not in the store".to_owned()));
         };
         Ok(self.own(&record).err().map(|why| why.to_string()))
     }
 
-    /// Returns a parked trigger as read by today's code, and the way it concerns the instance;
-    /// `None` if it does not concern the instance any more. The inner error is the panic message of
-    /// users' code.
+    /// Returns a parked trigger as read by today's code, and the way it concerns the instance.
     async fn parked<P: Process>(
         &self,
         key: &str,
         cause: &StoredCause,
-    ) -> Result<Result<Option<Parked<P>>, String>, LoadError> {
-        let Some(heard) = self.heard::<P>(key, cause).await? else { return Ok(Ok(None)) };
+    ) -> Result<TodaysTrigger<P>, LoadError> {
+        let Some(heard) = self.heard::<P>(key, cause).await? else {
+            return Ok(TodaysTrigger::ConcernsNot);
+        };
         let StoredCause::Event { position, .. } = cause else {
-            return Ok(Ok(Some((heard, Concern::Own, Metadata::default()))));
+            return Ok(TodaysTrigger::Concerns(Box::new((
+                heard,
+                Concern::Own,
+                Metadata::default(),
+            ))));
         };
         let (Some(envelope), Trigger::Event(event)) =
             (self.event_at(Position(*position)).await?, &heard.trigger)
         else {
-            return Ok(Ok(None));
+            return Ok(TodaysTrigger::ConcernsNot);
         };
         let metadata = metadata(&Cause::from(&envelope));
         let recorded = Recorded { event: event.clone(), envelope };
         let concerned = match correlate::<P>(&recorded) {
             Ok(correlation) => correlation.concerned,
-            Err(panic) => return Ok(Err(panicked::<P>("correlate", &panic))),
+            Err(panic) => {
+                return Ok(TodaysTrigger::Panicked(panicked::<P>("correlate", &panic)));
+            }
         };
-        let concern = concerned.into_iter().find(|(known, _)| known == key);
-        Ok(Ok(concern.map(|(_, concern)| (heard, concern, metadata))))
+        Ok(match concerned.into_iter().find(|(known, _)| known == key) {
+            Some((_, concern)) => TodaysTrigger::Concerns(Box::new((heard, concern, metadata))),
+            None => TodaysTrigger::ConcernsNot,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use super::orders::StuckOrder;
 use super::parking::{Parking, Unreadable, parked_as};
 use super::react::Origin;
 use super::record::{Parked, ProcessEvent, StoredCause};
-use super::step::Trouble;
+use super::step::ProcessTrouble;
 use super::{INSTANCES_MAX, Process, Targets, Whose, panicked};
 use crate::fold::{Cause, LoadError, Recorded, Unknown};
 use crate::runtime::consumer::{message, shortened};
@@ -38,6 +38,16 @@ pub(super) struct Instances<P: Process> {
 pub(super) enum Hearing {
     /// It is in the batch, as far as it concerns any.
     Taken,
+    /// It is to be heard again, when the batch is recorded.
+    Again,
+    /// It would have to be parked, and too much is. The batch is to be recorded first.
+    Full,
+}
+
+/// Response of all instances that an event concerns.
+enum EventResponse {
+    /// The lines to record.
+    Entries(Vec<Entry>),
     /// It is to be heard again, when the batch is recorded.
     Again,
     /// It would have to be parked, and too much is. The batch is to be recorded first.
@@ -69,7 +79,7 @@ impl<P: Process> Instances<P> {
         &mut self,
         found: Unreadable,
         batch: &mut Batch,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ProcessTrouble> {
         if self.parking.knows_record(found.position) || self.parking.is_full(batch.parked()) {
             return Ok(());
         }
@@ -104,7 +114,7 @@ impl<P: Process> Instances<P> {
         &mut self,
         stuck: StuckOrder,
         batch: &mut Batch,
-    ) -> Result<Hearing, Trouble> {
+    ) -> Result<Hearing, ProcessTrouble> {
         let StuckOrder { key, cause, error, metadata: Metadata { correlation, trace, .. } } = stuck;
         let full = self.parking.is_full(batch.parked());
         let instance = self.instance(&key).await?;
@@ -171,28 +181,29 @@ impl<P: Process> Instances<P> {
         &mut self,
         event: &RecordedEvent,
         batch: &mut Batch,
-    ) -> Result<Hearing, Trouble> {
+    ) -> Result<Hearing, ProcessTrouble> {
         let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
         let waits =
             self.parking.unread.get(&stream).is_some_and(|unread| !unread.causes.is_empty());
         let parts = if waits { Err(None) } else { self.read(event).map_err(Some) };
-        let heard = match parts {
+        let response = match parts {
             Ok(parts) => self.hear_parts(event, parts, batch).await?,
-            Err(_) if self.parking.is_full(batch.parked()) => Err(Hearing::Full),
+            Err(_) if self.parking.is_full(batch.parked()) => EventResponse::Full,
             Err(why) => {
                 if let Some(why) = &why {
                     tracing::error!(process = P::NAME, position = %event.position, why, "an event cannot be read and is parked");
                 }
-                Ok(vec![self.park_unread(&stream, event, why)?])
+                EventResponse::Entries(vec![self.park_unread(&stream, event, why)?])
             }
         };
-        match heard {
-            Ok(entries) => {
+        Ok(match response {
+            EventResponse::Entries(entries) => {
                 batch.take(entries);
-                Ok(Hearing::Taken)
+                Hearing::Taken
             }
-            Err(not_now) => Ok(not_now),
-        }
+            EventResponse::Again => Hearing::Again,
+            EventResponse::Full => Hearing::Full,
+        })
     }
 
     /// Parks an event that was passed over, if it concerns any instance.
@@ -200,7 +211,7 @@ impl<P: Process> Instances<P> {
         &mut self,
         event: &RecordedEvent,
         batch: &mut Batch,
-    ) -> Result<Hearing, Trouble> {
+    ) -> Result<Hearing, ProcessTrouble> {
         let read = self.read(event);
         let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
         let is_parked = self
@@ -237,9 +248,9 @@ impl<P: Process> Instances<P> {
         event: &RecordedEvent,
         parts: Parts<P::Event>,
         batch: &Batch,
-    ) -> Result<Result<Vec<Entry>, Hearing>, Trouble> {
+    ) -> Result<EventResponse, ProcessTrouble> {
         if parts.iter().all(|(_, correlation)| correlation.concerned.is_empty()) {
-            return Ok(Ok(Vec::new()));
+            return Ok(EventResponse::Entries(Vec::new()));
         }
         let span = reaction_span(P::NAME, event.position);
         span::continues(&span, event.metadata.trace.as_ref());
@@ -256,7 +267,7 @@ impl<P: Process> Instances<P> {
         parts: Parts<P::Event>,
         origin: &Origin,
         batch: &Batch,
-    ) -> Result<Result<Vec<Entry>, Hearing>, Trouble> {
+    ) -> Result<EventResponse, ProcessTrouble> {
         let mut faults: BTreeMap<String, String> = BTreeMap::new();
         loop {
             let (mut entries, mut failed, mut parked) =
@@ -280,7 +291,9 @@ impl<P: Process> Instances<P> {
                 }
             }
             if !full && failed.is_empty() {
-                let Some(why) = too_large(&entries) else { return Ok(Ok(entries)) };
+                let Some(why) = too_large(&entries) else {
+                    return Ok(EventResponse::Entries(entries));
+                };
                 failed.extend(entries.iter().map(|entry| (entry.key.clone(), why.clone())));
             }
             // What they took in is not recorded.
@@ -290,10 +303,10 @@ impl<P: Process> Instances<P> {
                 .chain(failed.keys())
                 .for_each(|key| _ = self.kept.remove(key));
             if full {
-                return Ok(Err(Hearing::Full));
+                return Ok(EventResponse::Full);
             }
             if !batch.is_empty() {
-                return Ok(Err(Hearing::Again));
+                return Ok(EventResponse::Again);
             }
             faults.extend(failed);
         }
@@ -306,7 +319,7 @@ impl<P: Process> Instances<P> {
         heard: Heard<P::Event>,
         mut metadata: Metadata,
         batch: &mut Batch,
-    ) -> Result<Hearing, Trouble> {
+    ) -> Result<Hearing, ProcessTrouble> {
         let ChainLink { chain, trace } = self.link_before(&heard).await?;
         metadata.trace = metadata.trace.or(trace);
         let span = reaction_span(P::NAME, heard.cause.position());
@@ -321,7 +334,7 @@ impl<P: Process> Instances<P> {
         Metadata { correlation, trace, .. }: Metadata,
         chain: Chain,
         batch: &mut Batch,
-    ) -> Result<Hearing, Trouble> {
+    ) -> Result<Hearing, ProcessTrouble> {
         let key = heard.context.key.clone();
         let instance = self.instance(&key).await?;
         let correlation = correlation.or_else(|| instance.correlation.clone());
@@ -347,7 +360,7 @@ impl<P: Process> Instances<P> {
             Heeded::Nothing => {}
             Heeded::Full => return Ok(Hearing::Full),
             // With a fault given it is parked.
-            Heeded::Failed(why) => return Err(Trouble::Store(why)),
+            Heeded::Failed(why) => return Err(ProcessTrouble::Store(why)),
         }
         Ok(Hearing::Taken)
     }
@@ -360,7 +373,7 @@ impl<P: Process> Instances<P> {
         origin: &Origin,
         fault: Option<&String>,
         parked: usize,
-    ) -> Result<Heeded, Trouble> {
+    ) -> Result<Heeded, ProcessTrouble> {
         let full = self.parking.is_full(parked);
         let key = heard.context.key.clone();
         let targets = self.targets.clone();
@@ -442,7 +455,7 @@ impl<P: Process> Instances<P> {
         stream: &str,
         event: &RecordedEvent,
         error: Option<String>,
-    ) -> Result<Entry, Trouble> {
+    ) -> Result<Entry, ProcessTrouble> {
         let cause = unread_cause(event);
         let parked = Parked {
             process: P::NAME.to_owned(),

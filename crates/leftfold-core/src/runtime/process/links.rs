@@ -6,12 +6,15 @@ use super::chain::{Chain, ChainLink};
 use super::instance::Heard;
 use super::instances::Instances;
 use super::record::StoredCause;
-use super::step::Trouble;
+use super::step::ProcessTrouble;
 use crate::store::{Position, RecordedEvent};
 
 impl<P: Process> Instances<P> {
     /// Returns the place of the reactions to an event.
-    pub(super) async fn chain_after(&mut self, event: &RecordedEvent) -> Result<Chain, Trouble> {
+    pub(super) async fn chain_after(
+        &mut self,
+        event: &RecordedEvent,
+    ) -> Result<Chain, ProcessTrouble> {
         let Some(causation) =
             event.metadata.causation.as_ref().filter(|label| label.starts_with("$process:"))
         else {
@@ -32,7 +35,7 @@ impl<P: Process> Instances<P> {
     pub(super) async fn link_before(
         &mut self,
         heard: &Heard<P::Event>,
-    ) -> Result<ChainLink, Trouble> {
+    ) -> Result<ChainLink, ProcessTrouble> {
         let (reaction, is_timer) = match &heard.cause {
             StoredCause::Timer { name, set_at, .. } => {
                 let instance = self.instance(&heard.context.key).await?;

@@ -10,7 +10,7 @@ use super::instances::Hearing;
 use super::orders::RefusedOrder;
 use super::record::StoredCause;
 use super::runner::{EVENTS_AT_ONCE, Known, ProcessRunner};
-use super::step::{Step, Trouble};
+use super::step::{ProcessTrouble, Step};
 use crate::store::{Metadata, NoneMatching, Position, Read, Timestamp};
 
 /// Timers that fire with one append, at most.
@@ -30,7 +30,7 @@ enum Took {
 
 impl<P: Process> ProcessRunner<P> {
     /// Does the first of the things that there are to do.
-    pub(super) async fn next(&mut self, known: &mut Known<P>) -> Result<Step, Trouble> {
+    pub(super) async fn next(&mut self, known: &mut Known<P>) -> Result<Step, ProcessTrouble> {
         let now = self.host.clock.now();
         if !known.unreadable.is_empty() {
             let mut batch = Batch::default();
@@ -47,7 +47,7 @@ impl<P: Process> ProcessRunner<P> {
             self.carry(known, now).await?;
             return Ok(Step::Worked);
         }
-        if known.timers.look_ahead(&self.archive, now).await.map_err(Trouble::from)? {
+        if known.timers.look_ahead(&self.archive, now).await.map_err(ProcessTrouble::from)? {
             return Ok(Step::Worked);
         }
         if !known.orders.is_full() {
@@ -66,12 +66,12 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Carries out commands, and lets their refusals be reacted to.
-    async fn carry(&self, known: &mut Known<P>, now: Timestamp) -> Result<(), Trouble> {
+    async fn carry(&self, known: &mut Known<P>, now: Timestamp) -> Result<(), ProcessTrouble> {
         let fence = self.fence();
         let out = known.orders.carry((&self.host.store, fence.as_ref()), &self.targets, now).await;
-        let out = out.map_err(|invalid| Trouble::Store(invalid.to_string()))?;
+        let out = out.map_err(|invalid| ProcessTrouble::Store(invalid.to_string()))?;
         if out.fenced {
-            return Err(Trouble::Fenced);
+            return Err(ProcessTrouble::Fenced);
         }
         let mut batch = Batch::default();
         for RefusedOrder { key, cause, metadata } in out.refused {
@@ -86,7 +86,7 @@ impl<P: Process> ProcessRunner<P> {
             {
                 self.append(known, std::mem::take(&mut batch), None, None).await?;
                 if known.instances.hear_own(heard, metadata, &mut batch).await? != Hearing::Taken {
-                    return Err(Trouble::Full);
+                    return Err(ProcessTrouble::Full);
                 }
             }
             self.concluded(known, &cause, &mut batch).await?;
@@ -95,7 +95,7 @@ impl<P: Process> ProcessRunner<P> {
             let cause = stuck.cause.clone();
             if known.instances.park_command(stuck, &mut batch).await? != Hearing::Taken {
                 self.append(known, batch, None, None).await?;
-                return Err(Trouble::Full);
+                return Err(ProcessTrouble::Full);
             }
             self.concluded(known, &cause, &mut batch).await?;
         }
@@ -108,7 +108,7 @@ impl<P: Process> ProcessRunner<P> {
         known: &mut Known<P>,
         cause: &StoredCause,
         batch: &mut Batch,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ProcessTrouble> {
         known.orders.conclude(cause);
         if batch.has_room() {
             return Ok(());
@@ -118,7 +118,11 @@ impl<P: Process> ProcessRunner<P> {
 
     /// Fires the due timers once everything recorded up to their due time was reacted to. `None` if
     /// none can fire yet.
-    async fn fire(&self, known: &mut Known<P>, now: Timestamp) -> Result<Option<Step>, Trouble> {
+    async fn fire(
+        &self,
+        known: &mut Known<P>,
+        now: Timestamp,
+    ) -> Result<Option<Step>, ProcessTrouble> {
         let due = known.timers.due(now, FIRED_AT_ONCE);
         let Some(last_due) = due.last().map(|timer| timer.due) else { return Ok(None) };
         if known.barrier.is_none_or(|barrier| barrier.recorded_at <= last_due) {
@@ -166,7 +170,7 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Reacts to the events that were recorded since.
-    async fn take_new(&self, known: &mut Known<P>) -> Result<Took, Trouble> {
+    async fn take_new(&self, known: &mut Known<P>) -> Result<Took, ProcessTrouble> {
         if known.ahead.is_empty() {
             let read =
                 Read::matching(self.query.clone(), known.through.next()).page_of(EVENTS_AT_ONCE);
@@ -212,7 +216,11 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Passes over everything up to a position: nothing there concerns the process.
-    async fn pass_over(&self, known: &mut Known<P>, through: Position) -> Result<(), Trouble> {
+    async fn pass_over(
+        &self,
+        known: &mut Known<P>,
+        through: Position,
+    ) -> Result<(), ProcessTrouble> {
         known.through = known.through.max(through);
         if known.through.0 - known.checkpoint.0 < PASSED_OVER_MAX {
             return Ok(());

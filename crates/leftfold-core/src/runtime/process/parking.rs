@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::batch::Entry;
 use super::instance::{Archive, category, unreadable};
 use super::record::{Parked, ProcessEvent, StoredCause};
-use super::step::Trouble;
+use super::step::ProcessTrouble;
 use super::whose::Whose;
 use crate::fold::{EventError, LoadError};
 use crate::runtime::consumer::PARKED_MAX;
@@ -183,10 +183,10 @@ impl Parking {
         of: &str,
         event: ProcessEvent,
         metadata: Metadata,
-    ) -> Result<Entry, Trouble> {
+    ) -> Result<Entry, ProcessTrouble> {
         let name = format!("{}-{of}", unread_category(process));
         let stream =
-            StreamName::new(name).map_err(|invalid| Trouble::Store(invalid.to_string()))?;
+            StreamName::new(name).map_err(|invalid| ProcessTrouble::Store(invalid.to_string()))?;
         let unread = self.unread.entry(of.to_owned()).or_default();
         let before = unread.version;
         unread.version = before.next();

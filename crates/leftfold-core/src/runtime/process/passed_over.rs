@@ -10,7 +10,7 @@ use super::instance::Archive;
 use super::instances::Hearing;
 use super::ranges::Again;
 use super::runner::{EVENTS_AT_ONCE, Known, ProcessRunner};
-use super::step::{Step, Trouble};
+use super::step::{ProcessTrouble, Step};
 use crate::fold::EventError;
 use crate::store::{Position, Read};
 
@@ -28,7 +28,7 @@ impl<P: Process> ProcessRunner<P> {
     pub(super) async fn park_passed_over(
         &mut self,
         known: &mut Known<P>,
-    ) -> Result<Option<Step>, Trouble> {
+    ) -> Result<Option<Step>, ProcessTrouble> {
         let Some(Again { query, after, through }) = self.passed_over.again.front() else {
             return Ok(None);
         };

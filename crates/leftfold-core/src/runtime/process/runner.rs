@@ -18,7 +18,7 @@ use super::parking::{Parking, Tally, Unreadable, unread_category};
 use super::people::Asked;
 use super::ranges::PassedOver;
 use super::record::ProcessEvent;
-use super::step::{Step, Trouble};
+use super::step::{ProcessTrouble, Step};
 use super::timers::{NEAR_MAX, Timers};
 use super::unfinished::Unfinished;
 use super::{Process, Targets};
@@ -277,23 +277,23 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Drops the state in memory: the next step begins with reading.
-    pub(super) fn troubled(&mut self, trouble: Trouble) -> Step {
+    pub(super) fn troubled(&mut self, trouble: ProcessTrouble) -> Step {
         match trouble {
-            Trouble::Closed => Step::Closed,
-            Trouble::Begin(why) => {
+            ProcessTrouble::Closed => Step::Closed,
+            ProcessTrouble::Begin(why) => {
                 tracing::debug!(process = P::NAME, why, "a process begins again from the log");
                 Step::Worked
             }
-            Trouble::Fenced => {
+            ProcessTrouble::Fenced => {
                 tracing::warn!(process = P::NAME, "a process went to another runner");
                 self.tenure.iter_mut().for_each(Tenure::lost);
                 Step::Worked
             }
-            Trouble::Store(why) => {
+            ProcessTrouble::Store(why) => {
                 tracing::error!(process = P::NAME, why, "a process cannot go on, trying again");
                 self.stalled(why)
             }
-            Trouble::Full => self.needs_person(),
+            ProcessTrouble::Full => self.needs_person(),
         }
     }
 
@@ -316,7 +316,7 @@ impl<P: Process> ProcessRunner<P> {
         mut batch: Batch,
         through: Option<Position>,
         none_matching: Option<NoneMatching>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ProcessTrouble> {
         if batch.is_empty() && through.is_none() {
             return Ok(());
         }
@@ -333,7 +333,7 @@ impl<P: Process> ProcessRunner<P> {
                     .store
                     .checkpoint_at(through)
                     .await
-                    .map_err(|error| Trouble::Store(error.to_string()))?,
+                    .map_err(|error| ProcessTrouble::Store(error.to_string()))?,
             }),
             None => None,
         };
@@ -345,7 +345,7 @@ impl<P: Process> ProcessRunner<P> {
         match self
             .host
             .store
-            .append(append.map_err(|error| Trouble::Store(error.to_string()))?)
+            .append(append.map_err(|error| ProcessTrouble::Store(error.to_string()))?)
             .await
         {
             // Now that it is durable, it is taken in.
@@ -364,16 +364,18 @@ impl<P: Process> ProcessRunner<P> {
                 Ok(())
             }
             // Something is recorded that is not known here: everything is read again.
-            Ok(Outcome::Conflict(conflict)) => Err(Trouble::Begin(conflict.to_string())),
+            Ok(Outcome::Conflict(conflict)) => Err(ProcessTrouble::Begin(conflict.to_string())),
             Ok(Outcome::Repeated(_)) => {
-                Err(Trouble::Begin("an append without a command id was repeated".to_owned()))
+                Err(ProcessTrouble::Begin("an append without a command id was repeated".to_owned()))
             }
             Err(error @ AppendError::CheckpointMoved { .. }) => {
-                Err(Trouble::Begin(error.to_string()))
+                Err(ProcessTrouble::Begin(error.to_string()))
             }
-            Err(AppendError::Fenced { .. }) => Err(Trouble::Fenced),
-            Err(AppendError::Closed) => Err(Trouble::Closed),
-            Err(error) => Err(Trouble::Store(format!("its reactions to be recorded: {error}"))),
+            Err(AppendError::Fenced { .. }) => Err(ProcessTrouble::Fenced),
+            Err(AppendError::Closed) => Err(ProcessTrouble::Closed),
+            Err(error) => {
+                Err(ProcessTrouble::Store(format!("its reactions to be recorded: {error}")))
+            }
         }
     }
 

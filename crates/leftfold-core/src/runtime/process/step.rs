@@ -18,8 +18,8 @@ pub(crate) enum Step {
     Closed,
 }
 
-/// Reason why a step did not succeed.
-pub(super) enum Trouble {
+/// Reason why a step of a process did not succeed.
+pub(super) enum ProcessTrouble {
     /// Others wrote, or it is not known whether something was written: begin again from the log.
     Begin(String),
     /// Another runner has the work.
@@ -31,7 +31,7 @@ pub(super) enum Trouble {
     Closed,
 }
 
-impl From<LoadError> for Trouble {
+impl From<LoadError> for ProcessTrouble {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Read(ReadError::Closed) => Self::Closed,
@@ -40,19 +40,19 @@ impl From<LoadError> for Trouble {
     }
 }
 
-impl From<ReadError> for Trouble {
+impl From<ReadError> for ProcessTrouble {
     fn from(error: ReadError) -> Self {
         LoadError::from(error).into()
     }
 }
 
-impl From<SubscribeError> for Trouble {
+impl From<SubscribeError> for ProcessTrouble {
     fn from(error: SubscribeError) -> Self {
         Self::Store(error.to_string())
     }
 }
 
-impl From<EventError> for Trouble {
+impl From<EventError> for ProcessTrouble {
     fn from(error: EventError) -> Self {
         Self::Store(error.to_string())
     }

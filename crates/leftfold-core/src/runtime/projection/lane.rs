@@ -52,7 +52,7 @@ pub(super) struct Lane<T: Target> {
 
 /// Reason why a projection does not go on.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum ProjectionTrouble {
     /// The target cannot be used now.
     Away(String),
     /// The target refused to set up its tables, for a reason that is not its own failure.
@@ -85,16 +85,16 @@ pub(super) enum Trouble {
 pub(super) enum Stop {
     /// An event of it cannot be applied, or the target does not take its rows.
     Event(String),
-    Trouble(Trouble),
+    Trouble(ProjectionTrouble),
 }
 
-impl From<Trouble> for Stop {
-    fn from(trouble: Trouble) -> Self {
+impl From<ProjectionTrouble> for Stop {
+    fn from(trouble: ProjectionTrouble) -> Self {
         Self::Trouble(trouble)
     }
 }
 
-impl From<SubscribeError> for Trouble {
+impl From<SubscribeError> for ProjectionTrouble {
     fn from(error: SubscribeError) -> Self {
         match error {
             SubscribeError::Read(error) => Self::Log(error),
@@ -110,7 +110,7 @@ impl<T: Target> Lane<T> {
         ground: &Ground<T, P>,
         batch: &Batch<P::Event>,
         end: &Checkpoint,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ProjectionTrouble> {
         let (from, number) = (self.position, self.number);
         let own =
             || batch.items.iter().filter(move |item| item.lane == number && item.position() > from);
@@ -125,7 +125,9 @@ impl<T: Target> Lane<T> {
                 }
                 // Some event fails: which one is found by a transaction each.
                 Err(Stop::Event(_)) => self.undo(ground).await?,
-                Err(Stop::Trouble(Trouble::Full(_))) if T::UNDOES => self.undo(ground).await?,
+                Err(Stop::Trouble(ProjectionTrouble::Full(_))) if T::UNDOES => {
+                    self.undo(ground).await?
+                }
                 Err(Stop::Trouble(trouble)) => return Err(trouble),
             }
         }
@@ -151,12 +153,17 @@ impl<T: Target> Lane<T> {
         for item in items {
             match self.consume(ground, item).await {
                 Ok(()) => last = Some(item.position()),
-                Err(Stop::Trouble(Trouble::Full(position))) if !T::UNDOES => {
+                Err(Stop::Trouble(ProjectionTrouble::Full(position))) if !T::UNDOES => {
                     // What went in cannot be undone: it is kept, and the event waits.
                     let end = last.map_or(self.position, |last| last);
-                    let end = ground.host.store.checkpoint_at(end).await.map_err(Trouble::from)?;
+                    let end = ground
+                        .host
+                        .store
+                        .checkpoint_at(end)
+                        .await
+                        .map_err(ProjectionTrouble::from)?;
                     self.commit(ground, &end).await?;
-                    return Err(Trouble::Full(position).into());
+                    return Err(ProjectionTrouble::Full(position).into());
                 }
                 Err(stop) => return Err(stop),
             }
@@ -169,7 +176,7 @@ impl<T: Target> Lane<T> {
         &mut self,
         ground: &Ground<T, P>,
         item: &Item<P::Event>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ProjectionTrouble> {
         let (desk, clock, position) = (&ground.desk, &ground.host.clock, item.position());
         let end = ground.host.store.checkpoint_at(position).await?;
         loop {
@@ -199,7 +206,7 @@ impl<T: Target> Lane<T> {
                     self.undo(ground).await?;
                     // Parking itself failed.
                     if tries > TRIES {
-                        return Err(Trouble::Away(format!(
+                        return Err(ProjectionTrouble::Away(format!(
                             "the event at {position} can neither be applied nor parked: {error}"
                         )));
                     }
@@ -210,12 +217,12 @@ impl<T: Target> Lane<T> {
                         let again_at = clock.now().plus(PROJECTION_EVENT.after(tries));
                         tokio::select! {
                             biased;
-                            () = stopped(&mut stop) => return Err(Trouble::Stopped),
+                            () = stopped(&mut stop) => return Err(ProjectionTrouble::Stopped),
                             () = clock.sleep_until(again_at) => {}
                         }
                     }
                 }
-                Err(Stop::Trouble(trouble @ Trouble::Full(_))) => {
+                Err(Stop::Trouble(trouble @ ProjectionTrouble::Full(_))) => {
                     if T::UNDOES {
                         self.undo(ground).await?;
                     } else {
@@ -285,7 +292,7 @@ impl<T: Target> Lane<T> {
     ) -> Result<(), Stop> {
         let position = item.position();
         if ground.desk.parked_len() + self.staged.len() >= PARKED_MAX {
-            return Err(Trouble::Full(position).into());
+            return Err(ProjectionTrouble::Full(position).into());
         }
         let (key, stream) =
             (item.known_key(&ground.projection), stream_of(item.envelope()).to_owned());
@@ -309,7 +316,7 @@ impl<T: Target> Lane<T> {
     pub(super) async fn begin<P: Projection<T>>(
         &mut self,
         ground: &Ground<T, P>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ProjectionTrouble> {
         let trouble = |error: ProjectionError| ground.trouble(&error);
         self.hold(ground).await?;
         self.session.about(self.position);
@@ -330,7 +337,7 @@ impl<T: Target> Lane<T> {
             |(position, lanes)| format!("at {position} in {lanes} lanes"),
         );
         let (position, lanes) = (self.position, self.lanes);
-        Err(Trouble::Lost(format!(
+        Err(ProjectionTrouble::Lost(format!(
             "it stands {stands}, not at {position} in {lanes} lanes: another runner moved it"
         )))
     }
@@ -362,9 +369,9 @@ impl<T: Target> Lane<T> {
                         "{error} for the event at {position}; somebody may hold a lock that it waits for"
                     );
                     return Err(if T::UNDOES {
-                        Trouble::Silent(said)
+                        ProjectionTrouble::Silent(said)
                     } else {
-                        Trouble::Spoiled(said)
+                        ProjectionTrouble::Spoiled(said)
                     }
                     .into());
                 }
@@ -420,25 +427,28 @@ impl<T: Target> Lane<T> {
     }
 
     /// Makes sure that the work is still this runner's, as it was when the lane was opened.
-    async fn hold<P: Projection<T>>(&mut self, ground: &Ground<T, P>) -> Result<(), Trouble> {
+    async fn hold<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+    ) -> Result<(), ProjectionTrouble> {
         if ground.hold().await? == self.fence {
             return Ok(());
         }
-        Err(Trouble::Lost("another runtime had the work meanwhile".to_owned()))
+        Err(ProjectionTrouble::Lost("another runtime had the work meanwhile".to_owned()))
     }
 
     /// Undoes the open transaction.
     pub(super) async fn undo<P: Projection<T>>(
         &mut self,
         ground: &Ground<T, P>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ProjectionTrouble> {
         self.staged.clear();
         self.receipts.undo();
         if !T::UNDOES {
-            return Err(Trouble::Spoiled("a transaction cannot be undone".to_owned()));
+            return Err(ProjectionTrouble::Spoiled("a transaction cannot be undone".to_owned()));
         }
         self.session.rollback().await.map_err(|error| match ground.trouble(&error) {
-            Trouble::Away(error) => Trouble::Lost(error),
+            ProjectionTrouble::Away(error) => ProjectionTrouble::Lost(error),
             trouble => trouble,
         })
     }
@@ -463,14 +473,14 @@ impl<T: Target> Lane<T> {
 
 impl<T: Target, P: Projection<T>> Ground<T, P> {
     /// Takes the lease on the work, or keeps it, if it is shared. Returns the fence for appends.
-    pub(super) async fn hold(&self) -> Result<Option<(Label, Fence)>, Trouble> {
+    pub(super) async fn hold(&self) -> Result<Option<(Label, Fence)>, ProjectionTrouble> {
         let Some(tenure) = &self.tenure else { return Ok(None) };
         let mut tenure = tenure.lock().await;
         match tenure.hold(&self.host).await {
             Right::Held => Ok(tenure.fence()),
-            Right::StandsBy(why, again_at) => Err(Trouble::StandsBy(why, again_at)),
-            Right::Waits(why, _) => Err(Trouble::Away(why)),
-            Right::Closed => Err(Trouble::Log(ReadError::Closed)),
+            Right::StandsBy(why, again_at) => Err(ProjectionTrouble::StandsBy(why, again_at)),
+            Right::Waits(why, _) => Err(ProjectionTrouble::Away(why)),
+            Right::Closed => Err(ProjectionTrouble::Log(ReadError::Closed)),
         }
     }
 
@@ -483,19 +493,19 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
     }
 
     /// Returns the meaning of a target's error when no event is applied.
-    pub(super) fn trouble(&self, error: &ProjectionError) -> Trouble {
+    pub(super) fn trouble(&self, error: &ProjectionError) -> ProjectionTrouble {
         let said = error.to_string();
         match error.downcast_ref::<CallError>() {
-            Some(CallError::Silent { .. }) => return Trouble::Silent(said),
-            Some(CallError::Panicked { .. }) => return Trouble::Panicked(said),
+            Some(CallError::Silent { .. }) => return ProjectionTrouble::Silent(said),
+            Some(CallError::Panicked { .. }) => return ProjectionTrouble::Panicked(said),
             None => {}
         }
         if error.downcast_ref::<notes::Unreadable>().is_some() {
-            return Trouble::Unreadable(said);
+            return ProjectionTrouble::Unreadable(said);
         }
         let in_use =
             catch_unwind(AssertUnwindSafe(|| self.target.is_in_use(error))).unwrap_or(false);
-        if in_use { Trouble::InUse(said) } else { Trouble::Away(said) }
+        if in_use { ProjectionTrouble::InUse(said) } else { ProjectionTrouble::Away(said) }
     }
 
     pub(super) fn is_away(&self, error: &ProjectionError) -> bool {
@@ -512,14 +522,14 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
             return Stop::Event(error);
         }
         while self.desk.failed(position, error.clone()) < TRIES {}
-        Trouble::Spoiled(error).into()
+        ProjectionTrouble::Spoiled(error).into()
     }
 }
 
 /// Turns a refusal by the target into trouble of the target itself, if no event is applied.
-pub(super) fn not_of_an_event(stop: Stop) -> Trouble {
+pub(super) fn not_of_an_event(stop: Stop) -> ProjectionTrouble {
     match stop {
-        Stop::Event(error) => Trouble::Away(error),
+        Stop::Event(error) => ProjectionTrouble::Away(error),
         Stop::Trouble(trouble) => trouble,
     }
 }

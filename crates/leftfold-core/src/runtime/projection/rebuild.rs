@@ -7,7 +7,7 @@
 use super::batch::Batch;
 use super::calls::{APPLY_WITHIN, DISCARD_WITHIN, TARGET_WITHIN, Timed};
 use super::desk::Told;
-use super::lane::{Ground, Lane, Trouble};
+use super::lane::{Ground, Lane, ProjectionTrouble};
 use super::notes::{self, LaneNote, PARKED, checkpoint_key, receipt_key};
 use super::parked::ParkedSet;
 use super::places::{BESIDE, is_of};
@@ -17,7 +17,7 @@ use super::{Place, Projection, ProjectionError, Session, Target, receipts};
 use crate::store::{Checkpoint, Fence, Label, Position};
 
 impl<T: Target, P: Projection<T>> Ground<T, P> {
-    async fn serving(&self) -> Result<Option<u32>, Trouble> {
+    async fn serving(&self) -> Result<Option<u32>, ProjectionTrouble> {
         let serving = self.target.serving(P::NAME);
         let calls = &self.calls;
         calls
@@ -26,7 +26,7 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
             .map_err(|error| self.trouble(&error))
     }
 
-    pub(super) async fn serve(&self, place: u32) -> Result<(), Trouble> {
+    pub(super) async fn serve(&self, place: u32) -> Result<(), ProjectionTrouble> {
         let (serve, at) = (self.target.serve(P::NAME, place), self.desk.through());
         self.calls
             .ask("its target to let it serve, at", at, TARGET_WITHIN, serve)
@@ -34,7 +34,7 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
             .map_err(|error| self.trouble(&error))
     }
 
-    async fn versions(&self) -> Result<Vec<u32>, Trouble> {
+    async fn versions(&self) -> Result<Vec<u32>, ProjectionTrouble> {
         let versions = self.target.versions(P::NAME);
         let calls = &self.calls;
         calls
@@ -43,7 +43,7 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
             .map_err(|error| self.trouble(&error))
     }
 
-    async fn discard(&self, place: u32) -> Result<(), Trouble> {
+    async fn discard(&self, place: u32) -> Result<(), ProjectionTrouble> {
         let (discard, at) = (self.target.discard(P::NAME, place), self.desk.through());
         self.calls
             .ask("an old version to be discarded, at", at, DISCARD_WITHIN, discard)
@@ -66,7 +66,7 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
 impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Opens the target and goes on from the position of the version; at a new version, from the
     /// beginning.
-    pub(super) async fn open(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn open(&mut self) -> Result<(), ProjectionTrouble> {
         // Whoever had the work may have noted something until now: nothing is read before it is
         // this runner's.
         let fence = self.ground.hold().await?;
@@ -110,7 +110,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Finds the place of the version's rows; for a version that is to be rebuilt, the other place.
-    async fn find_place(&mut self) -> Result<(), Trouble> {
+    async fn find_place(&mut self) -> Result<(), ProjectionTrouble> {
         if !T::REBUILDS {
             return Ok(());
         }
@@ -139,7 +139,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(())
     }
 
-    async fn session(&mut self, lane: usize) -> Result<Timed<T::Session>, Trouble> {
+    async fn session(&mut self, lane: usize) -> Result<Timed<T::Session>, ProjectionTrouble> {
         let place = Place { name: P::NAME, version: self.ground.desk.slot(), lane };
         let calls = self.ground.calls.clone();
         let open = self.ground.target.open(&place);
@@ -149,16 +149,19 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Makes the tables, in the first transaction of a version.
-    async fn set_up(&mut self, session: &mut Timed<T::Session>) -> Result<Vec<LaneNote>, Trouble> {
+    async fn set_up(
+        &mut self,
+        session: &mut Timed<T::Session>,
+    ) -> Result<Vec<LaneNote>, ProjectionTrouble> {
         let (calls, projection) = (&self.ground.calls, &self.ground.projection);
         let set_up = async { projection.set_up(session.rows()).await };
         let set_up =
             calls.ask("the tables to be set up at", Position::START, APPLY_WITHIN, set_up).await;
         set_up.map_err(|error| match self.ground.trouble(&error) {
-            Trouble::Away(said) if self.ground.is_away(&error) => {
-                Trouble::Away(format!("set_up failed: {said}"))
+            ProjectionTrouble::Away(said) if self.ground.is_away(&error) => {
+                ProjectionTrouble::Away(format!("set_up failed: {said}"))
             }
-            Trouble::Away(said) => Trouble::NotSetUp(said),
+            ProjectionTrouble::Away(said) => ProjectionTrouble::NotSetUp(said),
             trouble => trouble,
         })?;
         let start = self.ground.host.store.checkpoint_at(Position::START).await?;
@@ -173,7 +176,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         &mut self,
         session: &mut Timed<T::Session>,
         noted: &[(String, Vec<u8>)],
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ProjectionTrouble> {
         let mut set = ParkedSet::default();
         for (key, value) in noted {
             match notes::parked(key, value) {
@@ -207,7 +210,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         first: Timed<T::Session>,
         noted: &[LaneNote],
         fence: Option<(Label, Fence)>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ProjectionTrouble> {
         let mut lanes = Vec::with_capacity(noted.len());
         let mut first = Some(first);
         for (number, note) in noted.iter().enumerate() {
@@ -240,7 +243,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Serves at once if no version did, and learns which version does.
-    async fn take_place(&mut self) -> Result<(), Trouble> {
+    async fn take_place(&mut self) -> Result<(), ProjectionTrouble> {
         let mut serving = self.ground.serving().await?;
         if serving.is_none() && self.role.newest {
             let place = self.ground.desk.slot();
@@ -264,7 +267,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Takes the place of the rows that serve, as soon as its own have everything that anybody was
     /// told to find in those: the version that serves goes on meanwhile, but answers nobody who
     /// waits, so this takes a batch or two however fast the log grows.
-    pub(super) async fn hand_over(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn hand_over(&mut self) -> Result<(), ProjectionTrouble> {
         let desk = self.ground.desk.clone();
         if desk.through() < desk.readers.hand_over() {
             return Ok(());

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::batch::{Content, decode, key_of};
 use super::desk::{Change, Told};
 use super::handle::{Ask, Retried, Skipped};
-use super::lane::{Ground, Stop, Trouble, not_of_an_event};
+use super::lane::{Ground, ProjectionTrouble, Stop, not_of_an_event};
 use super::notes::{self, SkippedNote, parked_key, skipped_key};
 use super::parked::{ERROR_BYTES_MAX, Parked, ParkedState, stream_of};
 use super::runner::Runner;
@@ -30,8 +30,8 @@ enum Tried {
 impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Answers a person's request. If the target fails meanwhile, the answer says so, and it is
     /// opened again.
-    pub(super) async fn answer(&mut self, ask: Ask) -> Result<(), Trouble> {
-        let away = |trouble: &Trouble| AskError::Away { detail: detail(trouble) };
+    pub(super) async fn answer(&mut self, ask: Ask) -> Result<(), ProjectionTrouble> {
+        let away = |trouble: &ProjectionTrouble| AskError::Away { detail: detail(trouble) };
         // Whoever asked may be gone: what was asked is done all the same.
         match ask {
             Ask::Retry { key, answer } => {
@@ -69,7 +69,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 let _ = answer.send(taken);
                 match told {
                     // The rows are none the worse for it; the transaction is left open.
-                    Err(Trouble::Unreadable(why)) => Err(Trouble::Lost(why)),
+                    Err(ProjectionTrouble::Unreadable(why)) => Err(ProjectionTrouble::Lost(why)),
                     told => told,
                 }
             }
@@ -78,7 +78,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     /// Tries the items of a key in order, each once, and then those that waited for them; up to the
     /// first that fails.
-    async fn retry(&mut self, key: String) -> Result<Retried, Trouble> {
+    async fn retry(&mut self, key: String) -> Result<Retried, ProjectionTrouble> {
         self.is_open()?;
         let mut done = Retried::default();
         let mut keys = VecDeque::from([key]);
@@ -105,7 +105,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Tries the items that could not be read when they came, and those that wait for them.
-    pub(super) async fn retry_unreadable(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn retry_unreadable(&mut self) -> Result<(), ProjectionTrouble> {
         let keys: BTreeSet<String> = {
             let parked = self.ground.desk.parked();
             let unreadable =
@@ -119,7 +119,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Lets one item go, records the person's name, and tries the rest of its key.
-    async fn skip(&mut self, position: Position, by: String) -> Result<Option<Retried>, Trouble> {
+    async fn skip(
+        &mut self,
+        position: Position,
+        by: String,
+    ) -> Result<Option<Retried>, ProjectionTrouble> {
         if self.ground.desk.parked().find(position).is_none() {
             return Ok(None);
         }
@@ -127,7 +131,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Lets items go, records the person's name, and tries the items that had waited for them.
-    async fn skip_all(&mut self, positions: &[Position], by: &str) -> Result<Skipped, Trouble> {
+    async fn skip_all(
+        &mut self,
+        positions: &[Position],
+        by: &str,
+    ) -> Result<Skipped, ProjectionTrouble> {
         self.is_open()?;
         let mut done = Skipped::default();
         let mut gone: Vec<Parked> = Vec::new();
@@ -154,7 +162,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Notes in one transaction that items are let go.
-    async fn let_go(&mut self, items: &[Parked], by: &str) -> Result<(), Trouble> {
+    async fn let_go(&mut self, items: &[Parked], by: &str) -> Result<(), ProjectionTrouble> {
         let at = self.ground.host.clock.now().to_string();
         let lane = self.lanes.first_mut().ok_or_else(not_open)?;
         lane.begin(&self.ground).await?;
@@ -185,10 +193,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Returns an error if the runner stands by, or waits for the target: then it can do nothing.
-    fn is_open(&self) -> Result<(), Trouble> {
+    fn is_open(&self) -> Result<(), ProjectionTrouble> {
         match (self.lanes.is_empty(), &self.said) {
             (false, _) => Ok(()),
-            (true, Some(said)) => Err(Trouble::Away(format!("it waits for {said}"))),
+            (true, Some(said)) => Err(ProjectionTrouble::Away(format!("it waits for {said}"))),
             (true, None) => Err(not_open()),
         }
     }
@@ -214,14 +222,16 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     /// Reads the event again, so that today's code and upcasters see it, and applies it together
     /// with its release.
-    async fn try_item(&mut self, item: &Parked) -> Result<Tried, Trouble> {
+    async fn try_item(&mut self, item: &Parked) -> Result<Tried, ProjectionTrouble> {
         if item.stream.starts_with('$') {
             // It stands for a record of the runtime, which is read at each start.
             return Ok(Tried::Failed(Box::new(item.clone())));
         }
         let events = match read_again(&self.ground, item).await? {
-            Ok(events) => events,
-            Err(error) => return self.fails(item, ParkedState::unreadable(&error)).await,
+            ReadAgain::Events(events) => events,
+            ReadAgain::Unreadable(error) => {
+                return self.fails(item, ParkedState::unreadable(&error)).await;
+            }
         };
         // Today's code may give it another key, whose earlier events come first.
         let key = match key_of(&self.ground.projection, &events) {
@@ -281,14 +291,18 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Keeps the message of this failure.
-    async fn fails(&mut self, item: &Parked, state: ParkedState) -> Result<Tried, Trouble> {
+    async fn fails(
+        &mut self,
+        item: &Parked,
+        state: ParkedState,
+    ) -> Result<Tried, ProjectionTrouble> {
         let failed = Parked { state, ..item.clone() };
         self.replace(item, failed.clone()).await?;
         Ok(Tried::Failed(Box::new(failed)))
     }
 
     /// Writes the note of an item again.
-    async fn replace(&mut self, old: &Parked, new: Parked) -> Result<(), Trouble> {
+    async fn replace(&mut self, old: &Parked, new: Parked) -> Result<(), ProjectionTrouble> {
         let lane = self.lanes.first_mut().ok_or_else(not_open)?;
         lane.begin(&self.ground).await?;
         let key = parked_key(&old.key, old.position);
@@ -309,9 +323,9 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
         &self,
         position: Position,
         error: &ProjectionError,
-    ) -> Result<Parked, Trouble> {
+    ) -> Result<Parked, ProjectionTrouble> {
         let read = Read::matching(self.schema.query(), position).page_of(1);
-        let page = self.host.store.page(read).await.map_err(Trouble::Log)?;
+        let page = self.host.store.page(read).await.map_err(ProjectionTrouble::Log)?;
         let event = page.events.into_iter().find(|event| event.position == position);
         let stream = event.as_ref().map_or("", stream_of).to_owned();
         let content = event.map(|event| decode(event, &self.schema));
@@ -331,41 +345,48 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
     }
 }
 
-fn not_open() -> Trouble {
-    Trouble::Away("it is not open".to_owned())
+fn not_open() -> ProjectionTrouble {
+    ProjectionTrouble::Away("it is not open".to_owned())
 }
 
-fn detail(trouble: &Trouble) -> String {
+fn detail(trouble: &ProjectionTrouble) -> String {
     match trouble {
-        Trouble::Away(detail)
-        | Trouble::NotSetUp(detail)
-        | Trouble::Lost(detail)
-        | Trouble::Silent(detail)
-        | Trouble::InUse(detail)
-        | Trouble::StandsBy(detail, _)
-        | Trouble::Spoiled(detail)
-        | Trouble::Panicked(detail)
-        | Trouble::Unreadable(detail) => detail.clone(),
-        Trouble::Log(error) => error.to_string(),
-        Trouble::Foreign(error) => error.to_string(),
-        Trouble::Full(_) => "there are too many parked items".to_owned(),
-        Trouble::Stopped => "it has stopped".to_owned(),
+        ProjectionTrouble::Away(detail)
+        | ProjectionTrouble::NotSetUp(detail)
+        | ProjectionTrouble::Lost(detail)
+        | ProjectionTrouble::Silent(detail)
+        | ProjectionTrouble::InUse(detail)
+        | ProjectionTrouble::StandsBy(detail, _)
+        | ProjectionTrouble::Spoiled(detail)
+        | ProjectionTrouble::Panicked(detail)
+        | ProjectionTrouble::Unreadable(detail) => detail.clone(),
+        ProjectionTrouble::Log(error) => error.to_string(),
+        ProjectionTrouble::Foreign(error) => error.to_string(),
+        ProjectionTrouble::Full(_) => "there are too many parked items".to_owned(),
+        ProjectionTrouble::Stopped => "it has stopped".to_owned(),
     }
 }
 
-/// Reads the event of an item from the log, in today's shape; an error if it cannot be read.
+/// The event of an item, in today's shape.
+enum ReadAgain<E> {
+    /// It is none, one or several of today's.
+    Events(Vec<Recorded<E>>),
+    Unreadable(String),
+}
+
+/// Reads the event of an item from the log, in today's shape.
 async fn read_again<T: Target, P: Projection<T>>(
     ground: &Ground<T, P>,
     item: &Parked,
-) -> Result<Result<Vec<Recorded<P::Event>>, String>, Trouble> {
+) -> Result<ReadAgain<P::Event>, ProjectionTrouble> {
     let read = Read::matching(ground.schema.query(), item.position).page_of(1);
-    let page = ground.host.store.page(read).await.map_err(Trouble::Log)?;
+    let page = ground.host.store.page(read).await.map_err(ProjectionTrouble::Log)?;
     let event = page.events.into_iter().find(|event| event.position == item.position);
     Ok(match event.map(|event| decode(event, &ground.schema)) {
         // What no variant names any more does not concern the projection.
-        None => Ok(Vec::new()),
-        Some(Content::One(event)) => Ok(vec![event]),
-        Some(Content::Several(_, events)) => Ok(events),
-        Some(Content::Unreadable(_, error)) => Err(error),
+        None => ReadAgain::Events(Vec::new()),
+        Some(Content::One(event)) => ReadAgain::Events(vec![event]),
+        Some(Content::Several(_, events)) => ReadAgain::Events(events),
+        Some(Content::Unreadable(_, error)) => ReadAgain::Unreadable(error),
     })
 }

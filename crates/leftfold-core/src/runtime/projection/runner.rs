@@ -13,7 +13,7 @@ use super::batch::{Batch, Item};
 use super::calls::{Calls, Came};
 use super::desk::Desk;
 use super::handle::Ask;
-use super::lane::{Ground, Lane, Trouble};
+use super::lane::{Ground, Lane, ProjectionTrouble};
 use super::places::Role;
 use super::{Projection, Target, outbox};
 use crate::fold::{LoadError, Purpose};
@@ -109,8 +109,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             .wait("its target to be opened at", Position::START, OPENED_WITHIN, runner.open())
             .await
         {
-            Came::Answer(Ok(()) | Err(Trouble::Stopped)) => {}
-            Came::Answer(Err(Trouble::Foreign(error))) => {
+            Came::Answer(Ok(()) | Err(ProjectionTrouble::Stopped)) => {}
+            Came::Answer(Err(ProjectionTrouble::Foreign(error))) => {
                 let (projection, name) = (std::any::type_name::<P>(), P::NAME);
                 return Err(StartError::ForeignProjection {
                     projection,
@@ -120,13 +120,13 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 }
                 .into());
             }
-            Came::Answer(Err(Trouble::NotSetUp(error))) => {
+            Came::Answer(Err(ProjectionTrouble::NotSetUp(error))) => {
                 let (projection, name) = (std::any::type_name::<P>(), P::NAME);
                 return Err(
                     StartError::SetUp { projection, name, version: P::VERSION, error }.into()
                 );
             }
-            Came::Answer(Err(Trouble::Panicked(said))) | Came::Panic(said) => {
+            Came::Answer(Err(ProjectionTrouble::Panicked(said))) | Came::Panic(said) => {
                 return Err(Named::of::<P>(P::NAME).panicked(said).into());
             }
             Came::Answer(Err(trouble)) => {
@@ -136,8 +136,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             Came::Nothing => {
                 runner.lanes.clear();
                 let seconds = OPENED_WITHIN.as_secs();
-                runner
-                    .say_trouble(&Trouble::Silent(format!("it was not opened within {seconds} s")));
+                runner.say_trouble(&ProjectionTrouble::Silent(format!(
+                    "it was not opened within {seconds} s"
+                )));
             }
         }
         Ok(runner)
@@ -152,14 +153,16 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             let went = if self.lanes.is_empty() { self.open().await } else { self.follow().await };
             match went {
                 Ok(()) => {}
-                Err(Trouble::Stopped) => break "stopped",
-                Err(Trouble::Log(ReadError::Closed)) => break "stopped: the store is closed",
-                Err(trouble @ Trouble::StandsBy(_, again_at)) => {
+                Err(ProjectionTrouble::Stopped) => break "stopped",
+                Err(ProjectionTrouble::Log(ReadError::Closed)) => {
+                    break "stopped: the store is closed";
+                }
+                Err(trouble @ ProjectionTrouble::StandsBy(_, again_at)) => {
                     self.lanes.clear();
                     match self.stand_by(&trouble, again_at).await {
                         Ok(()) => {}
-                        Err(Trouble::Stopped) => break "stopped",
-                        Err(Trouble::Log(ReadError::Closed)) => {
+                        Err(ProjectionTrouble::Stopped) => break "stopped",
+                        Err(ProjectionTrouble::Log(ReadError::Closed)) => {
                             break "stopped: the store is closed";
                         }
                         Err(trouble) => self.recover(trouble).await,
@@ -183,7 +186,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Does what comes next: an answer to a person, or a batch.
-    async fn follow(&mut self) -> Result<(), Trouble> {
+    async fn follow(&mut self) -> Result<(), ProjectionTrouble> {
         self.renew().await?;
         let mut stop = self.ground.stop.clone();
         let clock = self.ground.host.clock.clone();
@@ -193,14 +196,14 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         };
         tokio::select! {
             biased;
-            () = stopped(&mut stop) => Err(Trouble::Stopped),
+            () = stopped(&mut stop) => Err(ProjectionTrouble::Stopped),
             Some(ask) = self.asks.recv() => {
                 self.answer(ask).await?;
                 self.say_where(usize::from(self.is_building()));
                 Ok(())
             }
             filled = self.batch.fill(&mut self.log, &self.ground.schema) => {
-                filled.map_err(Trouble::Log)?;
+                filled.map_err(ProjectionTrouble::Log)?;
                 if self.ground.schema.is_stale() {
                     // What was read may have passed over events that are of concern now.
                     return Ok(());
@@ -218,13 +221,13 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     /// Renews the schema if the owner of a type came into use since. Events that could not be read
     /// before are tried again.
-    async fn renew(&mut self) -> Result<(), Trouble> {
+    async fn renew(&mut self) -> Result<(), ProjectionTrouble> {
         let (store, stands_at) = (&self.ground.host.store, self.stands_at());
         let schema = match store.renewed(&self.ground.schema, (self.read_from, stands_at)).await {
             Ok(None) => return Ok(()),
             Ok(Some(schema)) => schema,
-            Err(LoadError::Read(error)) => return Err(Trouble::Log(error)),
-            Err(error) => return Err(Trouble::Unreadable(error.to_string())),
+            Err(LoadError::Read(error)) => return Err(ProjectionTrouble::Log(error)),
+            Err(error) => return Err(ProjectionTrouble::Unreadable(error.to_string())),
         };
         self.log = store.subscribe(schema.query(), stands_at);
         self.batch = Batch::new(stands_at, self.level_at.unwrap_or(Position::END));
@@ -235,7 +238,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Takes a batch into the rows.
-    async fn consume(&mut self) -> Result<(), Trouble> {
+    async fn consume(&mut self) -> Result<(), ProjectionTrouble> {
         let after = self.batch.through;
         let mut batch = std::mem::replace(
             &mut self.batch,
@@ -320,7 +323,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Reports a trouble: in the status at once, in the log if it has changed.
-    fn say_trouble(&mut self, trouble: &Trouble) {
+    fn say_trouble(&mut self, trouble: &ProjectionTrouble) {
         let (what, who) = describe(trouble, P::NAME);
         let (desk, board) = (&self.ground.desk, &self.ground.host.board);
         board.say_where(desk.label, desk.through(), &what, 1, desk.parked_len());
@@ -354,7 +357,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Stands by while another runtime works, and follows the position of that one.
-    async fn stand_by(&mut self, trouble: &Trouble, again_at: Timestamp) -> Result<(), Trouble> {
+    async fn stand_by(
+        &mut self,
+        trouble: &ProjectionTrouble,
+        again_at: Timestamp,
+    ) -> Result<(), ProjectionTrouble> {
         let (mut stop, mut status) = (self.ground.stop.clone(), self.ground.host.store.status());
         let (clock, store) = (self.ground.host.clock.clone(), self.ground.host.store.clone());
         let slot = self.ground.desk.slot();
@@ -365,7 +372,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             let stands = store
                 .checkpoint(outbox::consumer(P::NAME).map_err(not_named)?)
                 .await
-                .map_err(Trouble::Log)?;
+                .map_err(ProjectionTrouble::Log)?;
             self.ground
                 .desk
                 .stands_at(stands.map_or(Position::START, |checkpoint| checkpoint.position));
@@ -378,10 +385,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             };
             tokio::select! {
                 biased;
-                () = stopped(&mut stop) => return Err(Trouble::Stopped),
+                () = stopped(&mut stop) => return Err(ProjectionTrouble::Stopped),
                 Some(ask) = self.asks.recv() => drop(self.answer(ask).await),
                 is_closed = closes => if is_closed {
-                    return Err(Trouble::Log(ReadError::Closed));
+                    return Err(ProjectionTrouble::Log(ReadError::Closed));
                 },
                 () = clock.sleep_until(again_at) => return Ok(()),
             }
@@ -390,14 +397,14 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     /// Waits until the trouble has passed. Nothing is parked for it, and nothing is lost: the
     /// target is opened again and gives its position.
-    async fn recover(&mut self, trouble: Trouble) {
+    async fn recover(&mut self, trouble: ProjectionTrouble) {
         self.say_trouble(&trouble);
         self.call_off_handover();
-        let full = matches!(trouble, Trouble::Full(_));
+        let full = matches!(trouble, ProjectionTrouble::Full(_));
         if !full {
             self.lanes.clear();
         }
-        self.role.anew |= matches!(trouble, Trouble::Spoiled(_));
+        self.role.anew |= matches!(trouble, ProjectionTrouble::Spoiled(_));
         if let Some(tenure) = &self.ground.tenure {
             // Whether the store takes appends, and from this runner, is asked before anything is
             // sent again.
@@ -405,7 +412,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
         self.failures += 1;
         // Whoever gave no answer was waited for already.
-        let silent = matches!(trouble, Trouble::Silent(_) | Trouble::Spoiled(_));
+        let silent =
+            matches!(trouble, ProjectionTrouble::Silent(_) | ProjectionTrouble::Spoiled(_));
         let clock = self.ground.host.clock.clone();
         let again_at =
             clock.now().plus(PROJECTION_AWAY.after(if silent { 1 } else { self.failures }));
@@ -426,8 +434,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 }
 
-fn not_named(invalid: Invalid) -> Trouble {
-    Trouble::Away(invalid.to_string())
+fn not_named(invalid: Invalid) -> ProjectionTrouble {
+    ProjectionTrouble::Away(invalid.to_string())
 }
 
 /// Way in which a trouble ends.
@@ -440,40 +448,53 @@ enum Ends {
 }
 
 /// Returns the description of a trouble in status, and the way in which it ends.
-fn describe(trouble: &Trouble, name: &str) -> (String, Ends) {
+fn describe(trouble: &ProjectionTrouble, name: &str) -> (String, Ends) {
     match trouble {
-        Trouble::Away(error) => (format!("its target to come back: {error}"), Ends::Alone),
-        Trouble::NotSetUp(error) => (format!("its set_up to be mended: {error}"), Ends::WithPerson),
-        Trouble::Silent(error) => (format!("its target to answer: {error}"), Ends::Alone),
-        Trouble::Lost(error) => (format!("its target to be opened again: {error}"), Ends::Alone),
-        Trouble::Spoiled(error) => (format!("its rows to be built anew: {error}"), Ends::Alone),
-        Trouble::InUse(error) | Trouble::StandsBy(error, _) => {
+        ProjectionTrouble::Away(error) => {
+            (format!("its target to come back: {error}"), Ends::Alone)
+        }
+        ProjectionTrouble::NotSetUp(error) => {
+            (format!("its set_up to be mended: {error}"), Ends::WithPerson)
+        }
+        ProjectionTrouble::Silent(error) => (format!("its target to answer: {error}"), Ends::Alone),
+        ProjectionTrouble::Lost(error) => {
+            (format!("its target to be opened again: {error}"), Ends::Alone)
+        }
+        ProjectionTrouble::Spoiled(error) => {
+            (format!("its rows to be built anew: {error}"), Ends::Alone)
+        }
+        ProjectionTrouble::InUse(error) | ProjectionTrouble::StandsBy(error, _) => {
             (format!("its turn: {error}"), Ends::WithoutUs)
         }
-        Trouble::Panicked(error) => (format!("its target to be mended: {error}"), Ends::WithPerson),
-        Trouble::Log(error) => (format!("the log to be read again: {error}"), Ends::Alone),
-        Trouble::Foreign(error) => {
+        ProjectionTrouble::Panicked(error) => {
+            (format!("its target to be mended: {error}"), Ends::WithPerson)
+        }
+        ProjectionTrouble::Log(error) => {
+            (format!("the log to be read again: {error}"), Ends::Alone)
+        }
+        ProjectionTrouble::Foreign(error) => {
             (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson)
         }
-        Trouble::Unreadable(error) => {
+        ProjectionTrouble::Unreadable(error) => {
             (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson)
         }
-        Trouble::Full(position) => {
+        ProjectionTrouble::Full(position) => {
             let full = format!(
                 "parked items to be retried or skipped, there are {PARKED_MAX}: the event at {position} is one more"
             );
             (full, Ends::WithPerson)
         }
-        Trouble::Stopped => ("nothing, it is told to stop".to_owned(), Ends::Alone),
+        ProjectionTrouble::Stopped => ("nothing, it is told to stop".to_owned(), Ends::Alone),
     }
 }
 
 /// Lets all lanes work at the same time and waits for all of them; the first error in their order.
-async fn all<'l, F: Future<Output = Result<(), Trouble>> + Send + 'l>(
+async fn all<'l, F: Future<Output = Result<(), ProjectionTrouble>> + Send + 'l>(
     lanes: impl Iterator<Item = F>,
-) -> Result<(), Trouble> {
+) -> Result<(), ProjectionTrouble> {
     let mut lanes: Vec<Pin<Box<F>>> = lanes.map(Box::pin).collect();
-    let mut ended: Vec<Option<Result<(), Trouble>>> = lanes.iter().map(|_| None).collect();
+    let mut ended: Vec<Option<Result<(), ProjectionTrouble>>> =
+        lanes.iter().map(|_| None).collect();
     poll_fn(|context| {
         for (lane, ended) in lanes.iter_mut().zip(&mut ended) {
             if ended.is_none()

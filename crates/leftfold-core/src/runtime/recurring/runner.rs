@@ -24,8 +24,8 @@ pub(in crate::runtime) struct RecurringRunner<R: Recurring> {
     failure: Option<String>,
 }
 
-/// Reason for which a step cannot be done now.
-struct Trouble(String);
+/// Reason why a step of a recurring command cannot be done now.
+struct RecurringTrouble(String);
 
 impl<R: Recurring> RecurringRunner<R> {
     pub(in crate::runtime) fn new(host: Host, recurring: R) -> Result<Self, StartFault> {
@@ -54,7 +54,7 @@ impl<R: Recurring> RecurringRunner<R> {
                     next
                 }
                 Err(_) if self.host.store.status().borrow().state == State::Closed => break,
-                Err(Trouble(why)) => {
+                Err(RecurringTrouble(why)) => {
                     self.host.board.say_away(R::NAME, &why);
                     failures = failures.saturating_add(1);
                     let again = self.host.clock.now().plus(RECURRING.after(failures));
@@ -103,9 +103,12 @@ impl<R: Recurring> RecurringRunner<R> {
     }
 
     /// Carries out what is due. Returns when more is.
-    async fn step(&mut self) -> Result<Timestamp, Trouble> {
-        let schedule =
-            self.schedules.load(R::NAME).await.map_err(|error| Trouble(error.to_string()))?;
+    async fn step(&mut self) -> Result<Timestamp, RecurringTrouble> {
+        let schedule = self
+            .schedules
+            .load(R::NAME)
+            .await
+            .map_err(|error| RecurringTrouble(error.to_string()))?;
         let now = self.host.clock.now();
         let Some(through) = schedule.state.through else {
             self.remember(Step::Begin { at: now }).await?;
@@ -140,7 +143,7 @@ impl<R: Recurring> RecurringRunner<R> {
         through: Timestamp,
         first: Timestamp,
         last: Timestamp,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), RecurringTrouble> {
         let mut passed_over = self.plan.count(through, first).saturating_sub(1);
         let mut due = first;
         while due <= last {
@@ -155,7 +158,7 @@ impl<R: Recurring> RecurringRunner<R> {
     }
 
     /// Carries the command of a moment out. Returns why it did nothing, if that is for good.
-    async fn fire(&self, due: Timestamp) -> Result<Option<String>, Trouble> {
+    async fn fire(&self, due: Timestamp) -> Result<Option<String>, RecurringTrouble> {
         let (id, command) = match caught(|| self.recurring.due(due)) {
             Ok(asked) => asked,
             Err(said) => return Ok(Some(format!("due() panics, mend it: {said}"))),
@@ -172,16 +175,18 @@ impl<R: Recurring> RecurringRunner<R> {
         {
             // Its id was used: by an earlier try, which asked another aggregate.
             Ok(_) | Err(ExecuteError::Append(AppendError::CommandIdReused { .. })) => Ok(None),
-            Err(error) if error.kind().may_be_tried_again() => Err(Trouble(error.to_string())),
+            Err(error) if error.kind().may_be_tried_again() => {
+                Err(RecurringTrouble(error.to_string()))
+            }
             Err(error) => Ok(Some(error.to_string())),
         }
     }
 
-    async fn remember(&self, step: Step) -> Result<(), Trouble> {
+    async fn remember(&self, step: Step) -> Result<(), RecurringTrouble> {
         self.schedules
             .execute(R::NAME, step)
             .await
             .map(drop)
-            .map_err(|error| Trouble(error.to_string()))
+            .map_err(|error| RecurringTrouble(error.to_string()))
     }
 }
