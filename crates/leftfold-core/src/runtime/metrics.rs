@@ -8,13 +8,13 @@ use crate::store::{Measured, Metrics, Store};
 
 /// The consumers of one runtime, for as long as it runs.
 #[derive(Debug)]
-pub(super) struct Figures {
+pub(super) struct RuntimeFigures {
     board: Arc<Board>,
     store: Store,
     projections: Projections,
 }
 
-impl Figures {
+impl RuntimeFigures {
     /// Has the figures of a runtime's consumers in those of its store.
     pub(super) fn shown(board: &Arc<Board>, store: &Store, projections: &Projections) -> Arc<Self> {
         let own = Arc::new(Self {
@@ -27,7 +27,7 @@ impl Figures {
     }
 }
 
-impl Measured for Figures {
+impl Measured for RuntimeFigures {
     fn measure(&self, metrics: &mut Metrics) {
         consumers(metrics, &self.board.statuses(self.store.head().position));
         projections(metrics, &self.projections.list());

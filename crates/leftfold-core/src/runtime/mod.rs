@@ -69,7 +69,7 @@ use crate::store::{Invalid, Store};
 use consumer::status::Board;
 use consumer::{message, stop, unheard};
 use effect::EffectKind;
-use metrics::Figures;
+use metrics::RuntimeFigures;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
 use recurring::RecurringRunner;
@@ -116,7 +116,7 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Runtime {
     host: Host,
     kinds: Vec<(&'static str, &'static str, Result<EffectKind, Invalid>)>,
-    processes: BTreeMap<&'static str, mpsc::Sender<process::Asked>>,
+    processes: BTreeMap<&'static str, mpsc::Sender<process::ProcessRequest>>,
     consumers: Vec<Consumer>,
     projections: Vec<Registered>,
     rebuild: BTreeSet<String>,
@@ -306,7 +306,7 @@ impl Runtime {
         let Ready { effects, processes, projections, stop, consumers } = self.ready().await?;
         let tasks =
             consumers.into_iter().map(|(name, consumer)| (name, tokio::spawn(consumer))).collect();
-        let figures = Figures::shown(&effects.board, &effects.store, &projections);
+        let figures = RuntimeFigures::shown(&effects.board, &effects.store, &projections);
         let handle = RuntimeHandle { effects, processes, projections, stop: stop.subscribe() };
         Ok(RunningRuntime { handle, stop, tasks, within, _figures: figures })
     }
@@ -347,7 +347,7 @@ impl Runtime {
     /// ```
     pub async fn run_until_idle(self) -> Result<Vec<ConsumerStatus>, StartError> {
         let Ready { effects, projections, stop, consumers, .. } = self.ready().await?;
-        let _figures = Figures::shown(&effects.board, &effects.store, &projections);
+        let _figures = RuntimeFigures::shown(&effects.board, &effects.store, &projections);
         let consumers = consumers.into_iter().map(|(_, consumer)| consumer).collect();
         idle::run(&effects.store, &effects.board, &stop, consumers).await;
         Ok(effects.board.statuses(effects.store.head().position))
@@ -473,7 +473,7 @@ pub struct RunningRuntime {
     /// Time that all of them together may take to stop.
     within: Duration,
     /// Shown in the store's metrics for as long as this is there.
-    _figures: Arc<Figures>,
+    _figures: Arc<RuntimeFigures>,
 }
 
 impl RunningRuntime {

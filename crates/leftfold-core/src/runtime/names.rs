@@ -5,12 +5,12 @@
 const BYTES_MAX: usize = 64;
 
 /// A text that is put together.
-pub(super) struct Joined {
+pub(super) struct JoinedName {
     bytes: [u8; BYTES_MAX],
     length: usize,
 }
 
-impl Joined {
+impl JoinedName {
     /// The name of something that belongs to a type with a name. One that is no such name does not
     /// compile: `says` is the compiler's message then.
     pub(super) const fn new(prefix: &str, name: &str, bytes_max: usize, says: &str) -> Self {

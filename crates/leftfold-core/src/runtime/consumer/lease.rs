@@ -21,7 +21,7 @@ static RUNNERS: Mutex<Option<HashMap<Holder, &'static str>>> = Mutex::new(None);
 
 /// The right of one runner to work.
 #[derive(Debug)]
-pub(crate) struct Tenure {
+pub(crate) struct WorkTenure {
     holder: Holder,
     /// The type of the consumer.
     type_name: &'static str,
@@ -42,7 +42,7 @@ pub(crate) enum Right {
     Closed,
 }
 
-impl Tenure {
+impl WorkTenure {
     /// A tenure that holds nothing yet. The name of the work is that of the consumer `C`:
     /// `$process:NAME`, `$effect:NAME`.
     pub(crate) fn new<C>(work: Label) -> Self {
@@ -117,7 +117,7 @@ impl Tenure {
     }
 }
 
-impl Drop for Tenure {
+impl Drop for WorkTenure {
     fn drop(&mut self) {
         with_runners(|runners| runners.remove(&self.holder));
     }

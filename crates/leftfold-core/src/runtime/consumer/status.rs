@@ -101,7 +101,7 @@ pub(in crate::runtime) struct ForPerson {
 pub(in crate::runtime) struct Board {
     clock: Arc<dyn Clock>,
     open: Mutex<BTreeSet<EffectId>>,
-    consumers: Mutex<HashMap<&'static str, Consumer>>,
+    consumers: Mutex<HashMap<&'static str, ConsumerEntry>>,
     /// Counts requests to look up the effects in doubt.
     looks: watch::Sender<u64>,
     /// Waker of the task that waits for news of a consumer.
@@ -109,7 +109,7 @@ pub(in crate::runtime) struct Board {
 }
 
 #[derive(Debug)]
-struct Consumer {
+struct ConsumerEntry {
     status: ConsumerStatus,
     /// Number of events it had gone past at earlier moments.
     samples: VecDeque<(Timestamp, u64)>,
@@ -311,13 +311,13 @@ impl Board {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
         let head = store.head().position;
         let at_end =
-            |consumer: &Consumer| ConsumerStatus { head, ..consumer.status.clone() }.is_idle();
+            |consumer: &ConsumerEntry| ConsumerStatus { head, ..consumer.status.clone() }.is_idle();
         // Whoever was under way when the end was looked at may have moved it.
         self.consumers().values().all(at_end) && store.head().position == head
     }
 
-    fn with(&self, name: &'static str, change: impl FnOnce(&mut Consumer)) {
-        change(self.consumers().entry(name).or_insert_with(|| Consumer::new(name)));
+    fn with(&self, name: &'static str, change: impl FnOnce(&mut ConsumerEntry)) {
+        change(self.consumers().entry(name).or_insert_with(|| ConsumerEntry::new(name)));
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             waker.wake();
         }
@@ -327,12 +327,12 @@ impl Board {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn consumers(&self) -> MutexGuard<'_, HashMap<&'static str, Consumer>> {
+    fn consumers(&self) -> MutexGuard<'_, HashMap<&'static str, ConsumerEntry>> {
         self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Consumer {
+impl ConsumerEntry {
     fn new(name: &'static str) -> Self {
         let status = ConsumerStatus {
             name,
@@ -395,16 +395,16 @@ impl Consumer {
 
 /// Calls that a consumer has under way and that may take long: nobody can interrupt them.
 #[derive(Debug, Default)]
-pub(in crate::runtime) struct Doing(Mutex<Calls>);
+pub(in crate::runtime) struct Doing(Mutex<CallsUnderWay>);
 
 #[derive(Debug, Default)]
-struct Calls {
+struct CallsUnderWay {
     begun: u64,
-    under_way: Vec<Call>,
+    under_way: Vec<CallUnderWay>,
 }
 
 #[derive(Debug)]
-struct Call {
+struct CallUnderWay {
     number: u64,
     what: &'static str,
     position: Position,
@@ -424,20 +424,20 @@ impl Doing {
         let mut calls = self.calls();
         calls.begun += 1;
         let number = calls.begun;
-        calls.under_way.push(Call { number, what, position, since });
+        calls.under_way.push(CallUnderWay { number, what, position, since });
         Begun(self, number)
     }
 
     /// Returns the call that has taken longest, and its time, if that is long.
     fn named(&self, now: Timestamp) -> Option<(String, Duration)> {
         let calls = self.calls();
-        let Call { what, position, since, .. } =
+        let CallUnderWay { what, position, since, .. } =
             calls.under_way.iter().min_by_key(|call| call.since)?;
         let since = now.since(*since);
         (since >= NAMED_AFTER).then(|| (format!("{what} {position}"), since))
     }
 
-    fn calls(&self) -> MutexGuard<'_, Calls> {
+    fn calls(&self) -> MutexGuard<'_, CallsUnderWay> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

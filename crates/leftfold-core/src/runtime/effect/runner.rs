@@ -21,7 +21,7 @@ use super::word::PersonsWord;
 use super::{Effect, EffectId};
 use crate::fold::Schema;
 use crate::runtime::consumer::backoff::{EFFECT_LAST_OUTCOMES, EFFECT_STORE};
-use crate::runtime::consumer::lease::{Right, Tenure};
+use crate::runtime::consumer::lease::{Right, WorkTenure};
 use crate::runtime::consumer::status::ForPerson;
 use crate::runtime::{Host, StartFault, stopped};
 use crate::store::{
@@ -48,7 +48,7 @@ pub(crate) struct EffectRunner<E: Effect> {
     mark: EffectMark,
     asked: mpsc::Receiver<PersonsWord>,
     /// The lease on the work; `None` if nobody else can do it.
-    pub(super) tenure: Option<Tenure>,
+    pub(super) tenure: Option<WorkTenure>,
     /// Knowledge of the log; `None` if it is to be read (again).
     subscription: Option<Subscription>,
     /// Schema by which intents were asked for; `None` if it is to be renewed no more.
@@ -159,7 +159,7 @@ impl<E: Effect> EffectRunner<E> {
 
     /// The same, if others may carry out the effect too: it works while it has the lease.
     pub(crate) fn leased(mut self) -> Result<Self, StartFault> {
-        self.tenure = Some(Tenure::new::<E>(Label::new(format!("$effect:{}", E::NAME))?));
+        self.tenure = Some(WorkTenure::new::<E>(Label::new(format!("$effect:{}", E::NAME))?));
         Ok(self)
     }
 
@@ -382,7 +382,9 @@ impl<E: Effect> EffectRunner<E> {
     fn renews_at(&self) -> Option<Timestamp> {
         match &self.stands_by {
             Some(stands_by) => Some(stands_by.until),
-            None => self.tenure.as_ref().filter(|_| self.trouble.is_none()).map(Tenure::renews_at),
+            None => {
+                self.tenure.as_ref().filter(|_| self.trouble.is_none()).map(WorkTenure::renews_at)
+            }
         }
     }
 
@@ -486,7 +488,7 @@ impl<E: Effect> EffectRunner<E> {
     async fn save_mark(&mut self) {
         let Some(through) = self.subscription.as_ref().map(Subscription::through) else { return };
         self.settled = 0;
-        let fence = self.tenure.as_ref().and_then(Tenure::fence);
+        let fence = self.tenure.as_ref().and_then(WorkTenure::fence);
         let open = self.queue.ids().collect();
         if let Err(detail) = self.mark.save(&self.host.store, fence, through, open).await {
             tracing::warn!(effect = E::NAME, %detail, "the checkpoint of an effect was not recorded");

@@ -12,7 +12,7 @@ use super::word::PersonsWord;
 use super::{Effect, EffectId};
 use crate::runtime::consumer::backoff::{EFFECT_STORE, EFFECT_UNREADABLE};
 use crate::runtime::consumer::contained;
-use crate::runtime::consumer::lease::Tenure;
+use crate::runtime::consumer::lease::WorkTenure;
 
 impl<E: Effect> EffectRunner<E> {
     /// Starts the turns that are ready, as far as there are slots for them. Looks have slots of
@@ -52,7 +52,7 @@ impl<E: Effect> EffectRunner<E> {
         let (turns, bytes, now) = (self.turns.clone(), self.queue.bytes(id), self.host.clock.now());
         let fresh =
             self.fresh.take_if(|event| event.position == id.0).map(|event| Intent { id, event });
-        let fence = self.tenure.as_ref().and_then(Tenure::fence);
+        let fence = self.tenure.as_ref().and_then(WorkTenure::fence);
         let ticket = self.slots(kind).begin(bytes, now);
         self.job(JobKind::Turn(kind, ticket), id, async move {
             let intent = match fresh {
@@ -135,7 +135,7 @@ impl<E: Effect> EffectRunner<E> {
             }
             NextTurn::Fenced => {
                 tracing::warn!(effect = E::NAME, "an effect went to another runner");
-                self.tenure.iter_mut().for_each(Tenure::lost);
+                self.tenure.iter_mut().for_each(WorkTenure::lost);
                 self.forget();
             }
             NextTurn::Failed { detail, unrecorded } => self.failed(id, &detail, unrecorded),

@@ -8,7 +8,7 @@ use super::source::{Heard, Occurrence, Of, Source};
 use super::{Delivery, Inbox};
 use crate::fold::Recorded;
 use crate::runtime::json::Json;
-use crate::runtime::names::Joined;
+use crate::runtime::names::JoinedName;
 use crate::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use crate::store::Timestamp;
 
@@ -42,7 +42,7 @@ impl<I> Default for Delivering<I> {
 }
 
 impl<I: Inbox> Delivering<I> {
-    const JOINED: &'static Joined = &super::joined("inbox:", I::NAME);
+    const JOINED: &'static JoinedName = &super::joined("inbox:", I::NAME);
 
     /// Returns the commands and effects that a message means, without the steps that only a process
     /// may take.

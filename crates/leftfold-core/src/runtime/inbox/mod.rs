@@ -14,7 +14,7 @@ pub use intake::{Gap, Intake, Receipt, ReceiveError, Report, ReportPage, Reporte
 pub use source::{HELD_BYTES_MAX, HELD_MAX, Refusal};
 
 use super::Runtime;
-use super::names::Joined;
+use super::names::JoinedName;
 use super::positions::{Owner, as_it_is, no_label};
 use super::process::{Reaction, Targets};
 use crate::store::{Store, Timestamp};
@@ -24,8 +24,8 @@ use crate::store::{Store, Timestamp};
 pub(super) const OWNER: Owner = Owner { category: "$inbox", rewrite: as_it_is, label: no_label };
 
 /// The name of something that belongs to an inbox.
-const fn joined(prefix: &str, name: &str) -> Joined {
-    Joined::new(prefix, name, 40, "an inbox's name has 1 to 40 bytes and no -")
+const fn joined(prefix: &str, name: &str) -> JoinedName {
+    JoinedName::new(prefix, name, 40, "an inbox's name has 1 to 40 bytes and no -")
 }
 
 // ANCHOR: limits

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Inbox, OverGap};
 use crate::fold::{Aggregate, Event, SnapshotPolicy};
 use crate::runtime::json::Json;
-use crate::runtime::names::Joined;
+use crate::runtime::names::JoinedName;
 use crate::store::Authority;
 
 // ANCHOR: limits
@@ -78,7 +78,7 @@ impl<I> Clone for Of<I> {
 }
 
 impl<I: Inbox> Of<I> {
-    const JOINED: &'static Joined = &super::joined("$inbox:", I::NAME);
+    const JOINED: &'static JoinedName = &super::joined("$inbox:", I::NAME);
 }
 
 impl<I: Inbox> Event for Of<I> {
@@ -193,7 +193,7 @@ impl<I> Clone for Source<I> {
 }
 
 impl<I: Inbox> Source<I> {
-    const JOINED: &'static Joined = &super::joined("$inbox:", I::NAME);
+    const JOINED: &'static JoinedName = &super::joined("$inbox:", I::NAME);
 }
 
 impl<I: Inbox> Aggregate for Source<I> {

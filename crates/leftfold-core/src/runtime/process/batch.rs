@@ -22,7 +22,7 @@ const STREAMS_FULL: usize = 100;
 
 /// An event for the stream of an instance, and the intents recorded with it.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct BatchEntry {
     pub(super) key: String,
     pub(super) stream: StreamName,
     /// The version of the stream before it.
@@ -38,8 +38,8 @@ pub(super) struct Entry {
 
 /// Entries on their way into one append.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) entries: Vec<Entry>,
+pub(super) struct ReactionBatch {
+    pub(super) entries: Vec<BatchEntry>,
     triggers: usize,
     bytes: usize,
     events: usize,
@@ -57,7 +57,7 @@ pub(super) struct Settled {
     pub(super) metadata: Metadata,
 }
 
-impl Batch {
+impl ReactionBatch {
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -89,7 +89,7 @@ impl Batch {
     }
 
     /// Takes the entries of one trigger.
-    pub(super) fn take(&mut self, entries: Vec<Entry>) {
+    pub(super) fn take(&mut self, entries: Vec<BatchEntry>) {
         self.triggers += 1;
         for entry in entries {
             self.expected.entry(entry.stream.clone()).or_insert(entry.before);
@@ -142,7 +142,7 @@ impl Batch {
     /// Returns each recorded entry with its position and version.
     pub(super) fn settled(self, appended: &Appended) -> Vec<Settled> {
         let mut offset = 0;
-        let settle = |entry: Entry| {
+        let settle = |entry: BatchEntry| {
             let at = offset;
             offset += 1 + entry.intents.len();
             Settled {
@@ -157,7 +157,7 @@ impl Batch {
     }
 }
 
-impl Entry {
+impl BatchEntry {
     pub(super) fn new(
         key: String,
         (stream, before): (StreamName, Version),

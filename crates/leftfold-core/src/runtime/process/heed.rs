@@ -2,19 +2,19 @@
 
 use std::collections::VecDeque;
 
-use super::batch::{Batch, Entry};
+use super::batch::{BatchEntry, ReactionBatch};
 use super::chain::Chain;
 use super::correlation::Concern;
 use super::instance::{Archive, Heard, Instance};
 use super::instances::{Hearing, Instances, correlate, metadata};
 use super::orders::command_id;
 use super::parking::Parking;
-use super::people::{Asked, What};
-use super::react::Origin;
+use super::people::{ProcessRequest, RequestedAction};
+use super::react::ReactionOrigin;
 use super::record::{ProcessEvent, StoredCause};
 use super::runner::ProcessRunner;
 use super::step::ProcessTrouble;
-use super::targets::{Carried, Order};
+use super::targets::{Carried, CommandOrder};
 use super::whose::Whose;
 use super::{Process, Trigger, panicked};
 use crate::fold::{Cause, LoadError, Recorded};
@@ -42,11 +42,11 @@ pub(super) struct Heeded {
 const RUNTIME: &str = "the runtime: it does not concern the instance any more";
 
 /// Result of trying one parked trigger again.
-enum Retried {
+enum RetryOutcome {
     /// It is concluded with these.
-    Concluded(Vec<Entry>),
+    Concluded(Vec<BatchEntry>),
     /// It is a record that can be read now: the state in memory was folded without it.
-    Readable(Box<Entry>),
+    Readable(Box<BatchEntry>),
     /// It fails again.
     Fails(String),
     /// The store fails.
@@ -75,14 +75,14 @@ impl Heeded {
 
 impl<P: Process> ProcessRunner<P> {
     /// Carries out a person's request, and answers.
-    pub(super) async fn answer(&mut self, asked: Asked) {
+    pub(super) async fn answer(&mut self, asked: ProcessRequest) {
         let (what, answer) = asked.take();
         let answered = self.heed(what).await;
         // Whoever asked may be gone; what was done stands.
         let _ = answer.send(answered);
     }
 
-    async fn heed(&mut self, mut what: What) -> Result<usize, AskError> {
+    async fn heed(&mut self, mut what: RequestedAction) -> Result<usize, AskError> {
         if let Right::StandsBy(why, _) | Right::Waits(why, _) = self.right().await {
             return Err(AskError::Store { detail: format!("this runtime waits for {why}") });
         }
@@ -103,13 +103,13 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// As much of it as goes into one append.
-    async fn heed_once(&mut self, what: &mut What) -> Result<Heeded, AskError> {
+    async fn heed_once(&mut self, what: &mut RequestedAction) -> Result<Heeded, AskError> {
         let not_done = |detail: String| AskError::Store { detail };
         let mut known = match self.known.take() {
             Some(known) => known,
             None => self.begin().await.map_err(|error| not_done(error.to_string()))?,
         };
-        let (mut batch, fence) = (Batch::default(), self.fence());
+        let (mut batch, fence) = (ReactionBatch::default(), self.fence());
         let done = match known.instances.heed(what, fence.as_ref(), &mut batch).await {
             Ok(done) => self.append(&mut known, batch, None, None).await.map(|()| done),
             Err(trouble) => Err(trouble),
@@ -137,14 +137,14 @@ impl<P: Process> Instances<P> {
     /// Carries out a person's request, as far as it goes into one append.
     pub(super) async fn heed(
         &mut self,
-        what: &mut What,
+        what: &mut RequestedAction,
         fence: Option<&(Label, Fence)>,
-        batch: &mut Batch,
+        batch: &mut ReactionBatch,
     ) -> Result<Heeded, ProcessTrouble> {
         match what {
-            What::Retry(Whose::Instance(key)) => self.retry(key, fence, batch).await,
-            What::Retry(Whose::Stream(stream)) => self.retry_unread(stream, batch).await,
-            What::Skip { which, by } => self.skip(which, by, batch).await,
+            RequestedAction::Retry(Whose::Instance(key)) => self.retry(key, fence, batch).await,
+            RequestedAction::Retry(Whose::Stream(stream)) => self.retry_unread(stream, batch).await,
+            RequestedAction::Skip { which, by } => self.skip(which, by, batch).await,
         }
     }
 
@@ -152,7 +152,7 @@ impl<P: Process> Instances<P> {
         &mut self,
         which: &mut VecDeque<(Whose, Position)>,
         by: &str,
-        batch: &mut Batch,
+        batch: &mut ReactionBatch,
     ) -> Result<Heeded, ProcessTrouble> {
         let mut done = 0;
         while batch.has_room() {
@@ -180,7 +180,7 @@ impl<P: Process> Instances<P> {
         key: &str,
         position: Position,
         by: &str,
-    ) -> Result<Option<(Entry, bool)>, ProcessTrouble> {
+    ) -> Result<Option<(BatchEntry, bool)>, ProcessTrouble> {
         let instance = self.instance(key).await?;
         let parked = instance.parked.iter().find(|cause| cause.position() == position).cloned();
         let unread = || instance.unread.iter().any(|(unread, _)| *unread == position);
@@ -192,7 +192,7 @@ impl<P: Process> Instances<P> {
         instance.let_go(&cause);
         let is_record = matches!(cause, StoredCause::Record { .. });
         let event = ProcessEvent::Skipped { cause, by: shortened(by.to_owned()) };
-        Ok(Some((instance.entry(key, event, Vec::new(), &Origin::none()), is_record)))
+        Ok(Some((instance.entry(key, event, Vec::new(), &ReactionOrigin::none()), is_record)))
     }
 
     fn skip_of_stream(
@@ -200,7 +200,7 @@ impl<P: Process> Instances<P> {
         stream: &str,
         position: Position,
         by: &str,
-    ) -> Result<Option<(Entry, bool)>, ProcessTrouble> {
+    ) -> Result<Option<(BatchEntry, bool)>, ProcessTrouble> {
         let causes = self.parking.unread.get_mut(stream).map(|unread| &mut unread.causes);
         let found = causes.and_then(|causes| {
             let at = causes.iter().position(|cause| cause.position() == position)?;
@@ -215,7 +215,7 @@ impl<P: Process> Instances<P> {
         &mut self,
         key: &str,
         fence: Option<&(Label, Fence)>,
-        batch: &mut Batch,
+        batch: &mut ReactionBatch,
     ) -> Result<Heeded, ProcessTrouble> {
         // Read anew: what it failed at may be mended.
         self.forget(key);
@@ -230,19 +230,19 @@ impl<P: Process> Instances<P> {
                 _ => self.retry_trigger(key, &cause).await?,
             };
             match retried {
-                Retried::Concluded(entries) => batch.take(entries),
-                Retried::Readable(entry) => {
+                RetryOutcome::Concluded(entries) => batch.take(entries),
+                RetryOutcome::Readable(entry) => {
                     batch.take(vec![*entry]);
                     return Ok(Heeded { reads_again: true, ..Heeded::goes_on(done + 1) });
                 }
-                Retried::Fails(why) => {
+                RetryOutcome::Fails(why) => {
                     self.forget(key);
                     return Ok(Heeded::ends(
                         done,
                         Some(AskError::FailsAgain { position: cause.position(), why }),
                     ));
                 }
-                Retried::Store(detail) => {
+                RetryOutcome::Store(detail) => {
                     self.forget(key);
                     return Ok(Heeded::ends(done, Some(AskError::Store { detail })));
                 }
@@ -256,13 +256,13 @@ impl<P: Process> Instances<P> {
         &mut self,
         key: &str,
         cause: &StoredCause,
-    ) -> Result<Retried, ProcessTrouble> {
+    ) -> Result<RetryOutcome, ProcessTrouble> {
         if let Some(why) = self.archive.unreadable(cause.position()).await? {
-            return Ok(Retried::Fails(why));
+            return Ok(RetryOutcome::Fails(why));
         }
         let instance = self.instance(key).await?;
         instance.unpark(cause);
-        Ok(Retried::Readable(Box::new(unparked(instance, key, cause))))
+        Ok(RetryOutcome::Readable(Box::new(unparked(instance, key, cause))))
     }
 
     /// Carries a parked command out, under the id that it has always had: if it was carried out and
@@ -272,34 +272,34 @@ impl<P: Process> Instances<P> {
         key: &str,
         cause: &StoredCause,
         fence: Option<&(Label, Fence)>,
-    ) -> Result<Retried, ProcessTrouble> {
+    ) -> Result<RetryOutcome, ProcessTrouble> {
         let StoredCause::Command { position, index, .. } = cause else {
-            return Ok(Retried::Fails("it is no command".to_owned()));
+            return Ok(RetryOutcome::Fails("it is no command".to_owned()));
         };
         let reaction = Position(*position);
         let record = self.archive.event_at(reaction).await?;
         let reacted = match record.as_ref().map(|record| self.archive.own(record)) {
             Some(Ok(ProcessEvent::Reacted(reacted))) => reacted,
-            Some(Err(why)) => return Ok(Retried::Fails(why.to_string())),
+            Some(Err(why)) => return Ok(RetryOutcome::Fails(why.to_string())),
             Some(Ok(_)) | None => {
-                return Ok(Retried::Fails(
+                return Ok(RetryOutcome::Fails(
                     "the reaction that issued it is not in the store".to_owned(),
                 ));
             }
         };
         let (Some(record), Some(command)) = (record, reacted.commands.get(*index as usize)) else {
-            return Ok(Retried::Fails("its reaction has no such command".to_owned()));
+            return Ok(RetryOutcome::Fails("its reaction has no such command".to_owned()));
         };
         let targets = self.targets().clone();
         let id = command_id(P::NAME, key, record.version(), *index);
         let order = (&self.archive.store.clone(), fence);
-        let order = Order::new(P::NAME, reaction, (command, id), &record.metadata, order);
+        let order = CommandOrder::new(P::NAME, reaction, (command, id), &record.metadata, order);
         let order = order.map_err(|invalid| ProcessTrouble::Store(invalid.to_string()))?;
         match targets.carry(&command.to, order).await {
             Carried::Done => {
                 let instance = self.instance(key).await?;
                 instance.unpark(cause);
-                Ok(Retried::Concluded(vec![unparked(instance, key, cause)]))
+                Ok(RetryOutcome::Concluded(vec![unparked(instance, key, cause)]))
             }
             // The instance reacts to the refusal, as to one that came at the first try.
             Carried::Refused { refusal, reason } => {
@@ -313,27 +313,27 @@ impl<P: Process> Instances<P> {
                     reason: shortened(reason),
                 };
                 let Some(heard) = Heard::refused(key, &refused, record.recorded_at) else {
-                    return Ok(Retried::Fails("it is no refusal".to_owned()));
+                    return Ok(RetryOutcome::Fails("it is no refusal".to_owned()));
                 };
                 let instance = self.instance(key).await?;
                 instance.unpark(cause);
                 let chain = Chain::of(&reacted).caused();
-                let origin = Origin { metadata: record.metadata.clone(), chain };
+                let origin = ReactionOrigin { metadata: record.metadata.clone(), chain };
                 Ok(match instance.react(key, &heard, Concern::Own, &origin, &targets) {
                     Ok(reacted) => {
                         let behind = instance.parked.len();
-                        let mut entries: Vec<Entry> =
+                        let mut entries: Vec<BatchEntry> =
                             reacted.map(|entry| entry.with_behind(behind)).into_iter().collect();
                         entries.push(unparked(instance, key, cause));
-                        Retried::Concluded(entries)
+                        RetryOutcome::Concluded(entries)
                     }
-                    Err(why) => Retried::Fails(format!(
+                    Err(why) => RetryOutcome::Fails(format!(
                         "it is refused, and that cannot be reacted to: {why}"
                     )),
                 })
             }
-            Carried::Stuck(why) => Ok(Retried::Fails(why)),
-            Carried::Failed(why) => Ok(Retried::Store(why)),
+            Carried::Stuck(why) => Ok(RetryOutcome::Fails(why)),
+            Carried::Failed(why) => Ok(RetryOutcome::Store(why)),
             Carried::Fenced => Err(ProcessTrouble::Fenced),
         }
     }
@@ -342,7 +342,7 @@ impl<P: Process> Instances<P> {
         &mut self,
         key: &str,
         cause: &StoredCause,
-    ) -> Result<Retried, ProcessTrouble> {
+    ) -> Result<RetryOutcome, ProcessTrouble> {
         let targets = self.targets().clone();
         let archive = self.archive.clone();
         let broken = self.instance(key).await?.state.as_ref().err().cloned();
@@ -357,7 +357,7 @@ impl<P: Process> Instances<P> {
             (None, Ok(TodaysTrigger::ConcernsNot)) => Ok(None),
             (None, Ok(TodaysTrigger::Concerns(read))) => {
                 let (heard, concern, metadata) = *read;
-                let origin = Origin { metadata, chain: Chain::default() };
+                let origin = ReactionOrigin { metadata, chain: Chain::default() };
                 if instance.is_due(cause) {
                     instance.react(key, &heard, concern, &origin, &targets)
                 } else {
@@ -368,15 +368,20 @@ impl<P: Process> Instances<P> {
         Ok(match reacted {
             Ok(Some(entry)) => {
                 let entry = entry.with_behind(instance.parked.len());
-                Retried::Concluded(vec![entry, unparked(instance, key, cause)])
+                RetryOutcome::Concluded(vec![entry, unparked(instance, key, cause)])
             }
             Ok(None) => {
                 instance.let_go(cause);
                 let skipped =
                     ProcessEvent::Skipped { cause: cause.clone(), by: RUNTIME.to_owned() };
-                Retried::Concluded(vec![instance.entry(key, skipped, Vec::new(), &Origin::none())])
+                RetryOutcome::Concluded(vec![instance.entry(
+                    key,
+                    skipped,
+                    Vec::new(),
+                    &ReactionOrigin::none(),
+                )])
             }
-            Err(why) => Retried::Fails(why),
+            Err(why) => RetryOutcome::Fails(why),
         })
     }
 
@@ -385,7 +390,7 @@ impl<P: Process> Instances<P> {
     async fn retry_unread(
         &mut self,
         stream: &str,
-        batch: &mut Batch,
+        batch: &mut ReactionBatch,
     ) -> Result<Heeded, ProcessTrouble> {
         let mut done = 0;
         while batch.has_room() {
@@ -394,14 +399,10 @@ impl<P: Process> Instances<P> {
             else {
                 return Ok(Heeded::ends(done, None));
             };
-            let fails = |why| {
-                Ok(Heeded::ends(
-                    done,
-                    Some(AskError::FailsAgain { position: cause.position(), why }),
-                ))
-            };
+            let position = cause.position();
+            let fails = |why| Ok(Heeded::ends(done, Some(AskError::FailsAgain { position, why })));
             if let StoredCause::Record { .. } = &cause {
-                if let Some(why) = self.archive.unreadable(cause.position()).await? {
+                if let Some(why) = self.archive.unreadable(position).await? {
                     return fails(why);
                 }
                 batch.take(vec![self.parking.unread_entry(
@@ -412,7 +413,7 @@ impl<P: Process> Instances<P> {
                 )?]);
                 return Ok(Heeded { reads_again: true, ..Heeded::goes_on(done + 1) });
             }
-            let Some(event) = self.archive.event_at(cause.position()).await? else {
+            let Some(event) = self.archive.event_at(position).await? else {
                 return fails("it is not in the store".to_owned());
             };
             if let Err(why) = self.try_read(&event) {
@@ -501,7 +502,7 @@ impl Archive {
 }
 
 /// Returns the line which says that what was parked for an instance has gone on.
-fn unparked<P: Process>(instance: &mut Instance<P>, key: &str, cause: &StoredCause) -> Entry {
+fn unparked<P: Process>(instance: &mut Instance<P>, key: &str, cause: &StoredCause) -> BatchEntry {
     let event = ProcessEvent::Unparked { cause: cause.clone() };
-    instance.entry(key, event, Vec::new(), &Origin::none())
+    instance.entry(key, event, Vec::new(), &ReactionOrigin::none())
 }

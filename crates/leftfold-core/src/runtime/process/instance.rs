@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::correlation::Concern;
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
-use super::trust::Trust;
+use super::trust::InstanceTrust;
 use super::{Context, Process, Refused, Trigger, panicked};
 use crate::fold::{EventError, LoadError, Purpose, Recorded, Schema, Unknown};
 use crate::runtime::consumer::{message, shortened};
@@ -79,12 +79,12 @@ pub(super) struct Archive {
     pub(super) schema: Arc<Schema>,
     /// Schema of its own records.
     pub(super) own: Arc<Schema>,
-    pub(super) trust: Arc<Trust>,
+    pub(super) trust: Arc<InstanceTrust>,
 }
 
 impl Archive {
     pub(super) fn new<P: Process>(store: Store) -> Result<Self, EventError> {
-        let trust = store.attached(Trust::default);
+        let trust = store.attached(InstanceTrust::default);
         let (schema, own) =
             (store.schema::<P::Event>(Purpose::Reading)?, Schema::of::<ProcessEvent>()?);
         Ok(Self { store, schema, own, trust })

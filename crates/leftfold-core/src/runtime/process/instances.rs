@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tracing::{Instrument, Span};
 
-use super::batch::{Batch, Entry};
+use super::batch::{BatchEntry, ReactionBatch};
 use super::chain::{Chain, ChainLink, Chains};
 use super::correlation::{Concern, Correlation};
 use super::instance::{Archive, Heard, Instance, check_key};
 use super::orders::StuckOrder;
-use super::parking::{Parking, Unreadable, parked_as};
-use super::react::Origin;
+use super::parking::{Parking, UnreadableRecord, parked_as};
+use super::react::ReactionOrigin;
 use super::record::{Parked, ProcessEvent, StoredCause};
 use super::step::ProcessTrouble;
 use super::{INSTANCES_MAX, Process, Targets, Whose, panicked};
@@ -47,7 +47,7 @@ pub(super) enum Hearing {
 /// Response of all instances that an event concerns.
 enum EventResponse {
     /// The lines to record.
-    Entries(Vec<Entry>),
+    Entries(Vec<BatchEntry>),
     /// It is to be heard again, when the batch is recorded.
     Again,
     /// It would have to be parked, and too much is. The batch is to be recorded first.
@@ -55,8 +55,8 @@ enum EventResponse {
 }
 
 /// Response of one instance to a trigger.
-enum Heeded {
-    Entries(Vec<Entry>),
+enum InstanceResponse {
+    Entries(Vec<BatchEntry>),
     /// It is not concerned.
     Nothing,
     /// It cannot react; its state in memory is of no use now.
@@ -77,8 +77,8 @@ impl<P: Process> Instances<P> {
     /// Parks a record that cannot be read: whom it concerns waits for a person.
     pub(super) async fn park_record(
         &mut self,
-        found: Unreadable,
-        batch: &mut Batch,
+        found: UnreadableRecord,
+        batch: &mut ReactionBatch,
     ) -> Result<(), ProcessTrouble> {
         if self.parking.knows_record(found.position) || self.parking.is_full(batch.parked()) {
             return Ok(());
@@ -92,7 +92,12 @@ impl<P: Process> Instances<P> {
                 let instance = self.instance(&key).await?;
                 instance.unread.retain(|(position, _)| *position != found.position);
                 instance.park(cause);
-                instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), &Origin::none())
+                instance.entry(
+                    &key,
+                    ProcessEvent::Parked(event),
+                    Vec::new(),
+                    &ReactionOrigin::none(),
+                )
             }
             Whose::Stream(stream) => {
                 self.parking.unread.entry(stream.clone()).or_default().causes.push_front(cause);
@@ -113,7 +118,7 @@ impl<P: Process> Instances<P> {
     pub(super) async fn park_command(
         &mut self,
         stuck: StuckOrder,
-        batch: &mut Batch,
+        batch: &mut ReactionBatch,
     ) -> Result<Hearing, ProcessTrouble> {
         let StuckOrder { key, cause, error, metadata: Metadata { correlation, trace, .. } } = stuck;
         let full = self.parking.is_full(batch.parked());
@@ -145,7 +150,7 @@ impl<P: Process> Instances<P> {
             &key,
             ProcessEvent::Parked(event),
             Vec::new(),
-            &Origin { metadata, chain: Chain::default() },
+            &ReactionOrigin { metadata, chain: Chain::default() },
         );
         batch.take(vec![entry]);
         Ok(Hearing::Taken)
@@ -180,7 +185,7 @@ impl<P: Process> Instances<P> {
     pub(super) async fn hear(
         &mut self,
         event: &RecordedEvent,
-        batch: &mut Batch,
+        batch: &mut ReactionBatch,
     ) -> Result<Hearing, ProcessTrouble> {
         let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
         let waits =
@@ -210,7 +215,7 @@ impl<P: Process> Instances<P> {
     pub(super) fn park_passed_over(
         &mut self,
         event: &RecordedEvent,
-        batch: &mut Batch,
+        batch: &mut ReactionBatch,
     ) -> Result<Hearing, ProcessTrouble> {
         let read = self.read(event);
         let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
@@ -247,14 +252,14 @@ impl<P: Process> Instances<P> {
         &mut self,
         event: &RecordedEvent,
         parts: Parts<P::Event>,
-        batch: &Batch,
+        batch: &ReactionBatch,
     ) -> Result<EventResponse, ProcessTrouble> {
         if parts.iter().all(|(_, correlation)| correlation.concerned.is_empty()) {
             return Ok(EventResponse::Entries(Vec::new()));
         }
         let span = reaction_span(P::NAME, event.position);
         span::continues(&span, event.metadata.trace.as_ref());
-        let mut origin = Origin {
+        let mut origin = ReactionOrigin {
             metadata: metadata(&Cause::from(event)),
             chain: self.chain_after(event).await?,
         };
@@ -265,8 +270,8 @@ impl<P: Process> Instances<P> {
     async fn hear_each(
         &mut self,
         parts: Parts<P::Event>,
-        origin: &Origin,
-        batch: &Batch,
+        origin: &ReactionOrigin,
+        batch: &ReactionBatch,
     ) -> Result<EventResponse, ProcessTrouble> {
         let mut faults: BTreeMap<String, String> = BTreeMap::new();
         loop {
@@ -280,13 +285,13 @@ impl<P: Process> Instances<P> {
                     }
                     let heard = Heard::event(key, recorded, part as u32);
                     match self.hear_one(heard, *concern, origin, faults.get(key), parked).await? {
-                        Heeded::Entries(more) => {
+                        InstanceResponse::Entries(more) => {
                             parked += more.iter().filter(|entry| entry.is_parked()).count();
                             entries.extend(more);
                         }
-                        Heeded::Nothing => {}
-                        Heeded::Failed(why) => _ = failed.insert(key.clone(), why),
-                        Heeded::Full => full = true,
+                        InstanceResponse::Nothing => {}
+                        InstanceResponse::Failed(why) => _ = failed.insert(key.clone(), why),
+                        InstanceResponse::Full => full = true,
                     }
                 }
             }
@@ -318,7 +323,7 @@ impl<P: Process> Instances<P> {
         &mut self,
         heard: Heard<P::Event>,
         mut metadata: Metadata,
-        batch: &mut Batch,
+        batch: &mut ReactionBatch,
     ) -> Result<Hearing, ProcessTrouble> {
         let ChainLink { chain, trace } = self.link_before(&heard).await?;
         metadata.trace = metadata.trace.or(trace);
@@ -333,19 +338,19 @@ impl<P: Process> Instances<P> {
         heard: Heard<P::Event>,
         Metadata { correlation, trace, .. }: Metadata,
         chain: Chain,
-        batch: &mut Batch,
+        batch: &mut ReactionBatch,
     ) -> Result<Hearing, ProcessTrouble> {
         let key = heard.context.key.clone();
         let instance = self.instance(&key).await?;
         let correlation = correlation.or_else(|| instance.correlation.clone());
         let causation = issued_by(P::NAME, heard.cause.position());
-        let origin = Origin {
+        let origin = ReactionOrigin {
             metadata: Metadata { correlation, causation, trace, ..Metadata::default() },
             chain,
         };
         let mut heeded =
             self.hear_one(heard.clone(), Concern::Own, &origin, None, batch.parked()).await?;
-        if let Heeded::Failed(why) = heeded {
+        if let InstanceResponse::Failed(why) = heeded {
             self.kept.remove(&key);
             if batch.concerns(&key) {
                 // What the instance took in before is not recorded yet: it cannot be read again
@@ -356,11 +361,11 @@ impl<P: Process> Instances<P> {
                 self.hear_one(heard, Concern::Own, &origin, Some(&why), batch.parked()).await?;
         }
         match heeded {
-            Heeded::Entries(entries) => batch.take(entries),
-            Heeded::Nothing => {}
-            Heeded::Full => return Ok(Hearing::Full),
+            InstanceResponse::Entries(entries) => batch.take(entries),
+            InstanceResponse::Nothing => {}
+            InstanceResponse::Full => return Ok(Hearing::Full),
             // With a fault given it is parked.
-            Heeded::Failed(why) => return Err(ProcessTrouble::Store(why)),
+            InstanceResponse::Failed(why) => return Err(ProcessTrouble::Store(why)),
         }
         Ok(Hearing::Taken)
     }
@@ -370,28 +375,28 @@ impl<P: Process> Instances<P> {
         &mut self,
         heard: Heard<P::Event>,
         concern: Concern,
-        origin: &Origin,
+        origin: &ReactionOrigin,
         fault: Option<&String>,
         parked: usize,
-    ) -> Result<Heeded, ProcessTrouble> {
+    ) -> Result<InstanceResponse, ProcessTrouble> {
         let full = self.parking.is_full(parked);
         let key = heard.context.key.clone();
         let targets = self.targets.clone();
         let instance = self.instance(&key).await?;
         let waits = !instance.unread.is_empty() || !instance.parked.is_empty();
         if !instance.is_due(&heard.cause) || !waits && instance.concerned(concern).is_none() {
-            return Ok(Heeded::Nothing);
+            return Ok(InstanceResponse::Nothing);
         }
         let error = fault.or(instance.state.as_ref().err()).cloned();
         if error.is_none() && !waits {
             return Ok(match instance.react(&key, &heard, concern, origin, &targets) {
-                Ok(Some(entry)) => Heeded::Entries(vec![entry]),
-                Ok(None) => Heeded::Nothing,
-                Err(why) => Heeded::Failed(why),
+                Ok(Some(entry)) => InstanceResponse::Entries(vec![entry]),
+                Ok(None) => InstanceResponse::Nothing,
+                Err(why) => InstanceResponse::Failed(why),
             });
         }
         if full {
-            return Ok(Heeded::Full);
+            return Ok(InstanceResponse::Full);
         }
         let records = std::mem::take(&mut instance.unread).into_iter();
         let records = records
@@ -416,7 +421,7 @@ impl<P: Process> Instances<P> {
             instance.park(cause);
             entries.push(instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), origin));
         }
-        Ok(Heeded::Entries(entries))
+        Ok(InstanceResponse::Entries(entries))
     }
 
     /// The event in today's shape, and whom it concerns.
@@ -455,7 +460,7 @@ impl<P: Process> Instances<P> {
         stream: &str,
         event: &RecordedEvent,
         error: Option<String>,
-    ) -> Result<Entry, ProcessTrouble> {
+    ) -> Result<BatchEntry, ProcessTrouble> {
         let cause = unread_cause(event);
         let parked = Parked {
             process: P::NAME.to_owned(),
@@ -527,8 +532,8 @@ fn issued_by(process: &str, reaction: Position) -> Option<Label> {
 
 /// Returns the reason why the reactions to one event cannot be recorded together; `None` if they
 /// can. Half of an append's limits is for other triggers.
-fn too_large(entries: &[Entry]) -> Option<String> {
-    let events: usize = entries.iter().map(Entry::events).sum();
+fn too_large(entries: &[BatchEntry]) -> Option<String> {
+    let events: usize = entries.iter().map(BatchEntry::events).sum();
     let bytes: usize = entries.iter().map(|entry| entry.bytes).sum();
     (events > APPEND_EVENTS_MAX / 2 || bytes > APPEND_BYTES_MAX / 2).then(|| {
         format!(

@@ -60,7 +60,7 @@ pub use trigger::{Context, Refused, Trigger};
 pub use whose::Whose;
 
 pub(in crate::runtime) use outcome::{CommandOutcome, outcome};
-pub(super) use people::Asked;
+pub(super) use people::ProcessRequest;
 pub(super) use record::{OWNER, OWNER_OF_UNREAD};
 pub(crate) use runner::ProcessRunner;
 

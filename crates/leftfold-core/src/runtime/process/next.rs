@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Process;
-use super::batch::Batch;
+use super::batch::ReactionBatch;
 use super::instance::Heard;
 use super::instances::Hearing;
 use super::orders::RefusedOrder;
@@ -33,7 +33,7 @@ impl<P: Process> ProcessRunner<P> {
     pub(super) async fn next(&mut self, known: &mut Known<P>) -> Result<Step, ProcessTrouble> {
         let now = self.host.clock.now();
         if !known.unreadable.is_empty() {
-            let mut batch = Batch::default();
+            let mut batch = ReactionBatch::default();
             for found in std::mem::take(&mut known.unreadable) {
                 known.instances.park_record(found, &mut batch).await?;
             }
@@ -73,7 +73,7 @@ impl<P: Process> ProcessRunner<P> {
         if out.fenced {
             return Err(ProcessTrouble::Fenced);
         }
-        let mut batch = Batch::default();
+        let mut batch = ReactionBatch::default();
         for RefusedOrder { key, cause, metadata } in out.refused {
             let issued_at = self
                 .archive
@@ -107,7 +107,7 @@ impl<P: Process> ProcessRunner<P> {
         &self,
         known: &mut Known<P>,
         cause: &StoredCause,
-        batch: &mut Batch,
+        batch: &mut ReactionBatch,
     ) -> Result<(), ProcessTrouble> {
         known.orders.conclude(cause);
         if batch.has_room() {
@@ -147,7 +147,7 @@ impl<P: Process> ProcessRunner<P> {
             query: self.query.clone().or(self.own.clone()),
             after: known.through,
         });
-        let (mut batch, mut fired) = (Batch::default(), Vec::with_capacity(due.len()));
+        let (mut batch, mut fired) = (ReactionBatch::default(), Vec::with_capacity(due.len()));
         for timer in due {
             let heard = Heard::timer(&timer.key, &timer.name, timer.due, timer.set_at);
             if known.instances.hear_own(heard, Metadata::default(), &mut batch).await?
@@ -183,7 +183,7 @@ impl<P: Process> ProcessRunner<P> {
             self.host.board.has_read(P::NAME, page.events.iter());
             (known.ahead, known.ahead_through) = (page.events.into(), page.through);
         }
-        let (mut batch, mut through) = (Batch::default(), known.through);
+        let (mut batch, mut through) = (ReactionBatch::default(), known.through);
         let mut heard = Hearing::Taken;
         while let Some(event) = known.ahead.front() {
             let _doing = self.doing.begin(
@@ -225,6 +225,6 @@ impl<P: Process> ProcessRunner<P> {
         if known.through.0 - known.checkpoint.0 < PASSED_OVER_MAX {
             return Ok(());
         }
-        self.append(known, Batch::default(), Some(known.through), None).await
+        self.append(known, ReactionBatch::default(), Some(known.through), None).await
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use futures_util::future::join_all;
 
 use super::record::{Reacted, StoredCause, StoredCommand};
-use super::targets::{Carried, Order, Targets};
+use super::targets::{Carried, CommandOrder, Targets};
 use crate::runtime::consumer::backoff::PROCESS_COMMAND;
 use crate::runtime::consumer::shortened;
 use crate::store::{
@@ -27,9 +27,9 @@ const LANE_AT_ONCE_MAX: usize = 16;
 #[derive(Debug)]
 pub(super) struct Orders {
     process: &'static str,
-    waiting: BTreeMap<At, Waiting>,
+    waiting: BTreeMap<At, WaitingCommand>,
     /// The same, for each aggregate in order.
-    lanes: HashMap<Aggregate, Lane>,
+    lanes: HashMap<Aggregate, CommandLane>,
     /// Moments at which the lanes can go on.
     ready: BTreeSet<(Timestamp, At, Aggregate)>,
     /// The last reaction that was recorded.
@@ -45,7 +45,7 @@ type At = (Position, u32);
 type Aggregate = (String, String);
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingCommand {
     key: String,
     command: StoredCommand,
     command_id: CommandId,
@@ -55,7 +55,7 @@ struct Waiting {
 
 /// The commands for one aggregate, of which there is at least one.
 #[derive(Debug)]
-struct Lane {
+struct CommandLane {
     queue: VecDeque<At>,
     again_at: Timestamp,
     failures: u32,
@@ -114,11 +114,16 @@ impl Orders {
             let aggregate = (command.to.clone(), command.id.clone());
             self.waiting.insert(
                 at,
-                Waiting { key: key.to_owned(), command: command.clone(), command_id, metadata },
+                WaitingCommand {
+                    key: key.to_owned(),
+                    command: command.clone(),
+                    command_id,
+                    metadata,
+                },
             );
             match self.lanes.get_mut(&aggregate) {
                 Some(lane) => lane.queue.push_back(at),
-                None => self.open_lane(aggregate, Lane::of(at)),
+                None => self.open_lane(aggregate, CommandLane::of(at)),
             }
         }
     }
@@ -185,7 +190,7 @@ impl Orders {
         Ok(out)
     }
 
-    fn open_lane(&mut self, aggregate: Aggregate, lane: Lane) {
+    fn open_lane(&mut self, aggregate: Aggregate, lane: CommandLane) {
         if let Some(first) = lane.queue.front() {
             self.ready.insert((lane.again_at, *first, aggregate.clone()));
             self.lanes.insert(aggregate, lane);
@@ -197,16 +202,16 @@ impl Orders {
         at: At,
         store: &Store,
         fence: Option<&(Label, Fence)>,
-    ) -> Result<Order, Invalid> {
+    ) -> Result<CommandOrder, Invalid> {
         // What is in a lane waits.
-        let Waiting { command, command_id, metadata, .. } = &self.waiting[&at];
-        Order::new(self.process, at.0, (command, *command_id), metadata, (store, fence))
+        let WaitingCommand { command, command_id, metadata, .. } = &self.waiting[&at];
+        CommandOrder::new(self.process, at.0, (command, *command_id), metadata, (store, fence))
     }
 
     fn judge(
         &mut self,
         to: &Aggregate,
-        lane: &mut Lane,
+        lane: &mut CommandLane,
         at: At,
         carried: Carried,
         now: Timestamp,
@@ -262,7 +267,7 @@ impl Orders {
     /// Holds a command until a person does something, and with it the later ones of its instance
     /// for the same aggregate: those stay in order. The commands of other instances for the
     /// aggregate go on.
-    fn stuck(&mut self, lane: &mut Lane, at: At, why: String, out: &mut CarriedOut) {
+    fn stuck(&mut self, lane: &mut CommandLane, at: At, why: String, out: &mut CarriedOut) {
         lane.done();
         let Some(key) = self.waiting.get(&at).map(|waiting| waiting.key.clone()) else { return };
         let of_same = |at: &At| self.waiting.get(at).is_some_and(|waiting| waiting.key == key);
@@ -271,7 +276,7 @@ impl Orders {
         lane.queue = others;
         let mut error = Some(why);
         for at in std::iter::once(at).chain(behind) {
-            let Some(Waiting { key, command, metadata, .. }) = self.waiting.get(&at) else {
+            let Some(WaitingCommand { key, command, metadata, .. }) = self.waiting.get(&at) else {
                 continue;
             };
             let (to, id) = (command.to.clone(), command.id.clone());
@@ -285,7 +290,7 @@ impl Orders {
         }
     }
 
-    fn forget(&mut self, at: At) -> Option<Waiting> {
+    fn forget(&mut self, at: At) -> Option<WaitingCommand> {
         let waiting = self.waiting.remove(&at)?;
         self.bytes = self.bytes.saturating_sub(bytes_of(&waiting.command, &waiting.metadata));
         Some(waiting)
@@ -312,7 +317,7 @@ impl Orders {
     }
 }
 
-impl Lane {
+impl CommandLane {
     fn of(at: At) -> Self {
         Self {
             queue: VecDeque::from([at]),
@@ -344,9 +349,9 @@ fn bytes_of(command: &StoredCommand, metadata: &Metadata) -> usize {
 async fn carry_lane(
     targets: &Targets,
     aggregate: Aggregate,
-    lane: Lane,
-    orders: Vec<(At, Order)>,
-) -> (Aggregate, Lane, Vec<(At, Carried)>) {
+    lane: CommandLane,
+    orders: Vec<(At, CommandOrder)>,
+) -> (Aggregate, CommandLane, Vec<(At, Carried)>) {
     let mut carried = Vec::with_capacity(orders.len());
     for (at, order) in orders {
         let done = targets.carry(&aggregate.0, order).await;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::batch::Entry;
+use super::batch::BatchEntry;
 use super::instance::{Archive, category, unreadable};
 use super::record::{Parked, ProcessEvent, StoredCause};
 use super::step::ProcessTrouble;
@@ -23,7 +23,7 @@ pub const PARKED_BYTES_MAX: usize = 64 << 20;
 pub(super) struct Parking {
     /// Events that cannot be read, by the stream that they are in, and the triggers that wait
     /// behind them.
-    pub(super) unread: BTreeMap<String, Unread>,
+    pub(super) unread: BTreeMap<String, UnreadStream>,
     /// Number of parked triggers of each instance that has any.
     parked: BTreeMap<String, usize>,
     /// Sum over all of them.
@@ -57,13 +57,13 @@ impl Tally {
 
 /// A record of the process's own that cannot be read, found by who looked for something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable {
+pub(super) struct UnreadableRecord {
     pub(super) whose: Whose,
     pub(super) position: Position,
     pub(super) why: String,
 }
 
-impl Unreadable {
+impl UnreadableRecord {
     /// A record in the stream of an instance, or in that of the triggers parked for a stream;
     /// `None` if it is in no stream.
     pub(super) fn new(process: &str, record: &RecordedEvent, why: &EventError) -> Option<Self> {
@@ -80,7 +80,7 @@ impl Unreadable {
 
 /// Triggers that are parked for a stream.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
+pub(super) struct UnreadStream {
     version: Version,
     pub(super) causes: VecDeque<StoredCause>,
 }
@@ -90,9 +90,9 @@ impl Parking {
     pub(super) async fn load(
         archive: &Archive,
         process: &str,
-    ) -> Result<(Self, Vec<Unreadable>), LoadError> {
+    ) -> Result<(Self, Vec<UnreadableRecord>), LoadError> {
         let mut parking = Self::default();
-        let mut unreadable: Vec<Unreadable> = Vec::new();
+        let mut unreadable: Vec<UnreadableRecord> = Vec::new();
         let mut events = archive.store.read(Read::matching(about_parking(process)?, Position(1)));
         while let Some(event) = events.next().await? {
             let Some(at) = &event.stream else { continue };
@@ -106,7 +106,7 @@ impl Parking {
                     parking.unread.entry(at.name.id().to_owned()).or_default().take(own);
                 }
                 Ok(own) => parking.count(at.name.id(), &own),
-                Err(why) => unreadable.extend(Unreadable::new(process, &event, &why)),
+                Err(why) => unreadable.extend(UnreadableRecord::new(process, &event, &why)),
             }
         }
         unreadable.retain(|found| !parking.records.contains(&found.position));
@@ -183,18 +183,18 @@ impl Parking {
         of: &str,
         event: ProcessEvent,
         metadata: Metadata,
-    ) -> Result<Entry, ProcessTrouble> {
+    ) -> Result<BatchEntry, ProcessTrouble> {
         let name = format!("{}-{of}", unread_category(process));
         let stream =
             StreamName::new(name).map_err(|invalid| ProcessTrouble::Store(invalid.to_string()))?;
         let unread = self.unread.entry(of.to_owned()).or_default();
         let before = unread.version;
         unread.version = before.next();
-        Ok(Entry::new(String::new(), (stream, before), event, Vec::new(), metadata))
+        Ok(BatchEntry::new(String::new(), (stream, before), event, Vec::new(), metadata))
     }
 }
 
-impl Unread {
+impl UnreadStream {
     fn take(&mut self, own: ProcessEvent) {
         match own {
             ProcessEvent::Parked(Parked { cause, .. }) => self.causes.push_back(cause),

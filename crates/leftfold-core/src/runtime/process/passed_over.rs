@@ -5,7 +5,7 @@
 //! was reacted to, so a person is to say whether it still counts.
 
 use super::Process;
-use super::batch::Batch;
+use super::batch::ReactionBatch;
 use super::instance::Archive;
 use super::instances::Hearing;
 use super::ranges::Again;
@@ -35,7 +35,7 @@ impl<P: Process> ProcessRunner<P> {
         let (after, through) = (*after, *through);
         let read = Read::matching(query.clone(), after.next()).page_of(EVENTS_AT_ONCE);
         let page = self.host.store.page(read).await?;
-        let (mut batch, mut looked_at) = (Batch::default(), page.through);
+        let (mut batch, mut looked_at) = (ReactionBatch::default(), page.through);
         for event in page.events.iter().take_while(|event| event.position <= through) {
             let is_full = known.instances.park_passed_over(event, &mut batch)? == Hearing::Full;
             if is_full && batch.is_empty() {

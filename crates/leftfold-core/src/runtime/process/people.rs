@@ -13,8 +13,8 @@ use crate::runtime::consumer::AskError;
 use crate::store::{Position, Query, Read, Store, StreamName, Timestamp, Version};
 
 /// A request of a person to a runner.
-pub(crate) struct Asked {
-    pub(super) what: What,
+pub(crate) struct ProcessRequest {
+    pub(super) what: RequestedAction,
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
@@ -23,7 +23,7 @@ pub(super) type Answer = Result<usize, AskError>;
 
 /// Request of a person.
 #[derive(Clone, Debug)]
-pub(super) enum What {
+pub(super) enum RequestedAction {
     Retry(Whose),
     Skip { which: VecDeque<(Whose, Position)>, by: String },
 }
@@ -124,8 +124,8 @@ pub struct InstancePage {
     pub next: Option<Position>,
 }
 
-impl Asked {
-    pub(super) fn take(self) -> (What, oneshot::Sender<Answer>) {
+impl ProcessRequest {
+    pub(super) fn take(self) -> (RequestedAction, oneshot::Sender<Answer>) {
         (self.what, self.answer)
     }
 }
@@ -134,7 +134,7 @@ impl Asked {
 #[derive(Clone, Debug)]
 pub struct Processes {
     pub(crate) store: Store,
-    pub(crate) asked: BTreeMap<&'static str, mpsc::Sender<Asked>>,
+    pub(crate) asked: BTreeMap<&'static str, mpsc::Sender<ProcessRequest>>,
 }
 
 /// Instances in one page.
@@ -304,7 +304,7 @@ impl Processes {
     /// Reacts to the parked triggers, in order, with today's code, and carries out the parked
     /// commands; up to the first that fails again. Returns how many were concluded.
     pub async fn retry(&self, process: &str, whose: &Whose) -> Result<usize, AskError> {
-        self.ask(process, What::Retry(whose.clone())).await
+        self.ask(process, RequestedAction::Retry(whose.clone())).await
     }
 
     /// Lets one trigger go without a reaction, and records the person's name. The triggers behind
@@ -317,7 +317,7 @@ impl Processes {
         by: &str,
     ) -> Result<usize, AskError> {
         let which = VecDeque::from([(whose.clone(), position)]);
-        self.ask(process, What::Skip { which, by: by.to_owned() }).await
+        self.ask(process, RequestedAction::Skip { which, by: by.to_owned() }).await
     }
 
     /// [Retries](Processes::retry) for each instance and stream that has a trigger which the filter
@@ -384,7 +384,7 @@ impl Processes {
             .await?
             .map(|trigger| (trigger.whose, trigger.position))
             .collect();
-        match self.ask(process, What::Skip { which, by: by.to_owned() }).await {
+        match self.ask(process, RequestedAction::Skip { which, by: by.to_owned() }).await {
             Err(AskError::NotParked { .. }) => Ok(0),
             skipped => skipped,
         }
@@ -405,13 +405,13 @@ impl Processes {
         Ok(parked.into_iter().filter(|trigger| which.admits(trigger)))
     }
 
-    async fn ask(&self, process: &str, what: What) -> Result<usize, AskError> {
+    async fn ask(&self, process: &str, what: RequestedAction) -> Result<usize, AskError> {
         let asks = self
             .asked
             .get(process)
             .ok_or_else(|| AskError::UnknownProcess { name: process.to_owned() })?;
         let (answer, answered) = oneshot::channel();
-        asks.send(Asked { what, answer }).await.map_err(|_| AskError::Stopped)?;
+        asks.send(ProcessRequest { what, answer }).await.map_err(|_| AskError::Stopped)?;
         answered.await.map_err(|_| AskError::Stopped)?
     }
 }

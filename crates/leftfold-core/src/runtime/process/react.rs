@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::batch::Entry;
+use super::batch::BatchEntry;
 use super::chain::Chain;
 use super::correlation::Concern;
 use super::instance::{Begins, Heard, Instance};
@@ -27,12 +27,12 @@ const TIMER_NAME_BYTES_MAX: usize = 200;
 
 /// Origin of a reaction, beside its trigger.
 #[derive(Clone, Debug)]
-pub(super) struct Origin {
+pub(super) struct ReactionOrigin {
     pub(super) metadata: Metadata,
     pub(super) chain: Chain,
 }
 
-impl Origin {
+impl ReactionOrigin {
     /// The same on behalf of an earlier request, as far as that says something of itself. A span
     /// of the same trace stays: it is nearer to what follows.
     fn on_behalf_of(&self, request: Option<Metadata>) -> Self {
@@ -61,9 +61,9 @@ impl<P: Process> Instance<P> {
         key: &str,
         heard: &Heard<P::Event>,
         concern: Concern,
-        origin: &Origin,
+        origin: &ReactionOrigin,
         targets: &Targets,
-    ) -> Result<Option<Entry>, String> {
+    ) -> Result<Option<BatchEntry>, String> {
         let Some(begins) = self.concerned(concern) else { return Ok(None) };
         origin.chain.check()?;
         let starts = begins == Begins::Yes;
@@ -120,11 +120,11 @@ impl<P: Process> Instance<P> {
         key: &str,
         event: ProcessEvent,
         intents: Vec<NewEvent>,
-        origin: &Origin,
-    ) -> Entry {
+        origin: &ReactionOrigin,
+    ) -> BatchEntry {
         let before = self.version;
         self.version = before.next();
-        Entry::new(
+        BatchEntry::new(
             key.to_owned(),
             (self.stream.clone(), before),
             event,

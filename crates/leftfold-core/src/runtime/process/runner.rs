@@ -10,20 +10,20 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::batch::{Batch, Settled};
+use super::batch::{ReactionBatch, Settled};
 use super::instance::{Archive, category};
 use super::instances::Instances;
 use super::orders::Orders;
-use super::parking::{Parking, Tally, Unreadable, unread_category};
-use super::people::Asked;
+use super::parking::{Parking, Tally, UnreadableRecord, unread_category};
+use super::people::ProcessRequest;
 use super::ranges::PassedOver;
 use super::record::ProcessEvent;
 use super::step::{ProcessTrouble, Step};
-use super::timers::{NEAR_MAX, Timers};
+use super::timers::{NEAR_MAX, ProcessTimers};
 use super::unfinished::Unfinished;
 use super::{Process, Targets};
 use crate::runtime::consumer::backoff::PROCESS_STORE;
-use crate::runtime::consumer::lease::{Right, Tenure};
+use crate::runtime::consumer::lease::{Right, WorkTenure};
 use crate::runtime::consumer::status::{Doing, ForPerson};
 use crate::runtime::{Host, StartFault};
 use crate::store::{
@@ -49,11 +49,11 @@ pub(crate) struct ProcessRunner<P: Process> {
     /// Knowledge of the log; `None` if it is to be read (again).
     pub(super) known: Option<Known<P>>,
     pub(super) passed_over: PassedOver,
-    asked: mpsc::Receiver<Asked>,
+    asked: mpsc::Receiver<ProcessRequest>,
     /// Call that it has under way, so that code of users that does not return is named.
     pub(super) doing: Arc<Doing>,
     /// The lease on its work; `None` if nobody else can do it.
-    tenure: Option<Tenure>,
+    tenure: Option<WorkTenure>,
     near_max: usize,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct ProcessRunner<P: Process> {
 pub(super) struct Known<P: Process> {
     pub(super) instances: Instances<P>,
     pub(super) orders: Orders,
-    pub(super) timers: Timers,
+    pub(super) timers: ProcessTimers,
     /// Events that were read and not heard yet.
     pub(super) ahead: VecDeque<RecordedEvent>,
     /// Position up to which everything is heard once those are.
@@ -74,14 +74,17 @@ pub(super) struct Known<P: Process> {
     /// anything else is refused.
     pub(super) own_through: Position,
     /// Records of the process that cannot be read, still to be parked.
-    pub(super) unreadable: Vec<Unreadable>,
+    pub(super) unreadable: Vec<UnreadableRecord>,
     /// A durable end. Once everything up to it was reacted to, so was everything recorded before
     /// its time.
     pub(super) barrier: Option<Head>,
 }
 
 impl<P: Process> ProcessRunner<P> {
-    pub(crate) async fn new(host: Host, asked: mpsc::Receiver<Asked>) -> Result<Self, StartFault> {
+    pub(crate) async fn new(
+        host: Host,
+        asked: mpsc::Receiver<ProcessRequest>,
+    ) -> Result<Self, StartFault> {
         let archive = Archive::new::<P>(host.store.clone())?;
         // The name is checked before anything depends on it.
         super::instance::check_key(P::NAME, "key")?;
@@ -114,7 +117,7 @@ impl<P: Process> ProcessRunner<P> {
 
     /// The same, if others may run the process too: it works while it has the lease.
     pub(crate) fn leased(mut self) -> Self {
-        self.tenure = Some(Tenure::new::<P>(self.consumer.clone()));
+        self.tenure = Some(WorkTenure::new::<P>(self.consumer.clone()));
         self
     }
 
@@ -201,7 +204,7 @@ impl<P: Process> ProcessRunner<P> {
             let wakes_at = self
                 .tenure
                 .iter()
-                .map(Tenure::renews_at)
+                .map(WorkTenure::renews_at)
                 .filter(|_| waits)
                 .fold(wakes_at, Timestamp::min);
             let through = self.known.as_ref().map_or(Position::END, |known| known.through);
@@ -286,7 +289,7 @@ impl<P: Process> ProcessRunner<P> {
             }
             ProcessTrouble::Fenced => {
                 tracing::warn!(process = P::NAME, "a process went to another runner");
-                self.tenure.iter_mut().for_each(Tenure::lost);
+                self.tenure.iter_mut().for_each(WorkTenure::lost);
                 Step::Worked
             }
             ProcessTrouble::Store(why) => {
@@ -306,14 +309,14 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     pub(super) fn fence(&self) -> Option<(Label, crate::store::Fence)> {
-        self.tenure.as_ref().and_then(Tenure::fence)
+        self.tenure.as_ref().and_then(WorkTenure::fence)
     }
 
     /// Makes reactions durable together with the checkpoint, and takes in what they mean.
     pub(super) async fn append(
         &self,
         known: &mut Known<P>,
-        mut batch: Batch,
+        mut batch: ReactionBatch,
         through: Option<Position>,
         none_matching: Option<NoneMatching>,
     ) -> Result<(), ProcessTrouble> {
@@ -385,7 +388,7 @@ impl<P: Process> ProcessRunner<P> {
         if known.through > known.checkpoint {
             let through = known.through;
             // Without it, more is passed over at the next start.
-            let _ = self.append(&mut known, Batch::default(), Some(through), None).await;
+            let _ = self.append(&mut known, ReactionBatch::default(), Some(through), None).await;
         }
     }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Process;
 use super::instance::{Archive, Instance, Life, Set};
-use super::trust::Use;
+use super::trust::InstanceSnapshotUse;
 use crate::fold::LoadError;
 use crate::json;
 use crate::runtime::json::Json;
@@ -23,11 +23,11 @@ use crate::store::{Label, Position, Read, StoreId, StreamName, Timestamp, Versio
 /// Rule for the snapshots of a process's instances.
 pub struct InstanceSnapshots<P> {
     every: u64,
-    code: Option<Code<P>>,
+    code: Option<StateCode<P>>,
 }
 
 /// Functions that write and read a state.
-struct Code<P> {
+struct StateCode<P> {
     write: fn(&P) -> Option<Json>,
     read: fn(&Json) -> Option<P>,
     is_same: fn(&P, &P) -> bool,
@@ -53,7 +53,10 @@ impl<P> InstanceSnapshots<P> {
             let state: P = json.read().ok()?;
             json.is_of(&state).then_some(state)
         };
-        Self { every: reactions.max(1), code: Some(Code { write, read, is_same: json::is_same }) }
+        Self {
+            every: reactions.max(1),
+            code: Some(StateCode { write, read, is_same: json::is_same }),
+        }
     }
 }
 
@@ -65,7 +68,7 @@ impl<P> fmt::Debug for InstanceSnapshots<P> {
 
 /// An instance as it is stored.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredInstance {
     version: u64,
     position: u64,
     began: u64,
@@ -95,7 +98,7 @@ impl Archive {
         let Ok(state) = &instance.state else { return };
         let Some(state) = (code.write)(state) else { return };
         let set = |(name, set): (&String, &Set)| (name.clone(), (set.due, set.at.0, set.at_once));
-        let stored = Stored {
+        let stored = StoredInstance {
             version: instance.version.0,
             position: instance.last.0,
             began: instance.began.0,
@@ -138,9 +141,9 @@ impl Archive {
         }
         let Some(instance) = stored.instance::<P>(stream.clone(), state) else { return Ok(None) };
         match self.trust.of::<P>(instance.version) {
-            Use::Taken => return Ok(Some(instance)),
-            Use::Refused => return Ok(None),
-            Use::Checked => {}
+            InstanceSnapshotUse::Taken => return Ok(Some(instance)),
+            InstanceSnapshotUse::Refused => return Ok(None),
+            InstanceSnapshotUse::Checked => {}
         }
         let anew = self.fold::<P>(key, None, instance.version).await?;
         if !is_same(&code, &anew, &instance) {
@@ -153,17 +156,17 @@ impl Archive {
     }
 }
 
-fn decode<P>(bytes: &[u8], code: &Code<P>) -> Option<(Stored, P)> {
+fn decode<P>(bytes: &[u8], code: &StateCode<P>) -> Option<(StoredInstance, P)> {
     let (sum, json) = bytes.split_at_checked(8)?;
     if blake3::hash(json).as_bytes()[..8] != *sum {
         return None;
     }
-    let stored: Stored = serde_json::from_slice(json).ok()?;
+    let stored: StoredInstance = serde_json::from_slice(json).ok()?;
     let state = (code.read)(&stored.state)?;
     Some((stored, state))
 }
 
-fn is_same<P: Process>(code: &Code<P>, anew: &Instance<P>, kept: &Instance<P>) -> bool {
+fn is_same<P: Process>(code: &StateCode<P>, anew: &Instance<P>, kept: &Instance<P>) -> bool {
     let states = match (&anew.state, &kept.state) {
         (Ok(anew), Ok(kept)) => (code.is_same)(anew, kept),
         _ => false,
@@ -171,7 +174,7 @@ fn is_same<P: Process>(code: &Code<P>, anew: &Instance<P>, kept: &Instance<P>) -
     states && anew.timers == kept.timers && anew.life == kept.life && anew.version == kept.version
 }
 
-impl Stored {
+impl StoredInstance {
     fn instance<P: Process>(self, stream: StreamName, state: P) -> Option<Instance<P>> {
         let set = |(name, (due, at, at_once))| (name, Set { due, at: Position(at), at_once });
         let correlation = match self.correlation {

@@ -19,19 +19,19 @@ use crate::store::{AppendError, CommandId, Fence, Invalid, Label, Metadata, Posi
 /// The kinds of aggregates that a process commands.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
-    kinds: BTreeMap<&'static str, Kind>,
+    kinds: BTreeMap<&'static str, TargetKind>,
 }
 
 /// Functions for the commands for one kind of aggregate.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+struct TargetKind {
     carry: Carry,
     check: fn(&Asked) -> Result<(), String>,
     take_into_use: fn(&Store) -> Result<(), EventError>,
 }
 
 /// A command that was recorded, on its way to its aggregate.
-pub(super) struct Order {
+pub(super) struct CommandOrder {
     pub(super) store: Store,
     pub(super) id: String,
     /// As it is recorded.
@@ -44,7 +44,7 @@ pub(super) struct Order {
     pub(super) fence: Option<(Label, Fence)>,
 }
 
-impl Order {
+impl CommandOrder {
     /// A command of the reaction at a position.
     pub(super) fn new(
         process: &str,
@@ -82,7 +82,7 @@ pub(super) enum Carried {
     Stuck(String),
 }
 
-type Carry = fn(Order) -> Pin<Box<dyn Future<Output = Carried> + Send>>;
+type Carry = fn(CommandOrder) -> Pin<Box<dyn Future<Output = Carried> + Send>>;
 
 impl Targets {
     /// None: the process only sets timers and asks for effects.
@@ -108,7 +108,7 @@ impl Targets {
         A::Command: Serialize + DeserializeOwned,
         A::Refusal: Serialize + DeserializeOwned,
     {
-        let kind = Kind {
+        let kind = TargetKind {
             carry: |order| Box::pin(carry::<A>(order)),
             check: check::<A>,
             take_into_use: take_into_use::<A>,
@@ -133,7 +133,7 @@ impl Targets {
     }
 
     /// Carries a command out, once for its id however often it is called.
-    pub(super) async fn carry(&self, category: &str, order: Order) -> Carried {
+    pub(super) async fn carry(&self, category: &str, order: CommandOrder) -> Carried {
         match self.kinds.get(category) {
             // What the aggregate's code panics with is a failure of this command, and of no other.
             Some(kind) => match contained((kind.carry)(order)).await {
@@ -170,7 +170,7 @@ where
         .ok_or_else(|| format!("it would be {}", shortened(again.text().to_owned())))
 }
 
-async fn carry<A: Aggregate>(order: Order) -> Carried
+async fn carry<A: Aggregate>(order: CommandOrder) -> Carried
 where
     A::Command: Serialize + DeserializeOwned,
     A::Refusal: Serialize + DeserializeOwned,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::instance::Archive;
 use super::record::{ProcessEvent, Reacted, SetTimer, StoredCause};
 use super::step::Step;
-use super::timers::Timers;
+use super::timers::ProcessTimers;
 use super::{Context, Correlation, Process, ProcessRunner, Reaction, Targets, Trigger};
 use crate::fold::{Event, Recorded};
 use crate::runtime::clock::HandClock;
@@ -95,7 +95,7 @@ async fn a_hundred_thousand_timers_fire_each_once_and_a_bounded_number_of_them_i
         });
         store.append(Append::of(events.collect()).by(Authority::RUNTIME)).await.unwrap();
     }
-    let mut timers = Timers::from("alarm", start, NEAR_MAX);
+    let mut timers = ProcessTimers::from("alarm", start, NEAR_MAX);
     let (mut fired, mut near_max, mut last) = (0, 0, start);
     for minute in 0..=MINUTES as u32 + 1 {
         let now = start.plus(MINUTE * minute);

@@ -36,7 +36,7 @@ impl Near {
 
 /// The timers of a process that are due before a horizon.
 #[derive(Debug)]
-pub(super) struct Timers {
+pub(super) struct ProcessTimers {
     process: &'static str,
     near: BTreeSet<Near>,
     /// Every timer that was set, sorts before this and has not fired is near. More may be due at
@@ -45,7 +45,7 @@ pub(super) struct Timers {
     near_max: usize,
 }
 
-impl Timers {
+impl ProcessTimers {
     /// None near. Of all that were set, those that are due before the moment have fired.
     pub(super) const fn from(
         process: &'static str,

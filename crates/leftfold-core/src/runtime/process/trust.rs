@@ -17,10 +17,10 @@ const CHECKED_RECORDS_MAX: u64 = 2_000;
 
 /// Extent to which the snapshots of the processes of a store are believed.
 #[derive(Debug, Default)]
-pub(super) struct Trust(Mutex<HashMap<TypeId, Belief>>);
+pub(super) struct InstanceTrust(Mutex<HashMap<TypeId, InstanceBelief>>);
 
 #[derive(Clone, Copy, Debug)]
-enum Belief {
+enum InstanceBelief {
     /// This number of snapshots were used.
     Used(u32),
     /// One was not equal to the fold: the others were made by the same code.
@@ -29,27 +29,31 @@ enum Belief {
 
 /// Treatment of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum InstanceSnapshotUse {
     Taken,
     Checked,
     Refused,
 }
 
-impl Trust {
-    pub(super) fn of<P: Process>(&self, version: Version) -> Use {
+impl InstanceTrust {
+    pub(super) fn of<P: Process>(&self, version: Version) -> InstanceSnapshotUse {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let belief = all.entry(TypeId::of::<P>()).or_insert(Belief::Used(0));
-        let Belief::Used(used) = *belief else { return Use::Refused };
-        *belief = Belief::Used(used.saturating_add(1));
+        let belief = all.entry(TypeId::of::<P>()).or_insert(InstanceBelief::Used(0));
+        let InstanceBelief::Used(used) = *belief else { return InstanceSnapshotUse::Refused };
+        *belief = InstanceBelief::Used(used.saturating_add(1));
         let is_long = version.0 > CHECKED_RECORDS_MAX;
         let meant = used < CHECKED_FIRST || fastrand::u32(..CHECKED_ONE_IN) == 0;
-        if used == 0 || meant && !is_long { Use::Checked } else { Use::Taken }
+        if used == 0 || meant && !is_long {
+            InstanceSnapshotUse::Checked
+        } else {
+            InstanceSnapshotUse::Taken
+        }
     }
 
     pub(super) fn lose<P: Process>(&self) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(TypeId::of::<P>(), Belief::Lost);
+            .insert(TypeId::of::<P>(), InstanceBelief::Lost);
     }
 }

@@ -2,9 +2,9 @@
 
 use super::instance::{Archive, category};
 use super::orders::Orders;
-use super::parking::Unreadable;
+use super::parking::UnreadableRecord;
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
-use super::timers::Timers;
+use super::timers::ProcessTimers;
 use crate::fold::LoadError;
 use crate::store::{Position, Query, Read, RecordedEvent, Timestamp};
 
@@ -12,9 +12,9 @@ use crate::store::{Position, Query, Read, RecordedEvent, Timestamp};
 pub(super) struct Unfinished {
     /// The commands that may not have been carried out.
     pub(super) orders: Orders,
-    pub(super) timers: Timers,
+    pub(super) timers: ProcessTimers,
     /// Records that cannot be read.
-    pub(super) unreadable: Vec<Unreadable>,
+    pub(super) unreadable: Vec<UnreadableRecord>,
 }
 
 impl Unfinished {
@@ -41,7 +41,7 @@ impl Unfinished {
             }
         }
         let (mut orders, mut unreadable) = (Orders::new(process), Vec::new());
-        let mut timers = Timers::from(process, fired_before, near_max);
+        let mut timers = ProcessTimers::from(process, fired_before, near_max);
         let mut records = archive.store.read(Read::matching(own, carried.next()));
         while let Some(record) = records.next().await? {
             match archive.own(&record) {
@@ -63,7 +63,7 @@ impl Unfinished {
                     }
                 }
                 Ok(ProcessEvent::Skipped { .. } | ProcessEvent::Unparked { .. }) => {}
-                Err(why) => unreadable.extend(Unreadable::new(process, &record, &why)),
+                Err(why) => unreadable.extend(UnreadableRecord::new(process, &record, &why)),
             }
         }
         Ok(Self { orders, timers, unreadable })

@@ -34,7 +34,7 @@ pub const LOCK_WITHIN: Duration = Duration::from_secs(3_600);
 
 /// Clock and register by which calls are timed and named.
 #[derive(Clone, Debug)]
-pub(super) struct Calls {
+pub(super) struct TimedCalls {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) doing: Arc<Doing>,
     /// True if they block the thread.
@@ -51,14 +51,14 @@ pub(super) enum Came<T> {
 
 /// Reason why a call of a target has no answer of its own.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(super) enum TargetCallError {
     #[error("{what} {position} gave no answer within {} s", within.as_secs())]
     Silent { what: &'static str, position: Position, within: Duration },
     #[error("{what} {position} panicked: {said}")]
     Panicked { what: &'static str, position: Position, said: String },
 }
 
-impl Calls {
+impl TimedCalls {
     /// Waits for a call within its time. It is named in the status when it takes long.
     pub(super) async fn wait<T>(
         &self,
@@ -89,7 +89,7 @@ impl Calls {
         .await
     }
 
-    /// Returns the answer of a target, or a [`CallError`] if it gave none.
+    /// Returns the answer of a target, or a [`TargetCallError`] if it gave none.
     pub(super) async fn ask<T>(
         &self,
         what: &'static str,
@@ -99,8 +99,8 @@ impl Calls {
     ) -> Result<T, ProjectionError> {
         match self.wait(what, position, within, call).await {
             Came::Answer(answer) => answer,
-            Came::Panic(said) => Err(CallError::Panicked { what, position, said }.into()),
-            Came::Nothing => Err(CallError::Silent { what, position, within }.into()),
+            Came::Panic(said) => Err(TargetCallError::Panicked { what, position, said }.into()),
+            Came::Nothing => Err(TargetCallError::Silent { what, position, within }.into()),
         }
     }
 }
@@ -108,13 +108,13 @@ impl Calls {
 /// A session each call of which has an answer in time, if only an error that says so.
 pub(super) struct Timed<S> {
     session: S,
-    calls: Calls,
+    calls: TimedCalls,
     /// Position that the transaction is about.
     position: Position,
 }
 
 impl<S: Session> Timed<S> {
-    pub(super) fn new(session: S, calls: Calls) -> Self {
+    pub(super) fn new(session: S, calls: TimedCalls) -> Self {
         Self { session, calls, position: Position::START }
     }
 

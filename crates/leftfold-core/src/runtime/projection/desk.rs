@@ -28,7 +28,7 @@ pub struct Change {
 
 /// Item of the feed.
 #[derive(Clone, Debug)]
-pub(super) enum Told {
+pub(super) enum ReaderNews {
     Change(Change),
     /// Some rows may have changed and their keys are lost: read everything again.
     ReadAnew,
@@ -45,7 +45,7 @@ pub(in crate::runtime) struct Desk {
     slot: AtomicU32,
     /// The events that it reads.
     pub(super) query: Query,
-    pub(super) readers: Arc<Readers>,
+    pub(super) readers: Arc<ProjectionReaders>,
     pub(super) standing: watch::Sender<Standing>,
     pub(super) doing: Arc<Doing>,
     parked: Mutex<ParkedSet>,
@@ -55,13 +55,13 @@ pub(in crate::runtime) struct Desk {
 
 /// View of a projection for its readers, whichever version it comes from.
 #[derive(Debug)]
-pub(in crate::runtime) struct Readers {
+pub(in crate::runtime) struct ProjectionReaders {
     /// The versions that run here.
     pub(super) versions: Vec<u32>,
     pub(super) serving: watch::Sender<Serving>,
     /// Highest position that somebody who waited may have been told of.
     promised: AtomicU64,
-    pub(super) feed: broadcast::Sender<Told>,
+    pub(super) feed: broadcast::Sender<ReaderNews>,
 }
 
 /// The rows that readers see.
@@ -92,7 +92,7 @@ pub(super) struct Suspect {
     hangs_since: Option<Timestamp>,
 }
 
-impl Readers {
+impl ProjectionReaders {
     pub(in crate::runtime) fn new(versions: Vec<u32>) -> Self {
         Self {
             versions,
@@ -114,7 +114,7 @@ impl Readers {
             moves
         };
         if self.serving.send_if_modified(moves) {
-            self.tell(Told::ReadAnew);
+            self.tell(ReaderNews::ReadAnew);
         }
     }
 
@@ -136,7 +136,7 @@ impl Readers {
         });
     }
 
-    pub(super) fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, told: ReaderNews) {
         // Nobody may listen.
         let _ = self.feed.send(told);
     }
@@ -148,7 +148,7 @@ impl Desk {
         version: u32,
         label: &'static str,
         query: Query,
-        readers: Arc<Readers>,
+        readers: Arc<ProjectionReaders>,
     ) -> Self {
         Self {
             name,

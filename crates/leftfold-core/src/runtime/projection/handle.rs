@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::desk::{Change, Desk, Readers, Standing, Told};
+use super::desk::{Change, Desk, ProjectionReaders, ReaderNews, Standing};
 use super::parked::Parked;
 use super::receipts::{self, Taken, Verified, VerifyError};
 use crate::runtime::consumer::AskError;
@@ -19,12 +19,12 @@ use crate::store::{Position, Query, Read, Store};
 pub struct Projections {
     pub(in crate::runtime) store: Store,
     pub(in crate::runtime) board: Arc<Board>,
-    pub(in crate::runtime) entries: Arc<[Entry]>,
+    pub(in crate::runtime) entries: Arc<[VersionEntry]>,
 }
 
 /// One version of a projection, and the way to its runner.
 #[derive(Clone, Debug)]
-pub(in crate::runtime) struct Entry {
+pub(in crate::runtime) struct VersionEntry {
     pub(in crate::runtime) desk: Arc<Desk>,
     pub(in crate::runtime) asks: mpsc::Sender<Ask>,
 }
@@ -122,7 +122,7 @@ impl Projections {
     #[must_use]
     pub fn list(&self) -> Vec<ProjectionStatus> {
         let statuses = self.board.statuses(self.store.head().position);
-        let status = |Entry { desk, .. }: &Entry| {
+        let status = |VersionEntry { desk, .. }: &VersionEntry| {
             let consumer = statuses.iter().find(|status| status.name == desk.label)?.clone();
             let (serves, parked) = (desk.serves(), desk.parked_len());
             Some(ProjectionStatus {
@@ -199,7 +199,7 @@ impl Projections {
 
     /// The first parked item that keeps the event at a position, or an earlier one of its stream,
     /// out of the rows.
-    async fn parked_of(&self, entry: &Entry, position: Position) -> Option<Parked> {
+    async fn parked_of(&self, entry: &VersionEntry, position: Position) -> Option<Parked> {
         if entry.desk.parked_len() == 0 {
             return None;
         }
@@ -220,9 +220,9 @@ impl Projections {
     async fn reach<'p>(
         &'p self,
         name: &'p str,
-        readers: &Readers,
+        readers: &ProjectionReaders,
         position: Position,
-    ) -> Option<(&'p Entry, Position)> {
+    ) -> Option<(&'p VersionEntry, Position)> {
         let mut serving = readers.serving.subscribe();
         loop {
             let seen = *serving.borrow_and_update();
@@ -464,11 +464,11 @@ impl Projections {
         receipts::compare(&self.store, entry.desk.query.clone(), &taken).await
     }
 
-    fn named<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p Entry> {
+    fn named<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p VersionEntry> {
         self.entries.iter().filter(move |entry| entry.desk.name == name)
     }
 
-    fn readers(&self, name: &str) -> Option<&Readers> {
+    fn readers(&self, name: &str) -> Option<&ProjectionReaders> {
         self.entries.iter().find(|entry| entry.desk.name == name).map(|entry| &*entry.desk.readers)
     }
 
@@ -489,7 +489,7 @@ impl Projections {
     }
 }
 
-impl Entry {
+impl VersionEntry {
     async fn ask<R>(&self, ask: impl FnOnce(Answer<R>) -> Ask) -> Result<R, AskError> {
         let (answer, answered) = oneshot::channel();
         self.asks.send(ask(answer)).await.map_err(|_| AskError::Stopped)?;
@@ -499,7 +499,7 @@ impl Entry {
 
 /// The changes of a projection, in the order of their commits. Dropped without ceremony.
 #[derive(Debug)]
-pub struct Changes(broadcast::Receiver<Told>);
+pub struct Changes(broadcast::Receiver<ReaderNews>);
 
 /// Reason why there is no next change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -519,8 +519,8 @@ impl Changes {
     /// The next change; waits for it. Safe to cancel.
     pub async fn next(&mut self) -> Result<Change, ChangesError> {
         match self.0.recv().await {
-            Ok(Told::Change(change)) => Ok(change),
-            Ok(Told::ReadAnew) => Err(ChangesError::Missed(None)),
+            Ok(ReaderNews::Change(change)) => Ok(change),
+            Ok(ReaderNews::ReadAnew) => Err(ChangesError::Missed(None)),
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 Err(ChangesError::Missed(Some(missed)))
             }

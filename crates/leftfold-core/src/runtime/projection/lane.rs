@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
 use super::batch::{Batch, Content, Item, key_of};
-use super::calls::{APPLY_WITHIN, CallError, Calls, Came, Timed};
-use super::desk::{Change, Desk, Told};
+use super::calls::{APPLY_WITHIN, Came, TargetCallError, Timed, TimedCalls};
+use super::desk::{Change, Desk, ReaderNews};
 use super::notes::{self, LaneNote, checkpoint_key, parked_key, receipt_key};
 use super::parked::{Parked, ParkedSet, ParkedState, stream_of};
 use super::receipts::Receipts;
@@ -15,7 +15,7 @@ use super::{Projection, ProjectionError, Session, Target};
 use crate::fold::{Recorded, Schema};
 use crate::runtime::consumer::PARKED_MAX;
 use crate::runtime::consumer::backoff::PROJECTION_EVENT;
-use crate::runtime::consumer::lease::{Right, Tenure};
+use crate::runtime::consumer::lease::{Right, WorkTenure};
 use crate::runtime::{Host, stopped};
 use crate::store::{Checkpoint, Fence, Label, Position, ReadError, SubscribeError, Timestamp};
 
@@ -31,9 +31,9 @@ pub(super) struct Ground<T: Target, P: Projection<T>> {
     pub(super) schema: Arc<Schema>,
     pub(super) desk: Arc<Desk>,
     pub(super) stop: watch::Receiver<bool>,
-    pub(super) calls: Calls,
+    pub(super) calls: TimedCalls,
     /// The lease on the work; `None` if it is not shared.
-    pub(super) tenure: Option<Mutex<Tenure>>,
+    pub(super) tenure: Option<Mutex<WorkTenure>>,
 }
 
 /// One session, and the progress of its lane.
@@ -82,13 +82,13 @@ pub(super) enum ProjectionTrouble {
 }
 
 /// Reason why a transaction was not committed.
-pub(super) enum Stop {
+pub(super) enum TransactionStop {
     /// An event of it cannot be applied, or the target does not take its rows.
     Event(String),
     Trouble(ProjectionTrouble),
 }
 
-impl From<ProjectionTrouble> for Stop {
+impl From<ProjectionTrouble> for TransactionStop {
     fn from(trouble: ProjectionTrouble) -> Self {
         Self::Trouble(trouble)
     }
@@ -124,11 +124,11 @@ impl<T: Target> Lane<T> {
                     return Ok(());
                 }
                 // Some event fails: which one is found by a transaction each.
-                Err(Stop::Event(_)) => self.undo(ground).await?,
-                Err(Stop::Trouble(ProjectionTrouble::Full(_))) if T::UNDOES => {
+                Err(TransactionStop::Event(_)) => self.undo(ground).await?,
+                Err(TransactionStop::Trouble(ProjectionTrouble::Full(_))) if T::UNDOES => {
                     self.undo(ground).await?
                 }
-                Err(Stop::Trouble(trouble)) => return Err(trouble),
+                Err(TransactionStop::Trouble(trouble)) => return Err(trouble),
             }
         }
         for item in own() {
@@ -147,13 +147,13 @@ impl<T: Target> Lane<T> {
         ground: &Ground<T, P>,
         items: impl Iterator<Item = &'i Item<P::Event>>,
         end: &Checkpoint,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), TransactionStop> {
         self.begin(ground).await?;
         let mut last = None;
         for item in items {
             match self.consume(ground, item).await {
                 Ok(()) => last = Some(item.position()),
-                Err(Stop::Trouble(ProjectionTrouble::Full(position))) if !T::UNDOES => {
+                Err(TransactionStop::Trouble(ProjectionTrouble::Full(position))) if !T::UNDOES => {
                     // What went in cannot be undone: it is kept, and the event waits.
                     let end = last.map_or(self.position, |last| last);
                     let end = ground
@@ -201,7 +201,7 @@ impl<T: Target> Lane<T> {
                     desk.cleared(position);
                     return Ok(());
                 }
-                Err(Stop::Event(error)) => {
+                Err(TransactionStop::Event(error)) => {
                     let tries = desk.failed(position, error.clone());
                     self.undo(ground).await?;
                     // Parking itself failed.
@@ -222,7 +222,7 @@ impl<T: Target> Lane<T> {
                         }
                     }
                 }
-                Err(Stop::Trouble(trouble @ ProjectionTrouble::Full(_))) => {
+                Err(TransactionStop::Trouble(trouble @ ProjectionTrouble::Full(_))) => {
                     if T::UNDOES {
                         self.undo(ground).await?;
                     } else {
@@ -231,7 +231,7 @@ impl<T: Target> Lane<T> {
                     }
                     return Err(trouble);
                 }
-                Err(Stop::Trouble(trouble)) => return Err(trouble),
+                Err(TransactionStop::Trouble(trouble)) => return Err(trouble),
             }
         }
     }
@@ -241,14 +241,14 @@ impl<T: Target> Lane<T> {
         &mut self,
         ground: &Ground<T, P>,
         item: &Item<P::Event>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), TransactionStop> {
         if let Content::Unreadable(_, error) = &item.content {
             self.stage(ground, item, ParkedState::unreadable(error)).await?;
         } else if let Some(state) = self.must_wait(ground, item) {
             self.stage(ground, item, state).await?;
         } else {
             match self.apply(ground, item.events()).await {
-                Err(Stop::Event(error)) if !T::UNDOES => {
+                Err(TransactionStop::Event(error)) if !T::UNDOES => {
                     self.stage(ground, item, ParkedState::failed(&error, 1)).await?
                 }
                 applied => applied?,
@@ -289,7 +289,7 @@ impl<T: Target> Lane<T> {
         ground: &Ground<T, P>,
         item: &Item<P::Event>,
         state: ParkedState,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), TransactionStop> {
         let position = item.position();
         if ground.desk.parked_len() + self.staged.len() >= PARKED_MAX {
             return Err(ProjectionTrouble::Full(position).into());
@@ -306,9 +306,10 @@ impl<T: Target> Lane<T> {
         &mut self,
         ground: &Ground<T, P>,
         parked: &Parked,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), TransactionStop> {
         let key = parked_key(&parked.key, parked.position);
-        let value = notes::encode(parked).map_err(|error| Stop::Event(error.to_string()))?;
+        let value =
+            notes::encode(parked).map_err(|error| TransactionStop::Event(error.to_string()))?;
         self.session.note(&key, Some(&value)).await.map_err(|error| ground.stop_by(&error))
     }
 
@@ -347,7 +348,7 @@ impl<T: Target> Lane<T> {
         &mut self,
         ground: &Ground<T, P>,
         events: &[Recorded<P::Event>],
-    ) -> Result<(), Stop> {
+    ) -> Result<(), TransactionStop> {
         for event in events {
             self.session.takes(&event.envelope);
             let code = async { ground.projection.apply(self.session.rows(), event).await };
@@ -385,7 +386,7 @@ impl<T: Target> Lane<T> {
         &mut self,
         ground: &Ground<T, P>,
         end: &Checkpoint,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), TransactionStop> {
         for (range, receipt) in self.receipts.changed() {
             let key = receipt_key(range, self.number);
             self.session
@@ -394,7 +395,7 @@ impl<T: Target> Lane<T> {
                 .map_err(|error| ground.stop_by(&error))?;
         }
         let note = notes::encode(&LaneNote::new(end, self.lanes))
-            .map_err(|error| Stop::Event(error.to_string()))?;
+            .map_err(|error| TransactionStop::Event(error.to_string()))?;
         let key = checkpoint_key(self.number);
         self.session.note(&key, Some(&note)).await.map_err(|error| ground.stop_by(&error))?;
         self.commit_session(ground, end.position).await?;
@@ -420,7 +421,7 @@ impl<T: Target> Lane<T> {
         &mut self,
         ground: &Ground<T, P>,
         at: Position,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), TransactionStop> {
         self.hold(ground).await?;
         self.session.about(at);
         self.session.commit().await.map_err(|error| ground.stop_by(&error))
@@ -465,7 +466,7 @@ impl<T: Target> Lane<T> {
         for item in items.filter(|item| !item.events().is_empty()) {
             let (key, position) = (item.known_key(&ground.projection), item.position());
             if ground.desk.parked_len() == 0 || ground.desk.parked().find(position).is_none() {
-                ground.desk.readers.tell(Told::Change(Change { key, position }));
+                ground.desk.readers.tell(ReaderNews::Change(Change { key, position }));
             }
         }
     }
@@ -485,22 +486,22 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
     }
 
     /// Returns the meaning of a target's error while an event is applied.
-    pub(super) fn stop_by(&self, error: &ProjectionError) -> Stop {
-        if error.downcast_ref::<CallError>().is_some() || self.is_away(error) {
+    pub(super) fn stop_by(&self, error: &ProjectionError) -> TransactionStop {
+        if error.downcast_ref::<TargetCallError>().is_some() || self.is_away(error) {
             return self.trouble(error).into();
         }
-        Stop::Event(error.to_string())
+        TransactionStop::Event(error.to_string())
     }
 
     /// Returns the meaning of a target's error when no event is applied.
     pub(super) fn trouble(&self, error: &ProjectionError) -> ProjectionTrouble {
         let said = error.to_string();
-        match error.downcast_ref::<CallError>() {
-            Some(CallError::Silent { .. }) => return ProjectionTrouble::Silent(said),
-            Some(CallError::Panicked { .. }) => return ProjectionTrouble::Panicked(said),
+        match error.downcast_ref::<TargetCallError>() {
+            Some(TargetCallError::Silent { .. }) => return ProjectionTrouble::Silent(said),
+            Some(TargetCallError::Panicked { .. }) => return ProjectionTrouble::Panicked(said),
             None => {}
         }
-        if error.downcast_ref::<notes::Unreadable>().is_some() {
+        if error.downcast_ref::<notes::UnreadableNote>().is_some() {
             return ProjectionTrouble::Unreadable(said);
         }
         let in_use =
@@ -517,9 +518,9 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
 
     /// Handles the failure of an event that may have written a part. If that cannot be undone, the
     /// rows are rebuilt, and then the event is parked before it is applied.
-    fn failed_half_way(&self, position: Position, error: String) -> Stop {
+    fn failed_half_way(&self, position: Position, error: String) -> TransactionStop {
         if T::UNDOES {
-            return Stop::Event(error);
+            return TransactionStop::Event(error);
         }
         while self.desk.failed(position, error.clone()) < TRIES {}
         ProjectionTrouble::Spoiled(error).into()
@@ -527,9 +528,9 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
 }
 
 /// Turns a refusal by the target into trouble of the target itself, if no event is applied.
-pub(super) fn not_of_an_event(stop: Stop) -> ProjectionTrouble {
+pub(super) fn not_of_an_event(stop: TransactionStop) -> ProjectionTrouble {
     match stop {
-        Stop::Event(error) => ProjectionTrouble::Away(error),
-        Stop::Trouble(trouble) => trouble,
+        TransactionStop::Event(error) => ProjectionTrouble::Away(error),
+        TransactionStop::Trouble(trouble) => trouble,
     }
 }

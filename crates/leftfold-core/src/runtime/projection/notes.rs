@@ -89,13 +89,13 @@ pub(super) fn encode(note: &impl Serialize) -> Result<Vec<u8>, ProjectionError> 
 
 pub(super) fn decode<N: DeserializeOwned>(key: &str, value: &[u8]) -> Result<N, ProjectionError> {
     serde_json::from_slice(value)
-        .map_err(|error| Unreadable { key: key.to_owned(), why: error.to_string() }.into())
+        .map_err(|error| UnreadableNote { key: key.to_owned(), why: error.to_string() }.into())
 }
 
 /// A note that cannot be read: it was damaged, or written by a later release.
 #[derive(Debug, thiserror::Error)]
 #[error("the note {key} cannot be read, upgrade or build the version anew: {why}")]
-pub(super) struct Unreadable {
+pub(super) struct UnreadableNote {
     pub(super) key: String,
     pub(super) why: String,
 }

@@ -6,7 +6,7 @@
 
 use super::batch::Batch;
 use super::calls::{APPLY_WITHIN, DISCARD_WITHIN, TARGET_WITHIN, Timed};
-use super::desk::Told;
+use super::desk::ReaderNews;
 use super::lane::{Ground, Lane, ProjectionTrouble};
 use super::notes::{self, LaneNote, PARKED, checkpoint_key, receipt_key};
 use super::parked::ParkedSet;
@@ -258,7 +258,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         if desk.serves() {
             self.building = None;
             // A commit whose answer was lost may have taken effect: nobody was told of its changes.
-            desk.readers.tell(Told::ReadAnew);
+            desk.readers.tell(ReaderNews::ReadAnew);
         }
         desk.stands_at(self.stands_at());
         Ok(())

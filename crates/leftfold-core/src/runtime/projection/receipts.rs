@@ -51,8 +51,11 @@ impl Receipt {
             (Ok(events), Ok(sum)) => {
                 Ok(Self { events: u64::from_be_bytes(events), sum: u128::from_be_bytes(sum) })
             }
-            _ => Err(notes::Unreadable { key: key.to_owned(), why: "it is no receipt".to_owned() }
-                .into()),
+            _ => Err(notes::UnreadableNote {
+                key: key.to_owned(),
+                why: "it is no receipt".to_owned(),
+            }
+            .into()),
         }
     }
 }
@@ -214,7 +217,7 @@ pub(super) async fn taken(session: &mut impl Session) -> Result<Taken, Projectio
     let mut receipts: BTreeMap<u64, Receipt> = BTreeMap::new();
     for (key, value) in notes::all(session, RECEIPTS).await? {
         let range = key[RECEIPTS.len()..].split('/').next().and_then(|range| range.parse().ok());
-        let range = range.ok_or_else(|| notes::Unreadable {
+        let range = range.ok_or_else(|| notes::UnreadableNote {
             key: key.clone(),
             why: "it names no range".to_owned(),
         })?;

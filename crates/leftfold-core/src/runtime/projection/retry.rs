@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::batch::{Content, decode, key_of};
-use super::desk::{Change, Told};
+use super::desk::{Change, ReaderNews};
 use super::handle::{Ask, Retried, Skipped};
-use super::lane::{Ground, ProjectionTrouble, Stop, not_of_an_event};
+use super::lane::{Ground, ProjectionTrouble, TransactionStop, not_of_an_event};
 use super::notes::{self, SkippedNote, parked_key, skipped_key};
 use super::parked::{ERROR_BYTES_MAX, Parked, ParkedState, stream_of};
 use super::runner::Runner;
@@ -269,12 +269,12 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                     self.ground
                         .desk
                         .readers
-                        .tell(Told::Change(Change { key, position: item.position }));
+                        .tell(ReaderNews::Change(Change { key, position: item.position }));
                 }
                 Ok(Tried::Applied)
             }
-            Err(Stop::Trouble(trouble)) => Err(trouble),
-            Err(Stop::Event(error)) => {
+            Err(TransactionStop::Trouble(trouble)) => Err(trouble),
+            Err(TransactionStop::Event(error)) => {
                 let before = match item.state {
                     ParkedState::Failed { attempts, .. } => attempts,
                     _ => 0,

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tracing::Instrument;
 
 use super::batch::{Batch, Item};
-use super::calls::{Calls, Came};
+use super::calls::{Came, TimedCalls};
 use super::desk::Desk;
 use super::handle::Ask;
 use super::lane::{Ground, Lane, ProjectionTrouble};
@@ -19,7 +19,7 @@ use super::{Projection, Target, outbox};
 use crate::fold::{LoadError, Purpose};
 use crate::runtime::consumer::PARKED_MAX;
 use crate::runtime::consumer::backoff::PROJECTION_AWAY;
-use crate::runtime::consumer::lease::{Tenure, WORK_LEASE};
+use crate::runtime::consumer::lease::{WORK_LEASE, WorkTenure};
 use crate::runtime::consumer::status::ForPerson;
 use crate::runtime::{Host, Named, StartError, StartFault, stopped};
 use crate::store::{Invalid, Position, ReadError, State, Status, Subscription, Timestamp};
@@ -58,7 +58,7 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
 }
 
 /// Parts that a runner is made of.
-pub(in crate::runtime) struct Parts<T, P> {
+pub(in crate::runtime) struct RunnerParts<T, P> {
     pub(in crate::runtime) host: Host,
     pub(in crate::runtime) target: T,
     pub(in crate::runtime) projection: P,
@@ -72,16 +72,16 @@ pub(in crate::runtime) struct Parts<T, P> {
 
 impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Opens the target, if it is there; its notes must belong to the log.
-    pub(in crate::runtime) async fn new(parts: Parts<T, P>) -> Result<Self, StartFault> {
-        let Parts { host, target, projection, desk, asks, role, stop, leased } = parts;
+    pub(in crate::runtime) async fn new(parts: RunnerParts<T, P>) -> Result<Self, StartFault> {
+        let RunnerParts { host, target, projection, desk, asks, role, stop, leased } = parts;
         let schema = host.store.schema::<P::Event>(Purpose::Reading)?;
         let log = host.store.subscribe(schema.query(), host.store.head().position);
         host.board.watch(desk.label, desk.doing.clone());
         host.board.say_where(desk.label, Position::START, "its start", 1, 0);
-        let calls =
-            Calls { clock: host.clock.clone(), doing: desk.doing.clone(), blocks: T::BLOCKING };
+        let (clock, doing) = (host.clock.clone(), desk.doing.clone());
+        let calls = TimedCalls { clock, doing, blocks: T::BLOCKING };
         let tenure = if T::KEPT_IN_STORE && leased {
-            Some(Mutex::new(Tenure::new::<P>(outbox::consumer(P::NAME)?)))
+            Some(Mutex::new(WorkTenure::new::<P>(outbox::consumer(P::NAME)?)))
         } else {
             None
         };
@@ -105,26 +105,18 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             stands_by_since,
         };
         let calls = runner.ground.calls.clone();
+        let (projection, name, version) = (std::any::type_name::<P>(), P::NAME, P::VERSION);
         match calls
             .wait("its target to be opened at", Position::START, OPENED_WITHIN, runner.open())
             .await
         {
             Came::Answer(Ok(()) | Err(ProjectionTrouble::Stopped)) => {}
             Came::Answer(Err(ProjectionTrouble::Foreign(error))) => {
-                let (projection, name) = (std::any::type_name::<P>(), P::NAME);
-                return Err(StartError::ForeignProjection {
-                    projection,
-                    name,
-                    version: P::VERSION,
-                    error,
-                }
-                .into());
+                let error = StartError::ForeignProjection { projection, name, version, error };
+                return Err(error.into());
             }
             Came::Answer(Err(ProjectionTrouble::NotSetUp(error))) => {
-                let (projection, name) = (std::any::type_name::<P>(), P::NAME);
-                return Err(
-                    StartError::SetUp { projection, name, version: P::VERSION, error }.into()
-                );
+                return Err(StartError::SetUp { projection, name, version, error }.into());
             }
             Came::Answer(Err(ProjectionTrouble::Panicked(said))) | Came::Panic(said) => {
                 return Err(Named::of::<P>(P::NAME).panicked(said).into());

@@ -9,11 +9,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::batch::query_of;
-use super::desk::{Desk, Readers};
-use super::handle::{Ask, Entry};
+use super::desk::{Desk, ProjectionReaders};
+use super::handle::{Ask, VersionEntry};
 use super::parked::Parked;
 use super::places::{BESIDE, Role};
-use super::runner::{Parts, Runner};
+use super::runner::{Runner, RunnerParts};
 use super::{Projection, Target};
 use crate::fold::EventError;
 use crate::runtime::consumer::unheard::{Asks, announced, of_enum};
@@ -39,7 +39,7 @@ type Making = Box<dyn FnOnce(Arc<Desk>, mpsc::Receiver<Ask>, Role) -> Starting +
 /// One that has its place among the others.
 pub(in crate::runtime) struct Placed {
     pub(in crate::runtime) named: Named,
-    pub(in crate::runtime) entry: Entry,
+    pub(in crate::runtime) entry: VersionEntry,
     pub(in crate::runtime) starting: Starting,
 }
 
@@ -48,8 +48,16 @@ impl Registered {
         let make = move |desk: Arc<Desk>, asks, role| -> Starting {
             Box::new(move |host: Host, stop: watch::Receiver<bool>| -> Start {
                 Box::pin(async move {
-                    let parts =
-                        Parts { host, target, projection, desk, asks, role, stop, leased: true };
+                    let parts = RunnerParts {
+                        host,
+                        target,
+                        projection,
+                        desk,
+                        asks,
+                        role,
+                        stop,
+                        leased: true,
+                    };
                     let runner = on_own_thread::<T, _>(Runner::new(parts)).await?;
                     Ok(Box::pin(on_own_thread::<T, _>(runner.run())) as Running)
                 })
@@ -83,7 +91,7 @@ impl Registered {
         if let Some(((name, _), types)) = crate::runtime::twice(versions) {
             return Err(StartError::NameTaken { name, types });
         }
-        let mut readers: Vec<(&'static str, Arc<Readers>)> = Vec::new();
+        let mut readers: Vec<(&'static str, Arc<ProjectionReaders>)> = Vec::new();
         let mut placed = Vec::with_capacity(all.len());
         for one in all {
             check(&one)?;
@@ -102,7 +110,7 @@ impl Registered {
                 .iter()
                 .find(|(name, _)| *name == one.name)
                 .map(|(_, readers)| readers.clone());
-            let shared = known.unwrap_or_else(|| Arc::new(Readers::new(versions)));
+            let shared = known.unwrap_or_else(|| Arc::new(ProjectionReaders::new(versions)));
             readers.push((one.name, shared.clone()));
             let named = Named { name: label, type_name: one.type_name };
             let query = (one.query)(store).map_err(|error| named.error(error.into()))?;
@@ -110,7 +118,7 @@ impl Registered {
             let (asks, asked) = mpsc::channel(ASKED_MAX);
             let role = Role { newest, anew: rebuild.contains(one.name) };
             let starting = announced(label, one.asks, (one.make)(desk.clone(), asked, role));
-            placed.push(Placed { named, entry: Entry { desk, asks }, starting });
+            placed.push(Placed { named, entry: VersionEntry { desk, asks }, starting });
         }
         Ok(placed)
     }
@@ -131,7 +139,7 @@ impl Alone {
         stop: watch::Receiver<bool>,
         leased: bool,
     ) -> Result<Self, EventError> {
-        let readers = Arc::new(Readers::new(vec![P::VERSION]));
+        let readers = Arc::new(ProjectionReaders::new(vec![P::VERSION]));
         let desk = Arc::new(Desk::new(
             P::NAME,
             P::VERSION,
@@ -142,7 +150,7 @@ impl Alone {
         let (asker, asks) = mpsc::channel(1);
         let role = Role { newest: true, anew: false };
         let parts =
-            Parts { host, target, projection, desk: desk.clone(), asks, role, stop, leased };
+            RunnerParts { host, target, projection, desk: desk.clone(), asks, role, stop, leased };
         let running = Box::pin(async move {
             // Nobody asks, but somebody might.
             let _asker = asker;

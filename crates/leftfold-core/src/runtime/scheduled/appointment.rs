@@ -9,7 +9,7 @@ use super::origin::StoredOrigin;
 use super::{PREFIX, ScheduleRefusal, joined};
 use crate::fold::{Aggregate, Event};
 use crate::runtime::json::Json;
-use crate::runtime::names::Joined;
+use crate::runtime::names::JoinedName;
 use crate::store::{Authority, Timestamp};
 
 /// Characters of a reason that are kept.
@@ -134,7 +134,7 @@ impl<A> Clone for BookedFor<A> {
 }
 
 impl<A: Aggregate> BookedFor<A> {
-    const JOINED: &'static Joined = &joined(PREFIX, A::CATEGORY);
+    const JOINED: &'static JoinedName = &joined(PREFIX, A::CATEGORY);
 }
 
 impl<A: Aggregate> Event for BookedFor<A> {

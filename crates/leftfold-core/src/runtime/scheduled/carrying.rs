@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::appointment::{AppointmentFor, Book, Booked, BookedFor};
 use super::joined;
 use crate::fold::{Aggregate, Recorded};
-use crate::runtime::names::Joined;
+use crate::runtime::names::JoinedName;
 use crate::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 
 const DUE: &str = "due";
@@ -28,7 +28,7 @@ impl<A> Default for CarryingOut<A> {
 }
 
 impl<A: Aggregate> CarryingOut<A> {
-    const JOINED: &'static Joined = &joined("scheduled:", A::CATEGORY);
+    const JOINED: &'static JoinedName = &joined("scheduled:", A::CATEGORY);
 
     /// The name of the process.
     pub(super) const fn name() -> &'static str {

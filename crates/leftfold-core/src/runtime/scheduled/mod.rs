@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::Runtime;
 use super::inbox::{MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
 use super::json::{NotKept, ValueLimits};
-use super::names::Joined;
+use super::names::JoinedName;
 use super::positions::{Owner, no_label};
 use super::process::{self, CommandOutcome};
 use crate::fold::metadata::origin_methods;
@@ -59,8 +59,8 @@ const COMMAND: ValueLimits = ValueLimits {
 };
 
 /// The name of something that belongs to the scheduled commands of a kind of aggregate.
-const fn joined(prefix: &str, category: &str) -> Joined {
-    Joined::new(
+const fn joined(prefix: &str, category: &str) -> JoinedName {
+    JoinedName::new(
         prefix,
         category,
         50,
