@@ -43,12 +43,12 @@ pub(super) struct Pump<'c> {
     /// The versions of streams that were written, with all that is under way.
     versions: HashMap<StreamName, Version>,
     consumers: HashSet<(Label, StoreId)>,
-    under_way: VecDeque<UnderWay>,
+    under_way: VecDeque<AppendUnderWay>,
     under_way_bytes: usize,
 }
 
 #[derive(Debug)]
-struct UnderWay {
+struct AppendUnderWay {
     answer: Pending<Outcome, AppendError>,
     /// Position that its first event must get; `None` if it has no events.
     first: Option<Position>,
@@ -323,7 +323,7 @@ impl<'c> Pump<'c> {
         append.checkpoint =
             Some(CheckpointRecord { consumer: consumer()?, from, checkpoint: target.clone() });
         let answer = self.copy.new.append(append);
-        self.under_way.push_back(UnderWay {
+        self.under_way.push_back(AppendUnderWay {
             answer,
             first: (count > 0).then(|| self.head.next()),
             moves,
@@ -344,7 +344,7 @@ impl<'c> Pump<'c> {
     async fn settle_one(&mut self) -> Result<bool, CopyError> {
         let Some(oldest) = self.under_way.front_mut() else { return Ok(false) };
         let answer = (&mut oldest.answer).await;
-        let Some(UnderWay { first, moves, bytes, .. }) = self.under_way.pop_front() else {
+        let Some(AppendUnderWay { first, moves, bytes, .. }) = self.under_way.pop_front() else {
             return Ok(false);
         };
         self.under_way_bytes -= bytes;

@@ -13,7 +13,7 @@ pub(super) struct Walk<'c> {
     copy: &'c Copy,
     old: AppendReader,
     new: AppendReader,
-    records: Records,
+    records: EmptyAppends,
     /// The last position of the new store that was looked at.
     new_at: Position,
     /// End of the copy's part of the new store: events behind it are not the copy's.
@@ -23,7 +23,7 @@ pub(super) struct Walk<'c> {
 /// Treatment of appends without events. They are in order, but on which side of a record of the map
 /// they stand is not known; for the map they mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Records {
+enum EmptyAppends {
     Compared,
     PassedOver,
 }
@@ -56,7 +56,7 @@ impl<'c> Walk<'c> {
             copy,
             old,
             new,
-            records: Records::PassedOver,
+            records: EmptyAppends::PassedOver,
             new_at: new_after,
             new_end: Position::END,
         }
@@ -65,7 +65,7 @@ impl<'c> Walk<'c> {
     /// For the verification of everything that the copy has written, which ends at a position.
     pub(super) fn verifying(copy: &'c Copy, new_end: Position) -> Self {
         Self {
-            records: Records::Compared,
+            records: EmptyAppends::Compared,
             new_end,
             ..Self::rebuilding(copy, Position::START, Position::START)
         }
@@ -82,14 +82,14 @@ impl<'c> Walk<'c> {
             if append.first > through {
                 return Ok(None);
             }
-            if append.events.is_empty() && self.records == Records::PassedOver {
+            if append.events.is_empty() && self.records == EmptyAppends::PassedOver {
                 continue;
             }
             // What the copy must have of this append, if anything.
             let translated = self.copy.translation.translate(&append, map).await?;
             let compares = match self.records {
-                Records::Compared => !translated.is_empty(),
-                Records::PassedOver => !translated.events.is_empty(),
+                EmptyAppends::Compared => !translated.is_empty(),
+                EmptyAppends::PassedOver => !translated.events.is_empty(),
             };
             let actual = if compares { self.next_new().await? } else { None };
             if compares && actual.is_none() && append.events.is_empty() && append.first == through {
@@ -122,7 +122,7 @@ impl<'c> Walk<'c> {
         loop {
             let own = |append: &RecordedAppend| append.last() < self.new_end;
             let next = self.new.next_copied().await?.filter(own);
-            let passed_over = self.records == Records::PassedOver
+            let passed_over = self.records == EmptyAppends::PassedOver
                 && next.as_ref().is_some_and(|next| next.events.is_empty());
             if !passed_over {
                 return Ok(next);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::aggregate::Aggregate;
-use super::cache::{FoldCache, Folded, KeptFold, Slot, state_bytes};
+use super::cache::{FoldCache, FoldSlot, Folded, KeptFold, state_bytes};
 use super::command::Origin;
 use super::error::EventError;
 use super::facts::{self, Facts, RecordError};
@@ -224,7 +224,7 @@ impl<A: Aggregate> Aggregates<A> {
         self.shared.schema.clone()
     }
 
-    pub(super) fn slot(&self, id: &str) -> Result<Arc<Slot<A>>, Invalid> {
+    pub(super) fn slot(&self, id: &str) -> Result<Arc<FoldSlot<A>>, Invalid> {
         self.shared.folds.slot(id, || StreamName::of(A::CATEGORY, id))
     }
 
@@ -257,8 +257,8 @@ impl<A: Aggregate> Aggregates<A> {
         let Some(kept) = place else { return Ok(()) };
         let first = match self.fold_on(&mut kept.folded, stream, Version::END, Position::END).await
         {
-            Ok(Come::Since(first)) => first,
-            Ok(Come::FromElsewhere) => {
+            Ok(FoldFreshness::Since(first)) => first,
+            Ok(FoldFreshness::FromElsewhere) => {
                 tracing::warn!(%stream, version = %kept.folded.version, "a kept fold is ahead of its stream and not used");
                 *place = Some(KeptFold::empty()?);
                 return Box::pin(self.fresh(id, stream, place)).await;
@@ -293,14 +293,14 @@ impl<A: Aggregate> Aggregates<A> {
         stream: &StreamName,
         version: Version,
         position: Position,
-    ) -> Result<Come, LoadError> {
+    ) -> Result<FoldFreshness, LoadError> {
         let schema = self.schema()?;
         let mut first = None;
         let mut parts: Vec<A::Event> = Vec::with_capacity(1);
         let begun =
             self.shared.store.page(Read::stream(stream.clone(), folded.version.next())).await?;
         if begun.stream_version.is_some_and(|actual| actual < folded.version) {
-            return Ok(Come::FromElsewhere);
+            return Ok(FoldFreshness::FromElsewhere);
         }
         let mut rest = begun.next.map(|what| {
             self.shared.store.read(Read { what, ..Read::stream(stream.clone(), Version::END) })
@@ -309,7 +309,7 @@ impl<A: Aggregate> Aggregates<A> {
         while let Some(events) = page {
             for event in events {
                 if event.version() > version || event.position > position {
-                    return Ok(Come::Since(first));
+                    return Ok(FoldFreshness::Since(first));
                 }
                 schema.decode_each(&event, A::UNKNOWN, |event| parts.push(event))?;
                 EventError::caught::<A, _>("apply", || {
@@ -324,7 +324,7 @@ impl<A: Aggregate> Aggregates<A> {
                 None => None,
             };
         }
-        Ok(Come::Since(first))
+        Ok(FoldFreshness::Since(first))
     }
 
     /// Loads the fold of a snapshot that belongs to this fold and to this history; `None` if there
@@ -397,7 +397,7 @@ impl<A: Aggregate> Aggregates<A> {
 }
 
 /// Relation of a fold to its stream.
-enum Come {
+enum FoldFreshness {
     /// The fold is fresh; with the recorded time of the first event that is new to it, `None` if
     /// none is.
     Since(Option<Timestamp>),

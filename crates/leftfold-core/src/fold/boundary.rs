@@ -23,14 +23,14 @@ pub(super) struct Boundaries {
 
 /// One decision among the others.
 #[derive(Debug)]
-pub(super) struct Turn<'q> {
+pub(super) struct DecisionTurn<'q> {
     boundaries: Arc<Boundaries>,
     query: &'q Query,
     /// The turns that it has, and the one that it waits for.
     held: BTreeMap<Item, Option<OwnedMutexGuard<()>>>,
 }
 
-impl<'q> Turn<'q> {
+impl<'q> DecisionTurn<'q> {
     /// Enters a decision with this query; it waits if others queue.
     pub(super) async fn of(boundaries: Arc<Boundaries>, query: &'q Query) -> Self {
         let mut turn = Self { boundaries, query, held: BTreeMap::new() };
@@ -87,7 +87,7 @@ impl<'q> Turn<'q> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for DecisionTurn<'_> {
     fn drop(&mut self) {
         self.give_back();
     }
@@ -107,13 +107,14 @@ mod tests {
     async fn nothing_is_left_of_a_queue_that_nobody_stands_in() {
         let (boundaries, query) =
             (Arc::new(Boundaries::default()), Query::tag("a").or(Query::tag("b")));
-        let mut first = Turn::of(boundaries.clone(), &query).await;
+        let mut first = DecisionTurn::of(boundaries.clone(), &query).await;
         assert!(first.held.is_empty());
         let items: BTreeSet<Item> = first.items(|_| true).into_iter().collect();
         first.wait_for(items).await;
         assert_eq!(boundaries.queues().len(), 2);
         let (other, of_other) = (boundaries.clone(), query.clone());
-        let second = tokio::spawn(async move { Turn::of(other, &of_other).await.held.len() });
+        let second =
+            tokio::spawn(async move { DecisionTurn::of(other, &of_other).await.held.len() });
         while boundaries.queues().values().all(|queue| Arc::strong_count(queue) < 3) {
             tokio::task::yield_now().await;
         }
@@ -125,11 +126,11 @@ mod tests {
     #[tokio::test]
     async fn a_decision_that_goes_away_while_it_queues_leaves_nothing_behind() {
         let (boundaries, query) = (Arc::new(Boundaries::default()), Query::tag("a"));
-        let mut first = Turn::of(boundaries.clone(), &query).await;
+        let mut first = DecisionTurn::of(boundaries.clone(), &query).await;
         let items: BTreeSet<Item> = first.items(|_| true).into_iter().collect();
         first.wait_for(items).await;
         {
-            let mut second = std::pin::pin!(Turn::of(boundaries.clone(), &query));
+            let mut second = std::pin::pin!(DecisionTurn::of(boundaries.clone(), &query));
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
             assert!(second.as_mut().poll(&mut context).is_pending());
         }

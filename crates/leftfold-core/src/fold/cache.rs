@@ -56,7 +56,7 @@ impl<A: Default> KeptFold<A> {
 /// await: so a command that fails, or is dropped, costs the next one no more than what was recorded
 /// since. Nothing is left only if `apply` panics.
 #[derive(Debug)]
-pub(super) struct Slot<A> {
+pub(super) struct FoldSlot<A> {
     pub(super) stream: StreamName,
     pub(super) fold: tokio::sync::Mutex<Option<KeptFold<A>>>,
 }
@@ -69,7 +69,7 @@ pub(super) struct Slot<A> {
 #[derive(Debug)]
 pub(super) struct FoldCache {
     bytes_max: usize,
-    shelves: Mutex<Shelves>,
+    shelves: Mutex<CachedFolds>,
     figures: Arc<FoldCacheFigures>,
 }
 
@@ -100,7 +100,7 @@ impl Measured for FoldCacheFigures {
 }
 
 #[derive(Debug, Default)]
-struct Shelves {
+struct CachedFolds {
     bytes: usize,
     folds: HashMap<TypeId, HashMap<Arc<str>, CacheEntry>>,
     /// Second-chance order, the oldest first.
@@ -145,7 +145,7 @@ impl FoldCache {
         &self,
         id: &str,
         stream: impl FnOnce() -> Result<StreamName, E>,
-    ) -> Result<Arc<Slot<A>>, E> {
+    ) -> Result<Arc<FoldSlot<A>>, E> {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         let kind = TypeId::of::<A>();
         let shelf = shelves.folds.entry(kind).or_default();
@@ -153,7 +153,8 @@ impl FoldCache {
             held.used = true;
             return Ok(downcast(&held.slot));
         }
-        let slot = Arc::new(Slot::<A> { stream: stream()?, fold: tokio::sync::Mutex::new(None) });
+        let slot =
+            Arc::new(FoldSlot::<A> { stream: stream()?, fold: tokio::sync::Mutex::new(None) });
         let id: Arc<str> = id.into();
         let any: Arc<dyn Any + Send + Sync> = slot.clone();
         shelf.insert(id.clone(), CacheEntry { slot: any, weight: SLOT_BYTES, used: true });
@@ -176,14 +177,14 @@ impl FoldCache {
         self.shrink(&mut shelves);
     }
 
-    fn shrink(&self, shelves: &mut Shelves) {
+    fn shrink(&self, shelves: &mut CachedFolds) {
         shelves.shrink(self.bytes_max);
         self.figures.bytes.store(shelves.bytes as u64, Ordering::Relaxed);
         self.figures.places.store(shelves.ring.len() as u64, Ordering::Relaxed);
     }
 }
 
-impl Shelves {
+impl CachedFolds {
     fn shrink(&mut self, bytes_max: usize) {
         // Each fold is looked at twice at most: once to lose its chance, once to go.
         let mut looks = self.ring.len() * 2;
@@ -203,7 +204,7 @@ impl Shelves {
     }
 }
 
-fn downcast<A: Aggregate>(slot: &Arc<dyn Any + Send + Sync>) -> Arc<Slot<A>> {
+fn downcast<A: Aggregate>(slot: &Arc<dyn Any + Send + Sync>) -> Arc<FoldSlot<A>> {
     // Slots stand on the shelf of their own type id.
     Arc::clone(slot).downcast().expect("a slot is of the type whose shelf it stands on")
 }

@@ -8,7 +8,7 @@ use tracing::field;
 
 use super::Event;
 use super::answered::{decode_all, encode_refusal, events_of, foreign_answer};
-use super::boundary::{Boundaries, Turn};
+use super::boundary::{Boundaries, DecisionTurn};
 use super::command::{
     ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Origin, Remember,
     RequestTarget, Said,
@@ -309,7 +309,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
             schema.widened(EventError::caught::<D, _>("guarded", || self.decision.guarded())?);
         UnheardTypes::announce_once::<D>(&self.store, &schema, &query).await;
         let mut read = DecisionReading::of(fresh::<D>()?);
-        let mut turn = Turn::of(self.store.attached(Boundaries::default), &guarded).await;
+        let mut turn = DecisionTurn::of(self.store.attached(Boundaries::default), &guarded).await;
         let mut overtaken = None;
         for _ in 0..ATTEMPTS_MAX {
             self.read_on(&schema, &query, &mut read).await?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::codec;
 use super::error::EventError;
 use super::event::Event;
-use super::owner::{Owned, OwnedType, Owners};
+use super::owner::{EnumDeclaration, OwnedType, Owners};
 use crate::panic::caught;
 use crate::store::EventType;
 
@@ -21,20 +21,20 @@ impl Owners {
     /// Names another enum too.
     #[must_use]
     pub fn and<E: Event>(mut self) -> Self {
-        self.known.push((TypeId::of::<E>(), Owned::of::<E>));
+        self.known.push((TypeId::of::<E>(), EnumDeclaration::of::<E>));
         self
     }
 }
 
-type Program = Mutex<HashMap<TypeId, Result<Arc<Owned>, EventError>>>;
+type Program = Mutex<HashMap<TypeId, Result<Arc<EnumDeclaration>, EventError>>>;
 
 /// Returns the declarations of the enums of this program, each made once.
-fn program() -> MutexGuard<'static, HashMap<TypeId, Result<Arc<Owned>, EventError>>> {
+fn program() -> MutexGuard<'static, HashMap<TypeId, Result<Arc<EnumDeclaration>, EventError>>> {
     static PROGRAM: OnceLock<Program> = OnceLock::new();
     PROGRAM.get_or_init(Program::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Owned {
+impl EnumDeclaration {
     pub(super) fn of<E: Event>() -> Result<Arc<Self>, EventError> {
         let rust = TypeId::of::<E>();
         if let Some(known) = program().get(&rust) {

@@ -7,7 +7,7 @@ use tracing::field;
 use super::aggregate::Aggregate;
 use super::aggregates::Aggregates;
 use super::answered::{decode_all, encode_refusal, events_of, foreign_answer};
-use super::cache::{KeptFold, Slot};
+use super::cache::{FoldSlot, KeptFold};
 use super::command::{
     ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Origin, Remember,
     RequestTarget, STALE_EVENTS_MAX, Said,
@@ -303,7 +303,7 @@ impl<A: Aggregate> Command<A> {
     /// Decides once, and appends what follows.
     async fn attempt(
         &self,
-        slot: &Slot<A>,
+        slot: &FoldSlot<A>,
         kept: &mut KeptFold<A>,
         alongside: &Alongside,
     ) -> Result<Attempted<A>, ExecuteError<A::Refusal>> {
@@ -314,20 +314,21 @@ impl<A: Aggregate> Command<A> {
             return Ok(Attempted::Concluded(EndWithoutEvents::Stale { expected, actual: version }));
         }
         // A refusal that is to be remembered is recorded as the answer, with no event.
-        let (Ahead { events, state }, said, refused) = match self.decide(&kept.folded.state)? {
-            Ok(ahead) => {
-                let after = Version(version.0 + ahead.events.len() as u64);
-                (ahead, Said::Accepted(after), None)
-            }
-            Err(refusal) => match (&self.remember, self.origin.id()) {
-                (Some(remember), Some(_)) => (
-                    Ahead::nothing(),
-                    Said::Refused(encode_refusal(remember, &refusal)?),
-                    Some(refusal),
-                ),
-                _ => return Ok(Attempted::Concluded(EndWithoutEvents::Refused(refusal))),
-            },
-        };
+        let (DecidedEvents { events, state }, said, refused) =
+            match self.decide(&kept.folded.state)? {
+                Ok(ahead) => {
+                    let after = Version(version.0 + ahead.events.len() as u64);
+                    (ahead, Said::Accepted(after), None)
+                }
+                Err(refusal) => match (&self.remember, self.origin.id()) {
+                    (Some(remember), Some(_)) => (
+                        DecidedEvents::nothing(),
+                        Said::Refused(encode_refusal(remember, &refusal)?),
+                        Some(refusal),
+                    ),
+                    _ => return Ok(Attempted::Concluded(EndWithoutEvents::Refused(refusal))),
+                },
+            };
         // Nothing is to be recorded.
         if events.is_empty() && self.origin.id().is_none() && alongside.is_empty() {
             let (version, position) = (version, kept.folded.position);
@@ -346,14 +347,14 @@ impl<A: Aggregate> Command<A> {
                 Attempted::Concluded(EndWithoutEvents::RefusedDurably(refusal))
             }
             (Outcome::Appended(appended), None) => {
-                Attempted::Done(self.take(slot, kept, Ahead { events, state }, &appended))
+                Attempted::Done(self.take(slot, kept, DecidedEvents { events, state }, &appended))
             }
         })
     }
 
     fn append(
         &self,
-        slot: &Slot<A>,
+        slot: &FoldSlot<A>,
         version: Version,
         events: &[A::Event],
         said: Said,
@@ -374,8 +375,8 @@ impl<A: Aggregate> Command<A> {
 
     /// Decides each command on the state that those before it lead to, and takes the events into a
     /// state of their own: one at which `apply` panics must not become durable.
-    fn decide(&self, state: &A) -> Result<Result<Ahead<A>, A::Refusal>, EventError> {
-        let mut ahead = Ahead::nothing();
+    fn decide(&self, state: &A) -> Result<Result<DecidedEvents<A>, A::Refusal>, EventError> {
+        let mut ahead = DecidedEvents::nothing();
         for command in &self.commands {
             let state_now = ahead.state.as_ref().unwrap_or(state);
             let events = match EventError::caught::<A, _>("decide", || state_now.decide(command))? {
@@ -414,9 +415,9 @@ impl<A: Aggregate> Command<A> {
     /// Takes durable events into the fold that is kept.
     fn take(
         &self,
-        slot: &Slot<A>,
+        slot: &FoldSlot<A>,
         kept: &mut KeptFold<A>,
-        ahead: Ahead<A>,
+        ahead: DecidedEvents<A>,
         appended: &Appended,
     ) -> Executed<A::Event> {
         let (before, events) = (kept.folded.version, ahead.events);
@@ -437,7 +438,7 @@ impl<A: Aggregate> Command<A> {
     }
 
     /// Ends without events, on a state that is known to be fresh.
-    async fn conclude(&self, slot: &Slot<A>, conclusion: EndWithoutEvents<A>) -> Done<A> {
+    async fn conclude(&self, slot: &FoldSlot<A>, conclusion: EndWithoutEvents<A>) -> Done<A> {
         match conclusion {
             EndWithoutEvents::Refused(refusal) | EndWithoutEvents::RefusedDurably(refusal) => {
                 Err(ExecuteError::Refused(refusal))
@@ -455,7 +456,7 @@ impl<A: Aggregate> Command<A> {
     }
 
     /// Answers as the first time.
-    async fn answer_again(&self, slot: &Slot<A>, answered: Answered) -> Done<A> {
+    async fn answer_again(&self, slot: &FoldSlot<A>, answered: Answered) -> Done<A> {
         match self.origin.said(&answered, &RequestTarget::stream(&slot.stream))? {
             Some(Said::Refused(refusal)) => {
                 Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal))
@@ -477,7 +478,11 @@ impl<A: Aggregate> Command<A> {
 
     /// Returns the position of the event that gave the aggregate a version: a command without
     /// events rested on it.
-    async fn position_of(&self, slot: &Slot<A>, version: Version) -> Result<Position, ReadError> {
+    async fn position_of(
+        &self,
+        slot: &FoldSlot<A>,
+        version: Version,
+    ) -> Result<Position, ReadError> {
         if version == Version::ABSENT {
             return Ok(Position::START);
         }
@@ -492,13 +497,13 @@ impl<A: Aggregate> Command<A> {
 }
 
 /// Decided events, and the state that they lead to.
-struct Ahead<A: Aggregate> {
+struct DecidedEvents<A: Aggregate> {
     events: Vec<A::Event>,
     /// State with the events; `None` if there are no events.
     state: Option<A>,
 }
 
-impl<A: Aggregate> Ahead<A> {
+impl<A: Aggregate> DecidedEvents<A> {
     const fn nothing() -> Self {
         Self { events: Vec::new(), state: None }
     }

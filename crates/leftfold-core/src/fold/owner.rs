@@ -14,7 +14,7 @@ use super::error::EventError;
 use super::upcast::Upcasters;
 use crate::store::{EventType, Tags};
 
-type Find = fn() -> Result<Arc<Owned>, EventError>;
+type Find = fn() -> Result<Arc<EnumDeclaration>, EventError>;
 
 /// The enums that own the types that another one only has a view of: see
 /// [`Event::owners`](super::Event::owners).
@@ -34,7 +34,7 @@ impl Owners {
         self.known.iter().any(|(known, _)| *known == rust)
     }
 
-    pub(super) fn owned(&self) -> Result<Vec<Arc<Owned>>, EventError> {
+    pub(super) fn owned(&self) -> Result<Vec<Arc<EnumDeclaration>>, EventError> {
         self.known.iter().map(|(_, owned)| owned()).collect()
     }
 }
@@ -46,7 +46,7 @@ impl fmt::Debug for Owners {
 }
 
 /// Declarations of an enum for the types that it owns.
-pub(super) struct Owned {
+pub(super) struct EnumDeclaration {
     pub(super) rust: TypeId,
     pub(super) name: &'static str,
     pub(super) types: HashMap<EventType, OwnedType>,
@@ -65,7 +65,7 @@ pub(super) struct OwnedType {
     pub(super) is_certain: bool,
 }
 
-impl Owned {
+impl EnumDeclaration {
     /// Returns the tags of an event, from its data as an enum wrote it: those that the owner gives
     /// to the event that it reads.
     pub(super) fn tags(
@@ -112,9 +112,9 @@ impl Owned {
     }
 }
 
-impl fmt::Debug for Owned {
+impl fmt::Debug for EnumDeclaration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Owned")
+        f.debug_struct("EnumDeclaration")
             .field("name", &self.name)
             .field("types", &self.types)
             .finish_non_exhaustive()

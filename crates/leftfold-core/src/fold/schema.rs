@@ -14,7 +14,7 @@ use super::codec;
 use super::declaration::stored_type;
 use super::error::EventError;
 use super::event::{Event, Unknown};
-use super::owner::Owned;
+use super::owner::EnumDeclaration;
 use super::upcast::{StoredShape, Upcasters};
 use crate::json::{self, Output, Unread};
 use crate::panic::caught;
@@ -28,7 +28,7 @@ use claims::View;
 #[derive(Clone, Debug)]
 pub struct Schema {
     name: &'static str,
-    owned: Arc<Owned>,
+    owned: Arc<EnumDeclaration>,
     variants: Arc<HashMap<&'static str, Variant>>,
     /// The variant of each type that is read as it is stored.
     by_type: Arc<HashMap<EventType, (&'static str, u32)>>,
@@ -58,12 +58,12 @@ struct Variant {
 #[derive(Debug)]
 enum VariantOwner {
     Itself,
-    Other(Arc<Owned>),
+    Other(Arc<EnumDeclaration>),
     Unknown,
 }
 
 /// Form that a recorded event has today.
-enum Today {
+enum TodaysForm {
     /// As it is stored, the data of this variant.
     AsStored(&'static str),
     /// The results of upcasters.
@@ -92,8 +92,9 @@ impl Schema {
     }
 
     fn new<E: Event>(claims: Option<&Arc<Claims>>) -> Result<Self, EventError> {
-        let (owned, named) = (Owned::of::<E>()?, EventError::caught::<E, _>("owners", E::owners)?);
-        let finder = Finder {
+        let (owned, named) =
+            (EnumDeclaration::of::<E>()?, EventError::caught::<E, _>("owners", E::owners)?);
+        let finder = OwnerFinder {
             own: &owned,
             is_named: named.names(owned.rust),
             named: named.owned()?,
@@ -382,10 +383,10 @@ impl Schema {
         mut each: impl FnMut(&EventType, E),
     ) -> Result<(), EventError> {
         match self.today(recorded)? {
-            Today::AsStored(variant) => {
+            TodaysForm::AsStored(variant) => {
                 each(&recorded.event_type, self.parse(variant, &recorded.data, recorded)?)
             }
-            Today::Upcast(results) => {
+            TodaysForm::Upcast(results) => {
                 for (event_type, data) in results {
                     // What a split makes beside what this enum reads is for other readers.
                     if let Some((variant, _)) = self.by_type.get(&event_type) {
@@ -393,8 +394,8 @@ impl Schema {
                     }
                 }
             }
-            Today::Unknown if unknown == Unknown::Ignore => {}
-            Today::Unknown => {
+            TodaysForm::Unknown if unknown == Unknown::Ignore => {}
+            TodaysForm::Unknown => {
                 let (position, event_type) = (recorded.position.0, recorded.event_type.clone());
                 return Err(EventError::UnknownType { position, event_type });
             }
@@ -413,8 +414,10 @@ impl Schema {
             return renewed.payload(recorded, as_type);
         }
         let parsed = match self.today(recorded)? {
-            Today::AsStored(_) if recorded.event_type == *as_type => json::decode(&recorded.data),
-            Today::Upcast(results) => {
+            TodaysForm::AsStored(_) if recorded.event_type == *as_type => {
+                json::decode(&recorded.data)
+            }
+            TodaysForm::Upcast(results) => {
                 match results.into_iter().find(|(event_type, _)| event_type == as_type) {
                     Some((_, data)) => json::decode(&data),
                     None => {
@@ -424,7 +427,7 @@ impl Schema {
                     }
                 }
             }
-            Today::AsStored(_) | Today::Unknown => {
+            TodaysForm::AsStored(_) | TodaysForm::Unknown => {
                 let (position, event_type) = (recorded.position.0, recorded.event_type.clone());
                 return Err(EventError::UnknownType { position, event_type });
             }
@@ -434,18 +437,18 @@ impl Schema {
 
     /// Returns the form that a recorded event has today. A type or schema version that the enum, or
     /// its upcasters, know and do not cover is an error to every reader.
-    fn today(&self, recorded: &RecordedEvent) -> Result<Today, EventError> {
+    fn today(&self, recorded: &RecordedEvent) -> Result<TodaysForm, EventError> {
         let (event_type, schema_version) = (&recorded.event_type, recorded.schema_version);
         let known = self.by_type.get(event_type);
         if let Some((variant, current)) = known
             && *current == schema_version
         {
-            return Ok(Today::AsStored(variant));
+            return Ok(TodaysForm::AsStored(variant));
         }
         let stored = StoredShape { event_type: event_type.clone(), schema_version };
         if self.upcasters.start_at(&stored) {
             let results = self.upcasters.upcast(&stored, &recorded.data, recorded.position.0)?;
-            return Ok(Today::Upcast(self.arrived(recorded, results)?));
+            return Ok(TodaysForm::Upcast(self.arrived(recorded, results)?));
         }
         match (known, &*self.upcasters.versions_from(event_type)) {
             (Some((_, current)), _) => Err(EventError::SchemaVersion {
@@ -454,7 +457,7 @@ impl Schema {
                 stored: schema_version,
                 current: *current,
             }),
-            (None, []) => Ok(Today::Unknown),
+            (None, []) => Ok(TodaysForm::Unknown),
             (None, versions) => {
                 let detail = format!(
                     "none leads from version {schema_version}, they lead from {versions:?}"
@@ -525,15 +528,15 @@ impl Schema {
 }
 
 /// Finds the owners of an enum's types.
-struct Finder<'a> {
-    own: &'a Owned,
+struct OwnerFinder<'a> {
+    own: &'a EnumDeclaration,
     /// True if the enum says that it owns all that it names.
     is_named: bool,
-    named: Vec<Arc<Owned>>,
+    named: Vec<Arc<EnumDeclaration>>,
     claims: Option<&'a Arc<Claims>>,
 }
 
-impl Finder<'_> {
+impl OwnerFinder<'_> {
     fn owner(&self, event_type: &EventType) -> Result<VariantOwner, EventError> {
         let own = self.own.types.get(event_type);
         // Names of the runtime are not the model's to judge: the store refuses them to whoever has
@@ -541,7 +544,7 @@ impl Finder<'_> {
         if self.is_named || event_type.is_system() || own.is_some_and(|own| own.is_certain) {
             return Ok(VariantOwner::Itself);
         }
-        let has_it = |owned: &&Arc<Owned>| owned.types.contains_key(event_type);
+        let has_it = |owned: &&Arc<EnumDeclaration>| owned.types.contains_key(event_type);
         if let Some(named) = self.named.iter().find(has_it) {
             return Ok(VariantOwner::Other(named.clone()));
         }

@@ -32,12 +32,12 @@ pub(crate) struct Encoder<'o> {
     output: &'o mut Output,
     /// Arrays and objects around it.
     depth: u32,
-    texts: Texts,
+    texts: TextForm,
 }
 
 /// Form in which texts are written.
 #[derive(Clone, Copy, PartialEq)]
-enum Texts {
+enum TextForm {
     Quoted,
     /// The text is JSON.
     Verbatim,
@@ -45,7 +45,7 @@ enum Texts {
 
 impl<'o> Encoder<'o> {
     pub(crate) fn new(output: &'o mut Output) -> Self {
-        Self { output, depth: 0, texts: Texts::Quoted }
+        Self { output, depth: 0, texts: TextForm::Quoted }
     }
 
     fn number<T: Serialize>(
@@ -116,7 +116,7 @@ impl<'o> Encoder<'o> {
         let nodes = self.output.nodes();
         let mark = Mark::text(kind, name.as_bytes());
         let (key, keys, texts) =
-            (Mark::bits(ValueKind::Unit, 0), WrittenKeys::default(), Texts::Quoted);
+            (Mark::bits(ValueKind::Unit, 0), WrittenKeys::default(), TextForm::Quoted);
         Ok(Members {
             output: self.output,
             depth,
@@ -232,7 +232,7 @@ impl<'o> Serializer for Encoder<'o> {
 
     #[inline]
     fn serialize_str(self, text: &str) -> Result<Mark, EncodeError> {
-        if self.texts == Texts::Verbatim {
+        if self.texts == TextForm::Verbatim {
             return self.verbatim(text);
         }
         self.output.push_plain(text);
@@ -336,7 +336,7 @@ impl<'o> Serializer for Encoder<'o> {
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Members<'o>, EncodeError> {
         if VERBATIM.contains(&name) {
             let mut members = self.open(ValueKind::Verbatim, "", b"", b"")?;
-            members.texts = Texts::Verbatim;
+            members.texts = TextForm::Verbatim;
             return Ok(members);
         }
         self.open(ValueKind::Struct, name, b"{", b"}")
@@ -367,7 +367,7 @@ pub(crate) struct Members<'o> {
     keys: WrittenKeys,
     /// Number of nodes that stood in the trace before it.
     nodes: usize,
-    texts: Texts,
+    texts: TextForm,
 }
 
 /// The keys of a map, and their places in the JSON; a struct has each of its own once.
@@ -431,7 +431,7 @@ impl Members<'_> {
         name: &'static str,
         value: &T,
     ) -> Result<(), EncodeError> {
-        if self.texts == Texts::Quoted {
+        if self.texts == TextForm::Quoted {
             self.comma();
             self.output.push_plain(name);
             self.output.push(b":");

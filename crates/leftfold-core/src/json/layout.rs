@@ -41,7 +41,7 @@ impl Layout {
     /// place; if the object came from another place, as they did in one with the same keys, or as
     /// each key did first. New ones come last.
     pub(super) fn write(&self, value: &Value) -> Vec<u8> {
-        let mut writer = Writer { root: self, seen: OnceCell::new(), json: Vec::new() };
+        let mut writer = LayoutWriter { root: self, seen: OnceCell::new(), json: Vec::new() };
         writer.write(self, value);
         writer.json
     }
@@ -54,22 +54,22 @@ impl Layout {
     }
 }
 
-struct Writer<'o> {
+struct LayoutWriter<'o> {
     root: &'o Layout,
-    seen: OnceCell<Seen<'o>>,
+    seen: OnceCell<SeenKeys<'o>>,
     json: Vec<u8>,
 }
 
 /// Places of keys, from all objects of a layout.
 #[derive(Default)]
-struct Seen<'o> {
+struct SeenKeys<'o> {
     /// By the keys of an object, sorted, the place of each in the first that had them.
     together: HashMap<Vec<&'o str>, HashMap<&'o str, usize>>,
     /// The place of a key among all.
     alone: HashMap<&'o str, usize>,
 }
 
-impl<'o> Seen<'o> {
+impl<'o> SeenKeys<'o> {
     fn of(layout: &'o Layout) -> Self {
         let mut seen = Self::default();
         seen.take(layout);
@@ -95,7 +95,7 @@ impl<'o> Seen<'o> {
     }
 }
 
-impl<'o> Writer<'o> {
+impl<'o> LayoutWriter<'o> {
     fn write(&mut self, layout: &'o Layout, value: &Value) {
         match value {
             Value::Array(elements) => {
@@ -155,7 +155,7 @@ impl<'o> Writer<'o> {
 
     /// Members that are new at their place.
     fn sorted<'m>(&self, members: &'m Map<String, Value>) -> Vec<(&'m String, &'m Value)> {
-        let seen = self.seen.get_or_init(|| Seen::of(self.root));
+        let seen = self.seen.get_or_init(|| SeenKeys::of(self.root));
         let mut keys: Vec<&str> = members.keys().map(String::as_str).collect();
         keys.sort_unstable();
         let places = seen.together.get(&keys).unwrap_or(&seen.alone);

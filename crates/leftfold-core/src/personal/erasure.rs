@@ -78,7 +78,7 @@ impl From<DestroyedKey> for SubjectForgotten {
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "WrittenErasure", into = "WrittenErasure")]
 pub struct Erasure {
     /// Id of the store.
     pub store: StoreId,
@@ -98,7 +98,7 @@ pub struct Erasure {
 
 /// The receipt as JSON.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct WrittenErasure {
     store: Uuid,
     subject: String,
     key: KeyId,
@@ -108,7 +108,7 @@ struct Written {
     hash: String,
 }
 
-impl From<Erasure> for Written {
+impl From<Erasure> for WrittenErasure {
     fn from(receipt: Erasure) -> Self {
         let Erasure { store, subject, key, at, position, event, hash } = receipt;
         Self {
@@ -123,11 +123,11 @@ impl From<Erasure> for Written {
     }
 }
 
-impl TryFrom<Written> for Erasure {
+impl TryFrom<WrittenErasure> for Erasure {
     type Error = &'static str;
 
-    fn try_from(written: Written) -> Result<Self, &'static str> {
-        let Written { store, subject, key, at, position, event, hash } = written;
+    fn try_from(written: WrittenErasure) -> Result<Self, &'static str> {
+        let WrittenErasure { store, subject, key, at, position, event, hash } = written;
         let hash = parsed(&hash).ok_or("the hash has 64 hexadecimal digits")?;
         Ok(Self {
             store: StoreId(store),

@@ -413,13 +413,13 @@ pub struct Events {
     store: Store,
     request: Read,
     ready: VecDeque<RecordedEvent>,
-    stage: Stage,
+    stage: EventsStage,
     through: Position,
     head: Head,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum EventsStage {
     /// The request is to be sent: for the first time, or again after an error.
     Asking,
     Coming(Pending<super::Page, ReadError>),
@@ -429,7 +429,7 @@ enum Stage {
 impl Events {
     fn new(store: Store, request: Read) -> Self {
         let (through, head) = (Position::START, store.head());
-        Self { store, request, ready: VecDeque::new(), stage: Stage::Asking, through, head }
+        Self { store, request, ready: VecDeque::new(), stage: EventsStage::Asking, through, head }
     }
 
     /// Returns the next event; `None` at the end. Safe to cancel; after an error it asks again.
@@ -452,24 +452,24 @@ impl Events {
             return Ok(Some(std::mem::take(&mut self.ready).into()));
         }
         let coming = match &mut self.stage {
-            Stage::Ended => return Ok(None),
-            Stage::Coming(coming) => coming,
-            Stage::Asking => {
-                self.stage = Stage::Coming(self.store.page(self.request.clone()));
-                let Stage::Coming(coming) = &mut self.stage else { return Ok(None) };
+            EventsStage::Ended => return Ok(None),
+            EventsStage::Coming(coming) => coming,
+            EventsStage::Asking => {
+                self.stage = EventsStage::Coming(self.store.page(self.request.clone()));
+                let EventsStage::Coming(coming) = &mut self.stage else { return Ok(None) };
                 coming
             }
         };
         let answer = coming.await;
-        self.stage = Stage::Asking;
+        self.stage = EventsStage::Asking;
         let page = answer?;
         (self.through, self.head) = (page.through, page.head);
         self.stage = match page.next {
             Some(next) if self.request.page_events > 0 => {
                 self.request.what = next;
-                Stage::Coming(self.store.page(self.request.clone()))
+                EventsStage::Coming(self.store.page(self.request.clone()))
             }
-            _ => Stage::Ended,
+            _ => EventsStage::Ended,
         };
         Ok(Some(page.events))
     }

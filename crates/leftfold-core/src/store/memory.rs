@@ -26,7 +26,7 @@ use super::{
 #[derive(Debug)]
 pub struct MemoryBackend {
     identity: Identity,
-    state: Mutex<Contents>,
+    state: Mutex<StoreContents>,
     time: Time,
     status: watch::Sender<Status>,
 }
@@ -41,7 +41,7 @@ enum Time {
 }
 
 #[derive(Debug, Default)]
-struct Contents {
+struct StoreContents {
     closed: bool,
     events: Vec<RecordedEvent>,
     /// The hash of the group of each event.
@@ -97,12 +97,12 @@ impl MemoryBackend {
         Self { identity, state: Mutex::default(), time, status }
     }
 
-    fn state(&self) -> MutexGuard<'_, Contents> {
+    fn state(&self) -> MutexGuard<'_, StoreContents> {
         // No invariant spans a panic: each change below is made of infallible steps.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_with<T>(&self, read: impl FnOnce(&Contents) -> T) -> Pending<T, ReadError> {
+    fn read_with<T>(&self, read: impl FnOnce(&StoreContents) -> T) -> Pending<T, ReadError> {
         let state = self.state();
         Pending::ready(if state.closed { Err(ReadError::Closed) } else { Ok(read(&state)) })
     }
@@ -158,7 +158,7 @@ impl fmt::Debug for Time {
     }
 }
 
-impl Contents {
+impl StoreContents {
     fn version(&self, stream: &StreamName) -> Version {
         self.streams.get(stream).map_or(Version::ABSENT, |places| Version(places.len() as u64))
     }

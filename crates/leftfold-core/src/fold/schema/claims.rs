@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::Schema;
 use crate::fold::error::EventError;
 use crate::fold::event::Event;
-use crate::fold::owner::Owned;
+use crate::fold::owner::EnumDeclaration;
 use crate::store::{EventType, Store, Tags};
 
 /// Purpose for which a store is asked for the schema of an enum.
@@ -33,7 +33,7 @@ pub(in crate::fold) struct Claims {
 
 #[derive(Clone, Debug)]
 struct Claim {
-    owned: Arc<Owned>,
+    owned: Arc<EnumDeclaration>,
     writes: bool,
     /// True if the enum has written an event of the type.
     has_written: bool,
@@ -165,7 +165,11 @@ impl fmt::Debug for View {
 
 impl Claims {
     /// Returns the enum that writes a type, other than `beside`; `None` if there is none.
-    pub(super) fn writer(&self, event_type: &EventType, beside: TypeId) -> Option<Arc<Owned>> {
+    pub(super) fn writer(
+        &self,
+        event_type: &EventType,
+        beside: TypeId,
+    ) -> Option<Arc<EnumDeclaration>> {
         let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
         let writers = by_type
             .get(event_type)?
@@ -189,7 +193,7 @@ impl Claims {
     /// compared with each other.
     fn take(
         &self,
-        owned: &Arc<Owned>,
+        owned: &Arc<EnumDeclaration>,
         types: &[EventType],
         purpose: Purpose,
     ) -> Result<(), EventError> {
@@ -291,7 +295,11 @@ impl Claims {
 
     /// Notes that an enum writes an event of a type. An enum is refused if a later release of it
     /// has written events of the type.
-    pub(super) fn writes(&self, owned: &Owned, event_type: &EventType) -> Result<(), EventError> {
+    pub(super) fn writes(
+        &self,
+        owned: &EnumDeclaration,
+        event_type: &EventType,
+    ) -> Result<(), EventError> {
         let mut by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(claims) = by_type.get_mut(event_type) else { return Ok(()) };
         if let Some(later) =
@@ -312,7 +320,7 @@ impl Claims {
     /// values, so each event is compared.
     pub(super) fn agree_on_tags(
         &self,
-        owned: &Owned,
+        owned: &EnumDeclaration,
         event_type: &EventType,
         data: &[u8],
         tags: &Tags,
@@ -320,7 +328,7 @@ impl Claims {
         if !self.is_shared() {
             return Ok(());
         }
-        let writers: Vec<Arc<Owned>> = {
+        let writers: Vec<Arc<EnumDeclaration>> = {
             let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
             let claims = by_type.get(event_type).into_iter().flatten();
             claims
@@ -349,7 +357,7 @@ impl Claims {
 
 /// The enums in use with one store.
 #[derive(Debug, Default)]
-struct InUse {
+struct EnumsInUse {
     claims: Arc<Claims>,
     schemas: Mutex<HashMap<(TypeId, bool), Arc<Schema>>>,
 }
@@ -359,7 +367,7 @@ impl Store {
     /// something else of a type than another enum that is used with the store, or if its upcasters
     /// leave events unread.
     pub(crate) fn schema<E: Event>(&self, purpose: Purpose) -> Result<Arc<Schema>, EventError> {
-        let in_use = self.attached(InUse::default);
+        let in_use = self.attached(EnumsInUse::default);
         let key = (TypeId::of::<E>(), purpose == Purpose::Writing);
         let known =
             in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -367,7 +375,7 @@ impl Store {
             return Ok(schema);
         }
         let schema = in_use.claims.watched(|| Schema::new::<E>(Some(&in_use.claims)))?;
-        in_use.claims.take(&Owned::of::<E>()?, &schema.own_types(), purpose)?;
+        in_use.claims.take(&EnumDeclaration::of::<E>()?, &schema.own_types(), purpose)?;
         let mut schemas = in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner);
         // A later release may be the owner of views now.
         schemas.retain(|(rust, _), schema| *rust == key.0 || schema.has_no_other_owner());
