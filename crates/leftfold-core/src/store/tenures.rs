@@ -17,12 +17,12 @@ pub struct Leases {
     /// The greatest fence that was given for any work: so a tenure that is forgotten is still
     /// smaller than the next.
     last: Fence,
-    tenures: HashMap<Label, WorkTenure>,
+    tenures: HashMap<Label, LatestTenure>,
 }
 
 /// The latest tenure of one piece of work.
 #[derive(Debug)]
-struct WorkTenure {
+struct LatestTenure {
     fence: Fence,
     /// Holder of the tenure; `None` if it was released.
     holder: Option<Holder>,
@@ -56,7 +56,7 @@ impl Leases {
                 tenure.until = until;
                 return Ok(Leased::Held(Lease { work, fence: tenure.fence, until }));
             }
-            Some(WorkTenure { holder: Some(other), until, .. }) if *until > now => {
+            Some(LatestTenure { holder: Some(other), until, .. }) if *until > now => {
                 return Ok(Leased::HeldBy { holder: *other, until: *until });
             }
             Some(_) => {}
@@ -64,7 +64,7 @@ impl Leases {
         }
         self.last = Fence(self.last.0.saturating_add(1));
         self.tenures
-            .insert(work.clone(), WorkTenure { fence: self.last, holder: Some(holder), until });
+            .insert(work.clone(), LatestTenure { fence: self.last, holder: Some(holder), until });
         Ok(Leased::Held(Lease { work, fence: self.last, until }))
     }
 
