@@ -3,6 +3,7 @@
 //! with a deadline. It is no calendar: where bookings of the same room are planned ahead and
 //! overlap, give each booking its own stream.
 
+use std::env;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,8 +96,9 @@ fn asks(by: &str, to: Ask) -> Asked {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let place = examples::place()?;
-    let store = leftfold::open(place.path()).await?;
+    let fresh = || format!("{}/rooms-{}", env::temp_dir().display(), std::process::id());
+    let place = env::args().nth(1).unwrap_or_else(fresh);
+    let store = leftfold::open(&place).await?;
     let rooms = store.aggregate::<Room>();
 
     rooms.execute("blue", asks("ada", Ask::Book)).await?;
@@ -132,7 +134,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("  version {}:     {:?}", recorded.version(), recorded.event);
     }
     // ANCHOR_END: past
-    let rows = format!("{}-rows", place.path());
+    let rows = format!("{place}-rows");
     the_screens(&store, &rows).await?;
     the_next_release(&store, &rows).await?;
     nobody_comes(&store).await?;
@@ -381,9 +383,15 @@ mod behind_the_log {
     use leftfold::testing::explorer::{Explorer, Schedules, World};
 
     // ANCHOR: projection-test
+    /// A store in memory, and one in a directory.
+    async fn stores(directory: &tempfile::TempDir) -> [Store; 2] {
+        let path = directory.path().join("store").into_os_string().into_string().unwrap();
+        [Store::memory(), leftfold::open(&path).await.unwrap()]
+    }
+
     #[tokio::test]
     async fn the_screens_follow_the_rooms_and_go_on_where_they_stood() {
-        for store in examples::stores().await {
+        for store in stores(&tempfile::tempdir().unwrap()).await {
             let place = tempfile::tempdir().unwrap();
             let rooms = store.aggregate::<Room>();
             for (to, says) in
@@ -402,7 +410,7 @@ mod behind_the_log {
     // ANCHOR: versions-test
     #[tokio::test]
     async fn the_old_screens_follow_the_rooms_until_the_new_ones_take_their_place() {
-        for store in examples::stores().await {
+        for store in stores(&tempfile::tempdir().unwrap()).await {
             let place = tempfile::tempdir().unwrap();
             let rooms = store.aggregate::<Room>();
             let (rows, blue) =

@@ -4,6 +4,7 @@
 
 mod book;
 mod examples;
+mod packages;
 mod setup;
 mod steps;
 mod test;
@@ -28,6 +29,7 @@ usage: cargo xtask <command>
                       a seed repeats a run
   book                build the book into target/book, and check its links and the code in it
   examples            run each example to its end once
+  packages            package the crates, and follow the tutorial with what was packaged
   tidy                check the source against the rules of the house
   bench [arguments]   run the benchmarks, all or those named; `bench --help` says more";
 
@@ -56,6 +58,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         "crash" => crash(rest),
         "book" => book::run(),
         "examples" => examples::run(),
+        "packages" => packages::run(),
         "tidy" => tidy::run(),
         "bench" => bench(rest),
         "help" | "--help" | "-h" => {

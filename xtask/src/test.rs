@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::setup::Environment;
 use crate::steps::{execute, step};
-use crate::{Outcome, book, cargo, examples, setup, tidy};
+use crate::{Outcome, book, cargo, examples, packages, setup, tidy};
 
 /// The argument that asks for long runs too.
 const LONG: &str = "--long";
@@ -56,6 +56,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     step("tests", || execute(&mut all_tests(&environment)))?;
     step("tests with features that are off by default", || execute(&mut tests_of_features()))?;
     step("examples", examples::run)?;
+    step("packages and tutorial", packages::run)?;
     if long {
         step("long runs", || execute(&mut long_tests(&environment)))?;
     }
