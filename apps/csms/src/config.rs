@@ -60,7 +60,7 @@ pub enum ConfigError {
     Value {
         /// The flag or variable.
         name: String,
-        /// Value that was given.
+        /// Value that was given, unless it may hold a password.
         text: String,
         /// Description of the expected value.
         expected: &'static str,
@@ -291,7 +291,12 @@ fn variable(name: &str) -> String {
 }
 
 fn invalid(name: &str, text: &str, expected: &'static str) -> ConfigError {
-    ConfigError::Value { name: name.to_owned(), text: text.to_owned(), expected }
+    ConfigError::Value { name: name.to_owned(), text: shown(text).to_owned(), expected }
+}
+
+/// Returns the text of a value for a message: one with an `@` may be a URL with a password.
+pub(crate) fn shown(text: &str) -> &str {
+    if text.contains('@') { "[hidden, since it may hold a password]" } else { text }
 }
 
 #[cfg(test)]
@@ -382,6 +387,14 @@ mod tests {
             ReadModelPlace::Postgres(url.to_owned())
         );
         assert!(read(&["--read-models", "mysql://localhost"], &[]).unwrap_err().contains("mysql"));
+    }
+
+    #[test]
+    fn a_value_that_may_hold_a_password_is_not_repeated() {
+        let given = ["--read-models", "mysql://csms:geheim@localhost/csms"].map(OsString::from);
+        let refused = Config::read(given, |_| None).unwrap_err();
+        assert!(refused.to_string().contains("read-models is \"[hidden"), "{refused}");
+        assert!(!format!("{refused} {refused:?}").contains("geheim"), "{refused:?}");
     }
 
     #[test]

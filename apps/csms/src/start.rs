@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::app::Csms;
-use crate::config::Config;
+use crate::config::{Config, shown};
 use crate::domain::id_tag::Strangers;
 use crate::domain::station::{OfflineReason, StationCommand, StationRefusal, is_identity};
 use crate::read::fleet::{self, Fleet, StationRow};
@@ -35,7 +35,7 @@ pub enum ServerStartError {
     /// The store cannot be opened.
     #[error("the store {store} cannot be opened: {error}")]
     Store {
-        /// Store that was to be opened: a folder or a URL.
+        /// Store that was to be opened: a folder or a URL, unless it may hold a password.
         store: String,
         /// Error of opening it.
         error: Box<dyn std::error::Error + Send + Sync>,
@@ -106,7 +106,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerStartError> {
     let (address, listener) = bound.map_err(|error| ServerStartError::Listen { listen, error })?;
     let opened = leftfold::open(&config.store).await;
     let store = opened.map_err(|error| ServerStartError::Store {
-        store: config.store.clone(),
+        store: shown(&config.store).to_owned(),
         error: error.into(),
     })?;
     let csms = Arc::new(Csms::new(config, store)?);

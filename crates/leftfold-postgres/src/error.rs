@@ -11,11 +11,11 @@ use tokio_postgres::error::{DbError, Severity};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PostgresError {
-    /// The URL cannot be parsed. The text does not say why: that may be a part of the password.
+    /// The URL cannot be parsed. It does not say why: the reason may be a part of the password.
     #[error(
         "the URL of the database cannot be read; write postgres://user:password@host:port/database"
     )]
-    Url(#[source] tokio_postgres::Error),
+    Url,
     /// No connection can be made.
     #[error("cannot connect to PostgreSQL: {}", with_causes(.0))]
     Unreachable(#[source] tokio_postgres::Error),
@@ -71,7 +71,7 @@ impl PostgresError {
                 Kind::Unavailable
             }
             Self::Refused { source, .. } if stands_still(source) => Kind::Unavailable,
-            Self::Url(_)
+            Self::Url
             | Self::NotOurs { .. }
             | Self::TransactionEnded { .. }
             | Self::Refused { .. } => Kind::Bug,

@@ -45,7 +45,7 @@ impl Postgres {
     /// # Errors
     /// [`PostgresError::Url`] if it cannot be parsed.
     pub fn at(url: &str) -> Result<Self, PostgresError> {
-        Ok(Self::with(url.parse().map_err(PostgresError::Url)?))
+        Ok(Self::with(url.parse::<Config>().map_err(|_| PostgresError::Url)?))
     }
 
     /// Read models in the database that is configured. Left open, a connection is given up after 10
@@ -197,4 +197,20 @@ async fn discard(rows: &Rows, name: &str, version: u32) -> Result<(), Error> {
         rows.batch_execute(&format!("DROP SCHEMA {} CASCADE", place::quoted(&schema))).await?;
     }
     rows.batch_execute("COMMIT").await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_url_that_cannot_be_read_is_refused_without_a_part_of_it() {
+        // The first @ ends the password, so the rest of it stands where host and port should.
+        let refused = Postgres::at("postgres://csms:p@ss:secret@localhost/1").unwrap_err();
+        assert!(matches!(refused, PostgresError::Url) && refused.source().is_none(), "{refused:?}");
+        let told = format!("{refused} {refused:?}");
+        assert!(!told.contains("secret"), "{told}");
+    }
 }

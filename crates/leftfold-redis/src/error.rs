@@ -29,9 +29,9 @@ const STANDS_STILL: [&str; 12] = [
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// The URL cannot be parsed. The text does not say why: that may be a part of the password.
+    /// The URL cannot be parsed. It does not say why: the reason may be a part of the password.
     #[error("the URL of the database cannot be used; write redis://user:password@host:port/number")]
-    Url(#[source] redis::RedisError),
+    Url,
     /// The server cannot be reached, or refused.
     #[error("cannot use Redis: {}", with_causes(.0))]
     Refused(#[source] redis::RedisError),
@@ -90,7 +90,7 @@ impl RedisError {
             Self::InUse { .. } | Self::NothingServes { .. } => Kind::Unavailable,
             Self::Refused(source) if stands_still(source) => Kind::Unavailable,
             Self::Key { .. } | Self::TooLarge { .. } => Kind::Invalid,
-            Self::Url(_) | Self::Refused(_) | Self::Evicts { .. } => Kind::Bug,
+            Self::Url | Self::Refused(_) | Self::Evicts { .. } => Kind::Bug,
         }
     }
 }

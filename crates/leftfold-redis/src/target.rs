@@ -45,7 +45,7 @@ impl Redis {
     /// # Errors
     /// [`RedisError::Url`] if it cannot be parsed.
     pub fn at(url: &str) -> Result<Self, RedisError> {
-        Ok(Self { client: Client::open(url).map_err(RedisError::Url)? })
+        Ok(Self { client: Client::open(url).map_err(|_| RedisError::Url)? })
     }
 
     /// Returns the client that connections are made by: for commands of your own.
@@ -162,4 +162,20 @@ async fn remove(connection: &mut MultiplexedConnection, keys: &RedisKeys) -> Red
         cursor = next;
     }
     connection.unlink(&[&keys.guards, &keys.notes, &keys.noted]).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_url_that_cannot_be_read_is_refused_without_a_part_of_it() {
+        // The slash ends the host, so the password's first part stands where the port should.
+        let refused = Redis::at("redis://csms:secret/word@localhost/1").unwrap_err();
+        assert!(matches!(refused, RedisError::Url) && refused.source().is_none(), "{refused:?}");
+        let told = format!("{refused} {refused:?}");
+        assert!(!told.contains("secret"), "{told}");
+    }
 }
