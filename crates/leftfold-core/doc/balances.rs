@@ -21,9 +21,9 @@ impl Projection<Memory<BTreeMap<String, u64>>> for Balances {
         }
         let balance = rows.entry(event.stream_id().to_owned()).or_default();
         match event.event {
-            WalletEvent::Deposited { cents } => *balance += cents,
-            WalletEvent::Withdrawn { cents } => *balance -= cents,
-            WalletEvent::PayoutRequested(_) | WalletEvent::PaidOut { .. } => {}
+            WalletEvent::Deposited { cents } => *balance = balance.saturating_add(cents),
+            WalletEvent::Withdrawn { cents } => *balance = balance.saturating_sub(cents),
+            _ => {}
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ impl Effect for SendToBank {
             Conclusion::Done(reference) => {
                 WalletCommand::RecordPayout { reference: reference.clone() }
             }
+            // It is known now that the bank did not pay, so nothing is paid twice.
             Conclusion::NotDone { .. } => WalletCommand::Deposit { cents: attempt.intent.cents },
         };
         Some((wallet, command))

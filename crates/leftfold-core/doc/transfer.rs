@@ -20,9 +20,9 @@ impl Decision for Transfer {
 
     fn apply(&self, balance: &mut u64, event: &WalletEvent) {
         match event {
-            WalletEvent::Deposited { cents } => *balance += cents,
-            WalletEvent::Withdrawn { cents } => *balance -= cents,
-            WalletEvent::PayoutRequested(_) | WalletEvent::PaidOut { .. } => {}
+            WalletEvent::Deposited { cents } => *balance = balance.saturating_add(*cents),
+            WalletEvent::Withdrawn { cents } => *balance = balance.saturating_sub(*cents),
+            _ => {}
         }
     }
 

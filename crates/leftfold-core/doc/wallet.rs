@@ -7,6 +7,7 @@ pub enum WalletEvent {
     Withdrawn { cents: u64 },
     PayoutRequested(Payout),
     PaidOut { reference: String },
+    PayoutLate { cents: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,7 @@ pub enum WalletCommand {
     Withdraw { cents: u64 },
     RequestPayout(Payout),
     RecordPayout { reference: String },
+    MarkLate { cents: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
@@ -46,9 +48,9 @@ impl Aggregate for Wallet {
 
     fn apply(&mut self, event: &WalletEvent) {
         match event {
-            WalletEvent::Deposited { cents } => self.cents += cents,
-            WalletEvent::Withdrawn { cents } => self.cents -= cents,
-            WalletEvent::PayoutRequested(_) | WalletEvent::PaidOut { .. } => {}
+            WalletEvent::Deposited { cents } => self.cents = self.cents.saturating_add(*cents),
+            WalletEvent::Withdrawn { cents } => self.cents = self.cents.saturating_sub(*cents),
+            _ => {}
         }
     }
 
@@ -69,6 +71,7 @@ impl Aggregate for Wallet {
             WalletCommand::RecordPayout { reference } => {
                 Ok(vec![WalletEvent::PaidOut { reference }])
             }
+            WalletCommand::MarkLate { cents } => Ok(vec![WalletEvent::PayoutLate { cents }]),
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::store::{Gone, Label, Pending, Timestamp};
 /// not shown are handed on in the same way:
 ///
 /// ```
-/// use std::sync::Mutex;
+/// use std::sync::{Mutex, PoisonError};
 ///
 /// use leftfold_core::personal::*;
 /// use leftfold_core::store::{Label, Pending, Store, Timestamp};
@@ -39,7 +39,9 @@ use crate::store::{Gone, Label, Pending, Timestamp};
 ///
 /// impl<K: KeyStore> KeyStore for Audited<K> {
 ///     fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError> {
-///         self.destroyed.lock().expect("nothing panics with it").push(key.subject.to_string());
+///         let mut destroyed = self.destroyed.lock().unwrap_or_else(PoisonError::into_inner);
+///         destroyed.push(key.subject.to_string());
+///         drop(destroyed);
 ///         self.inner.destroy(key)
 ///     }
 ///     # fn place(&self) -> String { self.inner.place() }
@@ -77,7 +79,8 @@ use crate::store::{Gone, Label, Pending, Timestamp};
 /// let keys = Keys::of(&Store::memory(), audited.clone()).await?;
 /// keys.subject("customer-1").await?;
 /// keys.forget("customer-1").await?;
-/// assert_eq!(*audited.destroyed.lock().expect("nothing panics with it"), ["customer-1"]);
+/// let destroyed = audited.destroyed.lock().unwrap_or_else(PoisonError::into_inner);
+/// assert_eq!(*destroyed, ["customer-1"]);
 /// # Ok(()) }
 /// ```
 pub trait KeyStore: Send + Sync + 'static {

@@ -147,26 +147,26 @@ impl Processes {
     ///
     /// ```
     /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
-    /// # mod refunds {
+    /// # mod late_payouts {
     /// #     use super::wallet::*;
-    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/refunds.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/late_payouts.rs"));
     /// # }
     /// use leftfold_core::runtime::Runtime;
     /// use leftfold_core::store::{Position, Query, Store};
-    /// use refunds::Refunds;
+    /// use late_payouts::LatePayouts;
     /// use wallet::{Payout, Wallet, WalletEvent};
     ///
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let store = Store::memory();
-    /// let runtime = Runtime::new(&store).process::<Refunds>().start().await?;
+    /// let runtime = Runtime::new(&store).process::<LatePayouts>().start().await?;
     /// let payout = Payout { iban: "DE02".to_owned(), cents: 300 };
     /// let asked = [WalletEvent::PayoutRequested(payout)];
     /// store.aggregate::<Wallet>().record("ada", &asked).await?;
     ///
     /// // The reaction is in the instance's own stream.
-    /// let reactions = Query::category("$process:refunds");
+    /// let reactions = Query::category("$process:late_payouts");
     /// store.subscribe(reactions, Position::START).event().await?;
-    /// let instance = runtime.processes().find("refunds", "ada").await?.ok_or("it began")?;
+    /// let instance = runtime.processes().find("late_payouts", "ada").await?.ok_or("it began")?;
     /// assert!(instance.is_open && instance.timers.contains_key("late"));
     /// runtime.stop().await?;
     /// # Ok(()) }
@@ -212,20 +212,20 @@ impl Processes {
     ///
     /// ```
     /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
-    /// # mod refunds {
+    /// # mod late_payouts {
     /// #     use super::wallet::*;
-    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/refunds.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/late_payouts.rs"));
     /// # }
     /// use leftfold_core::runtime::Runtime;
     /// use leftfold_core::store::{Position, Store};
-    /// use refunds::Refunds;
+    /// use late_payouts::LatePayouts;
     ///
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let runtime = Runtime::new(&Store::memory()).process::<Refunds>().start().await?;
+    /// let runtime = Runtime::new(&Store::memory()).process::<LatePayouts>().start().await?;
     /// let processes = runtime.processes();
     /// let (mut open, mut after) = (0, Some(Position::START));
     /// while let Some(position) = after {
-    ///     let page = processes.instances("refunds", position, 100).await?;
+    ///     let page = processes.instances("late_payouts", position, 100).await?;
     ///     open += page.instances.iter().filter(|instance| instance.is_open).count();
     ///     after = page.next;
     /// }
@@ -325,20 +325,20 @@ impl Processes {
     ///
     /// ```
     /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
-    /// # mod refunds {
+    /// # mod late_payouts {
     /// #     use super::wallet::*;
-    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/refunds.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/late_payouts.rs"));
     /// # }
     /// use leftfold_core::runtime::Runtime;
     /// use leftfold_core::runtime::process::ParkedFilter;
     /// use leftfold_core::store::Store;
-    /// use refunds::Refunds;
+    /// use late_payouts::LatePayouts;
     ///
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let runtime = Runtime::new(&Store::memory()).process::<Refunds>().start().await?;
+    /// let runtime = Runtime::new(&Store::memory()).process::<LatePayouts>().start().await?;
     /// // After a release that mended an overflow in `apply`.
     /// let mended = ParkedFilter::all().saying("overflow");
-    /// let retried = runtime.processes().retry_all("refunds", &mended).await?;
+    /// let retried = runtime.processes().retry_all("late_payouts", &mended).await?;
     /// for (whose, position, reason) in &retried.failing {
     ///     eprintln!("{whose:?} still fails at {position}: {reason}");
     /// }

@@ -3,14 +3,16 @@ use std::time::Duration;
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 
-/// Puts a payout back that is not confirmed within an hour.
+/// Marks a wallet whose payout is not confirmed within an hour, so that a person looks into it. The
+/// money is not put back: the bank may still have paid, or pay later. Only the effect knows when it
+/// did not, and puts the money back by its report.
 #[derive(Default)]
-pub struct Refunds {
+pub struct LatePayouts {
     cents: u64,
 }
 
-impl Process for Refunds {
-    const NAME: &'static str = "refunds";
+impl Process for LatePayouts {
+    const NAME: &'static str = "late_payouts";
     type Event = WalletEvent;
 
     fn targets() -> Targets {
@@ -37,8 +39,8 @@ impl Process for Refunds {
                 Reaction::none().timer("late", Duration::from_secs(3_600))
             }
             Trigger::TimerFired { .. } => {
-                let deposit = WalletCommand::Deposit { cents: self.cents };
-                Reaction::none().command::<Wallet>(&context.key, deposit).end()
+                let mark = WalletCommand::MarkLate { cents: self.cents };
+                Reaction::none().command::<Wallet>(&context.key, mark).end()
             }
             _ => Reaction::none(),
         }
