@@ -59,8 +59,11 @@ pub(in crate::runtime) struct ProjectionReaders {
     /// The versions that run here.
     pub(super) versions: Vec<u32>,
     pub(super) serving: watch::Sender<Serving>,
-    /// Highest position that somebody who waited may have been told of.
+    /// Highest position that somebody was told to find in the rows.
     promised: AtomicU64,
+    /// Held while the target is asked who serves, or told to let another place serve, until that is
+    /// known here: so an older answer never replaces a newer one.
+    pub(super) moving: tokio::sync::Mutex<()>,
     pub(super) feed: broadcast::Sender<ReaderNews>,
 }
 
@@ -98,6 +101,7 @@ impl ProjectionReaders {
             versions,
             serving: watch::Sender::default(),
             promised: AtomicU64::new(0),
+            moving: tokio::sync::Mutex::default(),
             feed: broadcast::Sender::new(CHANGES_MAX),
         }
     }
@@ -118,11 +122,28 @@ impl ProjectionReaders {
         }
     }
 
+    /// Promises a position of the rows that were seen to serve. Returns false if others serve by
+    /// now, or are about to.
+    pub(super) fn promise(&self, seen: Serving, through: Position) -> bool {
+        // As long as this is borrowed, no handover begins that would miss the promise.
+        let serving = self.serving.borrow();
+        let holds = *serving == seen && !serving.handing_over;
+        if holds {
+            self.promised.fetch_max(through.0, Ordering::SeqCst);
+        }
+        holds
+    }
+
+    /// Returns the position that rows must have reached to serve.
+    pub(super) fn promised(&self) -> Position {
+        Position(self.promised.load(Ordering::SeqCst))
+    }
+
     /// Begins or goes on with a handover: nothing is promised any more until it ends. Returns the
     /// position that the rows of the next version must have reached to serve.
     pub(super) fn hand_over(&self) -> Position {
         self.set_handing_over(true);
-        Position(self.promised.load(Ordering::SeqCst))
+        self.promised()
     }
 
     /// Ends a handover without another version: the one that serves promises again.
@@ -181,13 +202,6 @@ impl Desk {
 
     /// Tells everyone who waits the position of the version.
     pub(super) fn stands_at(&self, through: Position) {
-        {
-            // As long as this is borrowed, no handover begins that would miss the promise.
-            let serving = self.readers.serving.borrow();
-            if serving.place == Some(self.slot()) && !serving.handing_over {
-                self.readers.promised.fetch_max(through.0, Ordering::SeqCst);
-            }
-        }
         self.standing.send_if_modified(|standing| {
             std::mem::replace(&mut standing.through, through) != through
         });

@@ -193,7 +193,7 @@ impl Projections {
                 let reason = state.error().unwrap_or("it waits for an earlier one").to_owned();
                 Err(NotReached::Parked { name: name.to_owned(), stands_at, position, reason })
             }
-            Ok(None) | Err(_) => Err(self.late(name)),
+            Ok(None) | Err(_) => Err(self.late(name, readers)),
         }
     }
 
@@ -227,10 +227,19 @@ impl Projections {
         loop {
             let seen = *serving.borrow_and_update();
             let served = self.named(name).find(|entry| Some(entry.desk.slot()) == seen.place);
-            let Some(served) = served.filter(|_| !seen.handing_over) else {
+            let Some(served) = served else {
                 serving.changed().await.ok()?;
                 continue;
             };
+            if seen.handing_over {
+                // What was promised is in the rows that serve, and will be in the next ones.
+                let promised = readers.promised();
+                if position <= promised {
+                    return Some((served, promised));
+                }
+                serving.changed().await.ok()?;
+                continue;
+            }
             let mut standing = served.desk.standing.subscribe();
             let reached =
                 standing.wait_for(|standing| standing.through >= position || standing.ended);
@@ -238,8 +247,11 @@ impl Projections {
                 biased;
                 reached = reached => {
                     let Standing { through, .. } = *reached.ok()?;
-                    if *serving.borrow() == seen {
-                        return (through >= position).then_some((served, through));
+                    if through < position {
+                        return None;
+                    }
+                    if readers.promise(seen, through) {
+                        return Some((served, through));
                     }
                 }
                 changed = serving.changed() => changed.ok()?,
@@ -247,21 +259,26 @@ impl Projections {
         }
     }
 
-    fn late(&self, name: &str) -> NotReached {
+    fn late(&self, name: &str, readers: &ProjectionReaders) -> NotReached {
+        let seen = *readers.serving.borrow();
+        let handing_over = seen.handing_over;
         let all = self.list();
         let mut named = all.iter().filter(|status| status.name == name);
         let served = named.clone().find(|status| status.serves);
-        let handing_over =
-            self.readers(name).is_some_and(|readers| readers.serving.borrow().handing_over);
+        // A caller may show the rows with this position, so it is a promise too.
+        let told = |through: Position| match readers.promise(seen, through) {
+            true => through,
+            false => through.min(readers.promised()),
+        };
         let newest = named.clone().max_by_key(|status| status.version).filter(|_| handing_over);
         let (stands_at, waits_for) = match (served, newest.or_else(|| named.next())) {
             (Some(served), Some(next)) if handing_over => {
                 let (number, waits_for) = (next.version, &next.consumer.waits_for);
                 let waits_for =
                     format!("version {number} to take its place, which waits for {waits_for}");
-                (served.consumer.through, waits_for)
+                (told(served.consumer.through), waits_for)
             }
-            (Some(served), _) => (served.consumer.through, served.consumer.waits_for.clone()),
+            (Some(served), _) => (told(served.consumer.through), served.consumer.waits_for.clone()),
             (None, Some(building)) => {
                 let (number, waits_for) = (building.version, &building.consumer.waits_for);
                 (

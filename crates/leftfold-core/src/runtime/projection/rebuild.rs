@@ -26,7 +26,7 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
             .map_err(|error| self.trouble(&error))
     }
 
-    pub(super) async fn serve(&self, place: u32) -> Result<(), ProjectionTrouble> {
+    async fn serve(&self, place: u32) -> Result<(), ProjectionTrouble> {
         let (serve, at) = (self.target.serve(P::NAME, place), self.desk.through());
         self.calls
             .ask("its target to let it serve, at", at, TARGET_WITHIN, serve)
@@ -114,7 +114,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         if !T::REBUILDS {
             return Ok(());
         }
-        let serving = self.ground.serving().await?;
+        let serving = self.learn_who_serves().await?;
         let versions = self.ground.versions().await?;
         let own = serving.filter(|place| is_of(*place, P::VERSION));
         let mut place = self.building.or(own).unwrap_or(P::VERSION);
@@ -242,18 +242,35 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(())
     }
 
-    /// Serves at once if no version did, and learns which version does.
-    async fn take_place(&mut self) -> Result<(), ProjectionTrouble> {
-        let mut serving = self.ground.serving().await?;
-        if serving.is_none() && self.role.newest {
-            let place = self.ground.desk.slot();
-            self.ground.serve(place).await?;
-            serving = Some(place);
-        }
-        let desk = &self.ground.desk;
-        desk.readers.see(serving);
+    /// Learns which place serves; and so whether this version does, if the target gave no answer
+    /// when it was asked to let it. A target that carries that out later than it answers here is
+    /// not known to.
+    async fn learn_who_serves(&mut self) -> Result<Option<u32>, ProjectionTrouble> {
+        let readers = self.ground.desk.readers.clone();
+        let _moving = readers.moving.lock().await;
+        let serving = self.ground.serving().await?;
+        readers.see(serving);
         self.asked_to_serve = false;
         self.call_off_handover();
+        Ok(serving)
+    }
+
+    /// Lets a place serve from now on.
+    pub(super) async fn let_serve(&mut self, place: u32) -> Result<(), ProjectionTrouble> {
+        let readers = self.ground.desk.readers.clone();
+        let _moving = readers.moving.lock().await;
+        self.asked_to_serve = true;
+        self.ground.serve(place).await?;
+        self.asked_to_serve = false;
+        readers.see(Some(place));
+        Ok(())
+    }
+
+    /// Serves at once if no version did, and learns which version does.
+    async fn take_place(&mut self) -> Result<(), ProjectionTrouble> {
+        if self.learn_who_serves().await?.is_none() && self.role.newest {
+            self.let_serve(self.ground.desk.slot()).await?;
+        }
         let desk = &self.ground.desk;
         if desk.serves() {
             self.building = None;
@@ -273,10 +290,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             return Ok(());
         }
         let (place, replaced) = (desk.slot(), desk.readers.serving.borrow().place);
-        self.asked_to_serve = true;
-        self.ground.serve(place).await?;
-        self.asked_to_serve = false;
-        desk.readers.see(Some(place));
+        self.let_serve(place).await?;
         tracing::info!(
             projection = desk.label,
             version = P::VERSION,

@@ -45,6 +45,8 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     pub(super) level_at: Option<Position>,
     /// The place in which the version is rebuilt, until it serves.
     pub(super) building: Option<u32>,
+    /// Calls a handover off when the runner ends, however that comes.
+    _handover: HandoverGuard,
     /// True if the target was asked to let this version serve, and gave no answer so far.
     pub(super) asked_to_serve: bool,
     /// Lowest position from which this runner has read.
@@ -55,6 +57,20 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     pub(super) said: Option<String>,
     /// Time since which another does the work.
     stands_by_since: Option<Timestamp>,
+}
+
+/// The handover that a runner may have begun.
+struct HandoverGuard {
+    desk: Arc<Desk>,
+    newest: bool,
+}
+
+impl Drop for HandoverGuard {
+    fn drop(&mut self) {
+        if self.newest && !self.desk.serves() {
+            self.desk.readers.call_off_handover();
+        }
+    }
 }
 
 /// Parts that a runner is made of.
@@ -85,6 +101,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         } else {
             None
         };
+        let handover = HandoverGuard { desk: desk.clone(), newest: role.newest };
         let ground = Ground { host, target, projection, schema, desk, stop, calls, tenure };
         let (batch, level_at, said) = (Batch::new(Position::START, Position::END), None, None);
         let (lanes, building, stands_by_since) = (Vec::new(), None, None);
@@ -98,6 +115,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             asks,
             level_at,
             building,
+            _handover: handover,
             asked_to_serve: false,
             read_from,
             failures,
@@ -164,7 +182,6 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             }
         };
         self.lanes.clear();
-        self.call_off_handover();
         if let Some(tenure) = &self.ground.tenure {
             tenure.lock().await.release(&self.ground.host).await;
         }
@@ -357,8 +374,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let (mut stop, mut status) = (self.ground.stop.clone(), self.ground.host.store.status());
         let (clock, store) = (self.ground.host.clock.clone(), self.ground.host.store.clone());
         let slot = self.ground.desk.slot();
-        self.ground.serve(slot).await?;
-        self.ground.desk.readers.see(Some(slot));
+        self.let_serve(slot).await?;
         loop {
             let head = store.head().position;
             let stands = store
