@@ -60,24 +60,74 @@ impl fmt::Display for ProjectionError {
 }
 
 /// Returns the text of an error with those of its cause, the cause of that, and so on, with colons
-/// between them. A cause whose text is there already is not said again.
+/// between them. Causes with which a text ends already are not said again.
 ///
 /// The errors of Leftfold say their causes themselves; those of most drivers do not.
 pub fn with_causes(error: &(dyn Error + 'static)) -> impl fmt::Display {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
+    let causes =
+        std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
+    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+    let mut told = texts.pop().unwrap_or_default();
+    // From the innermost cause outwards, since a text may end with its cause alone, or with all.
+    let mut cause = told.clone();
+    while let Some(text) = texts.pop() {
+        let rest = told.strip_prefix(cause.as_str()).unwrap_or_default();
+        told = if text.ends_with(&told) {
+            text.clone()
+        } else if text.ends_with(&cause) {
+            format!("{text}{rest}")
+        } else {
+            format!("{text}: {told}")
+        };
+        cause = text;
     }
-    text
+    told
 }
 
 impl fmt::Debug for ProjectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Layer>>,
+    }
+
+    /// Returns what is said of errors, the outermost first.
+    fn told(texts: &[&'static str]) -> String {
+        let layers = texts
+            .iter()
+            .rev()
+            .fold(None, |source: Option<Box<Layer>>, text| Some(Box::new(Layer { text, source })));
+        with_causes(&*layers.unwrap()).to_string()
+    }
+
+    #[test]
+    fn a_cause_is_left_out_only_when_the_text_before_it_ends_with_it() {
+        assert_eq!(told(&["cannot use it", "refused", "closed"]), "cannot use it: refused: closed");
+        assert_eq!(
+            told(&["cannot use it: refused: closed", "refused: closed", "closed"]),
+            "cannot use it: refused: closed"
+        );
+        assert_eq!(
+            told(&["cannot use it: refused: closed", "refused", "closed"]),
+            "cannot use it: refused: closed"
+        );
+        assert_eq!(
+            told(&["cannot use it: refused", "refused", "closed"]),
+            "cannot use it: refused: closed"
+        );
+        assert_eq!(
+            told(&["the file io.rs cannot be read", "io"]),
+            "the file io.rs cannot be read: io"
+        );
     }
 }
