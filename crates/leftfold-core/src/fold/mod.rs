@@ -7,8 +7,8 @@
 //! 2. `aggregate` is what users write of the fold of a stream. `aggregates` loads it, from what
 //!    `cache` has or from a `snapshot`. `execute` is what a caller asks of it, decides, appends,
 //!    and decides again if others were faster. `history` shows the events of the stream.
-//! 3. `decision` does the same over the events that a query finds; `boundary` lets decisions queue
-//!    that got into each other's way.
+//! 3. `decision` does the same over the events that a query finds, and answers with `decided`;
+//!    `boundary` lets decisions queue that got into each other's way.
 //! 4. `command` has what both have in common: ids, causes, answers and errors. `answered` reads
 //!    what was recorded for a command before. `metadata` is what callers add to events.
 //! 5. `facts` records without deciding, `follow` reads live, and `unheard` warns of types that
@@ -21,6 +21,7 @@ mod boundary;
 mod cache;
 mod codec;
 mod command;
+mod decided;
 mod decision;
 mod declaration;
 mod error;
@@ -44,7 +45,8 @@ pub use command::{
     ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified,
     STALE_EVENTS_MAX,
 };
-pub use decision::{Decided, Decision, DecisionCommand};
+pub use decided::Decided;
+pub use decision::{Decision, DecisionCommand};
 pub use error::{EventError, MetadataError};
 pub use event::{Event, Recorded, Unknown};
 pub use execute::Command;

@@ -1,6 +1,7 @@
 //! The schema of an event enum: its types in the store, and how they are written and read.
 
 mod claims;
+mod owners;
 
 use std::any::TypeId;
 use std::collections::{BTreeSet, HashMap};
@@ -23,6 +24,7 @@ use crate::store::{EventType, Invalid, NewEvent, Query, RecordedEvent};
 pub(super) use claims::Claims;
 pub(crate) use claims::Purpose;
 use claims::View;
+use owners::OwnerFinder;
 
 /// Schema of an event enum: its types in the store and how they are read.
 #[derive(Clone, Debug)]
@@ -524,81 +526,6 @@ impl Schema {
         recorded: &RecordedEvent,
     ) -> Result<E, EventError> {
         codec::decode(variant, data).map_err(|error| EventError::unread::<E>(recorded, error))
-    }
-}
-
-/// Finds the owners of an enum's types.
-struct OwnerFinder<'a> {
-    own: &'a EnumDeclaration,
-    /// True if the enum says that it owns all that it names.
-    is_named: bool,
-    named: Vec<Arc<EnumDeclaration>>,
-    claims: Option<&'a Arc<Claims>>,
-}
-
-impl OwnerFinder<'_> {
-    fn owner(&self, event_type: &EventType) -> Result<VariantOwner, EventError> {
-        let own = self.own.types.get(event_type);
-        // Names of the runtime are not the model's to judge: the store refuses them to whoever has
-        // no right to them.
-        if self.is_named || event_type.is_system() || own.is_some_and(|own| own.is_certain) {
-            return Ok(VariantOwner::Itself);
-        }
-        let has_it = |owned: &&Arc<EnumDeclaration>| owned.types.contains_key(event_type);
-        if let Some(named) = self.named.iter().find(has_it) {
-            return Ok(VariantOwner::Other(named.clone()));
-        }
-        if own.is_none() && !self.named.is_empty() {
-            return Err(EventError::NotOwned {
-                name: self.own.name,
-                event_type: event_type.clone(),
-            });
-        }
-        let other = self.claims.and_then(|claims| claims.writer(event_type, self.own.rust));
-        Ok(match (other, own) {
-            (Some(other), _) => VariantOwner::Other(other),
-            (None, Some(_)) => VariantOwner::Itself,
-            (None, None) => VariantOwner::Unknown,
-        })
-    }
-
-    /// Returns the enum's own upcasters, with the owners' in place of those that lead to types of
-    /// theirs.
-    fn upcasters(&self, variants: &HashMap<&str, Variant>) -> Result<Upcasters, EventError> {
-        let mut upcasters = self.own.upcasters.clone();
-        for Variant { event_type, owner, .. } in variants.values() {
-            let VariantOwner::Other(owner) = owner else { continue };
-            let (own, theirs) =
-                (self.own.upcasters.leading_to(event_type), owner.upcasters.leading_to(event_type));
-            // It may know older shapes beside; where those lead to is held against the owner's
-            // shape of today.
-            if own.contradicts(&theirs) {
-                let what = "a view has the upcasters of the enum that owns the type, and may have no others from the same shape";
-                return Err(EventError::claimed(event_type, self.own.name, owner.name, what));
-            }
-            upcasters = upcasters.replaced_by(&theirs);
-        }
-        Ok(upcasters)
-    }
-
-    /// Returns today's schema version of a type that the enum, or an owner of its types, has.
-    fn today(
-        &self,
-        by_type: &HashMap<EventType, (&str, u32)>,
-        variants: &HashMap<&str, Variant>,
-        event_type: &str,
-    ) -> Option<u32> {
-        let event_type = EventType::new(event_type.to_owned()).ok()?;
-        let own = by_type.get(&event_type).map(|(_, version)| *version);
-        own.or_else(|| {
-            let others = variants.values().filter_map(|variant| match &variant.owner {
-                VariantOwner::Other(owner) => {
-                    owner.types.get(&event_type).map(|owned| owned.schema_version)
-                }
-                VariantOwner::Itself | VariantOwner::Unknown => None,
-            });
-            others.max()
-        })
     }
 }
 
