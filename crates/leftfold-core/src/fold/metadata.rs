@@ -12,7 +12,7 @@ use super::error::MetadataError;
 use super::event::Recorded;
 use crate::json;
 use crate::store::limits::{LABEL_BYTES_MAX, METADATA_BYTES_MAX};
-use crate::store::{Invalid, Label, NewEvent, Position, RecordedEvent, StreamName};
+use crate::store::{Invalid, Label, Metadata, NewEvent, Position, RecordedEvent, StreamName};
 
 pub(crate) type Members = BTreeMap<String, Box<RawValue>>;
 
@@ -41,16 +41,16 @@ impl Origin {
 
     /// Writes the origin onto an event, and the ids of the keys that seal parts of it.
     pub(super) fn stamp(&self, event: &mut NewEvent) {
-        if self.metadata.is_empty() {
-            return;
-        }
-        event.metadata = self.metadata.clone();
-        for key in json::keys_in(&self.metadata.user) {
-            if !event.key_ids.contains(&key) {
-                event.key_ids.push(key);
-            }
+        if !self.metadata.is_empty() {
+            stamp(&self.metadata, event);
         }
     }
+}
+
+/// Writes metadata onto an event, and the ids of the keys that seal parts of it.
+pub(crate) fn stamp(metadata: &Metadata, event: &mut NewEvent) {
+    event.metadata = metadata.clone();
+    event.name_keys(json::keys_in(&metadata.user));
 }
 
 pub(crate) fn header(name: &str, value: &str) -> Result<Members, MetadataError> {

@@ -331,14 +331,11 @@ impl Schema {
                 });
             }
         };
-        let mut key_ids = json::keys_in(&data);
-        for named in EventError::caught::<E, _>("key_ids", || event.key_ids())? {
-            if !key_ids.contains(&named) {
-                key_ids.push(named);
-            }
-        }
+        let named = EventError::caught::<E, _>("key_ids", || event.key_ids())?;
         let mut new = NewEvent::new(known.event_type.clone(), Bytes::from(data));
-        (new.schema_version, new.tags, new.key_ids) = (known.schema_version, tags, key_ids);
+        (new.schema_version, new.tags, new.key_ids) =
+            (known.schema_version, tags, json::keys_in(&new.data));
+        new.name_keys(named);
         Ok(new)
     }
 

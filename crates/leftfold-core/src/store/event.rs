@@ -96,6 +96,15 @@ impl NewEvent {
         self.tags = tags;
         self
     }
+
+    /// Names keys that encrypt parts of the event, each once.
+    pub(crate) fn name_keys(&mut self, keys: impl IntoIterator<Item = Label>) {
+        for key in keys {
+            if !self.key_ids.contains(&key) {
+                self.key_ids.push(key);
+            }
+        }
+    }
 }
 
 /// Place of an event in its stream.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::record::ProcessEvent;
+use crate::fold::metadata::stamp;
 use crate::fold::{EventError, Schema};
-use crate::json;
 use crate::store::{
     Append, Appended, Authority, CheckpointRecord, Condition, Expected, Fence, Label, Metadata,
     NewEvent, NoneMatching, Position, StreamName, Timestamp, Version,
@@ -112,14 +112,10 @@ impl ReactionBatch {
         let mut events = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
             let mut event = own.encode(&entry.event)?.in_stream(entry.stream.clone());
-            event.metadata = entry.metadata.clone();
-            let sealed = json::keys_in(&event.metadata.user);
-            let more = sealed.into_iter().filter(|key| !event.key_ids.contains(key));
-            let more: Vec<Label> = more.collect();
-            event.key_ids.extend(more);
+            stamp(&entry.metadata, &mut event);
             events.push(event);
             events.extend(entry.intents.iter().cloned().map(|mut intent| {
-                intent.metadata = entry.metadata.clone();
+                stamp(&entry.metadata, &mut intent);
                 intent
             }));
         }
