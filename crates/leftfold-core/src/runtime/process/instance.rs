@@ -71,6 +71,11 @@ pub(super) fn category(process: &str) -> String {
     format!("$process:{process}")
 }
 
+/// The consumer that a process is to the store: the name of its checkpoint and of its lease.
+pub(in crate::runtime) fn consumer(process: &str) -> Result<Label, Invalid> {
+    Label::new(category(process))
+}
+
 /// Reads instances, and what they reacted to, from the store.
 #[derive(Clone, Debug)]
 pub(super) struct Archive {

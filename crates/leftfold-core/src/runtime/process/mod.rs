@@ -59,6 +59,7 @@ pub(in crate::runtime) use targets::take_into_use;
 pub use trigger::{Context, Refused, Trigger};
 pub use whose::Whose;
 
+pub(in crate::runtime) use instance::consumer;
 pub(in crate::runtime) use outcome::{CommandOutcome, outcome};
 pub(super) use people::ProcessRequest;
 pub(super) use record::{OWNER, OWNER_OF_UNREAD};

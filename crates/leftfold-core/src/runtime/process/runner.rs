@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{ReactionBatch, Settled};
-use super::instance::{Archive, category};
+use super::instance::{Archive, category, consumer};
 use super::instances::Instances;
 use super::orders::Orders;
 use super::parking::{Parking, Tally, UnreadableRecord, unread_category};
@@ -89,7 +89,7 @@ impl<P: Process> ProcessRunner<P> {
         // The name is checked before anything depends on it.
         super::instance::check_key(P::NAME, "key")?;
         Invalid::if_over("a process's name", P::NAME.len(), NAME_BYTES_MAX)?;
-        let consumer = Label::new(category(P::NAME))?;
+        let consumer = consumer(P::NAME)?;
         let query = archive.schema.query();
         let own = Query::category(category(P::NAME)).or(Query::category(unread_category(P::NAME)));
         let (targets, near_max) = (P::targets(), NEAR_MAX);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::appointment::{AppointmentFor, Book, Booked, BookedFor};
-use super::joined;
+use super::{PROCESS_PREFIX, joined};
 use crate::fold::{Aggregate, Recorded};
 use crate::runtime::names::JoinedName;
 use crate::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
@@ -28,7 +28,7 @@ impl<A> Default for CarryingOut<A> {
 }
 
 impl<A: Aggregate> CarryingOut<A> {
-    const JOINED: &'static JoinedName = &joined("scheduled:", A::CATEGORY);
+    const JOINED: &'static JoinedName = &joined(PROCESS_PREFIX, A::CATEGORY);
 
     /// The name of the process.
     pub(super) const fn name() -> &'static str {

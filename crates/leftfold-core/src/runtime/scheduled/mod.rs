@@ -41,6 +41,9 @@ pub(super) use unattended::announce;
 /// Beginning of the categories of scheduled commands.
 const PREFIX: &str = "$scheduled:";
 
+/// Beginning of the names of the processes that carry them out.
+const PROCESS_PREFIX: &str = "scheduled:";
+
 /// Scheduled commands in a copy of the store: the name of a conversation may have a position in it.
 pub(super) const OWNER: Owner =
     Owner { category: "$scheduled", rewrite: origin::rewrite, label: no_label };

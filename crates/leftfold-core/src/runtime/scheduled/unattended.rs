@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::PREFIX;
-use crate::runtime::Host;
-use crate::store::{
-    Label, Position, Query, QueryItem, Read, ReadError, Store, Timestamp, TypeMatch,
-};
+use super::{PREFIX, PROCESS_PREFIX};
+use crate::runtime::{Host, process};
+use crate::store::{Position, Query, QueryItem, Read, ReadError, Store, Timestamp, TypeMatch};
 
 /// Records of scheduled commands that a start looks at, the latest first.
 const LOOKED_AT: u32 = 1_000;
@@ -80,7 +78,7 @@ pub(in crate::runtime) async fn announce(host: &Host, carries_out: impl Fn(&str)
     // A store that cannot be read now says nothing of them.
     let Ok(waiting) = waiting(&host.store).await else { return };
     for (category, Waiting { count, first_due, last }) in waiting {
-        if carries_out(&process(&category)) {
+        if carries_out(&name_of_process(&category)) {
             continue;
         }
         let Ok(taken_up) = taken_up(&host.store, &category).await else { return };
@@ -130,13 +128,11 @@ async fn waiting(store: &Store) -> Result<BTreeMap<String, Waiting>, ReadError> 
 /// aggregate; `None` if none ever did.
 async fn taken_up(store: &Store, category: &str) -> Result<Option<Position>, ReadError> {
     // A category is short enough for a label.
-    let Ok(consumer) = Label::new(format!("$process:{}", process(category))) else {
-        return Ok(None);
-    };
+    let Ok(consumer) = process::consumer(&name_of_process(category)) else { return Ok(None) };
     Ok(store.checkpoint(consumer).await?.map(|checkpoint| checkpoint.position))
 }
 
 /// The name of the process that carries out the commands for a kind of aggregate.
-fn process(category: &str) -> String {
-    format!("scheduled:{category}")
+fn name_of_process(category: &str) -> String {
+    format!("{PROCESS_PREFIX}{category}")
 }
