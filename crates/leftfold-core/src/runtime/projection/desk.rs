@@ -109,15 +109,14 @@ impl ProjectionReaders {
     /// Learns which place serves. If it is another one, a handover is over, and readers see other
     /// rows.
     pub(super) fn see(&self, place: Option<u32>) {
-        let seen = Serving { place, handing_over: false };
-        let moves = |serving: &mut Serving| {
+        let moved = self.serving.send_if_modified(|serving| {
             let moves = serving.place != place;
             if moves {
-                *serving = seen;
+                *serving = Serving { place, handing_over: false };
             }
             moves
-        };
-        if self.serving.send_if_modified(moves) {
+        });
+        if moved {
             self.tell(ReaderNews::ReadAnew);
         }
     }

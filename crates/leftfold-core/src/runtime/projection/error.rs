@@ -41,8 +41,7 @@ impl ProjectionError {
     /// Returns the error, its cause, the cause of that, and so on: users' code may have wrapped the
     /// error of a driver.
     pub fn causes(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
-        let first: &(dyn Error + 'static) = self.0.as_ref();
-        std::iter::successors(Some(first), |error: &&(dyn Error + 'static)| (*error).source())
+        chain(self.0.as_ref())
     }
 }
 
@@ -64,9 +63,7 @@ impl fmt::Display for ProjectionError {
 ///
 /// The errors of Leftfold say their causes themselves; those of most drivers do not.
 pub fn with_causes(error: &(dyn Error + 'static)) -> impl fmt::Display {
-    let causes =
-        std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
-    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+    let mut texts: Vec<String> = chain(error).map(ToString::to_string).collect();
     let mut told = texts.pop().unwrap_or_default();
     // From the innermost cause outwards, since a text may end with its cause alone, or with all.
     let mut cause = told.clone();
@@ -82,6 +79,11 @@ pub fn with_causes(error: &(dyn Error + 'static)) -> impl fmt::Display {
         cause = text;
     }
     told
+}
+
+/// Returns an error, its cause, the cause of that, and so on.
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
 }
 
 impl fmt::Debug for ProjectionError {

@@ -293,7 +293,7 @@ impl Projections {
 
     /// Lists the items that every version of a projection has parked, in order of the log.
     pub fn parked(&self, name: &str) -> Result<Vec<Parked>, AskError> {
-        self.readers(name).ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })?;
+        self.known(name)?;
         let mut parked: Vec<Parked> = Vec::new();
         for entry in self.named(name) {
             parked.extend(entry.desk.parked().items().cloned());
@@ -366,7 +366,7 @@ impl Projections {
         name: &str,
         meant: impl Fn(&Parked) -> bool + Send,
     ) -> Result<Retried, AskError> {
-        self.readers(name).ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })?;
+        self.known(name)?;
         let mut all = Retried::default();
         for entry in self.named(name) {
             let firsts = entry.desk.parked().firsts();
@@ -386,7 +386,7 @@ impl Projections {
         meant: impl Fn(&Parked) -> bool + Send,
         by: &str,
     ) -> Result<Skipped, AskError> {
-        self.readers(name).ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })?;
+        self.known(name)?;
         let mut all = Skipped::default();
         for entry in self.named(name) {
             let positions: Vec<Position> = entry
@@ -436,10 +436,7 @@ impl Projections {
     /// # Ok(()) }
     /// ```
     pub fn changes(&self, name: &str) -> Result<Changes, AskError> {
-        let readers = self
-            .readers(name)
-            .ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })?;
-        Ok(Changes(readers.feed.subscribe()))
+        Ok(Changes(self.known(name)?.feed.subscribe()))
     }
 
     /// Compares the events that the serving version has consumed with the log, while it runs.
@@ -485,6 +482,10 @@ impl Projections {
         self.entries.iter().filter(move |entry| entry.desk.name == name)
     }
 
+    fn known(&self, name: &str) -> Result<&ProjectionReaders, AskError> {
+        self.readers(name).ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })
+    }
+
     fn readers(&self, name: &str) -> Option<&ProjectionReaders> {
         self.entries.iter().find(|entry| entry.desk.name == name).map(|entry| &*entry.desk.readers)
     }
@@ -496,7 +497,7 @@ impl Projections {
         meant: impl Fn(&Desk) -> bool,
         ask: impl Fn(Answer<Retried>) -> Ask,
     ) -> Result<Retried, AskError> {
-        self.readers(name).ok_or_else(|| AskError::UnknownProjection { name: name.to_owned() })?;
+        self.known(name)?;
         let mut all = Retried::default();
         for entry in self.named(name).filter(|entry| meant(&entry.desk)) {
             let retried = entry.ask(&ask).await?;

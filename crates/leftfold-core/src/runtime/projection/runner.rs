@@ -46,7 +46,7 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     /// The place in which the version is rebuilt, until it serves.
     pub(super) building: Option<u32>,
     /// Calls a handover off when the runner ends, however that comes.
-    _handover: HandoverGuard,
+    handover: HandoverGuard,
     /// True if the target was asked to let this version serve, and gave no answer so far.
     pub(super) asked_to_serve: bool,
     /// Lowest position from which this runner has read.
@@ -65,11 +65,18 @@ struct HandoverGuard {
     newest: bool,
 }
 
-impl Drop for HandoverGuard {
-    fn drop(&mut self) {
+impl HandoverGuard {
+    /// Lets the version that serves answer again, if this one was about to take its place.
+    fn call_off(&self) {
         if self.newest && !self.desk.serves() {
             self.desk.readers.call_off_handover();
         }
+    }
+}
+
+impl Drop for HandoverGuard {
+    fn drop(&mut self) {
+        self.call_off();
     }
 }
 
@@ -115,7 +122,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             asks,
             level_at,
             building,
-            _handover: handover,
+            handover,
             asked_to_serve: false,
             read_from,
             failures,
@@ -309,11 +316,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         self.role.newest && !self.ground.desk.serves()
     }
 
-    /// Lets the version that serves answer again, if this one was about to take its place and has
-    /// not: not if it may have, which the target tells when it is opened again.
+    /// Calls a handover off, unless this version may have taken the place: that the target tells
+    /// when it is opened again.
     pub(super) fn call_off_handover(&self) {
-        if self.is_building() && !self.asked_to_serve {
-            self.ground.desk.readers.call_off_handover();
+        if !self.asked_to_serve {
+            self.handover.call_off();
         }
     }
 
