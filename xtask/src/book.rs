@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Outcome, root, setup};
+use crate::{Outcome, read, root, setup};
 
 /// Two folders below the root, as the pages' source is: a link from a page to a file of the
 /// repository is the same path in the source, in the forge's view of it, and in the book that was
@@ -76,10 +76,6 @@ fn files(folder: &Path, extension: &str) -> Outcome<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-fn read(path: &Path) -> Outcome<String> {
-    fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))
 }
 
 /// A path as one reads it: from the root of the repository.

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::setup::target;
-use crate::{Outcome, cargo, root, steps};
+use crate::{Outcome, cargo, read, root, steps};
 
 /// The folders of the packages: each `[[example]]` of their manifests is a program.
 const FOLDERS: [&str; 2] = ["examples", "examples/services"];
@@ -33,9 +33,7 @@ pub(crate) fn run() -> Outcome {
     let mut failed = Vec::new();
     let mut count = 0;
     for folder in FOLDERS {
-        let manifest = root().join(folder).join("Cargo.toml");
-        let manifest = fs::read_to_string(&manifest)
-            .map_err(|error| format!("{}: {error}", manifest.display()))?;
+        let manifest = read(&root().join(folder).join("Cargo.toml"))?;
         for name in names(&manifest) {
             count += 1;
             let program = target().join("debug/examples").join(name);

@@ -8,18 +8,8 @@ use std::process::{self, Command};
 
 use crate::setup::target;
 use crate::steps::execute;
-use crate::{Outcome, cargo, root};
+use crate::{Outcome, cargo, read, root};
 
-/// The crates that are published, each after those that it needs.
-const PUBLISHED: [&str; 7] = [
-    "leftfold-core",
-    "leftfold-log",
-    "leftfold-sqlite",
-    "leftfold-postgres",
-    "leftfold-redis",
-    "leftfold-testing",
-    "leftfold",
-];
 /// Chapters whose commands make the project, in their order.
 const CHAPTERS: [&str; 3] = ["aggregate.md", "read-model.md", "process.md"];
 /// The path by which the chapters name the crate, in a clone beside the project.
@@ -29,7 +19,8 @@ const PROGRAM: &str = "examples/tutorial.rs";
 
 /// Packages, unpacks, and follows the tutorial, in a directory that is removed when all went well.
 pub(crate) fn run() -> Outcome {
-    package()?;
+    let published = published()?;
+    package(&published)?;
     let place = env::temp_dir().join(format!("leftfold-packages-{}", process::id()));
     fs::create_dir_all(&place).map_err(told(&place))?;
     let project = place.join(PROJECT);
@@ -38,28 +29,41 @@ pub(crate) fn run() -> Outcome {
         let inside = if begins { &place } else { &project };
         execute(Command::new("sh").args(["-c", &command]).current_dir(inside))?;
         if begins {
-            take_packages(&project)?;
+            take_packages(&project, &published)?;
         }
     }
     copy(&root().join(PROGRAM), &project.join("src/main.rs"))?;
-    let mut test = Command::new("cargo");
-    // What the workspace was built with is not built again.
-    test.arg("test").current_dir(&project).env("CARGO_TARGET_DIR", target());
-    execute(&mut test)?;
-    let mut run = Command::new("cargo");
-    run.args(["run", "--quiet"]).current_dir(&project).env("CARGO_TARGET_DIR", target());
-    execute(&mut run)?;
+    for arguments in [&["test"][..], &["run", "--quiet"]] {
+        let mut cargo = cargo();
+        // What the workspace was built with is not built again.
+        cargo.args(arguments).current_dir(&project).env("CARGO_TARGET_DIR", target());
+        execute(&mut cargo)?;
+    }
     fs::remove_dir_all(&place).map_err(told(&place))
+}
+
+/// The crates that are published.
+fn published() -> Outcome<Vec<String>> {
+    let crates = root().join("crates");
+    let mut published = Vec::new();
+    for entry in fs::read_dir(&crates).map_err(told(&crates))? {
+        let entry = entry.map_err(told(&crates))?;
+        if !read(&entry.path().join("Cargo.toml"))?.contains("\npublish = false\n") {
+            published.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    published.sort();
+    Ok(published)
 }
 
 /// Makes the files that would be uploaded, and unpacks them. Whether they compile is shown by the
 /// tutorial.
-fn package() -> Outcome {
+fn package(published: &[String]) -> Outcome {
     let mut package = cargo();
     package.args(["package", "--quiet", "--no-verify", "--allow-dirty"]);
-    package.args(PUBLISHED.iter().flat_map(|name| ["--package", name]));
+    package.args(published.iter().flat_map(|name| ["--package", name]));
     execute(&mut package)?;
-    PUBLISHED.iter().try_for_each(|name| unpack(name))
+    published.iter().try_for_each(|name| unpack(name))
 }
 
 /// The commands by which the chapters make the project, with the crate that was packaged in place
@@ -68,8 +72,7 @@ fn commands() -> Outcome<Vec<String>> {
     let packaged = unpacked("leftfold");
     let mut commands = Vec::new();
     for chapter in CHAPTERS {
-        let path = root().join("book/src/tutorial").join(chapter);
-        let text = fs::read_to_string(&path).map_err(told(&path))?;
+        let text = read(&root().join("book/src/tutorial").join(chapter))?;
         commands.extend(commands_of(&text, &packaged.to_string_lossy()));
     }
     match commands.is_empty() {
@@ -90,16 +93,15 @@ fn commands_of(chapter: &str, packaged: &str) -> Vec<String> {
 
 /// Gives the project the versions that the workspace has locked, and the packaged crates in place
 /// of a registry.
-fn take_packages(project: &Path) -> Outcome {
+fn take_packages(project: &Path, published: &[String]) -> Outcome {
     copy(&root().join("Cargo.lock"), &project.join("Cargo.lock"))?;
     let path = project.join("Cargo.toml");
-    let mut manifest = fs::read_to_string(&path).map_err(told(&path))?;
+    let mut manifest = read(&path)?;
     manifest.push_str("\n[patch.crates-io]\n");
-    for name in PUBLISHED {
+    for name in published {
         manifest.push_str(&format!("{name} = {{ path = '{}' }}\n", unpacked(name).display()));
     }
-    let workspace = root().join("Cargo.toml");
-    let workspace = fs::read_to_string(&workspace).map_err(told(&workspace))?;
+    let workspace = read(&root().join("Cargo.toml"))?;
     let profiles = workspace.find("[profile.dev]").zip(workspace.find("[profile.release]"));
     let (from, to) = profiles.ok_or("Cargo.toml has no profiles dev and release, in this order")?;
     manifest.push_str(&workspace[from..to]);
