@@ -1,31 +1,12 @@
 //! Reading a directory while a process is writing in it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use leftfold_core::store::{Append, Backend, NewEvent, Position, Query, Read, Store};
 use leftfold_log::{Log, Options};
 
-use crate::support::{event_type, stream, wait};
-
-/// A directory of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use crate::support::{Folder, event_type, stream, wait};
 
 /// A group that was being written looked torn, a segment that was just begun was missing to an
 /// index that was read later, and a part of the index that had just been merged was taken for

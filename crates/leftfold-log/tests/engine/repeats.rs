@@ -1,7 +1,6 @@
 //! A request that is repeated while its first sending is being made durable: what is known of it is
 //! never ahead of what can be read.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use leftfold_core::fold::{Answer, Event};
@@ -12,25 +11,7 @@ use leftfold_core::store::{
 use leftfold_log::{Log, Options};
 use serde::{Deserialize, Serialize};
 
-use crate::support::{event_type, stream, wait};
-
-/// A directory of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use crate::support::{Folder, event_type, stream, wait};
 
 fn id(n: u64) -> CommandId {
     CommandId(u128::from(n).to_le_bytes())
