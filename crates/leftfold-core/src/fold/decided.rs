@@ -72,7 +72,8 @@ impl<E> Decided<E> {
 
     /// Requires a stream to be as expected, beside the query: [`Expected::Absent`] for one that is
     /// to be new. If it is not, and nothing that the query finds is new either, that is
-    /// [`ExecuteError::Unexpected`]. It is checked even if the decision has no events.
+    /// [`ExecuteError::Unexpected`](super::ExecuteError::Unexpected). It is checked even if the
+    /// decision has no events.
     #[must_use]
     pub fn expecting(mut self, stream: impl Into<String>, expected: Expected) -> Self {
         self.demands.streams.push((DecidedStream::Stream(stream.into()), expected));
@@ -88,8 +89,9 @@ impl<E> Decided<E> {
     }
 
     /// Requires that the store has no event at all that matches, without reading them: for names
-    /// that must be unique. An item that names no types means those of [`Decision::Event`]. If
-    /// there is one, that is [`ExecuteError::Taken`].
+    /// that must be unique. An item that names no types means those of
+    /// [`Decision::Event`](super::Decision::Event). If there is one, that is
+    /// [`ExecuteError::Taken`](super::ExecuteError::Taken).
     ///
     /// For events that its query reads a decision can refuse in words of its own; this demand costs
     /// no reading, and its error tells a position only.
