@@ -214,7 +214,7 @@ impl Page {
         }
     }
 
-    /// Whether it shows something else now.
+    /// Reads the page again, and tells whether it shows something else now.
     fn read(&mut self) -> Result<bool, SqliteError> {
         let of_client = "SELECT day, client_name, service_name, client, service FROM booking WHERE client = ?1 ORDER BY day, id";
         let mut keys = BTreeSet::from([format!("name-{}", self.client)]);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
 
-/// What the process has in memory, where the system says so.
+/// Returns the memory of the process as text, if the system says so.
 #[must_use]
 pub fn memory() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -46,7 +46,7 @@ pub fn bytes(path: &Path) -> io::Result<u64> {
     Ok(sum)
 }
 
-/// How many events in a second.
+/// Formats the number of events in a second.
 #[must_use]
 pub fn rate(count: u64, time: Duration) -> String {
     format!("{:.0} events/s", count as f64 / time.as_secs_f64())

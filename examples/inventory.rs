@@ -71,7 +71,8 @@ impl Stock {
         self.on_hand.saturating_sub(self.promised())
     }
 
-    /// How much more is promised than there is: no command leads there, but the real world does.
+    /// Returns how much more is promised than there is: no command leads there, but the real world
+    /// does.
     fn overpromised(&self) -> u64 {
         self.promised().saturating_sub(self.on_hand)
     }

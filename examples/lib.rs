@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 pub use killed::{built, killed, killed_service};
 
-/// Where an example keeps its store.
+/// Place of an example's store.
 #[derive(Debug)]
 pub struct Place {
     path: String,
@@ -29,8 +29,8 @@ impl Place {
         &self.path
     }
 
-    /// Where the program is not to tell its story, but to do much of the same: how much. The second
-    /// argument says so, if it is a number.
+    /// Returns how much work to do, if the program is not to tell its story but to do much of the
+    /// same. It is the second argument, if that is a number.
     #[must_use]
     pub fn load(&self) -> Option<u32> {
         self.load

@@ -13,10 +13,10 @@ use std::time::Duration;
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// How long a gap is waited for.
+/// Longest time that a gap is waited for.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
-/// What a carrier saw.
+/// Scan by a carrier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Scan {
     InTransit { place: String },
@@ -29,7 +29,7 @@ enum ShipmentEvent {
         report: String,
         place: String,
     },
-    /// Where nothing was heard of the journey, somebody may want to ask.
+    /// Delivered, even if nothing was heard of the journey: somebody may want to ask.
     Delivered {
         report: String,
         to: String,
@@ -67,7 +67,7 @@ enum Hear {
     },
 }
 
-/// What is seen is seen: nothing is refused.
+/// Refusal of a shipment: there is none, since a scan is a fact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 enum ShipmentRefusal {}
 
@@ -76,7 +76,7 @@ struct Shipment {
     places: Vec<String>,
     delivered: Option<String>,
     heard: BTreeSet<String>,
-    /// What is held back, by the report that it waits for.
+    /// Reports that are held back, by the report that each waits for.
     held: BTreeMap<String, (String, Scan)>,
     /// Reports that were waited for long enough.
     given_up: BTreeSet<String>,
@@ -165,7 +165,7 @@ impl Shipment {
         self.heard.insert(report);
     }
 
-    /// What becomes of a report whose turn it is, and of those that waited for it.
+    /// Takes a report whose turn it is, with those that waited for it.
     fn taken_with_what_follows(
         &self,
         report: String,
@@ -197,7 +197,7 @@ impl Shipment {
 
 // A carrier that numbers the messages of each shipment: the inbox does all of it.
 
-/// What the post sends: a source for each shipment, numbered from 1.
+/// Message of the post: a source for each shipment, numbered from 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct PostMessage {
     shipment: String,

@@ -61,7 +61,7 @@ fn functions<'a>(source: &'a str, name: &str) -> Vec<Function<'a>> {
     source.match_indices(&name).filter_map(function).collect()
 }
 
-/// What is wrong with a test that is named in a row, and what it is said to do.
+/// Says what is wrong with a test that is named in a row, and what it is said to do.
 fn wrong(source: &str, name: &str, said: &str) -> Option<String> {
     let functions = functions(source, name);
     let [Function { attributes, body }] = functions.as_slice() else {

@@ -145,7 +145,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 // ANCHOR_END: close
 
 // ANCHOR: projection
-/// What the screens at the doors say.
+/// Read model of the screens at the doors.
 struct Screens;
 
 impl Projection<Sqlite> for Screens {
@@ -244,7 +244,7 @@ async fn the_next_release(store: &Store, directory: &str) -> Result<(), Box<dyn 
 // ANCHOR_END: side-by-side
 
 // ANCHOR: process
-/// Who has booked checks in within this time, or the room is free again.
+/// Time within which the person who booked checks in; after it the room is free again.
 const CHECK_IN_WITHIN: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ pub(crate) enum AccountEvent {
 }
 
 impl AccountEvent {
-    /// Whether somebody has the name after the event, if it was so before or not.
+    /// Tells whether somebody has the name after the event, given whether it was so before.
     pub(crate) fn leaves_taken(&self, wanted: &Personal<UserName>, before: bool) -> bool {
         let is_it = |name: &Personal<UserName>| name.tag() == wanted.tag();
         match self {

@@ -6,7 +6,7 @@ use leftfold::personal::Personal;
 use serde::{Deserialize, Serialize};
 
 // ANCHOR: password
-/// What a person types. No event can hold it: it is neither `Serialize` nor `Debug`.
+/// Password as a person types it. No event can hold it: it is neither `Serialize` nor `Debug`.
 pub(crate) struct Password(pub(crate) String);
 
 impl Password {

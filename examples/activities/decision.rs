@@ -257,7 +257,7 @@ mod tests {
             .run(Schedules(200));
     }
 
-    /// How many of these changes, all made at once, are accepted.
+    /// Counts how many of these changes, all made at once, are accepted.
     async fn race(store: &Store, changes: Vec<Change>) -> usize {
         let decide = |change: Change| {
             let store = store.clone();

@@ -188,7 +188,7 @@ impl Machines {
         now.into_iter().chain(later).collect()
     }
 
-    /// What follows when a machine stops.
+    /// Returns the event that follows when a machine stops.
     fn stopped(&self, machine: &str) -> Option<FactoryEvent> {
         let machine = self.put_off.get(machine)?.clone();
         Some(FactoryEvent::MachinesRecalibrated { machines: [machine].into() })

@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 // ANCHOR: services
-/// What a piece of work costs, in cents.
+/// Prices of pieces of work, in cents.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PriceList {
     pub(crate) edition: u32,
     pub(crate) cents: BTreeMap<String, u64>,
 }
 
-/// Which skill a kind of work needs, and after how many runs a machine is to be calibrated again.
+/// Skills that kinds of work need, and the number of runs after which a machine is to be
+/// calibrated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rules {
     pub(crate) skill: BTreeMap<String, String>,

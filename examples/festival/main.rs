@@ -180,7 +180,7 @@ impl Aggregate for Team {
 
 // What concerns a team and a festival: decisions.
 
-/// What creating and moving a team need to know.
+/// Facts that creating and moving a team depend on.
 #[derive(Debug, Default)]
 struct Seen {
     festival: Festival,

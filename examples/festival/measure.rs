@@ -16,14 +16,14 @@ use super::{
 
 /// Requests that are under way at once: what a busy server has.
 const UNDER_WAY: u64 = 256;
-/// How many lists, moves and deletions are timed, each.
+/// Number of lists, of moves and of deletions that are timed.
 const TIMED: u64 = 200;
-/// What is planned for.
+/// Number of festivals that is planned for.
 const PLANNED: u64 = 1_000_000;
 
 type Failed = Box<dyn Error + Send + Sync>;
 
-/// What is measured once, and grows with the number of festivals.
+/// Figures that are measured once, and grow with the number of festivals.
 struct Figures {
     created_in: Duration,
     log_bytes: u64,

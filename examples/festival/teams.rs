@@ -5,7 +5,7 @@ use leftfold::sqlite::rusqlite::Connection;
 use leftfold::sqlite::{Reader, Sqlite, SqliteError};
 use serde::{Deserialize, Serialize};
 
-/// What the list reads of the events of teams.
+/// Events of teams that the list reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Listed {
     #[serde(rename = "festival.TeamCreated")]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::exceptions::VehicleEvent;
 use crate::people::DriverEvent;
 
-/// What this side records, and the little that it reads of drivers.
+/// Events that this side records, and the little that it reads of drivers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FleetEvent {
     #[serde(rename = "vehicle.Assigned")]
@@ -30,7 +30,7 @@ pub(crate) enum FleetEvent {
 impl Event for FleetEvent {
     const NAMESPACE: &'static str = "fleet";
 
-    /// Whose events these are: what is recorded through this enum is what they would record.
+    /// Returns the owners of these events: they would record what is recorded through this enum.
     fn owners() -> Owners {
         Owners::of::<VehicleEvent>().and::<DriverEvent>()
     }

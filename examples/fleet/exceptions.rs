@@ -63,7 +63,8 @@ impl Aggregate for Vehicle {
     }
 }
 
-/// What one driver drives, and when one is away. The same fold serves the report and the process.
+/// Vehicles of one driver, and the days of absence. The same fold serves the report and the
+/// process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Duties {
     absences: Absences,

@@ -63,7 +63,7 @@ fn cents_to_amount(old: Value) -> Result<Value, String> {
 }
 // ANCHOR_END: upcasters
 
-/// What the programs of other years wrote.
+/// Events and commands of the programs of earlier years.
 mod earlier {
     use super::*;
 
@@ -105,7 +105,7 @@ enum Work {
     Send {
         on: String,
     },
-    /// What the old table says of the invoice.
+    /// Takes over what the old table says of the invoice.
     TakeOver(Row),
 }
 
@@ -169,8 +169,8 @@ impl Aggregate for Invoice {
 }
 
 impl Invoice {
-    /// What the row says and the events do not say yet: all of it at first, what is new when the
-    /// row has changed, and nothing where the events know more.
+    /// Returns what the row says and the events do not say yet: all of it at first, what is new
+    /// when the row has changed, and nothing if the events know more.
     fn take_over(&self, row: Row) -> Result<Vec<InvoiceEvent>, InvoiceRefusal> {
         let mut events = Vec::new();
         match &self.initiated {

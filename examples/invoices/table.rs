@@ -49,7 +49,7 @@ fn cents(total: &str) -> Option<u64> {
     digits(whole)?.checked_mul(100)?.checked_add(digits(part)?)
 }
 
-/// What came of a table.
+/// Result of taking over a table.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct TakenOver {
     /// Rows that were new, or had changed.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// What became of orders after a change: those that follow, and those that do not, each with the
-/// reason.
+/// Letter about the orders after a change: those that follow it, and those that do not, each with
+/// the reason.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Letter {
     pub(crate) followed: BTreeSet<String>,

@@ -49,7 +49,7 @@ fn moves(postal: &str) -> CustomerCommand {
     CustomerCommand::ChangeAddress { postal: postal.into() }
 }
 
-/// What a customer is told of a change, after a position.
+/// Waits for the letter that a customer gets about a change, after a position.
 async fn told(
     store: &Store,
     customer: &str,
@@ -211,7 +211,7 @@ mod tests {
         history.into_iter().filter_map(|recorded| letter(recorded.event)).collect()
     }
 
-    /// What ann has: an order for her address, one with an address of its own, and a shipped one.
+    /// Sets ann up: an order for her address, one with an address of its own, and a shipped one.
     async fn ann(store: &Store) {
         let (people, orders) = (store.aggregate::<Customer>(), store.aggregate::<Order>());
         people.execute("ann", moves("old")).await.unwrap();

@@ -15,7 +15,7 @@ pub(crate) struct Line {
     pub(crate) tax_percent: u8,
 }
 
-/// Where an order goes to.
+/// Destination of an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Address {
     /// The customer's postal address, as of that change of it.

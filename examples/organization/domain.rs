@@ -4,7 +4,7 @@
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Whose wish a change follows.
+/// Originator of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum By {
     Itself,

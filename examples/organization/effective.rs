@@ -8,7 +8,7 @@ use leftfold::prelude::*;
 use leftfold::runtime::projection::Memory;
 use serde::{Deserialize, Serialize};
 
-/// What the read model reads: what was done to each thing itself. What cascades is passed over.
+/// Events that the read model reads: changes of each thing itself. It passes over what cascades.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Change {
     #[serde(rename = "city.Disabled")]
@@ -71,7 +71,8 @@ impl Directory {
         self.spread(name);
     }
 
-    /// What is effective for one and all below it: its own flag, and its parent's effective one.
+    /// Computes what is effective for one and all below it: its own flag, and its parent's
+    /// effective one.
     fn spread(&mut self, name: &str) {
         let under = self.parents.get(name).is_none_or(|parent| self.row(parent).enabled_effective);
         let Some(row) = self.rows.get_mut(name) else { return };

@@ -60,7 +60,7 @@ async fn start(store: &Store, directory: &Memory<Directory>) -> Result<RunningRu
 
 const COMPANIES: u32 = 1_000;
 const EMPLOYEES: u32 = 3;
-/// What the cascade does to an employee.
+/// Event by which the cascade switches an employee off.
 const OFF: EmployeeEvent = EmployeeEvent::Disabled { by: By::Parent };
 const ON: EmployeeEvent = EmployeeEvent::Enabled { by: By::Parent };
 
@@ -218,7 +218,7 @@ mod tests {
     use leftfold::testing::explorer::{Explorer, Schedules};
     use std::collections::BTreeMap;
 
-    /// How often each stream of a category was switched by its parent.
+    /// Lists how each stream of a category was switched by its parent.
     async fn switched(store: &Store, category: &str) -> BTreeMap<String, Vec<String>> {
         let types = ["Disabled", "Enabled"]
             .map(|name| EventType::new(format!("{category}.{name}")).unwrap());

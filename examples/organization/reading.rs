@@ -47,7 +47,7 @@ impl Event for Fact {
     }
 }
 
-/// What was done to each of the three itself.
+/// Changes of each of the three itself.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     city_off: bool,

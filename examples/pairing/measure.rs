@@ -78,7 +78,7 @@ impl Stretch {
     }
 }
 
-/// What the store's metrics say of the memory and of the disk that it takes.
+/// Extracts the memory and the disk space from the store's metrics.
 fn held(metrics: &str) -> String {
     let figure = |name: &str| -> u64 {
         let lines = metrics.lines().filter(|line| line.starts_with(name));

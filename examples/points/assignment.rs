@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::project::{Project, ProjectCommand};
 use crate::task::{Task, TaskCommand};
 
-/// What an assignment reads of projects and tasks.
+/// Events of projects and tasks that an assignment reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Fact {
     #[serde(rename = "task.Asked")]
@@ -36,7 +36,7 @@ impl Event for Fact {
 pub(crate) struct Assignment {
     project: String,
     points: u64,
-    /// Why the points go back to the project.
+    /// Reason why the points go back to the project.
     in_vain: Option<String>,
 }
 
@@ -97,7 +97,7 @@ impl Assignment {
         Reaction::none().command::<Project>(&self.project, command)
     }
 
-    /// What the task hears once the project has the points.
+    /// Returns the command for the task once the project has the points.
     fn told(&self) -> TaskCommand {
         match &self.in_vain {
             Some(reason) => TaskCommand::Deny { reason: reason.clone() },

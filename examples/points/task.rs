@@ -18,14 +18,14 @@ pub(crate) enum TaskEvent {
     Received {
         points: u64,
     },
-    /// What it offered has arrived.
+    /// The points that it offered have arrived.
     Given,
-    /// What it offered was not taken: it has the points still.
+    /// The points that it offered were not taken: it still has them.
     Kept {
         points: u64,
         reason: String,
     },
-    /// What it asked for it does not get.
+    /// The points that it asked for were refused.
     Denied {
         reason: String,
     },
@@ -72,7 +72,7 @@ pub(crate) struct Task {
     pub(crate) points: u64,
     under_way: bool,
     cancelled: bool,
-    /// Why the last assignment failed, for people to read.
+    /// Reason why the last assignment failed, for people to read.
     pub(crate) failure: Option<String>,
 }
 

@@ -93,7 +93,7 @@ async fn approve(store: &Store, registration: &str, after: Position) -> Result<(
     Ok(())
 }
 
-/// What came of a registration.
+/// Waits for the end of a registration.
 async fn ended(
     store: &Store,
     registration: &str,
@@ -124,7 +124,7 @@ mod tests {
     use parts::{AccountEvent, Customer, CustomerCommand, CustomerEvent, No};
     use std::time::Duration;
 
-    /// What is there of a registration: customer, security account, login.
+    /// Returns the parts of a registration that exist: customer, security account, login.
     async fn parts(
         store: &Store,
         registration: &str,

@@ -4,7 +4,7 @@
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// What the applicant asked for, and what came of it.
+/// Request of an applicant, and its result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Registration {
     started: bool,

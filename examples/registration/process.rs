@@ -14,7 +14,7 @@ use crate::parts::{
 /// A security account is approved within this time, or there is none.
 pub(crate) const APPROVAL_WITHIN: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
-/// What the process reads of its four aggregates.
+/// Events of four aggregates that the process reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Step {
     #[serde(rename = "registration.Started")]
@@ -46,7 +46,7 @@ pub(crate) struct Registering {
     application: Option<Application>,
     customer: bool,
     account: bool,
-    /// Why everything is to be taken back.
+    /// Reason why everything is to be taken back.
     failing: Option<String>,
 }
 

@@ -93,7 +93,8 @@ impl Projection<Sqlite> for Alerts {
     // ANCHOR_END: apply
 }
 
-/// Whether the rule has raised an alert for the card so near that another one says nothing new.
+/// Tells whether the rule has raised an alert for the card so recently that another one says
+/// nothing new.
 fn is_silent(
     rows: &Connection,
     card: &str,
@@ -113,7 +114,7 @@ pub(crate) fn entry(event: &Recorded<CardEvent>) -> Entry {
     Entry { at, position: event.envelope.position, paid }
 }
 
-/// What the windows of a card hold, in order of time.
+/// Reads the entries in the windows of a card, in order of time.
 fn entries(rows: &Connection, card: &str) -> Result<Vec<Entry>, ProjectionError> {
     let of_card =
         "SELECT at, position, cents, country FROM entry WHERE card = ?1 ORDER BY at, position";
@@ -143,7 +144,7 @@ pub(crate) fn after(reader: &Reader, position: Position) -> Result<Vec<Alert>, S
     })
 }
 
-/// How many entries are in windows, and how many came too late.
+/// Counts the entries in windows, and those that came too late.
 pub(crate) fn counts(reader: &Reader) -> Result<(u64, u64), SqliteError> {
     reader.read(|rows| {
         rows.query_row(

@@ -19,7 +19,7 @@ use leftfold::sqlite::Sqlite;
 use leftfold::store::Append;
 use serde::{Deserialize, Serialize};
 
-/// What happens to a card, with the moment at which it happened.
+/// Event of a card, with the moment at which it happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum CardEvent {
     LoginFailed { at: Timestamp },
@@ -238,8 +238,8 @@ mod tests {
         }
     }
 
-    /// What the alerts must be: every event judged against all that was heard of its card before,
-    /// nothing forgotten.
+    /// Returns the alerts as they must be: every event judged against everything of its card before
+    /// it, nothing forgotten.
     async fn expected(store: &Store) -> (Vec<Alert>, u64) {
         let schema = Schema::of::<CardEvent>().unwrap();
         let mut cards: HashMap<String, Vec<Entry>> = HashMap::new();

@@ -11,11 +11,11 @@ pub(crate) struct Entry {
     /// When it happened, which may be long before it is heard of.
     pub(crate) at: Timestamp,
     pub(crate) position: Position,
-    /// What was paid and where; none where a login failed.
+    /// Amount and place of a payment; `None` for a failed login.
     pub(crate) paid: Option<(u32, String)>,
 }
 
-/// What a rule looks at is what happened within so long.
+/// Rule about the events of a card within a period.
 pub(crate) struct Rule {
     pub(crate) name: &'static str,
     within: Duration,
@@ -25,9 +25,10 @@ pub(crate) struct Rule {
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// The longest window.
 const LONGEST: Duration = HOUR.saturating_mul(24);
-/// What is heard of when something newer than so long after it is known is not judged any more.
+/// Longest delay of an event: one that is older than the newest known event by more is not judged
+/// any more.
 pub(crate) const LATE_MAX: Duration = HOUR.saturating_mul(24);
-/// How long an entry can still be in a window, counted back from the newest one.
+/// Longest time that an entry can still be in a window, counted back from the newest one.
 pub(crate) const KEPT: Duration = LONGEST.saturating_add(LATE_MAX);
 
 pub(crate) const RULES: [Rule; 3] = [

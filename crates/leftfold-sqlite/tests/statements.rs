@@ -122,7 +122,7 @@ async fn a_u64_is_bound_and_read_as_far_as_sqlite_has_numbers() {
     );
 }
 
-/// Why events are parked, once the one at a position is.
+/// Returns the reasons why events are parked, once the one at a position is.
 async fn parked(running: &RunningRuntime, position: Position) -> Vec<String> {
     let reached =
         running.projections().wait_until("readings", position, Duration::from_secs(60)).await;

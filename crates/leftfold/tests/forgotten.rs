@@ -390,7 +390,8 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Which files below a directory have any of these in them, as it is, or in the digits of base 16.
+/// Lists the files below a directory that have any of these in them, as it is, or in the digits of
+/// base 16.
 fn holding(directory: &Path, parts: &[Vec<u8>]) -> Vec<PathBuf> {
     let hex = |part: &Vec<u8>| {
         part.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()
@@ -423,7 +424,7 @@ fn copy(from: &Path, to: &Path) {
 
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// Who is forgotten, by number.
+/// Iterates over the numbers of those who are forgotten.
 fn gone() -> impl Iterator<Item = usize> {
     (0..CUSTOMERS).filter(|number| is_forgotten(*number))
 }
@@ -444,8 +445,8 @@ async fn back_up(bank: Bank) {
     copy(&home.join("keys"), &home.join("copy/keys"));
 }
 
-/// What a bank knows of who was forgotten, and of the others, when it is opened again and
-/// everything is built anew.
+/// Checks what a bank knows of the forgotten, and of the others, when it is opened again and
+/// everything is rebuilt.
 async fn check_anew(home: &Path, receipts: &[String], first: &Account) {
     let bank = Bank::open(home).await;
     for receipt in receipts {

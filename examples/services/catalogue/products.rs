@@ -53,8 +53,7 @@ impl Aggregate for Product {
     }
 }
 
-/// What this service knows of a user: only of those who sell something. Others are heard of, and
-/// not remembered.
+/// Seller, as this service knows them: users who sell nothing are not remembered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seller {
     wanted: bool,
@@ -188,7 +187,7 @@ impl Inbox for Told {
 }
 // ANCHOR_END: inbox
 
-/// What the product list is made of: both feeds, as they are in this service's own log.
+/// Events that the product list is made of: both feeds, as they are in this service's own log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum ListFact {
     #[serde(rename = "product.Listed")]

@@ -108,7 +108,7 @@ impl Projection<Sqlite> for Half {
 }
 // ANCHOR_END: gate
 
-/// What was answered, from which file, since the last one who answered otherwise.
+/// Answers, with the file that each came from, since the last different one.
 type Answers = Vec<(PathBuf, Vec<String>)>;
 
 /// Asks all the time, in a thread of its own; counts the answers.

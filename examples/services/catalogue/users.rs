@@ -9,12 +9,12 @@ use leftfold::runtime::StartError;
 use leftfold::runtime::projection::{Bus, Outbox, Outgoing};
 use serde::{Deserialize, Serialize};
 
-/// Where questions about users go.
+/// Queue for questions about users.
 pub(crate) const ASKED: &str = "users.asked";
-/// Where what is known of users goes.
+/// Queue for the answers about users.
 pub(crate) const TOLD: &str = "users.told";
 
-/// What others may know of a user.
+/// Public details of a user.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Details {
     pub(crate) name: String,
@@ -85,7 +85,7 @@ impl Aggregate for User {
     }
 }
 
-/// What this service says of a user.
+/// Message of this service about a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct UserTold {
     pub(crate) user: String,
@@ -94,7 +94,7 @@ pub(crate) struct UserTold {
     pub(crate) details: Details,
 }
 
-/// What this service is asked.
+/// Question to this service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct UserAsked {
     pub(crate) user: String,

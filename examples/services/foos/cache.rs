@@ -6,8 +6,8 @@ use leftfold::redis::{Redis, Writes};
 
 use crate::foo::{FooFact, FooName};
 
-/// What was seen last of each foo, with when it was seen: the guard knows the order of the log, not
-/// that of the world.
+/// Latest sighting of each foo, with its time: the guard knows the order of the log, not that of
+/// the world.
 pub(crate) struct FooCache;
 
 // ANCHOR: cache

@@ -4,10 +4,10 @@ use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// What foos' ids are made in.
+/// Namespace of the ids of foos.
 const FOOS: Uuid = Uuid::from_u128(0x6f1c_56f4_4c1b_4d3c_9b52_0e1c_7f2a_8d11);
 
-/// Where a foo stands.
+/// State of a foo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Status {
     Active,
@@ -31,8 +31,8 @@ impl Status {
     }
 }
 
-/// What happened to a foo, and when by the clock of whoever saw it: events come late, out of order,
-/// and twice.
+/// Event of a foo, with the time by the observer's clock: events come late, out of order, and
+/// twice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FooFact {
     #[serde(rename = "foo.StatusSeen")]

@@ -16,16 +16,16 @@ use crate::foo::Status;
 use crate::tables::{self, FooRow, Foos};
 use proto::foos_server;
 
-/// What `build.rs` makes of foos.proto.
+/// Code that `build.rs` generates from foos.proto.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "it is generated")]
 pub(crate) mod proto {
     tonic::include_proto!("foos.v1");
 
-    /// What the service looks like, for clients that ask.
+    /// Description of the service, for clients that use reflection.
     pub const DESCRIBED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/foos.bin"));
 }
 
-/// How long a caller waits for the read model to reach what it wrote.
+/// Longest time that a caller waits for the read model to reach what it wrote.
 const REACHED_WITHIN: Duration = Duration::from_secs(2);
 /// Foos that wait for a slow caller.
 const WAITING_MAX: usize = 64;

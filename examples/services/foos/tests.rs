@@ -24,7 +24,7 @@ fn labelled(hour: u8, label: &str) -> FooFact {
     }
 }
 
-/// What was seen of some foos, out of order and partly twice.
+/// Records sightings of some foos, out of order and partly twice.
 async fn seen_of_some(store: &Store) -> Position {
     let blue = [
         noon(12, Status::Paused),
@@ -185,7 +185,7 @@ async fn a_client_from_another_language_finds_the_service_by_reflection() {
     }
 }
 
-/// What the Python client prints.
+/// Runs the Python client, and returns what it prints.
 async fn ask(address: &str, arguments: &[&str]) -> String {
     let python = std::env::var("LEFTFOLD_PYTHON")
         .expect("run the tests by `cargo xtask test`, which sets LEFTFOLD_PYTHON");

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// What the bank does with a request.
+/// Behaviour of the bank on a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mood {
     Works,
@@ -47,7 +47,7 @@ impl Mood {
 struct Books {
     /// Receipts by key: one for each time that the card was charged.
     charged: BTreeMap<String, Vec<String>>,
-    /// How often each order was charged.
+    /// Number of charges, by order.
     orders: BTreeMap<String, u32>,
     declined: BTreeMap<String, String>,
     moods: VecDeque<Mood>,
@@ -56,7 +56,7 @@ struct Books {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bank {
     books: Arc<Mutex<Books>>,
-    /// How many charges were asked for.
+    /// Number of charges that were asked for.
     asked: Arc<watch::Sender<u32>>,
     /// True while the answers to charges are held back.
     holds: Arc<watch::Sender<bool>>,
@@ -74,7 +74,7 @@ impl Bank {
         Ok(address)
     }
 
-    /// How the bank takes the next requests for charges; after those it works.
+    /// Sets how the bank answers the next requests for charges; after those it works.
     pub(crate) fn takes(&self, moods: &[Mood]) {
         self.books().moods.extend(moods);
     }
@@ -107,7 +107,7 @@ impl Bank {
 
 #[cfg(test)]
 impl Bank {
-    /// How often each order was charged.
+    /// Returns the number of charges, by order.
     pub(crate) fn charged(&self) -> BTreeMap<String, u32> {
         self.books().orders.clone()
     }

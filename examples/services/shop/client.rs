@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// What came back.
+/// Answer of the server.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,

@@ -38,7 +38,7 @@ pub(crate) struct SignUp {
 
 impl Decision for SignUp {
     type Event = CustomerEvent;
-    /// Whether the address is taken.
+    /// `true` if the address is taken.
     type State = bool;
     type Refusal = Refusal;
 
@@ -67,7 +67,7 @@ pub(crate) struct Customer {
     blocked: bool,
 }
 
-/// Who does not pay may not order any more.
+/// Blocks a customer who does not pay: no further orders.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Block {
     pub(crate) why: String,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::order::OrderEvent;
 
-/// What anybody may see of an order: no cards.
+/// Public view of an order: no cards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FeedEvent {
     #[serde(rename = "order.Placed")]

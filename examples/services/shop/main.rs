@@ -80,7 +80,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     running.stop().await
 }
 
-/// What a customer sees who has a bad line, and a bank that has a bad day.
+/// Tells the story of a customer with a bad line, and of a bank that has a bad day.
 async fn story(shop: &str, bank: &Bank) -> Result<(), Box<dyn Error>> {
     let ask = async |key: &str, path: &str, body: Value| {
         send(shop, Method::POST, path, &[("idempotency-key", key)], body.to_string()).await

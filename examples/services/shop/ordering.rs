@@ -15,7 +15,7 @@ use crate::order::{Order, OrderEvent};
 use crate::product::{Product, ProductEvent};
 use crate::refusal::Refusal;
 
-/// What the decision reads of both, and what it records.
+/// Events that the decision reads of both, and those that it records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum OrderingEvent {
     #[serde(rename = "customer.SignedUp")]
@@ -51,7 +51,7 @@ pub(crate) struct PlaceOrder {
     pub(crate) pieces: u32,
 }
 
-/// What an order depends on.
+/// State that an order depends on.
 #[derive(Debug, Default)]
 pub(crate) struct Situation {
     signed_up: bool,

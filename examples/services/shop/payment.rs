@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::client::{Reply, SendError, send};
 use crate::order::{Order, OrderCommand};
 
-/// What is to be charged.
+/// Charge to be made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Charge {
     pub(crate) order: String,
@@ -20,7 +20,7 @@ pub(crate) struct Charge {
     pub(crate) card: String,
 }
 
-/// What the bank says.
+/// Answer of the bank.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     Charged { receipt: String },
@@ -30,7 +30,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Payment {
     /// Host and port.
     pub(crate) bank: String,
-    /// How long the bank may take to answer.
+    /// Longest time that the bank may take to answer.
     pub(crate) within: Duration,
 }
 

@@ -100,7 +100,7 @@ impl Aggregate for Product {
     }
 
     // ANCHOR: snapshots
-    /// What sells well has a long history.
+    /// A product that sells well has a long history.
     fn snapshots() -> SnapshotPolicy {
         SnapshotPolicy::every_events(100)
     }

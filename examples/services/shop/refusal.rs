@@ -27,7 +27,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// What a caller can do about it, and a word for programs.
+    /// Returns what kind of failure it is to a caller, and a word for programs.
     pub(crate) fn meaning(&self) -> (Kind, &'static str) {
         match self {
             Self::NoCustomer => (Kind::NotFound, "no-customer"),

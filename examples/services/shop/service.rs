@@ -21,7 +21,7 @@ use crate::product::Product;
 use crate::unpaid::Unpaid;
 use crate::web;
 
-/// What a request needs.
+/// State that requests need.
 pub(crate) struct Shop {
     pub(crate) store: Store,
     pub(crate) list: Reader,
@@ -47,7 +47,7 @@ pub(crate) struct Running {
     server: JoinHandle<std::io::Result<()>>,
 }
 
-/// How long requests may take that are under way when the shop stops.
+/// Longest time that requests under way may take when the shop stops.
 const REQUESTS_WITHIN: Duration = Duration::from_secs(10);
 
 // ANCHOR: start

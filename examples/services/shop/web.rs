@@ -31,7 +31,7 @@ type Shared = State<Arc<Shop>>;
 type Id = Result<Path<String>, PathRejection>;
 type Answer = Result<Response, Problem>;
 
-/// How long a reader of the list waits for what he wrote.
+/// Longest time that a reader of the list waits for their own write.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 const PAGE_MAX: u32 = 100;
 const PIECES_MAX: u32 = 1_000;
@@ -208,7 +208,7 @@ async fn cancel(State(shop): Shared, id: Id, asked: Asked) -> Answer {
 #[derive(Deserialize)]
 struct Wanted {
     customer: String,
-    /// What the caller wrote last, and wants to see.
+    /// Position of the caller's last write, which the answer must include.
     at: Option<u64>,
     #[serde(default)]
     after: u64,
@@ -257,7 +257,8 @@ async fn order_events(
 }
 // ANCHOR_END: events
 
-/// Who has seen more than there is has seen another store, or one from before a restore.
+/// Refuses a position beyond the end of the log: the caller has seen another store, or one from
+/// before a restore.
 fn not_ahead(shop: &Shop, seen: Position) -> Result<(), Problem> {
     let end = shop.store.head().position;
     let ahead = || {

@@ -84,8 +84,8 @@ mod tests {
     /// own, and serde_json's.
     const OTHERS: [&str; 3] = ["$due", "$copy", "$serde_json"];
 
-    /// What the sources below a directory call something with a `$`, up to the first character that
-    /// is not of its category.
+    /// Collects the names with a `$` in the sources below a directory, each up to the first
+    /// character that is not of its category.
     fn named(directory: &Path, found: &mut BTreeSet<String>) {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

@@ -7,7 +7,7 @@ use leftfold_core::store::{Append, Checkpoint, MemoryBackend, Position, Store};
 
 use crate::stage::{Crashing, append, event, history, reforming};
 
-/// What is found in a copy one append of which was changed on its way.
+/// Finds the difference of a copy one append of which was changed on its way.
 async fn found(plant: fn(&mut Append) -> bool) -> Difference {
     let old = Store::memory();
     history(&old, 11, 40).await;

@@ -161,7 +161,7 @@ async fn a_stop_does_not_wait_for_ever_for_a_store_that_takes_no_appends() {
     assert!(matches!(effects.find(id).await.unwrap().unwrap().state, EffectState::InFlight { .. }));
 }
 
-/// What was open used to be found again from a checkpoint below it.
+/// An open attempt used to be found again only from a checkpoint below it.
 #[tokio::test]
 async fn what_is_in_doubt_is_found_again_after_a_restart_and_a_person_can_say_what_happened() {
     let stage = Stage::new();

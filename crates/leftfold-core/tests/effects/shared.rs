@@ -188,7 +188,7 @@ async fn an_outcome_that_comes_after_a_verdict_concludes_nothing_twice() {
     );
 }
 
-/// What came of an attempt was forgotten where the store failed, and the effect was in doubt.
+/// The result of an attempt was forgotten if the store failed, and the effect was in doubt.
 #[tokio::test]
 async fn an_outcome_is_held_while_the_store_takes_no_appends() {
     for fault in [Fault::ReadOnly, Fault::Unreadable, Fault::Unknown] {
@@ -347,7 +347,7 @@ async fn an_attempt_that_could_not_begin_before_its_deadline_never_begins() {
     assert_eq!(opener.performs(), 0);
 }
 
-/// Where the target was contended for, the outcome was forgotten and the effect was in doubt.
+/// The outcome was forgotten if the target was contended for, and the effect was in doubt.
 #[tokio::test]
 async fn an_outcome_survives_a_target_that_is_contended_for() {
     let stage = Stage::new();

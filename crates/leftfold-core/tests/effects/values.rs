@@ -107,7 +107,7 @@ impl Effect for Pay {
     }
 }
 
-/// What is recorded of an effect that was done.
+/// Record of an effect that was done.
 #[derive(Debug, Deserialize)]
 struct Recorded {
     outcome: Receipt,

@@ -10,10 +10,10 @@ mod views;
 
 use leftfold_testing::explorer::{Failure, Schedules};
 
-/// What a system without a fault has to survive. Without optimization they take a minute.
+/// Schedules that a system without a fault has to survive. Without optimization they take a minute.
 const MANY: Schedules = Schedules(if cfg!(debug_assertions) { 1_000 } else { 10_000 });
 
-/// What was found, with its story where anything of it is not as it should be.
+/// Asserts what was found, with its story if anything of it is not as it should be.
 pub fn is_found(failure: &Failure, name: &str, lines_max: usize) {
     eprintln!("{failure}\n");
     assert_eq!(failure.name, name, "{failure}");

@@ -48,7 +48,7 @@ impl Aggregate for Part {
 
 type Stock = BTreeMap<String, u32>;
 
-/// How much there is of each part.
+/// Read model of how much there is of each part.
 struct InStock;
 
 impl Projection<Memory<Stock>> for InStock {

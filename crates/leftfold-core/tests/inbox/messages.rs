@@ -126,8 +126,8 @@ fn is_other(error: &ReceiveError) -> bool {
     matches!(error, ReceiveError::OtherMessage { .. })
 }
 
-/// What was digested was the message as it was serialized anew: a redelivery after a deployment was
-/// another message, and the sender never got rid of it.
+/// The message was digested as it was serialized again: a redelivery after a deployment was another
+/// message, and the sender never got rid of it.
 #[tokio::test]
 async fn a_message_whose_type_gained_a_field_with_a_default_is_the_same_message() {
     let store = Store::memory();

@@ -23,7 +23,7 @@ impl Event for Made {
     const NAMESPACE: &'static str = "made";
 }
 
-/// Whether serde_json by itself gives the value back.
+/// Tells whether serde_json by itself loses the value.
 fn is_lost_by_serde_json(event: &Made) -> bool {
     let Ok(json) = serde_json::to_vec(event) else { return true };
     serde_json::from_slice::<Made>(&json).map_or(true, |back| back != *event)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub(crate) struct Shape {
     pub(crate) stone: Stone,
     pub(crate) parts: Vec<Arc<Shape>>,
-    /// Whether a value shows its type: where untagged variants are told apart, nothing may be
+    /// Set if a value shows its type: untagged variants are told apart by it, so nothing may be
     /// empty.
     pub(crate) is_shown: bool,
 }
@@ -62,7 +62,7 @@ pub(crate) enum Stone {
 
 use Stone::*;
 
-/// What a variant of an untagged enum may be, so that serde tells one from another.
+/// Variants that an untagged enum may have, so that serde tells one from another.
 const SCALARS: [Stone; 13] =
     [Bool, I8, I64, U8, U32, U64, U128, F32, F64, Char, Text, Colour, Blob];
 const LEAVES: [Stone; 23] = [

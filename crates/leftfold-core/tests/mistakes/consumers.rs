@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::till::{Counter, CounterEvent, opened};
 use crate::{at_once, error, says};
 
-/// Which name a consumer has, and what is wrong with it.
+/// Name of a consumer, and what is wrong with it.
 pub(crate) trait Flaw: Send + Sync + 'static {
     const NAME: &'static str = "same";
     const INTENT: &'static str = "counter.Opened";
@@ -201,7 +201,7 @@ fn comes<F: Flaw>() -> Comes<F> {
     Comes(PhantomData)
 }
 
-/// What does not start, and whose error says all of this.
+/// Returns the error of a runtime that does not start, and asserts that it has all of these parts.
 async fn refused(add: impl FnOnce(Runtime, &Store) -> Runtime, parts: &[&str]) -> StartError {
     let store = Store::memory();
     let runtime = add(Runtime::new(&store), &store);

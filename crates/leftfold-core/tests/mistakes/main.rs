@@ -13,7 +13,7 @@ mod unattended;
 use std::fmt::Display;
 use std::time::Duration;
 
-/// What must come at once comes within this time, on a slow machine.
+/// Longest time, on a slow machine, of what must come at once.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// Returns what does not hang.

@@ -117,7 +117,7 @@ async fn a_command_for_an_aggregate_that_is_no_target_says_to_name_it() {
     at_once("the stop", runtime.stop()).await.unwrap();
 }
 
-/// Where the code of a process below panics.
+/// Place where the code of a process below panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum In {
     Default,

@@ -217,7 +217,7 @@ async fn whoever_follows_a_view_finds_what_the_owner_that_came_late_finds() {
     assert_eq!(second.unwrap().event, Seen::Opened { cents: 2, currency: "CHF".into() });
 }
 
-/// What was read in the old shape, or passed over under an old name, is not taken back by reading
+/// Events read in the old shape, or passed over under an old name, are not taken back by reading
 /// on.
 #[tokio::test]
 async fn whoever_has_read_otherwise_than_the_late_owner_does_is_told_to_build_anew() {
@@ -341,7 +341,7 @@ impl Projection<Memory<u32>> for Total {
     }
 }
 
-/// What was passed over before the first of two owners came was forgotten when the second one came.
+/// Events passed over before the first of two owners came were forgotten when the second one came.
 #[tokio::test]
 async fn who_passed_over_an_event_is_told_so_whenever_its_owner_comes() {
     let store = with_old_events(&[("card.Printed", 1, r#"{"cents":1}"#)]).await;
@@ -361,7 +361,8 @@ async fn who_passed_over_an_event_is_told_so_whenever_its_owner_comes() {
     running.stop().await.unwrap();
 }
 
-/// How often the view below was asked for its owners: once each time that its schema is made.
+/// Number of times that the view below was asked for its owners: once each time that its schema is
+/// made.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -457,7 +457,7 @@ async fn upcasters_that_leave_events_unread_are_refused_in_use_and_never_pass_an
     refused::<Beside>(&[("up.Old", 1)]).await;
 }
 
-/// What was stored under an old name in a version that no upcaster takes up was of no concern to
+/// Events stored under an old name in a version that no upcaster takes up were of no concern to
 /// anybody.
 #[tokio::test]
 async fn an_old_type_in_a_version_that_nothing_covers_is_an_error_to_every_reader() {

@@ -108,7 +108,7 @@ impl Decision for Light {
     }
 }
 
-/// Whether it says which code of which type panics, and with what.
+/// Tells whether it says which code of which type panics, and with what.
 fn says(error: &EventError, code: &str, words: &str) -> bool {
     let (whole, EventError::Panicked { name, place, detail }) = (error.to_string(), error) else {
         return false;

@@ -36,14 +36,14 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    /// What happens just before the next append, or before each.
+    /// Something that happens just before the next append, or before each.
     rival: Option<Rival>,
     refuses_conditions: bool,
     /// Positions that are not shown, from here on.
     hidden_from: Option<Position>,
-    /// What the next append fails with.
+    /// Error that the next append fails with.
     failure: Option<AppendError>,
-    /// Whether answers come a little later than they are asked for.
+    /// Set if answers come a little later than they are asked for.
     takes_time: bool,
     /// Answers of reads that are withheld, once that was asked for.
     withheld_reads: Option<Vec<Box<dyn FnOnce() + Send>>>,

@@ -32,7 +32,7 @@ impl Aggregate for Saving {
     }
 }
 
-/// What is expected of one purse: its coins at every version.
+/// Expected coins of one purse, at every version.
 type Coins = Vec<u64>;
 
 const IDS: [&str; 3] = ["1", "2", "3"];

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CustomerEvent, loaded};
 
-/// What a release wrote that knew nothing of sealing.
+/// Events of a release that knew nothing of sealing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum PlainEvent {
     #[serde(rename = "customer.Registered")]

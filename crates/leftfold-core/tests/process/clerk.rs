@@ -28,7 +28,7 @@ pub struct Ask {
     pub continues: Vec<String>,
     pub ends: Vec<String>,
     pub acts: Vec<Act>,
-    /// What follows when a timer fires, by its name, or when something is `refused`.
+    /// Acts that follow when a timer fires, by its name, or when something is `refused`.
     pub later: BTreeMap<String, Vec<Act>>,
 }
 
@@ -180,7 +180,7 @@ pub struct Clerk {
     later: BTreeMap<String, Vec<Act>>,
 }
 
-/// What the clerk follows.
+/// Events that the clerk follows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ClerkEvent {
     #[serde(rename = "desk.Asked")]

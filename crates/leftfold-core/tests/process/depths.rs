@@ -26,7 +26,7 @@ impl PartialEq for Raw {
     }
 }
 
-/// What a client sent, as it was parsed or as it came.
+/// Value that a client sent, as it was parsed or as it came.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Client {
     parsed: Option<Value>,

@@ -13,7 +13,7 @@ use crate::clerk::{Ask, Desk, DeskEvent, Do, ask, starts, texts};
 use crate::runtime_stage::{SECOND, Stage, until};
 
 static APPLIED: AtomicUsize = AtomicUsize::new(0);
-/// Who counts what is applied.
+/// Lock of the test that counts what is applied.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Counts questions, and says how many there were, for ever. Its fold version is a parameter, and

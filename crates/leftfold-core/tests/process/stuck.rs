@@ -110,7 +110,7 @@ async fn a_command_that_is_let_go_is_never_carried_out_and_what_waited_behind_it
     running.stop().await.unwrap();
 }
 
-/// What is kept under the id of the first command of the first reaction of an instance.
+/// Plants an answer under the id of the first command of the first reaction of an instance.
 async fn plant(store: &Store, key: &str, digest: Digest, answer: &'static [u8]) {
     let id = command_id_of_runtime("$process:clerk", &format!("1 0 {key}"));
     let command = Some(CommandRecord { id, digest, answer: answer.into() });

@@ -19,7 +19,7 @@ struct Amount {
     kwh: f64,
     owed: i128,
     labels: HashSet<String>,
-    /// What a client sent.
+    /// Value that a client sent.
     client: Value,
 }
 

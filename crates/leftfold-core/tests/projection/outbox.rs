@@ -53,7 +53,7 @@ impl Broker {
         self.0.lock().unwrap().got.iter().map(|message| message.sequence.0).collect()
     }
 
-    /// What is left after whoever gets them has left out what he knows.
+    /// Returns what is left after a receiver has left out what it knows.
     fn without_repetitions(&self) -> Vec<(u64, String)> {
         let mut known = std::collections::HashSet::new();
         let got = &self.0.lock().unwrap().got;

@@ -50,7 +50,7 @@ impl Silent {
         self.hangs.lock().unwrap().insert(call, times);
     }
 
-    /// Whether all hangs took place.
+    /// Tells whether all hangs took place.
     fn is_spent(&self) -> bool {
         self.hangs.lock().unwrap().values().all(|left| *left == 0)
     }

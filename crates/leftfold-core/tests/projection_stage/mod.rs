@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime_stage::{HandClock, Process, SECOND};
 
-/// What outlives processes.
+/// State that outlives processes.
 #[derive(Debug, Default)]
 pub struct Disk {
     versions: BTreeMap<(String, u32), Version>,
@@ -31,7 +31,7 @@ struct Version {
     notes: BTreeMap<String, Vec<u8>>,
 }
 
-/// How a call fails.
+/// Way in which a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The target is gone, and nothing was done.
@@ -46,7 +46,7 @@ pub enum Fault {
 struct Wires {
     calls: u64,
     fails: Option<(u64, Fault)>,
-    /// Whether every call fails.
+    /// Set if every call fails.
     cut: bool,
     /// Every call so far, by name.
     log: Vec<&'static str>,
@@ -250,7 +250,7 @@ pub struct ShelfSession<const LANES: usize, const BLOCKS: bool> {
     open: bool,
 }
 
-/// What users' code writes through.
+/// Rows that users' code writes through.
 #[derive(Debug, Default)]
 pub struct Shelved {
     added: Vec<(String, u64)>,
@@ -447,13 +447,13 @@ pub async fn fold_of(store: &Store) -> BTreeMap<String, Vec<u64>> {
     rows
 }
 
-/// What the code of a projection does with events that say so; mended by the tests.
+/// Behaviour of a projection's code on events that ask for it; the tests correct it.
 #[derive(Clone, Debug, Default)]
 pub struct Code {
-    /// What it refuses, and how often still.
+    /// Events that it refuses, and how many times still.
     pub refuses: Arc<Mutex<BTreeMap<String, u32>>>,
     pub applied: Arc<Mutex<Vec<u64>>>,
-    /// Whether a thread that blocks may go on.
+    /// Lets a blocked thread go on when it is open.
     pub gate: Arc<(Mutex<bool>, Condvar)>,
 }
 
@@ -483,7 +483,7 @@ impl Code {
         locked(&self.refuses).insert(what.to_owned(), times);
     }
 
-    /// How often an event was tried.
+    /// Returns how many times an event was tried.
     pub fn tries(&self, position: Position) -> usize {
         locked(&self.applied).iter().filter(|applied| **applied == position.0).count()
     }
@@ -579,7 +579,7 @@ pub async fn time_goes_by(clock: &HandClock) {
     }
 }
 
-/// What rows must be when some events are parked.
+/// Returns the rows that are right when some events are parked.
 pub async fn fold_without(store: &Store, parked: &[u64]) -> BTreeMap<String, Vec<u64>> {
     let mut fold = fold_of(store).await;
     for positions in fold.values_mut() {

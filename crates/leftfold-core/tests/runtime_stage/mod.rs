@@ -111,7 +111,7 @@ impl Process {
     }
 }
 
-/// What is wrong with a process.
+/// Fault of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
     #[default]
@@ -137,7 +137,7 @@ pub struct Faults {
     crash: Mutex<Option<(usize, Crash)>>,
 }
 
-/// How the process is killed at a call of its store.
+/// Way in which the process is killed at a call of its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crash {
     /// The call has no effect.
@@ -452,7 +452,7 @@ impl Opener {
         self
     }
 
-    /// How often the outside world was touched.
+    /// Returns how many times the outside world was touched.
     pub fn performs(&self) -> u32 {
         self.performed.lock().unwrap().values().sum()
     }
@@ -557,7 +557,7 @@ pub async fn story(store: &Store) -> Vec<String> {
     story
 }
 
-/// How the effect stands once it is concluded or in doubt.
+/// Waits until the effect is concluded or in doubt, and returns its state.
 pub async fn settled(effects: &Effects, id: EffectId) -> EffectState {
     effects.wait(id, 10 * SECOND).await.unwrap().unwrap().state
 }

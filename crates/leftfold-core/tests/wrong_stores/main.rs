@@ -69,7 +69,7 @@ fn a_store_without_a_fault_keeps_every_rule() {
 }
 
 thread_local! {
-    /// Whether a panic of this thread is expected.
+    /// Set while a panic of this thread is expected.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -87,7 +87,7 @@ fn hush() {
     });
 }
 
-/// How a row of the table is not as it says.
+/// Lists how a row of the table is not as it says.
 async fn differences(row: &Row, cases: &[Case<Wrongs>]) -> Vec<String> {
     let factory = Wrongs(row.wrong);
     let mut differences = Vec::new();

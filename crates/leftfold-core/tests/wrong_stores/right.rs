@@ -15,7 +15,7 @@ use leftfold_core::store::{
 use leftfold_testing::conformance::{Factory, Failed, Faults, Reopens};
 use tokio::sync::watch;
 
-/// Where a store lives: what outlives its handles.
+/// Place of a store: what outlives its handles.
 pub(crate) struct Place {
     memory: Arc<MemoryBackend>,
     disk: Arc<Disk>,
@@ -23,7 +23,7 @@ pub(crate) struct Place {
     wrong: Arc<Wrong>,
 }
 
-/// What can be made to fail.
+/// Faults that can be switched on.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     write: Countdown,
@@ -74,7 +74,7 @@ impl Faults for DiskFaults {
 pub(crate) struct Right {
     pub(crate) memory: Arc<MemoryBackend>,
     disk: Arc<Disk>,
-    /// Which opening it is, from 0.
+    /// Number of the opening, from 0.
     pub(crate) opening: u32,
     /// The head when it was opened.
     pub(crate) began: Position,
@@ -99,7 +99,7 @@ impl Right {
         Pending::ready(self.carry_out(append))
     }
 
-    /// What the memory answers to an append, closed or not.
+    /// Carries an append out on the memory, closed or not.
     pub(crate) fn carry_out(&self, append: Append) -> Result<Outcome, AppendError> {
         if self.write_fails() {
             return Err(AppendError::Unknown { detail: "the write failed".to_owned() });
@@ -217,7 +217,7 @@ macro_rules! spoilable {
         /// The calls of a store, each as a test wants it; without it, right.
         #[derive(Default)]
         pub(crate) struct Wrong {
-            /// How handles on one place know of each other.
+            /// Way in which handles on one place know of each other.
             handles: Handles,
             $($name: Option<Box<dyn Fn(&Arc<Right>, $($type),*) -> $answer + Send + Sync>>,)+
         }
@@ -288,7 +288,7 @@ impl Wrong {
     }
 }
 
-/// How several handles on one place know of each other.
+/// Way in which several handles on one place know of each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Handles {
     #[default]

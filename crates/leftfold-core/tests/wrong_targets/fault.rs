@@ -1,6 +1,6 @@
 //! What can be wrong about a target, and the rule that finds it.
 
-/// What is wrong.
+/// Fault of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,

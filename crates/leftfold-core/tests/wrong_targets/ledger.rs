@@ -12,20 +12,20 @@ use crate::fault::{Fault, Fault as F};
 type Map<V> = BTreeMap<String, V>;
 type Of = (String, u32);
 
-/// What outlives processes.
+/// State that outlives processes.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     versions: BTreeMap<Of, Version>,
     serving: Map<u32>,
-    /// Who has each place: which process.
+    /// Process that has each place.
     open: BTreeMap<(Of, usize), usize>,
     /// Rows that are written and not committed, for whoever shows them.
     uncommitted: BTreeMap<(Of, String), Option<String>>,
     processes: usize,
-    /// Where versions stood that are gone.
+    /// Positions of versions that are gone.
     gone: BTreeMap<Of, u64>,
     rolled_back: BTreeMap<u64, u32>,
-    /// How often readers asked, and what they were told.
+    /// Number of questions of readers; `told` has what they were told.
     asked: u32,
     told: Map<Option<String>>,
 }
@@ -53,7 +53,7 @@ impl Ledger {
     }
 }
 
-/// What a transaction writes.
+/// Rows that a transaction writes.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     changed: Map<Option<String>>,
@@ -68,7 +68,7 @@ pub(crate) struct LedgerSession {
     lane: usize,
     rows: Rows,
     notes: Map<Option<Vec<u8>>>,
-    /// Whether anything was asked for in the open transaction.
+    /// Set if anything was asked for in the open transaction.
     used: bool,
     begun: bool,
     committed: u32,

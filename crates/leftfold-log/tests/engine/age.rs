@@ -48,7 +48,7 @@ fn slow(streams: &[(&str, Version)]) -> Append {
     Append::of(vec![event("s-1", &[])]).when(condition)
 }
 
-/// What the append is answered if this happens while its look-up is held.
+/// Returns the answer of the append if this happens while its look-up is held.
 fn judged(append: Append, meanwhile: impl FnOnce(&Log)) -> Result<Outcome, AppendError> {
     let gate = Arc::new(Gate::default());
     let clock = Arc::new(TestClock::default());

@@ -70,7 +70,7 @@ fn event(bytes: usize) -> NewEvent {
     NewEvent::new(event_type("test.Happened"), vec![7; bytes]).in_stream(stream("test-1"))
 }
 
-/// How many were judged; the others were told that the store is busy.
+/// Counts those that were judged; the others were told that the store is busy.
 fn judged(answers: Vec<Pending<Outcome, AppendError>>) -> usize {
     let mut count = 0;
     for answer in answers {

@@ -25,8 +25,8 @@ fn on(disk: &Simulated) -> Log {
     Log::open_on(Arc::new(disk.clone()), options()).unwrap().0
 }
 
-/// What someone can write who knows the format, the place, the position, the time and the chain,
-/// and guesses the secret.
+/// Builds the group that someone can write who knows the format, the place, the position, the time
+/// and the chain, and guesses the secret.
 fn group(address: u64, secret: Option<[u8; 16]>, chain: [u8; 32]) -> Vec<u8> {
     let mut out = vec![0; 80];
     out[..4].copy_from_slice(b"LFG1");

@@ -65,12 +65,12 @@ impl Machine {
     }
 }
 
-/// What was answered before the end.
+/// Answers that were given before the end.
 #[derive(Default)]
 struct Answered {
     named: Vec<(&'static str, Personal<String>)>,
     receipts: Vec<Erasure>,
-    /// Whose forgetting was asked for and not answered.
+    /// Subject whose forgetting was asked for and not answered.
     in_doubt: Option<&'static str>,
 }
 

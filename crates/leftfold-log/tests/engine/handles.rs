@@ -16,7 +16,8 @@ use leftfold_log::{Log, OpenError, Options, Upkeep, verify_on};
 use crate::support::{TestClock, event_type, stream, wait};
 
 const FOLDER: &str = "LEFTFOLD_HANDLES_FOLDER";
-/// What the process below may have open. It is less than the segments that it writes.
+/// Limit of files that the process below may have open. It is less than the segments that it
+/// writes.
 const HANDLES: &str = "48";
 
 /// Each is a segment of its own.
@@ -109,8 +110,8 @@ fn options() -> Options {
     }
 }
 
-/// What a store goes through: rotations, flushes and merges of the index, reads of old segments and
-/// repeated requests. Says how often it was told that there is no room.
+/// Leads a store through its life: rotations, flushes and merges of the index, reads of old
+/// segments and repeated requests. Returns how many times it was told that there is no room.
 fn live(log: &Log) -> usize {
     let mut refused = 0;
     for n in 0..20_u8 {
@@ -240,8 +241,8 @@ fn a_log_that_cannot_be_opened_for_want_of_handles_opens_when_there_are_some() {
     assert!(disk.names().unwrap().iter().all(|name| !name.ends_with(".tmp")));
 }
 
-/// What was begun of the next segment may have its name already. A seal behind the segment before
-/// it would make the log one that does not open.
+/// A next segment that was begun may have its name already. A seal behind the segment before it
+/// would make the log one that does not open.
 #[test]
 fn a_log_that_is_closed_while_its_next_segment_is_half_made_opens_again() {
     for nth in 1..4 {

@@ -272,7 +272,7 @@ fn a_lost_sector_across_two_groups_is_damage_where_a_later_group_stands() {
     assert_eq!(count(&on(&dead)), 6);
 }
 
-/// What a later release wrote last was cut off as if it had been torn.
+/// The last record of a later release was cut off as if it had been torn.
 #[test]
 fn a_last_record_that_checks_and_is_not_understood_is_refused_and_not_cut() {
     let disk = Simulated::new(4);

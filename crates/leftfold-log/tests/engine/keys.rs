@@ -53,7 +53,7 @@ async fn the_key_file_keeps_the_contract() {
     leftfold_testing::key_store::conformance(async || open(&disk)).await;
 }
 
-/// What a key store was asked to do and said that it did.
+/// Requests to a key store that it said it carried out.
 #[derive(Default)]
 struct Acknowledged {
     held: BTreeMap<KeyId, SubjectKey>,
@@ -223,7 +223,7 @@ async fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     assert_eq!(keys.key(ada.id).await.unwrap(), Some(KeyState::Destroyed(destroyed(&ada))));
 }
 
-/// Who still has the old file open, as a backup that runs, finds nothing in it either.
+/// A reader that still has the old file open, such as a running backup, finds nothing in it either.
 #[tokio::test]
 async fn the_bytes_of_the_former_file_are_overwritten() {
     let disk = Simulated::new(1);
@@ -430,7 +430,7 @@ async fn a_damaged_key_file_is_refused_or_has_what_it_had() {
     );
 }
 
-/// What belongs to a store is held against its key store when it is opened: keys that are gone, or
+/// The keys of a store are compared with its key store when it is opened: keys that are gone, or
 /// those of another store.
 #[tokio::test]
 async fn a_store_whose_key_file_is_gone_or_another_s_says_so_and_begins_no_new_one() {

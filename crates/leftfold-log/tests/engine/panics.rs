@@ -15,7 +15,7 @@ use leftfold_log::{Log, Options, Upkeep};
 
 use crate::support::{TestClock, event_type, stream, wait};
 
-/// What a disk does beside what a disk does.
+/// Behaviour of a disk beside its usual one.
 #[derive(Debug, Default)]
 struct Script {
     state: Mutex<Told>,

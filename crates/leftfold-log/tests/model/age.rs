@@ -13,7 +13,7 @@ use crate::judge::{Answer, refusal, version};
 use crate::support::gate::Held;
 use crate::support::{event_type, random_append, stream, wait};
 
-/// What is appended while a look-up is held.
+/// Append that is made while a look-up is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Passing {
     /// Events, which move the head.
@@ -96,8 +96,9 @@ impl Run {
         append
     }
 
-    /// What may make an append that is held impossible: an event of a stream that it expects
-    /// something of, one that matches its condition, the same command, a move of its consumer.
+    /// Returns an append that may make one that is held impossible: an event of a stream that it
+    /// expects something of, one that matches its condition, the same command, a move of its
+    /// consumer.
     fn rival(&mut self, held: &Append, passing: Passing) -> Append {
         // It may write where the runtime does, as the append that is held may.
         let mut rival = by_runtime(Append::default());

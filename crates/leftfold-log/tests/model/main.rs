@@ -67,15 +67,15 @@ struct Run {
     gate: Arc<Gate>,
     clock: Arc<TestClock>,
     options: Options,
-    /// What is known to be in the log, in order.
+    /// Appends known to be in the log, in order.
     accepted: Vec<Append>,
-    /// What may have become durable, in order, all or nothing of each, and only a first part of
-    /// them.
+    /// Appends that may have become durable, in order, all or nothing of each, and only a first
+    /// part of them.
     unknown: Vec<Append>,
     /// Only what is known to be in the log.
     model: Store,
     model_backend: Arc<dyn Backend>,
-    /// What was read of the log: it never changes.
+    /// Events that were read of the log: they never change.
     seen: Vec<RecordedEvent>,
     hashes: BTreeMap<Position, Hash>,
     snapshots: BTreeMap<Bytes, Vec<Bytes>>,
@@ -85,14 +85,14 @@ struct Run {
     counts: BTreeMap<String, u64>,
 }
 
-/// Whether a read of the disk may fail in this life.
+/// Reliability of reads of the disk in this life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
     Sound,
     MayFail,
 }
 
-/// How a life ends.
+/// Way in which a life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Close,
@@ -364,7 +364,7 @@ impl Run {
     }
 }
 
-/// Where the consumer stands in the default partition, and in another.
+/// Returns where the consumer stands in the default partition, and in another.
 fn stands(backend: &dyn Backend) -> [Option<Position>; 2] {
     [None, Some(Label::new("p").unwrap())].map(|partition| {
         let checkpoint =

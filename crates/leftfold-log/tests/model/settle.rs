@@ -13,8 +13,8 @@ use crate::support::{random_query, wait};
 use crate::{Run, stands};
 
 impl Run {
-    /// What was accepted is there, what was unknown is there or not, a first part of it and each
-    /// whole; what was seen before is as it was.
+    /// Checks that accepted appends are there, unknown ones are there or not, a first part of them
+    /// and each whole, and that everything seen before is as it was.
     pub(crate) fn settle(&mut self, log: &Log) {
         let store = Store::new(log.clone());
         let all = everything(&store);
@@ -126,7 +126,7 @@ impl Run {
     }
 }
 
-/// What is remembered of a command, without its time.
+/// Returns the record of a command, without its time.
 pub(crate) fn kept(store: &Store, id: CommandId) -> Option<Answered> {
     let answered = wait(store.answered(id)).unwrap();
     answered
@@ -137,7 +137,7 @@ fn everything(store: &Store) -> Vec<RecordedEvent> {
     wait(store.read(Read::matching(Query::everything(), Position(1))).all()).unwrap()
 }
 
-/// What of an event is the caller's, and its version.
+/// Returns what of an event is the caller's, and its version.
 pub(crate) fn bare(event: RecordedEvent) -> (NewEvent, Version) {
     let version = event.version();
     let minted = event.id.0.get_version_num() == 7;

@@ -9,7 +9,7 @@ use leftfold_testing::conformance::{Failed, Faults};
 
 use super::hooked::Hook;
 
-/// What is to fail.
+/// Operation that is to fail.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     write: AtomicU32,

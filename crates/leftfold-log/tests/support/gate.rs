@@ -22,7 +22,7 @@ struct State {
     /// While it is shut: so many more reads pass.
     passing: Option<u32>,
     held: usize,
-    /// What was handed over last is answered.
+    /// Set once the append that was handed over last is answered.
     answered: bool,
 }
 
@@ -89,7 +89,7 @@ impl Drop for Shut {
     }
 }
 
-/// Whether a look-up stands at the gate.
+/// State of a look-up at the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
     Yes,

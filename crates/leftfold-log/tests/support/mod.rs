@@ -45,7 +45,7 @@ pub(crate) struct TestClock(Mutex<Clocks>);
 #[derive(Debug)]
 struct Clocks {
     passed: i64,
-    /// How far the wall clock was set.
+    /// Microseconds by which the wall clock was set.
     set: i64,
 }
 
@@ -180,7 +180,7 @@ pub(crate) fn random_query(random: &mut fastrand::Rng) -> Query {
     }
 }
 
-/// What a random append needs to know so that about half of its conditions hold.
+/// Facts that a random append needs, so that about half of its conditions hold.
 pub(crate) struct Known<'a> {
     pub(crate) head: Position,
     pub(crate) version: &'a dyn Fn(&StreamName) -> Version,

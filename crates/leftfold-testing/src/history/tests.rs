@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::{AppendHistory, HistoryViolation, load};
 
-/// What the wrapper does wrong, once in a while.
+/// Fault of the wrapper, once in a while.
 #[derive(Clone, Copy)]
 enum Lie {
     /// Query conditions always hold.

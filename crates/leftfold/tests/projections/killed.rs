@@ -18,11 +18,11 @@ use tempfile::TempDir;
 
 use crate::payments::{Balances, Database, Payments, fold, pay};
 
-/// What the process that is killed is told: which database, where that is, and where the store is.
+/// Environment variable for the process that is killed: the database, its place, and that of the
+/// store.
 pub(crate) const CHILD: &str = "LEFTFOLD_PROJECTING_CHILD";
 const EVENTS: u64 = 50_000;
-/// How often a process that is not killed says something, at least: a thousand events are one
-/// transaction.
+/// Lines that a process that is not killed writes, at least: a thousand events are one transaction.
 const LINES_MIN: u64 = EVENTS / 97 + 3 * EVENTS / 1_000;
 
 /// The process that is killed: the tests below start it. It projects until nothing is left.
@@ -203,7 +203,7 @@ impl<S: Session> Session for TellingSession<S> {
     }
 }
 
-/// Whether the process said something so many times; it goes on meanwhile.
+/// Tells whether the process wrote so many lines; it goes on meanwhile.
 fn wait_for_lines(child: &mut Child, count: u64) -> bool {
     let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let mut applied = said.filter(|line| line.contains("it is at "));

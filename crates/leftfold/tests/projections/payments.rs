@@ -23,7 +23,7 @@ impl Event for AccountEvent {
     const NAMESPACE: &'static str = "account";
 }
 
-/// What stands in the rows of an account.
+/// Row of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Balance {
     pub(crate) sum: i64,
@@ -44,7 +44,7 @@ pub(crate) trait Database: Target {
         amount: i64,
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
-    /// What readers see; nothing where nothing serves.
+    /// Returns what readers see; nothing if no version serves.
     fn balances(&self, name: &str) -> impl Future<Output = Balances> + Send;
 }
 
@@ -106,7 +106,7 @@ fn payment(account: u32, amount: i64) -> NewEvent {
     event.in_stream(StreamName::new(format!("account-{account}")).unwrap())
 }
 
-/// What the rows must be: the fold of the log, without what cannot be applied.
+/// Returns the rows as they must be: the fold of the log, without what cannot be applied.
 pub(crate) async fn fold(store: &Store) -> Balances {
     let mut balances = Balances::new();
     for event in store.read(Read::matching(Query::all(), Position(1))).all().await.unwrap() {

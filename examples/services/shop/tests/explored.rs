@@ -22,7 +22,7 @@ fn pieces_are_kept(world: &World) -> Result<(), String> {
     if all == PIECES { Ok(()) } else { Err(format!("{all} of {PIECES} pieces: {product:?}")) }
 }
 
-/// How often each order was charged.
+/// Counts the charges of each order.
 fn charged(world: &World) -> BTreeMap<String, usize> {
     let mut charged = BTreeMap::new();
     for charge in world.performed::<Payment>() {

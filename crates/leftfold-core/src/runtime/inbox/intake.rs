@@ -17,7 +17,7 @@ use crate::store::{
 /// Takes what comes from outside, of one kind. Cheap to clone.
 pub struct Intake<I: Inbox> {
     sources: Aggregates<Source<I>>,
-    /// That of the messages that it receives.
+    /// Trace context given to the messages that it receives.
     trace: Option<TraceContext>,
     inbox: PhantomData<fn() -> I>,
 }

@@ -12,7 +12,7 @@ use crate::right::Wrong;
 /// A rule, and a store that breaks it.
 pub(crate) struct Row {
     pub(crate) rule: &'static str,
-    /// What is wrong about the store.
+    /// Fault of the store.
     pub(crate) fault: &'static str,
     pub(crate) wrong: fn() -> Wrong,
     /// The other rules that it cannot but break.

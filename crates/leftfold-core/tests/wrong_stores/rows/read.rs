@@ -14,7 +14,7 @@ fn backwards(read: &Read) -> bool {
     read.direction == Direction::Backwards
 }
 
-/// Where a read by position begins.
+/// Returns where a read by position begins.
 fn from(read: &Read) -> Option<Position> {
     match &read.what {
         What::Matching { from, .. } => Some(*from),

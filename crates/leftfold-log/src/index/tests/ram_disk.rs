@@ -55,7 +55,7 @@ impl RamDisk {
         self.switch.left.store(changes, Ordering::SeqCst);
     }
 
-    /// What a machine finds after its power was cut.
+    /// Returns what a machine finds after its power was cut.
     pub(super) fn after_power_cut(&self) -> Arc<Self> {
         let names = self.names.lock().unwrap();
         self.copy(
