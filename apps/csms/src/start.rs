@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::serve::ListenerExt;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold::postgres::PostgresError;
-use leftfold::prelude::{ExecuteError, Timestamp};
+use leftfold::prelude::Timestamp;
 use leftfold::runtime::projection::NotReached;
 use leftfold::runtime::{Runtime, StartError};
 use leftfold::store::{CloseError, ReadError};
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::app::Csms;
 use crate::config::{Config, shown};
 use crate::domain::id_tag::Strangers;
-use crate::domain::station::{OfflineReason, StationCommand, StationRefusal, is_identity};
+use crate::domain::station::{OfflineReason, StationCommand, is_identity};
 use crate::read::fleet::{self, Fleet, StationRow};
 use crate::{api, effects, gateway, processes, web};
 
@@ -68,9 +68,14 @@ pub enum ServerStartError {
     /// The read models belong to another store, or to an earlier state of this one.
     #[error("{0}; start once with --rebuild-read-models")]
     ForeignReadModels(StartError),
-    /// The store does not take what has to be recorded.
-    #[error(transparent)]
-    Record(#[from] ExecuteError<StationRefusal>),
+    /// The store does not take what has to be recorded of a station.
+    #[error("station {station} cannot be recorded: {error}")]
+    Record {
+        /// The station's identity.
+        station: String,
+        /// Error of recording it.
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The consumers of the log cannot start.
     #[error(transparent)]
     Runtime(StartError),
@@ -203,7 +208,7 @@ async fn register_listed(csms: &Csms) -> Result<usize, ServerStartError> {
         if !is_identity(identity) {
             return Err(ServerStartError::Identity { path: path.clone(), line: index + 1 });
         }
-        csms.stations.execute(identity, StationCommand::Register).await?;
+        record(csms, identity, StationCommand::Register).await?;
         registered += 1;
     }
     Ok(registered)
@@ -217,7 +222,7 @@ async fn assume_nobody_online(csms: &Csms) -> Result<(), ServerStartError> {
     let online: Vec<String> =
         csms.read.fleet(|fleet| fleet.stations.iter().filter_map(is_online).collect()).await;
     let mark = async |station: String| {
-        csms.stations.execute(&station, StationCommand::MarkOffline { at, reason }).await
+        record(csms, &station, StationCommand::MarkOffline { at, reason }).await
     };
     stream::iter(online)
         .map(mark)
@@ -225,4 +230,18 @@ async fn assume_nobody_online(csms: &Csms) -> Result<(), ServerStartError> {
         .try_for_each(async |_| Ok(()))
         .await?;
     Ok(())
+}
+
+/// Records of a station what the start says of it.
+async fn record(
+    csms: &Csms,
+    station: &str,
+    command: StationCommand,
+) -> Result<(), ServerStartError> {
+    match csms.stations.execute(station, command).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(ServerStartError::Record { station: station.to_owned(), error: error.into() })
+        }
+    }
 }
