@@ -14,30 +14,30 @@ use crate::read::ReadModelPlace;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Address to listen on, for stations and people alike.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Place of the events: a folder, or the URL of a store.
     pub store: String,
     /// Place of the read models.
-    pub read_models: ReadModelPlace,
+    pub(crate) read_models: ReadModelPlace,
     /// True if the read models are rebuilt at the start.
-    pub rebuild_read_models: bool,
+    pub(crate) rebuild_read_models: bool,
     /// Time that a station may take to answer.
-    pub call_timeout: Duration,
+    pub(crate) call_timeout: Duration,
     /// Silence after which a station counts as offline.
-    pub offline_after: Duration,
+    pub(crate) offline_after: Duration,
     /// Time that a driver has to plug in after a remote start; the connector is kept for this time
     /// and `call_timeout`.
-    pub start_within: Duration,
+    pub(crate) start_within: Duration,
     /// Interval at which stations are to send heartbeats.
-    pub heartbeat_interval: Duration,
+    pub(crate) heartbeat_interval: Duration,
     /// True if heartbeats are recorded.
-    pub keep_heartbeats: bool,
+    pub(crate) keep_heartbeats: bool,
     /// True if unknown stations and tags are served.
     pub open: bool,
     /// Token that callers of the API must send; `None` is possible in open mode only.
-    pub api_token: Option<String>,
+    pub(crate) api_token: Option<String>,
     /// File with the identities of stations to register, one a line; `None` if there is no file.
-    pub stations: Option<PathBuf>,
+    pub(crate) stations: Option<PathBuf>,
 }
 
 /// Request of the command line.
@@ -88,7 +88,7 @@ pub enum ConfigError {
 }
 
 /// The shortest token.
-pub const TOKEN_BYTES_MIN: usize = 16;
+const TOKEN_BYTES_MIN: usize = 16;
 
 /// Usage of the program.
 pub const HELP: &str = "csms: a charging station management system for OCPP 1.6J
@@ -177,7 +177,7 @@ impl Config {
 
     /// Returns the policy for stations and tags that nobody has registered.
     #[must_use]
-    pub fn strangers(&self) -> Strangers {
+    pub(crate) fn strangers(&self) -> Strangers {
         if self.open { Strangers::Welcome } else { Strangers::Refused }
     }
 }
@@ -247,7 +247,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads `500ms`, `30s`, `2m`, `1h`; a number alone is seconds, also `0.5`.
 #[must_use]
-pub fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..end].parse().ok()?;
     let unit_s = match &text[end..] {

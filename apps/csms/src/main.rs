@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use csms::config::{Config, HELP, Invocation};
+use csms::{Config, HELP, Invocation};
 use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main]

@@ -46,7 +46,7 @@ pub(crate) use health::stands_still;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Returns the routes of the API.
-pub fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
+pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
     let api = Router::new()
         .route("/api/stations", get(stations::list))
         .route("/api/stations/{id}", get(stations::one).put(stations::put))
@@ -81,7 +81,7 @@ pub fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
 }
 
 /// Answers a request for a path without a route.
-pub async fn not_found(uri: Uri) -> Problem {
+pub(crate) async fn not_found(uri: Uri) -> Problem {
     Problem::not_found(
         "no-such-route",
         format!("there is nothing under {}; the routes begin with /api", uri.path()),

@@ -14,7 +14,7 @@ use leftfold::runtime::projection::Projections;
 use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime};
 use tokio::sync::{Semaphore, watch};
 
-pub use transaction_numbers::{NoNumber, TransactionNumbers};
+pub(crate) use transaction_numbers::{NoNumber, TransactionNumbers};
 
 use crate::config::Config;
 use crate::connections::{Liveness, Registry};
@@ -27,27 +27,27 @@ const BOOTS_MAX: usize = 64;
 
 /// Handles of everything that requests need.
 #[derive(Debug)]
-pub struct Csms {
+pub(crate) struct Csms {
     /// The configuration.
-    pub config: Config,
+    pub(crate) config: Config,
     /// Store that records all events.
-    pub store: Store,
+    pub(crate) store: Store,
     /// The stations.
-    pub stations: Aggregates<Station>,
+    pub(crate) stations: Aggregates<Station>,
     /// The id tags.
-    pub tags: Aggregates<IdTag>,
+    pub(crate) tags: Aggregates<IdTag>,
     /// Free transaction ids.
-    pub transaction_numbers: TransactionNumbers,
+    pub(crate) transaction_numbers: TransactionNumbers,
     /// Connections of the stations.
-    pub registry: Registry,
+    pub(crate) registry: Registry,
     /// Stations that were heard of lately.
-    pub liveness: Liveness,
+    pub(crate) liveness: Liveness,
     /// Read models for lists, reports and the dashboard.
-    pub read: ReadModels,
+    pub(crate) read: ReadModels,
     /// Permits for boots that are worked on at the same time.
-    pub boots: Semaphore,
+    pub(crate) boots: Semaphore,
     /// Error of the last report that could not be recorded; `None` if a report was recorded since.
-    pub unrecorded: Mutex<Option<String>>,
+    pub(crate) unrecorded: Mutex<Option<String>>,
     consumers: OnceLock<Consumers>,
     runtime: Mutex<Option<RunningRuntime>>,
     stop: watch::Sender<bool>,
@@ -55,19 +55,19 @@ pub struct Csms {
 
 /// Handles of the consumers of the log: effects, read models and processes.
 #[derive(Debug)]
-pub struct Consumers {
+pub(crate) struct Consumers {
     /// Requests to stations.
-    pub effects: Effects,
+    pub(crate) effects: Effects,
     /// The read models.
-    pub projections: Projections,
+    pub(crate) projections: Projections,
     /// Deadlines.
-    pub processes: Processes,
+    pub(crate) processes: Processes,
 }
 
 /// The server is starting: no consumer of the log runs yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server is starting; try again")]
-pub struct Starting;
+pub(crate) struct Starting;
 
 impl Csms {
     /// Creates the handles of a store. No consumer of the log runs yet.
@@ -93,31 +93,31 @@ impl Csms {
     }
 
     /// Returns the handles of the consumers of the log.
-    pub fn consumers(&self) -> Result<&Consumers, Starting> {
+    pub(crate) fn consumers(&self) -> Result<&Consumers, Starting> {
         self.consumers.get().ok_or(Starting)
     }
 
     /// Returns the status of every consumer of the log; empty while the system starts or ends.
     #[must_use]
-    pub fn consumer_statuses(&self) -> Vec<ConsumerStatus> {
+    pub(crate) fn consumer_statuses(&self) -> Vec<ConsumerStatus> {
         self.runtime().as_ref().map(|runtime| runtime.status()).unwrap_or_default()
     }
 
     /// Returns the metrics of the store and of the consumers, in the text format of Prometheus.
     #[must_use]
-    pub fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         self.store.metrics()
     }
 
     /// Has effects in doubt looked at again, since something has happened that may resolve a doubt.
-    pub fn look_again(&self) {
+    pub(crate) fn look_again(&self) {
         if let Ok(consumers) = self.consumers() {
             consumers.effects.look_again();
         }
     }
 
     /// Waits until the system is told to stop.
-    pub async fn stopping(&self) {
+    pub(crate) async fn stopping(&self) {
         let mut stop = self.stop.subscribe();
         // The sender lives as long as this.
         let _ = stop.wait_for(|stop| *stop).await;

@@ -10,7 +10,7 @@ use crate::ocpp::v16::{TransactionId, TransactionIdError};
 
 /// Error of taking a transaction id.
 #[derive(Debug, thiserror::Error)]
-pub enum NoNumber {
+pub(crate) enum NoNumber {
     /// They are used up, or the store failed.
     #[error("no transaction id could be reserved: {0}")]
     Reserve(#[from] ExecuteError<UsedUp>),
@@ -22,7 +22,7 @@ pub enum NoNumber {
 /// Transaction ids that no other process uses. See
 /// [`transaction_ids`](crate::domain::transaction_ids).
 #[derive(Debug)]
-pub struct TransactionNumbers {
+pub(crate) struct TransactionNumbers {
     ids: Aggregates<TransactionIds>,
     /// The next number and the last number of the block; the block is used up if the first is
     /// greater.
@@ -32,12 +32,12 @@ pub struct TransactionNumbers {
 impl TransactionNumbers {
     /// Creates it without a reserved block.
     #[must_use]
-    pub fn new(store: &Store) -> Self {
+    pub(crate) fn new(store: &Store) -> Self {
         Self { ids: store.aggregate(), block: Mutex::new((1, 0)) }
     }
 
     /// Returns a number that was never handed out.
-    pub async fn next(&self) -> Result<TransactionId, NoNumber> {
+    pub(crate) async fn next(&self) -> Result<TransactionId, NoNumber> {
         let mut block = self.block.lock().await;
         if block.0 > block.1 {
             let executed = self.ids.execute(ALL, ReserveBlock).await?;

@@ -8,7 +8,7 @@ use leftfold::runtime::Countdowns;
 
 /// Stations that were heard of lately.
 #[derive(Debug)]
-pub struct Liveness {
+pub(crate) struct Liveness {
     countdowns: Countdowns<String>,
     online: Mutex<HashSet<String>>,
     offline_after: Duration,
@@ -16,7 +16,7 @@ pub struct Liveness {
 
 /// Kind of a sign of life: the first since the station was last offline, or a further one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignOfLife {
+pub(crate) enum SignOfLife {
     /// The first one: it is recorded.
     First,
     /// A further one: it is not recorded.
@@ -26,13 +26,13 @@ pub enum SignOfLife {
 impl Liveness {
     /// Creates the state in which no station is online: the state before a restart is not assumed.
     #[must_use]
-    pub fn new(offline_after: Duration) -> Self {
+    pub(crate) fn new(offline_after: Duration) -> Self {
         Self { countdowns: Countdowns::new(), online: Mutex::default(), offline_after }
     }
 
     /// A station was heard of.
     #[must_use]
-    pub fn heard(&self, station: &str) -> SignOfLife {
+    pub(crate) fn heard(&self, station: &str) -> SignOfLife {
         self.restart(station.to_owned());
         let mut online = self.online();
         if online.contains(station) {
@@ -44,24 +44,24 @@ impl Liveness {
 
     /// Tells whether the station was heard of lately.
     #[must_use]
-    pub fn is_online(&self, station: &str) -> bool {
+    pub(crate) fn is_online(&self, station: &str) -> bool {
         self.online().contains(station)
     }
 
     /// Waits until a station was silent for too long: it is not online any more.
-    pub async fn silent(&self) -> String {
+    pub(crate) async fn silent(&self) -> String {
         let station = self.countdowns.expired().await;
         self.forget(&station);
         station
     }
 
     /// Starts the countdown to the silence of a station, or starts it again.
-    pub fn restart(&self, station: String) {
+    pub(crate) fn restart(&self, station: String) {
         self.countdowns.restart(station, self.offline_after);
     }
 
     /// Has the next sign of life of a station count as its first.
-    pub fn forget(&self, station: &str) {
+    pub(crate) fn forget(&self, station: &str) {
         self.online().remove(station);
     }
 

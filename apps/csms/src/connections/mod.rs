@@ -6,6 +6,6 @@
 mod liveness;
 mod registry;
 
-pub use liveness::{Liveness, SignOfLife};
-pub use registry::{Called, NO_ANSWER, Registry};
+pub(crate) use liveness::{Liveness, SignOfLife};
+pub(crate) use registry::{Called, NO_ANSWER, Registry};
 pub(crate) use registry::{OutgoingCall, RegisteredConnection};

@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The connected stations.
 #[derive(Debug)]
-pub struct Registry {
+pub(crate) struct Registry {
     connections: Mutex<HashMap<String, ConnectedStation>>,
     late: Mutex<LateAnswers>,
     next_generation: AtomicU64,
@@ -81,7 +81,7 @@ pub(crate) struct RegisteredConnection {
 
 /// Result of a call to a station.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Called {
+pub(crate) enum Called {
     /// The station answered.
     Answered(StationConfirmation),
     /// The station answered with an error.
@@ -93,7 +93,7 @@ pub enum Called {
 }
 
 /// Reason of [`Called::Unknown`] if the station did not answer in time.
-pub const NO_ANSWER: &str = "the station did not answer in time";
+pub(crate) const NO_ANSWER: &str = "the station did not answer in time";
 
 impl Default for Registry {
     fn default() -> Self {
@@ -137,24 +137,24 @@ impl Registry {
 
     /// Follows the reports of state over the present connection.
     #[must_use]
-    pub fn reports(&self, station: &str) -> Option<watch::Receiver<u64>> {
+    pub(crate) fn reports(&self, station: &str) -> Option<watch::Receiver<u64>> {
         self.connections().get(station).map(|connection| connection.reports.subscribe())
     }
 
     /// Returns the number of connected stations.
     #[must_use]
-    pub fn connected(&self) -> usize {
+    pub(crate) fn connected(&self) -> usize {
         self.connections().len()
     }
 
     /// Tells whether the station is connected.
     #[must_use]
-    pub fn is_connected(&self, station: &str) -> bool {
+    pub(crate) fn is_connected(&self, station: &str) -> bool {
         self.connections().contains_key(station)
     }
 
     /// Waits at most `within` until the station is connected; tells whether it is.
-    pub async fn wait_for(&self, station: &str, within: Duration) -> bool {
+    pub(crate) async fn wait_for(&self, station: &str, within: Duration) -> bool {
         let mut joined = self.joined.subscribe();
         let connected = async {
             while !self.is_connected(station) {
@@ -171,7 +171,7 @@ impl Registry {
 
     /// Calls a station over its newest connection. The name becomes the message id; `None` takes a
     /// random one.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         station: &str,
         name: Option<&RequestId>,
@@ -207,7 +207,7 @@ impl Registry {
 
     /// The answer to a request, if it came after the call was given up.
     #[must_use]
-    pub fn late_answer(&self, name: &RequestId, request: &CentralRequest) -> Option<Called> {
+    pub(crate) fn late_answer(&self, name: &RequestId, request: &CentralRequest) -> Option<Called> {
         let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         late.by_name.get(name).map(|outcome| read(request, outcome.clone()))
     }

@@ -15,7 +15,7 @@ use super::view::{
 
 /// Renders the whole page.
 #[must_use]
-pub fn page(view: &LiveView) -> String {
+pub(crate) fn page(view: &LiveView) -> String {
     let mut html = Html::default();
     write_head(&mut html, "Charging stations", "/", Refresh::Live);
     html.raw("<main id=\"live\">");
@@ -34,7 +34,7 @@ pub fn page(view: &LiveView) -> String {
 
 /// Renders the part of the page that changes.
 #[must_use]
-pub fn live(view: &LiveView) -> String {
+pub(crate) fn live(view: &LiveView) -> String {
     let mut html = Html::default();
     write_live(&mut html, view);
     html.finish()

@@ -19,17 +19,17 @@ mod parts;
 mod tests;
 mod view;
 
-pub use live::{live, page};
-pub use pages::{energy_page, transactions_page};
-pub use view::{
+pub(crate) use live::{live, page};
+pub(crate) use pages::{energy_page, transactions_page};
+pub(crate) use view::{
     Admission, ConnectionView, ConnectorView, ConsumerKind, ConsumerState, ConsumerView, Counts,
     EffectView, EnergyDay, EnergyView, LapsedView, LiveView, OpenState, ParkedView, StationView,
     Tone, TransactionLine, TransactionView, TransactionsView,
 };
 
 /// The style sheet, served at `/dashboard.css`.
-pub const STYLE: &str = include_str!("style.css");
+pub(crate) const STYLE: &str = include_str!("style.css");
 /// The script, served at `/dashboard.js`.
-pub const SCRIPT: &str = include_str!("live.js");
+pub(crate) const SCRIPT: &str = include_str!("live.js");
 /// Content security policy of the page: it may load and run nothing but its own assets.
-pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";

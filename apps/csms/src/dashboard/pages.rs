@@ -6,7 +6,7 @@ use super::view::{EnergyDay, EnergyView, TransactionLine, TransactionsView};
 
 /// Renders the page of transactions.
 #[must_use]
-pub fn transactions_page(view: &TransactionsView) -> String {
+pub(crate) fn transactions_page(view: &TransactionsView) -> String {
     let mut html = Html::default();
     write_head(&mut html, "Transactions", "/transactions", Refresh::Never);
     html.raw("<main><form class=\"filter\" method=\"get\">");
@@ -76,7 +76,7 @@ fn write_line(html: &mut Html, line: &TransactionLine, view: &TransactionsView) 
 
 /// Renders the daily report.
 #[must_use]
-pub fn energy_page(view: &EnergyView) -> String {
+pub(crate) fn energy_page(view: &EnergyView) -> String {
     let mut html = Html::default();
     write_head(&mut html, "Energy by day", "/energy", Refresh::Never);
     html.raw("<main><form class=\"filter\" method=\"get\">");

@@ -13,37 +13,37 @@ use leftfold::prelude::Timestamp;
 use super::station::{OfflineReason, StationEvent};
 
 /// Outages that are listed at most: the first ones of the span. All are counted.
-pub const OUTAGES_MAX: usize = 1_000;
+pub(crate) const OUTAGES_MAX: usize = 1_000;
 
 /// Availability within `[from, to)`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Availability {
+pub(crate) struct Availability {
     /// Time online.
-    pub online: Duration,
+    pub(crate) online: Duration,
     /// Time offline.
-    pub offline: Duration,
+    pub(crate) offline: Duration,
     /// Number of all outages.
-    pub outages_total: usize,
+    pub(crate) outages_total: usize,
     /// The outages, the earliest first, at most [`OUTAGES_MAX`].
-    pub outages: Vec<Outage>,
+    pub(crate) outages: Vec<Outage>,
 }
 
 /// A time in which the station could not be counted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outage {
+pub(crate) struct Outage {
     /// Beginning of the outage, which may be before the span.
-    pub from: Timestamp,
+    pub(crate) from: Timestamp,
     /// End of the outage; `None` if it lasts at the end of the span.
-    pub to: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
     /// Reason of the outage.
-    pub reason: OfflineReason,
+    pub(crate) reason: OfflineReason,
 }
 
 impl Availability {
     /// Returns the share of the known time in which it was online, from 0 to 1; `None` if nothing
     /// is known.
     #[must_use]
-    pub fn share(&self) -> Option<f64> {
+    pub(crate) fn share(&self) -> Option<f64> {
         let known = self.online + self.offline;
         (!known.is_zero()).then(|| self.online.as_secs_f64() / known.as_secs_f64())
     }
@@ -51,7 +51,7 @@ impl Availability {
 
 /// The fold. It takes the events in their order, from the station's first one on.
 #[derive(Clone, Debug)]
-pub struct AvailabilityFold {
+pub(crate) struct AvailabilityFold {
     from: Timestamp,
     to: Timestamp,
     /// Present state, and the moment since which it holds; `None` before the first event.
@@ -68,14 +68,14 @@ enum OnlineState {
 impl AvailabilityFold {
     /// Begins a fold in which nothing is known. A span that ends before it begins is empty.
     #[must_use]
-    pub fn within(from: Timestamp, to: Timestamp) -> Self {
+    pub(crate) fn within(from: Timestamp, to: Timestamp) -> Self {
         let (online, offline) = (Duration::ZERO, Duration::ZERO);
         let so_far = Availability { online, offline, outages_total: 0, outages: Vec::new() };
         Self { from, to: to.max(from), state: None, so_far }
     }
 
     /// Takes an event.
-    pub fn apply(&mut self, event: &StationEvent) {
+    pub(crate) fn apply(&mut self, event: &StationEvent) {
         let (at, next) = match event {
             StationEvent::CameOnline { at } => (*at, OnlineState::Online),
             StationEvent::WentOffline { at, reason } => (*at, OnlineState::Offline(*reason)),
@@ -96,7 +96,7 @@ impl AvailabilityFold {
 
     /// Returns the availability within the span.
     #[must_use]
-    pub fn finish(mut self) -> Availability {
+    pub(crate) fn finish(mut self) -> Availability {
         if let Some((since, state)) = self.state {
             self.end(since, state, None);
         }

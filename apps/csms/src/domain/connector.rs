@@ -8,35 +8,35 @@ use crate::ocpp::v16::{ChargePointErrorCode, ChargePointStatus, TransactionId};
 
 /// A connector reported something that it had not reported before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StatusChanged {
+pub(crate) struct StatusChanged {
     /// Connector; 0 is the station itself.
-    pub connector_id: u32,
+    pub(crate) connector_id: u32,
     /// Status of the connector.
-    pub status: ChargePointStatus,
+    pub(crate) status: ChargePointStatus,
     /// Error code of the connector.
-    pub error_code: ChargePointErrorCode,
+    pub(crate) error_code: ChargePointErrorCode,
     /// Further text about the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub info: Option<String>,
+    pub(crate) info: Option<String>,
     /// Vendor that defines the vendor's error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vendor_id: Option<String>,
+    pub(crate) vendor_id: Option<String>,
     /// The vendor's error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vendor_error_code: Option<String>,
+    pub(crate) vendor_error_code: Option<String>,
     /// Moment since which the status holds, by the station's clock; `None` if the station did not
     /// say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timestamp: Option<Timestamp>,
+    pub(crate) timestamp: Option<Timestamp>,
     /// Moment when the report reached us.
-    pub received_at: Timestamp,
+    pub(crate) received_at: Timestamp,
 }
 
 impl StatusChanged {
     /// Returns the moment since which the status holds, as far as can be known: a clock that is
     /// ahead of ours is not believed.
     #[must_use]
-    pub fn since(&self) -> Timestamp {
+    pub(crate) fn since(&self) -> Timestamp {
         self.timestamp.map_or(self.received_at, |timestamp| timestamp.min(self.received_at))
     }
 
@@ -50,28 +50,28 @@ impl StatusChanged {
 
 /// One connector. Number 0 is the station itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Connector {
+pub(crate) struct Connector {
     /// Latest report about it; `None` if only transactions have mentioned it.
-    pub report: Option<StatusChanged>,
+    pub(crate) report: Option<StatusChanged>,
     /// Moment of the latest report, which tells newer reports from past ones. `None` after the
     /// station has booted, since its clock may have been wrong until then.
-    pub reported_since: Option<Timestamp>,
+    pub(crate) reported_since: Option<Timestamp>,
     /// Moment of the latest past report, so that this report is not recorded twice.
-    pub late_since: Option<Timestamp>,
+    pub(crate) late_since: Option<Timestamp>,
     /// Transaction that runs on it: the one that was started last.
-    pub transaction: Option<TransactionId>,
+    pub(crate) transaction: Option<TransactionId>,
 }
 
 impl Connector {
     /// Returns the status that was reported last; `None` if none was.
     #[must_use]
-    pub fn status(&self) -> Option<&ChargePointStatus> {
+    pub(crate) fn status(&self) -> Option<&ChargePointStatus> {
         self.report.as_ref().map(|report| &report.status)
     }
 
     /// Tells whether the report contains anything new.
     #[must_use]
-    pub fn is_news(&self, report: &StatusChanged) -> bool {
+    pub(crate) fn is_news(&self, report: &StatusChanged) -> bool {
         if self.is_past(report) {
             return self.late_since != Some(report.since());
         }
@@ -81,7 +81,7 @@ impl Connector {
     /// Tells whether a later report is known: stations queue messages, and send some after newer
     /// ones.
     #[must_use]
-    pub fn is_past(&self, report: &StatusChanged) -> bool {
+    pub(crate) fn is_past(&self, report: &StatusChanged) -> bool {
         self.reported_since.is_some_and(|since| report.since() < since)
     }
 

@@ -7,22 +7,22 @@ use crate::ocpp::v16::{AuthorizationStatus, IdTagInfo, IdToken};
 
 /// Terms of a tag, as an operator defines them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// The tag, as it was written.
-    pub id_tag: IdToken,
+    pub(crate) id_tag: IdToken,
     /// Status of the tag.
-    pub status: TagStatus,
+    pub(crate) status: TagStatus,
     /// Group of the tag: its tags may stop each other's transactions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent_id_tag: Option<IdToken>,
+    pub(crate) parent_id_tag: Option<IdToken>,
     /// Moment when the tag expires; `None` if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expiry_date: Option<Timestamp>,
+    pub(crate) expiry_date: Option<Timestamp>,
 }
 
 /// Status that an operator can give to a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TagStatus {
+pub(crate) enum TagStatus {
     /// The tag may charge.
     Accepted,
     /// The tag has been blocked.
@@ -46,7 +46,7 @@ impl From<TagStatus> for AuthorizationStatus {
 
 /// Event of a tag.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum IdTagEvent {
+pub(crate) enum IdTagEvent {
     /// An operator defined the terms of the tag.
     Defined(Terms),
     /// An operator removed the terms of the tag.
@@ -59,14 +59,14 @@ impl Event for IdTagEvent {
 
 /// A tag; it is unknown without terms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct IdTag {
+pub(crate) struct IdTag {
     /// Terms that were defined last; `None` if there are none, or if they were removed.
-    pub terms: Option<Terms>,
+    pub(crate) terms: Option<Terms>,
 }
 
 /// Command of an operator about a tag.
 #[derive(Clone, Debug)]
-pub enum IdTagCommand {
+pub(crate) enum IdTagCommand {
     /// Define the terms of the tag.
     Define(Terms),
     /// Remove the terms of the tag.
@@ -75,7 +75,7 @@ pub enum IdTagCommand {
 
 /// Refusal of an [`IdTagCommand`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum IdTagRefusal {
+pub(crate) enum IdTagRefusal {
     /// There are no terms to remove.
     #[error("there is no such tag; define it first")]
     Unknown,
@@ -114,7 +114,7 @@ impl Aggregate for IdTag {
 
 /// Policy for stations and tags that nobody has registered or defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strangers {
+pub(crate) enum Strangers {
     /// They are accepted: open mode.
     Welcome,
     /// They are refused.
@@ -124,13 +124,13 @@ pub enum Strangers {
 impl IdTag {
     /// Returns the id of the aggregate: tags are compared without regard to upper and lower case.
     #[must_use]
-    pub fn id(id_tag: &str) -> String {
+    pub(crate) fn id(id_tag: &str) -> String {
         id_tag.to_lowercase()
     }
 
     /// Returns the information about the tag for a station.
     #[must_use]
-    pub fn info(&self, now: Timestamp, strangers: Strangers) -> IdTagInfo {
+    pub(crate) fn info(&self, now: Timestamp, strangers: Strangers) -> IdTagInfo {
         let Some(terms) = &self.terms else {
             return IdTagInfo::from(match strangers {
                 Strangers::Welcome => AuthorizationStatus::Accepted,

@@ -8,7 +8,7 @@ use crate::ocpp::v16::MeterValue;
 
 /// Meter values; in the stream `meter-{station}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum MeterEvent {
+pub(crate) enum MeterEvent {
     /// A station reported meter values.
     ValuesRecorded {
         /// The station.
@@ -36,11 +36,11 @@ impl Event for MeterEvent {
 }
 
 /// The category of the streams.
-pub const CATEGORY: &str = "meter";
+pub(crate) const CATEGORY: &str = "meter";
 
 /// Returns the tag of the events about a transaction, which finds them within the streams of their
 /// station.
 #[must_use]
-pub fn transaction_tag(transaction_id: i64) -> String {
+pub(crate) fn transaction_tag(transaction_id: i64) -> String {
     format!("transaction:{transaction_id}")
 }

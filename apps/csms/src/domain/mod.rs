@@ -8,19 +8,19 @@
 //! - [`meter`]: the values that stations read from their meters: facts that nothing depends on
 //! - [`availability`]: the time that a station was online in a span of time: a fold for a report
 
-pub mod availability;
-pub mod connector;
-pub mod id_tag;
-pub mod meter;
-pub mod request;
-pub mod station;
-pub mod transaction;
-pub mod transaction_ids;
+pub(crate) mod availability;
+pub(crate) mod connector;
+pub(crate) mod id_tag;
+pub(crate) mod meter;
+pub(crate) mod request;
+pub(crate) mod station;
+pub(crate) mod transaction;
+pub(crate) mod transaction_ids;
 
 use leftfold::prelude::Timestamp;
 
 /// The moment as the store writes it, to the microsecond.
 #[must_use]
-pub fn moment(moment: jiff::Timestamp) -> Timestamp {
+pub(crate) fn moment(moment: jiff::Timestamp) -> Timestamp {
     Timestamp::from_micros(moment.as_microsecond())
 }

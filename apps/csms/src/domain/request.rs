@@ -10,12 +10,12 @@ use crate::ocpp::v16::{IdToken, TransactionId};
 /// Id of a request of ours; also the message id of its CALL, so that a station's log can be
 /// compared with ours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RequestId(pub String);
+pub(crate) struct RequestId(pub(crate) String);
 
 impl RequestId {
     /// Creates a new id.
     #[must_use]
-    pub fn random() -> Self {
+    pub(crate) fn random() -> Self {
         Self(uuid::Uuid::now_v7().to_string())
     }
 }
@@ -28,107 +28,107 @@ impl fmt::Display for RequestId {
 
 /// A transaction is to be started remotely: the connector is kept for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RemoteStartRequested {
+pub(crate) struct RemoteStartRequested {
     /// The station.
-    pub station: String,
+    pub(crate) station: String,
     /// Id of the request.
-    pub request: RequestId,
+    pub(crate) request: RequestId,
     /// Connector; `None` leaves the choice to the station.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connector_id: Option<std::num::NonZeroU32>,
+    pub(crate) connector_id: Option<std::num::NonZeroU32>,
     /// Id tag that is to charge.
-    pub id_tag: IdToken,
+    pub(crate) id_tag: IdToken,
     /// Moment of the request.
-    pub requested_at: Timestamp,
+    pub(crate) requested_at: Timestamp,
     /// Moment until which the request is sent, and until which a transaction that starts is taken
     /// for its result. Then the connector is free again.
-    pub until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// A transaction is to be stopped remotely.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RemoteStopRequested {
+pub(crate) struct RemoteStopRequested {
     /// The station.
-    pub station: String,
+    pub(crate) station: String,
     /// Id of the request.
-    pub request: RequestId,
+    pub(crate) request: RequestId,
     /// Transaction to stop.
-    pub transaction_id: TransactionId,
+    pub(crate) transaction_id: TransactionId,
     /// Moment until which the request is sent, and until which another one is refused.
-    pub until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// A connector is to be unlocked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct UnlockRequested {
+pub(crate) struct UnlockRequested {
     /// The station.
-    pub station: String,
+    pub(crate) station: String,
     /// Id of the request.
-    pub request: RequestId,
+    pub(crate) request: RequestId,
     /// Connector to unlock.
-    pub connector_id: std::num::NonZeroU32,
+    pub(crate) connector_id: std::num::NonZeroU32,
     /// Moment until which the request is sent.
-    pub until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// A connector is to be kept for a driver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReservationRequested {
+pub(crate) struct ReservationRequested {
     /// The station.
-    pub station: String,
+    pub(crate) station: String,
     /// Id of the request.
-    pub request: RequestId,
+    pub(crate) request: RequestId,
     /// Id of the reservation, unique at this station.
-    pub reservation_id: i64,
+    pub(crate) reservation_id: i64,
     /// Connector to keep.
-    pub connector_id: std::num::NonZeroU32,
+    pub(crate) connector_id: std::num::NonZeroU32,
     /// Id tag of the driver.
-    pub id_tag: IdToken,
+    pub(crate) id_tag: IdToken,
     /// Group of that tag; the other tags of the group may use the reservation too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent_id_tag: Option<IdToken>,
+    pub(crate) parent_id_tag: Option<IdToken>,
     /// Moment of the request.
-    pub requested_at: Timestamp,
+    pub(crate) requested_at: Timestamp,
     /// Moment when the reservation ends if it was not used.
-    pub expiry_date: Timestamp,
+    pub(crate) expiry_date: Timestamp,
     /// Moment until which the request is sent.
-    pub until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// A reservation is to be taken back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReservationCancelRequested {
+pub(crate) struct ReservationCancelRequested {
     /// The station.
-    pub station: String,
+    pub(crate) station: String,
     /// Id of the request.
-    pub request: RequestId,
+    pub(crate) request: RequestId,
     /// Reservation to cancel.
-    pub reservation_id: i64,
+    pub(crate) reservation_id: i64,
     /// Moment until which the request is sent.
-    pub until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// A connector that is kept for a driver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     /// The request.
-    pub asked: ReservationRequested,
+    pub(crate) asked: ReservationRequested,
     /// True if the station has accepted the reservation.
-    pub accepted: bool,
+    pub(crate) accepted: bool,
     /// Request to cancel it that is under way; `None` if there is none.
-    pub cancel: Option<RequestId>,
+    pub(crate) cancel: Option<RequestId>,
 }
 
 impl Reservation {
     /// Tells whether it still keeps its connector.
     #[must_use]
-    pub fn holds(&self, now: Timestamp) -> bool {
+    pub(crate) fn holds(&self, now: Timestamp) -> bool {
         now < self.asked.expiry_date
     }
 
     /// Tells whether a tag may use it: the tag that it was made for, and any of the same group.
     #[must_use]
-    pub fn is_for(&self, id_tag: &str, parent_id_tag: Option<&str>) -> bool {
+    pub(crate) fn is_for(&self, id_tag: &str, parent_id_tag: Option<&str>) -> bool {
         let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
         let group = self.asked.parent_id_tag.as_ref();
         same(self.asked.id_tag.as_str(), id_tag)
@@ -138,16 +138,16 @@ impl Reservation {
 
 /// A request of ours has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RequestAnswered {
+pub(crate) struct RequestAnswered {
     /// Id of the request.
-    pub request: RequestId,
+    pub(crate) request: RequestId,
     /// Outcome of the request.
-    pub answer: StationAnswer,
+    pub(crate) answer: StationAnswer,
 }
 
 /// Outcome of a request, and of its effect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum StationAnswer {
+pub(crate) enum StationAnswer {
     /// The station will do it, or has done it.
     Accepted,
     /// The station will not do it.
@@ -164,31 +164,31 @@ pub enum StationAnswer {
 
 /// A remote start that keeps a connector, or whose result is awaited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RemoteStart {
+pub(crate) struct RemoteStart {
     /// The request.
-    pub asked: RemoteStartRequested,
+    pub(crate) asked: RemoteStartRequested,
     /// True if the station answered that it will try.
-    pub accepted: bool,
+    pub(crate) accepted: bool,
     /// Transaction that it led to; `None` while there is none.
-    pub transaction: Option<TransactionId>,
+    pub(crate) transaction: Option<TransactionId>,
 }
 
 impl RemoteStart {
     /// Tells whether the station answered that it will try, and no transaction has started so far.
     #[must_use]
-    pub fn awaits_start(&self) -> bool {
+    pub(crate) fn awaits_start(&self) -> bool {
         self.accepted && self.transaction.is_none()
     }
 
     /// Tells whether it still keeps a connector.
     #[must_use]
-    pub fn holds(&self, now: Timestamp) -> bool {
+    pub(crate) fn holds(&self, now: Timestamp) -> bool {
         self.transaction.is_none() && now < self.asked.until
     }
 
     /// Tells whether a transaction may be its result.
     #[must_use]
-    pub fn may_have_led_to(
+    pub(crate) fn may_have_led_to(
         &self,
         connector_id: u32,
         id_tag: &str,

@@ -11,14 +11,14 @@ use leftfold::prelude::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 
 /// Numbers that are reserved at a time.
-pub const BLOCK: i64 = 64;
+pub(crate) const BLOCK: i64 = 64;
 
 /// The id of the one aggregate of its kind.
-pub const ALL: &str = "all";
+pub(crate) const ALL: &str = "all";
 
 /// Reservation of numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum TransactionIdsEvent {
+pub(crate) enum TransactionIdsEvent {
     /// All numbers up to and including this one are reserved.
     Reserved {
         /// Last number of the block.
@@ -32,18 +32,18 @@ impl Event for TransactionIdsEvent {
 
 /// The numbers that are reserved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TransactionIds {
+pub(crate) struct TransactionIds {
     through: i64,
 }
 
 /// Reserves the next block.
 #[derive(Clone, Copy, Debug)]
-pub struct ReserveBlock;
+pub(crate) struct ReserveBlock;
 
 /// No number is left.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("all {} transaction ids are used up; start a new store", i32::MAX)]
-pub struct UsedUp;
+pub(crate) struct UsedUp;
 
 impl Aggregate for TransactionIds {
     const CATEGORY: &'static str = "transaction_ids";

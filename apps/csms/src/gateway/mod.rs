@@ -19,7 +19,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-pub use silence::watch_for_silence;
+pub(crate) use silence::watch_for_silence;
 
 use crate::app::Csms;
 use crate::domain::id_tag::Strangers;
@@ -39,7 +39,7 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 const ASK_AFTER: Duration = Duration::from_secs(1);
 
 /// Takes a connection.
-pub async fn connect(
+pub(crate) async fn connect(
     State(csms): State<Arc<Csms>>,
     headers: HeaderMap,
     identity: Result<Path<String>, PathRejection>,

@@ -23,7 +23,7 @@ pub(super) async fn come_online(csms: &Csms, station: &str) {
 
 // ANCHOR: silence
 /// Records silence, station by station, until the process ends.
-pub async fn watch_for_silence(csms: Arc<Csms>) {
+pub(crate) async fn watch_for_silence(csms: Arc<Csms>) {
     loop {
         let station = csms.liveness.silent().await;
         tracing::info!(station, "nothing was heard of the station for too long");

@@ -62,7 +62,7 @@ pub(crate) fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result
 /// Checks that a station may connect; the error is the refusal. A browser lets any page open a
 /// WebSocket to anywhere, and names the origin of the page only in `Origin`; a foreign name that
 /// was made to resolve to this address arrives as `Host`.
-pub fn admit_station(strangers: Strangers, headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn admit_station(strangers: Strangers, headers: &HeaderMap) -> Result<(), Problem> {
     refuse_foreign_origin(headers)?;
     match strangers {
         Strangers::Welcome => refuse_foreign_host(headers),

@@ -6,7 +6,7 @@
 mod guard;
 mod problem;
 
-pub use guard::admit_station;
+pub(crate) use guard::admit_station;
 pub(crate) use guard::{admit, guard};
-pub use problem::Problem;
+pub(crate) use problem::Problem;
 pub(crate) use problem::execute_failed;

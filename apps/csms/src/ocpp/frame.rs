@@ -11,19 +11,19 @@ use super::reading::{Notes, ViolationKind, WithViolations, cut, text_of};
 
 /// The largest frame that is read, in bytes. A socket should accept somewhat more, so that the
 /// sender of a larger one gets an answer instead of a closed connection.
-pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const FRAME_BYTES_MAX: usize = 256 * 1024;
 
 /// The longest message id that the specification allows, in characters (OCPP-J 1.6 section 4.1.4).
 /// Ours keep to it.
-pub const MESSAGE_ID_CHARS_MAX: usize = 36;
+pub(crate) const MESSAGE_ID_CHARS_MAX: usize = 36;
 
 /// The longest message id that is accepted from a station, in characters. It is answered under that
 /// same id.
-pub const MESSAGE_ID_CHARS_MAX_INWARD: usize = 255;
+pub(crate) const MESSAGE_ID_CHARS_MAX_INWARD: usize = 255;
 
 /// The longest description in a CALLERROR, in characters (OCPP-J 1.6 section 4.2.3). Longer ones
 /// are cut.
-pub const ERROR_DESCRIPTION_CHARS_MAX: usize = 255;
+pub(crate) const ERROR_DESCRIPTION_CHARS_MAX: usize = 255;
 
 /// Bytes of a broken frame that are searched for its message id and action.
 const HEAD_BYTES_MAX: usize = 2_048;
@@ -34,7 +34,7 @@ const ACTION_CHARS_MAX: usize = 64;
 
 /// One message of OCPP-J.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frame {
+pub(crate) enum Frame {
     /// A request.
     Call(Call),
     /// The answer to a request.
@@ -45,35 +45,35 @@ pub enum Frame {
 
 /// CALL, `[2, id, action, payload]` (OCPP-J 1.6 section 4.2.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub(crate) struct Call {
     /// Id that matches the answer to the call; unique among the sender's calls on one connection.
-    pub id: MessageId,
+    pub(crate) id: MessageId,
     /// Name of the request, such as `Heartbeat`.
-    pub action: String,
+    pub(crate) action: String,
     /// The request's fields.
-    pub payload: Payload,
+    pub(crate) payload: Payload,
 }
 
 /// CALLRESULT, `[3, id, payload]` (OCPP-J 1.6 section 4.2.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallResult {
+pub(crate) struct CallResult {
     /// The id of the call that is answered.
-    pub id: MessageId,
+    pub(crate) id: MessageId,
     /// The confirmation's fields.
-    pub payload: Payload,
+    pub(crate) payload: Payload,
 }
 
 /// CALLERROR, `[4, id, code, description, details]` (OCPP-J 1.6 section 4.2.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallError {
+pub(crate) struct CallError {
     /// The id of the call that is refused.
-    pub id: MessageId,
+    pub(crate) id: MessageId,
     /// Error code.
-    pub code: ErrorCode,
+    pub(crate) code: ErrorCode,
     /// Description in words; written up to [`ERROR_DESCRIPTION_CHARS_MAX`].
-    pub description: String,
+    pub(crate) description: String,
     /// Further details; an empty object if there are none.
-    pub details: Payload,
+    pub(crate) details: Payload,
 }
 
 open_enum! {
@@ -92,23 +92,15 @@ open_enum! {
     }
 }
 
-impl ErrorCode {
-    /// Tells whether the other side does not support the request. Stations confuse the two codes
-    /// for this, so both count.
-    pub fn is_unsupported(&self) -> bool {
-        matches!(self, Self::NotImplemented | Self::NotSupported)
-    }
-}
-
 /// The id of a CALL. It matches an answer to its call and says nothing more: a resent message comes
 /// under a new id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MessageId(String);
+pub(crate) struct MessageId(String);
 
 impl MessageId {
     /// An id for a call of ours: 1 to [`MESSAGE_ID_CHARS_MAX`] characters, so a hyphenated UUID
     /// fits.
-    pub fn new(text: impl Into<String>) -> Result<Self, MessageIdError> {
+    pub(crate) fn new(text: impl Into<String>) -> Result<Self, MessageIdError> {
         let text = text.into();
         match text.chars().count() {
             1..=MESSAGE_ID_CHARS_MAX => Ok(Self(text)),
@@ -117,7 +109,7 @@ impl MessageId {
     }
 
     /// The id as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -131,29 +123,23 @@ impl std::fmt::Display for MessageId {
 /// A text that cannot be the id of a call of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a message id of {chars} characters; use 1 to {MESSAGE_ID_CHARS_MAX}")]
-pub struct MessageIdError {
+pub(crate) struct MessageIdError {
     /// Its length in characters.
-    pub chars: usize,
+    pub(crate) chars: usize,
 }
 
 /// The payload of a frame: JSON text of which only the syntax has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payload(String);
+pub(crate) struct Payload(String);
 
 impl Payload {
     /// A payload without fields, `{}`.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self("{}".to_owned())
     }
 
-    /// Takes JSON text as it is.
-    pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
-        let raw: &RawValue = serde_json::from_str(json)?;
-        Ok(Self(raw.get().to_owned()))
-    }
-
     /// The JSON text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -166,7 +152,7 @@ impl From<Value> for Payload {
 
 /// The kinds of frame (OCPP-J 1.6 section 4.1.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageType {
+pub(crate) enum MessageType {
     /// 2
     Call,
     /// 3
@@ -178,21 +164,21 @@ pub enum MessageType {
 /// A text that is not a frame, with the parts of it that could be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
-pub struct FrameError {
+pub(crate) struct FrameError {
     /// Defect of the text.
-    pub problem: FrameProblem,
+    pub(crate) problem: FrameProblem,
     /// The kind of frame it was to be, if readable.
-    pub message_type: Option<MessageType>,
+    pub(crate) message_type: Option<MessageType>,
     /// The message id, if readable.
-    pub id: Option<MessageId>,
+    pub(crate) id: Option<MessageId>,
     /// The action of a call, if readable.
-    pub action: Option<String>,
+    pub(crate) action: Option<String>,
 }
 
 /// Defect of a text that is not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum FrameProblem {
+pub(crate) enum FrameProblem {
     /// Larger than [`FRAME_BYTES_MAX`].
     #[error("a message of {bytes} bytes; send at most {FRAME_BYTES_MAX}")]
     TooLarge {
@@ -221,13 +207,13 @@ pub enum FrameProblem {
 
 impl FrameError {
     /// Tells whether the text was meant as an answer to a call of ours.
-    pub fn is_answer(&self) -> bool {
+    pub(crate) fn is_answer(&self) -> bool {
         matches!(self.message_type, Some(MessageType::CallResult | MessageType::CallError))
     }
 
     /// Returns the CALLERROR to send back; `None` if none may be sent: only a call whose id is
     /// readable can be answered.
-    pub fn answer(&self) -> Option<CallError> {
+    pub(crate) fn answer(&self) -> Option<CallError> {
         if self.message_type != Some(MessageType::Call) {
             return None;
         }
@@ -244,7 +230,7 @@ impl Frame {
     /// Reads a frame. Tolerated and recorded: a message type that is a text, an id that is a
     /// number, missing or surplus elements at the end, a payload that is missing, and stray byte
     /// order marks and NULs around the frame.
-    pub fn parse(text: &str) -> Result<WithViolations<Self>, FrameError> {
+    pub(crate) fn parse(text: &str) -> Result<WithViolations<Self>, FrameError> {
         if text.len() > FRAME_BYTES_MAX {
             return Err(broken(text, FrameProblem::TooLarge { bytes: text.len() }));
         }
@@ -261,17 +247,8 @@ impl Frame {
         Ok(notes.read(frame))
     }
 
-    /// The id of the call that this frame makes or answers.
-    pub fn id(&self) -> &MessageId {
-        match self {
-            Self::Call(call) => &call.id,
-            Self::CallResult(result) => &result.id,
-            Self::CallError(error) => &error.id,
-        }
-    }
-
     /// The frame as text for the socket.
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         match self {
             Self::Call(Call { id, action, payload }) => {
                 format!("[2,{},{},{}]", json_text(&id.0), json_text(action), payload.0)

@@ -9,11 +9,11 @@
 //! Invariant: inwards everything is lenient and nothing panics, whatever the bytes; outwards only
 //! what the 1.6 schemas allow can be built.
 
-pub mod frame;
+pub(crate) mod frame;
 mod open_enum;
-pub mod reading;
-pub mod session;
-pub mod v16;
+pub(crate) mod reading;
+pub(crate) mod session;
+pub(crate) mod v16;
 
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ macro_rules! open_enum {
     }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-        pub enum $name {
+        pub(crate) enum $name {
             $($(#[$variant_meta])* #[doc = concat!("`", $text, "`")] $variant,)+
             /// Not a value of the specification; the text as it came.
             Other(String),
@@ -33,7 +33,7 @@ macro_rules! open_enum {
 
         impl $name {
             /// The value as the specification spells it, or the text as it came.
-            pub fn as_str(&self) -> &str {
+            pub(crate) fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $text,)+
                     Self::Other(text) => text,

@@ -15,11 +15,11 @@ use serde_json::value::RawValue;
 use super::open_enum::{OpenEnum, Spelling};
 
 /// The most violations recorded for one message; the last one is then [`ViolationKind::More`].
-pub const VIOLATIONS_MAX: usize = 64;
+pub(crate) const VIOLATIONS_MAX: usize = 64;
 
 /// The longest text kept of one field, in characters. The specification's own limits are lower;
 /// what exceeds those is kept and recorded, what exceeds this is cut.
-pub const TEXT_CHARS_MAX: usize = 1_024;
+pub(crate) const TEXT_CHARS_MAX: usize = 1_024;
 
 /// Integers read from floating point are exact up to here (2^53).
 const EXACT_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
@@ -29,21 +29,21 @@ const PATH_CHARS_MAX: usize = 96;
 
 /// A message as it was understood, with its departures from the specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WithViolations<T> {
+pub(crate) struct WithViolations<T> {
     /// The message.
-    pub message: T,
+    pub(crate) message: T,
     /// The departures from the specification that were tolerated, at most [`VIOLATIONS_MAX`].
-    pub violations: Vec<Violation>,
+    pub(crate) violations: Vec<Violation>,
 }
 
 /// A departure from the specification that was tolerated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// The place, for example `meterValue[2].sampledValue[0].unit`; empty for the message as a
     /// whole.
-    pub path: String,
+    pub(crate) path: String,
     /// Kind of the departure.
-    pub kind: ViolationKind,
+    pub(crate) kind: ViolationKind,
 }
 
 impl fmt::Display for Violation {
@@ -59,7 +59,7 @@ impl fmt::Display for Violation {
 /// Kind of a departure from the specification, with the value that was read instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
-pub enum ViolationKind {
+pub(crate) enum ViolationKind {
     /// A required field is absent; read as `None`.
     #[error("required but missing")]
     Missing,

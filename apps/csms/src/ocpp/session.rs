@@ -45,7 +45,7 @@ use super::reading::{Violation, WithViolations};
 
 /// Actions that report something and whose answer does not age, so that an exact repetition may be
 /// answered again.
-pub const REPEATABLE_ACTIONS: [&str; 4] =
+pub(crate) const REPEATABLE_ACTIONS: [&str; 4] =
     ["StartTransaction", "StopTransaction", "MeterValues", "StatusNotification"];
 
 /// Timed-out calls that are remembered, to tell a late answer from an answer to no call.
@@ -53,14 +53,14 @@ const TIMED_OUT_MAX: usize = 16;
 
 /// Bounds of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Calls of ours that may queue at most behind the one that awaits its answer.
-    pub queued_calls_max: usize,
+    pub(crate) queued_calls_max: usize,
     /// Texts from the station that may be unanswered at most, including those whose answer has not
     /// been polled. The specification allows a station one call at a time.
-    pub unanswered_max: usize,
+    pub(crate) unanswered_max: usize,
     /// Time for which the latest answer is kept for an exact repetition.
-    pub repeat_within: Duration,
+    pub(crate) repeat_within: Duration,
 }
 
 impl Default for Limits {
@@ -72,7 +72,7 @@ impl Default for Limits {
 /// One connection. At its end, [`close`](Self::close) returns the outcome of the calls under way.
 #[derive(Debug)]
 #[must_use]
-pub struct Session {
+pub(crate) struct Session {
     limits: Limits,
     /// Answers to the station that are still to be written.
     replies: VecDeque<String>,
@@ -125,23 +125,23 @@ struct Print {
 /// Identifies one call of the station within its session, even if the station uses a message id
 /// twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CallKey(u64);
+pub(crate) struct CallKey(u64);
 
 /// A call of the station, to be answered with [`Session::reply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StationCall {
+pub(crate) struct StationCall {
     /// Key to answer under.
-    pub key: CallKey,
+    pub(crate) key: CallKey,
     /// The call.
-    pub call: Call,
+    pub(crate) call: Call,
     /// Violations in the frame that were tolerated.
-    pub violations: Vec<Violation>,
+    pub(crate) violations: Vec<Violation>,
 }
 
 /// Result of taking a text from the station.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum Received {
+pub(crate) enum Received {
     /// A call to handle and answer.
     Call(StationCall),
     /// An answer to the call of ours that was outstanding.
@@ -179,16 +179,16 @@ pub enum Received {
 
 /// The end of a call of ours. Each call accepted by [`Session::call`] gets exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettledCall {
+pub(crate) struct SettledCall {
     /// The call's id.
-    pub id: MessageId,
+    pub(crate) id: MessageId,
     /// Outcome of the call.
-    pub outcome: CallOutcome,
+    pub(crate) outcome: CallOutcome,
 }
 
 /// Outcome of a call of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallOutcome {
+pub(crate) enum CallOutcome {
     /// The station answered with a CALLRESULT.
     Answered(WithViolations<Payload>),
     /// The station answered with a CALLERROR.
@@ -203,7 +203,7 @@ pub enum CallOutcome {
 
 /// Transmission of a call without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transmission {
+pub(crate) enum Transmission {
     /// The call was never handed out for writing: the station certainly does not know of it.
     NeverWritten,
     /// The call was handed out for writing: its arrival and its result are unknown.
@@ -212,7 +212,7 @@ pub enum Transmission {
 
 /// Something to do for the owner of the socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SessionOutput {
+pub(crate) enum SessionOutput {
     /// Write this text to the socket, in this order. From here on a call counts as
     /// [`Transmission::MayBeWritten`].
     Send(String),
@@ -222,7 +222,7 @@ pub enum SessionOutput {
 
 /// A call of ours was not accepted; nothing is or will be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CallRejected {
+pub(crate) enum CallRejected {
     /// The queue is full.
     #[error(
         "{queued_calls_max} calls to this station are waiting already; try again when one has been answered"
@@ -240,11 +240,11 @@ pub enum CallRejected {
 /// connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no such call awaits an answer; answer each call once, on its own connection")]
-pub struct UnknownCall;
+pub(crate) struct UnknownCall;
 
 /// Our answer to a call of the station.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// A CALLRESULT with this payload.
     Result(Payload),
     /// A CALLERROR.
@@ -258,7 +258,7 @@ pub enum Reply {
 
 impl Session {
     /// A connection over which nothing has been sent yet.
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
             replies: VecDeque::new(),
@@ -273,7 +273,7 @@ impl Session {
 
     /// Takes a text from the socket. An answer that comes after its call's deadline still counts as
     /// long as [`poll`](Self::poll) has not reported the timeout.
-    pub fn received(&mut self, text: &str, now: Instant) -> Received {
+    pub(crate) fn received(&mut self, text: &str, now: Instant) -> Received {
         match Frame::parse(text) {
             Ok(WithViolations { message: Frame::Call(call), violations }) => {
                 self.call_received(call, violations, Print::of(text), now)
@@ -297,12 +297,17 @@ impl Session {
     /// Tells whether another call of the station would be an [`Overrun`](Received::Overrun);
     /// answers are always taken. A task that stops reading while this is true, and goes on when it
     /// has replied and polled, never sees an overrun; the station then feels back-pressure.
-    pub fn is_saturated(&self) -> bool {
+    pub(crate) fn is_saturated(&self) -> bool {
         self.unanswered.len() + self.replies.len() >= self.limits.unanswered_max
     }
 
     /// Answers a call of the station. The text comes out of [`poll`](Self::poll).
-    pub fn reply(&mut self, key: CallKey, reply: Reply, now: Instant) -> Result<(), UnknownCall> {
+    pub(crate) fn reply(
+        &mut self,
+        key: CallKey,
+        reply: Reply,
+        now: Instant,
+    ) -> Result<(), UnknownCall> {
         let at = self
             .unanswered
             .iter()
@@ -327,7 +332,7 @@ impl Session {
 
     /// Accepts a call to the station: it will be sent when the ones before it are settled, or never
     /// if its deadline passes first. Its id must be new on this connection.
-    pub fn call(&mut self, call: Call, deadline: Instant) -> Result<(), CallRejected> {
+    pub(crate) fn call(&mut self, call: Call, deadline: Instant) -> Result<(), CallRejected> {
         let is_used = self.outstanding.as_ref().is_some_and(|awaited| awaited.id == call.id)
             || self.queue.iter().any(|pending| pending.call.id == call.id)
             || self.timed_out.contains(&call.id);
@@ -346,7 +351,7 @@ impl Session {
     /// Returns the next thing to do: timeouts first, then answers to the station, then our next
     /// call. Call it until it returns `None` after every other method, and when
     /// [`next_deadline`](Self::next_deadline) has come.
-    pub fn poll(&mut self, now: Instant) -> Option<SessionOutput> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<SessionOutput> {
         if let Some(settled) = self.expired(now) {
             return Some(SessionOutput::Settled(settled));
         }
@@ -363,13 +368,13 @@ impl Session {
 
     /// Returns the moment when [`poll`](Self::poll) has a timeout to report; `None` if no call of
     /// ours is queued or awaits its answer.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let awaited = self.outstanding.iter().map(|awaited| awaited.deadline);
         awaited.chain(self.queue.iter().map(|pending| pending.deadline)).min()
     }
 
     /// Ends the session: settles every call of ours, the outstanding one first.
-    pub fn close(self) -> Vec<SettledCall> {
+    pub(crate) fn close(self) -> Vec<SettledCall> {
         let lost =
             |id, delivery| SettledCall { id, outcome: CallOutcome::ConnectionLost(delivery) };
         let outstanding = self

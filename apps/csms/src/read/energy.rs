@@ -22,10 +22,10 @@ use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::MeterValue;
 
 /// Projection of the energy by day and station.
-pub struct DailyEnergy;
+pub(crate) struct DailyEnergy;
 
 /// Name of the projection.
-pub const NAME: &str = "daily_energy";
+pub(crate) const NAME: &str = "daily_energy";
 
 const TABLES: &str = "
     CREATE TABLE meters (
@@ -247,7 +247,7 @@ fn day_of(at: Timestamp) -> i64 {
 
 /// A day, counted from 1970-01-01, as a date.
 #[must_use]
-pub fn date_of(day: i64) -> jiff::civil::Date {
+pub(crate) fn date_of(day: i64) -> jiff::civil::Date {
     let start =
         jiff::Timestamp::from_microsecond(day.saturating_mul(DAY_MICROS)).unwrap_or_default();
     start.to_zoned(jiff::tz::TimeZone::UTC).date()
@@ -255,7 +255,7 @@ pub fn date_of(day: i64) -> jiff::civil::Date {
 
 /// A date as a day, counted from 1970-01-01.
 #[must_use]
-pub fn day_at(date: jiff::civil::Date) -> i64 {
+pub(crate) fn day_at(date: jiff::civil::Date) -> i64 {
     // A date has no zone that it could not be in: UTC has no gaps.
     let start =
         date.to_zoned(jiff::tz::TimeZone::UTC).map(|start| start.timestamp().as_microsecond());
@@ -264,15 +264,15 @@ pub fn day_at(date: jiff::civil::Date) -> i64 {
 
 /// Energy that was charged on a day, at one station or at all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnergyRow {
+pub(crate) struct EnergyRow {
     /// The day, counted from 1970-01-01, in UTC.
-    pub day: i64,
+    pub(crate) day: i64,
     /// Station; empty if all stations are added up.
-    pub station: String,
+    pub(crate) station: String,
     /// The energy in Wh.
-    pub energy_wh: i64,
+    pub(crate) energy_wh: i64,
     /// Number of transactions that charged.
-    pub transactions: i64,
+    pub(crate) transactions: i64,
 }
 
 impl EnergyRow {
@@ -288,22 +288,22 @@ impl EnergyRow {
 
 /// Days and stations of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnergyFilter {
+pub(crate) struct EnergyFilter {
     /// The first day.
-    pub from: i64,
+    pub(crate) from: i64,
     /// The last day.
-    pub to: i64,
+    pub(crate) to: i64,
     /// Station; `None` for all stations.
-    pub station: Option<String>,
+    pub(crate) station: Option<String>,
     /// Grouping of the report.
-    pub by: EnergyBy,
+    pub(crate) by: EnergyBy,
     /// Day and station after which the report goes on; `None` for its beginning.
-    pub after: Option<(i64, String)>,
+    pub(crate) after: Option<(i64, String)>,
 }
 
 /// Grouping of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EnergyBy {
+pub(crate) enum EnergyBy {
     /// Each station on each day.
     Station,
     /// All stations on each day.
@@ -312,7 +312,7 @@ pub enum EnergyBy {
 
 impl ReadModels {
     /// Returns the report, the earliest day first.
-    pub async fn daily_energy(
+    pub(crate) async fn daily_energy(
         &self,
         filter: &EnergyFilter,
         limit: usize,

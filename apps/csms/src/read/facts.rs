@@ -10,7 +10,7 @@ use crate::ocpp::v16::MeterValue;
 
 /// Event of the charging of a transaction, from start to stop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum ChargingFact {
+pub(crate) enum ChargingFact {
     /// A transaction started.
     #[serde(rename = "station.TransactionStarted")]
     Started(TransactionStarted),
@@ -36,7 +36,7 @@ impl Event for ChargingFact {
 
 /// Event of a meter, of a transaction or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum MeterFact {
+pub(crate) enum MeterFact {
     /// A meter was read.
     #[serde(rename = "meter.ValuesRecorded")]
     Read(MeterRead),
@@ -52,15 +52,15 @@ impl Event for MeterFact {
 
 /// A message with meter values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MeterRead {
+pub(crate) struct MeterRead {
     /// Connector; 0 is the main meter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connector_id: Option<u32>,
+    pub(crate) connector_id: Option<u32>,
     /// The transaction, as the station said: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transaction_id: Option<i64>,
+    pub(crate) transaction_id: Option<i64>,
     /// The values.
-    pub values: Vec<MeterValue>,
+    pub(crate) values: Vec<MeterValue>,
     /// Moment when the message reached us.
-    pub received_at: Timestamp,
+    pub(crate) received_at: Timestamp,
 }

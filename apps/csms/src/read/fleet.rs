@@ -11,42 +11,42 @@ use crate::domain::request::RemoteStartRequested;
 use crate::domain::station::{Station, StationEvent};
 
 /// Projection of the stations as they are now.
-pub struct Stations;
+pub(crate) struct Stations;
 
 /// Name of the projection.
-pub const NAME: &str = "stations";
+pub(crate) const NAME: &str = "stations";
 
 /// All stations.
 #[derive(Debug, Default)]
-pub struct Fleet {
+pub(crate) struct Fleet {
     /// Rows of the stations by identity.
-    pub stations: BTreeMap<String, StationRow>,
+    pub(crate) stations: BTreeMap<String, StationRow>,
     /// Remote starts that were accepted and led to no transaction, the newest first, at most
     /// [`LAPSED_MAX`].
-    pub lapsed: VecDeque<Lapsed>,
+    pub(crate) lapsed: VecDeque<Lapsed>,
 }
 
 /// Remote starts in vain that are kept at most.
-pub const LAPSED_MAX: usize = 100;
+pub(crate) const LAPSED_MAX: usize = 100;
 
 /// A remote start that a station accepted and that led to no transaction.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Lapsed {
+pub(crate) struct Lapsed {
     /// The request.
-    pub asked: RemoteStartRequested,
+    pub(crate) asked: RemoteStartRequested,
     /// Moment when its time was over.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 /// A station.
 #[derive(Clone, Debug, Default)]
-pub struct StationRow {
+pub(crate) struct StationRow {
     /// State of the station.
-    pub state: Station,
+    pub(crate) state: Station,
     /// Number of its events.
-    pub version: u64,
+    pub(crate) version: u64,
     /// Moment when the last of them was recorded; `None` before the first.
-    pub changed_at: Option<Timestamp>,
+    pub(crate) changed_at: Option<Timestamp>,
 }
 
 impl Projection<Memory<Fleet>> for Stations {

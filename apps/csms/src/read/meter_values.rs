@@ -14,10 +14,10 @@ use crate::domain::moment;
 use crate::ocpp::v16::SampledValue;
 
 /// Projection of the values that were read from meters.
-pub struct MeterSamples;
+pub(crate) struct MeterSamples;
 
 /// Name of the projection.
-pub const NAME: &str = "meter_values";
+pub(crate) const NAME: &str = "meter_values";
 
 const TABLES: &str = "
     CREATE TABLE meter_values (
@@ -95,35 +95,35 @@ async fn insert(
 
 /// One value that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MeterSample {
+pub(crate) struct MeterSample {
     /// Place of the value in the order of all values, after which a list goes on.
-    pub cursor: MeterCursor,
+    pub(crate) cursor: MeterCursor,
     /// The station.
-    pub station: String,
+    pub(crate) station: String,
     /// Connector; 0 is the main meter.
-    pub connector_id: Option<i64>,
+    pub(crate) connector_id: Option<i64>,
     /// The transaction, as the station said.
-    pub transaction_id: Option<i64>,
+    pub(crate) transaction_id: Option<i64>,
     /// Measurand in OCPP's words.
-    pub measurand: String,
+    pub(crate) measurand: String,
     /// The value as it came.
-    pub value: String,
+    pub(crate) value: String,
     /// Unit; `None` if the station left it out, which stands for Wh.
-    pub unit: Option<String>,
+    pub(crate) unit: Option<String>,
     /// Phase of the measurement.
-    pub phase: Option<String>,
+    pub(crate) phase: Option<String>,
     /// Place of the measurement.
-    pub location: Option<String>,
+    pub(crate) location: Option<String>,
     /// Occasion of the reading.
-    pub context: Option<String>,
+    pub(crate) context: Option<String>,
 }
 
 /// A place in the order of all values: by time, then as they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MeterCursor {
+pub(crate) struct MeterCursor {
     /// Moment of the reading by the station's clock, or the moment of its arrival if the station
     /// gave none.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     position: i64,
     ordinal: i64,
 }
@@ -166,26 +166,26 @@ impl MeterSample {
 
 /// Conditions on the values to list; `None` is no condition.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct MeterFilter {
+pub(crate) struct MeterFilter {
     /// Station of the values.
-    pub station: Option<String>,
+    pub(crate) station: Option<String>,
     /// Connector of the values.
-    pub connector_id: Option<u32>,
+    pub(crate) connector_id: Option<u32>,
     /// Transaction of the values.
-    pub transaction_id: Option<i64>,
+    pub(crate) transaction_id: Option<i64>,
     /// Measurand of the values, in OCPP's words.
-    pub measurand: Option<String>,
+    pub(crate) measurand: Option<String>,
     /// Earliest moment of the values.
-    pub from: Option<Timestamp>,
+    pub(crate) from: Option<Timestamp>,
     /// Moment that the values are earlier than.
-    pub to: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
     /// Place that the values come after.
-    pub after: Option<MeterCursor>,
+    pub(crate) after: Option<MeterCursor>,
 }
 
 impl ReadModels {
     /// Returns values, the earliest first.
-    pub async fn meter_values(
+    pub(crate) async fn meter_values(
         &self,
         filter: &MeterFilter,
         limit: usize,

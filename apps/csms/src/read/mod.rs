@@ -8,12 +8,12 @@
 //!
 //! A reader sees the state of a moment ago: a reader that needs more waits for a position.
 
-pub mod energy;
+pub(crate) mod energy;
 mod facts;
-pub mod fleet;
-pub mod meter_values;
+pub(crate) mod fleet;
+pub(crate) mod meter_values;
 mod sql;
-pub mod transactions;
+pub(crate) mod transactions;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,7 +35,7 @@ const TABLES: [&str; 3] = [transactions::NAME, meter_values::NAME, energy::NAME]
 
 /// Read models: the stations in memory, the others in tables.
 #[derive(Clone, Debug)]
-pub struct ReadModels {
+pub(crate) struct ReadModels {
     fleet: Memory<Fleet>,
     tables: Tables,
 }
@@ -55,7 +55,7 @@ struct Readers<R> {
 
 /// Place of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReadModelPlace {
+pub(crate) enum ReadModelPlace {
     /// In SQLite, in files of this directory.
     Directory(PathBuf),
     /// In PostgreSQL, in schemas of the database of this URL.
@@ -64,7 +64,7 @@ pub enum ReadModelPlace {
 
 /// Error of reading a read model.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadModelError {
+pub(crate) enum ReadModelError {
     /// SQLite failed.
     #[error(transparent)]
     Sqlite(#[from] SqliteError),
@@ -98,7 +98,7 @@ impl ReadModels {
     ///
     /// # Errors
     /// [`PostgresError::Url`] if the URL is not valid.
-    pub fn at(place: &ReadModelPlace) -> Result<Self, PostgresError> {
+    pub(crate) fn at(place: &ReadModelPlace) -> Result<Self, PostgresError> {
         let tables = match place {
             ReadModelPlace::Directory(path) => {
                 let sqlite = Sqlite::at(path);
@@ -115,7 +115,7 @@ impl ReadModels {
     }
 
     /// Has a runtime keep the read models up to date.
-    pub fn follow(&self, runtime: Runtime) -> Runtime {
+    pub(crate) fn follow(&self, runtime: Runtime) -> Runtime {
         let runtime = runtime.project(fleet::Stations, self.fleet.clone());
         match &self.tables {
             Tables::Sqlite(target, _) => project(runtime, target),
@@ -124,12 +124,12 @@ impl ReadModels {
     }
 
     /// Has a runtime rebuild the tables.
-    pub fn rebuild(&self, runtime: Runtime) -> Runtime {
+    pub(crate) fn rebuild(&self, runtime: Runtime) -> Runtime {
         TABLES.into_iter().fold(runtime, Runtime::rebuild)
     }
 
     /// Looks at the stations.
-    pub async fn fleet<R>(&self, look: impl FnOnce(&Fleet) -> R) -> R {
+    pub(crate) async fn fleet<R>(&self, look: impl FnOnce(&Fleet) -> R) -> R {
         self.fleet.read(look).await
     }
 

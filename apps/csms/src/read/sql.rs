@@ -13,7 +13,7 @@ use tokio_postgres::types::{IsNull, ToSql, Type, WrongType, to_sql_checked};
 
 /// Value of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SqlValue {
+pub(crate) enum SqlValue {
     /// `NULL`
     Null,
     /// `BIGINT`
@@ -23,7 +23,7 @@ pub enum SqlValue {
 }
 
 /// A database that runs statements, within a transaction that the caller has opened.
-pub trait Sql: Send {
+pub(crate) trait Sql: Send {
     /// Runs a statement that changes rows.
     fn run(
         &mut self,
@@ -220,12 +220,12 @@ impl<T: Into<SqlValue>> From<Option<T>> for SqlValue {
 
 /// A row that was found; its columns are taken out one after the other.
 #[derive(Debug)]
-pub struct SqlRow(std::vec::IntoIter<SqlValue>);
+pub(crate) struct SqlRow(std::vec::IntoIter<SqlValue>);
 
 /// A column holds another value than was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a column holds {found:?}, which is no {expected}; have the read model built anew")]
-pub struct Unexpected {
+pub(crate) struct Unexpected {
     found: Option<SqlValue>,
     expected: &'static str,
 }
@@ -239,7 +239,7 @@ impl SqlRow {
     ///
     /// # Errors
     /// [`Unexpected`] if it is of another type, or if no column is left.
-    pub fn take<T: FromColumn>(&mut self) -> Result<T, Unexpected> {
+    pub(crate) fn take<T: FromColumn>(&mut self) -> Result<T, Unexpected> {
         let cell = self.0.next();
         T::read(cell.clone())
             .ok_or(Unexpected { found: cell, expected: std::any::type_name::<T>() })
@@ -247,7 +247,7 @@ impl SqlRow {
 }
 
 /// Type that a column can be read as.
-pub trait FromColumn: Sized {
+pub(crate) trait FromColumn: Sized {
     /// Reads the value; `None` if it is of another type.
     fn read(cell: Option<SqlValue>) -> Option<Self>;
 }

@@ -16,10 +16,10 @@ use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::{MeterValue, energy_active_import_register_wh};
 
 /// Projection of all transactions.
-pub struct Transactions;
+pub(crate) struct Transactions;
 
 /// Name of the projection.
-pub const NAME: &str = "transactions";
+pub(crate) const NAME: &str = "transactions";
 
 const TABLES: &str = "
     CREATE TABLE transactions (
@@ -138,47 +138,47 @@ async fn read_meter(
 
 /// A transaction, as it stands in the rows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TransactionRow {
+pub(crate) struct TransactionRow {
     /// Its id.
-    pub id: i64,
+    pub(crate) id: i64,
     /// Station.
-    pub station: String,
+    pub(crate) station: String,
     /// Connector; 0 if the station did not say.
-    pub connector_id: u32,
+    pub(crate) connector_id: u32,
     /// Id tag that started it, as it came.
-    pub id_tag: String,
+    pub(crate) id_tag: String,
     /// Authorization status of the tag, as the station was told.
-    pub authorization: String,
+    pub(crate) authorization: String,
     /// State, as far as is known.
-    pub state: TransactionState,
+    pub(crate) state: TransactionState,
     /// Moment of the start.
-    pub started_at: Timestamp,
+    pub(crate) started_at: Timestamp,
     /// The meter at the start, in Wh.
-    pub meter_start_wh: Option<i64>,
+    pub(crate) meter_start_wh: Option<i64>,
     /// Reservation that it used; `None` if it used none.
-    pub reservation_id: Option<i64>,
+    pub(crate) reservation_id: Option<i64>,
     /// Remote start that led to it; `None` if none is known.
-    pub remote_start: Option<String>,
+    pub(crate) remote_start: Option<String>,
     /// Moment of the stop; `None` if no stop was reported.
-    pub stopped_at: Option<Timestamp>,
+    pub(crate) stopped_at: Option<Timestamp>,
     /// The meter at the stop, in Wh.
-    pub meter_stop_wh: Option<i64>,
+    pub(crate) meter_stop_wh: Option<i64>,
     /// Reason of the stop in OCPP's words, `Local` if the station left it out; `None` if no stop
     /// was reported.
-    pub stop_reason: Option<String>,
+    pub(crate) stop_reason: Option<String>,
     /// Id tag that stopped it; `None` if it was not stopped with a tag.
-    pub stop_id_tag: Option<String>,
+    pub(crate) stop_id_tag: Option<String>,
     /// The meter values that came with the stop.
-    pub transaction_data: Vec<MeterValue>,
+    pub(crate) transaction_data: Vec<MeterValue>,
     /// The latest reading of the energy register, in Wh, and when it was read.
-    pub register_wh: Option<(Timestamp, i64)>,
+    pub(crate) register_wh: Option<(Timestamp, i64)>,
     /// Number of messages with meter values about it.
-    pub meter_messages: i64,
+    pub(crate) meter_messages: i64,
 }
 
 /// State of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransactionState {
+pub(crate) enum TransactionState {
     /// It runs, as far as is known.
     Running,
     /// Another one started on its connector, and its stop was not reported: the stop is lost, or
@@ -222,7 +222,7 @@ impl TransactionRow {
     /// Returns the energy so far, in Wh; `None` if the meter at the start, or a later reading, is
     /// not known.
     #[must_use]
-    pub fn energy_wh(&self) -> Option<i64> {
+    pub(crate) fn energy_wh(&self) -> Option<i64> {
         let end = self.meter_stop_wh.or_else(|| self.register_wh.map(|(_, wh)| wh))?;
         Some(end.saturating_sub(self.meter_start_wh?))
     }
@@ -230,21 +230,21 @@ impl TransactionRow {
 
 /// Conditions on the transactions to list; `None` is no condition.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TransactionFilter {
+pub(crate) struct TransactionFilter {
     /// Station of the transactions.
-    pub station: Option<String>,
+    pub(crate) station: Option<String>,
     /// Connector of the transactions.
-    pub connector_id: Option<u32>,
+    pub(crate) connector_id: Option<u32>,
     /// Id tag of the transactions, as it came.
-    pub id_tag: Option<String>,
+    pub(crate) id_tag: Option<String>,
     /// True for those that run, false for those that do not.
-    pub open: Option<bool>,
+    pub(crate) open: Option<bool>,
     /// Earliest moment of the start.
-    pub from: Option<Timestamp>,
+    pub(crate) from: Option<Timestamp>,
     /// Moment that the start is earlier than.
-    pub to: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
     /// Id that the ids are smaller than.
-    pub before: Option<i64>,
+    pub(crate) before: Option<i64>,
 }
 
 impl TransactionFilter {
@@ -277,7 +277,7 @@ impl TransactionFilter {
 /// Reading of the transactions.
 impl ReadModels {
     /// Returns transactions, the newest first.
-    pub async fn transactions(
+    pub(crate) async fn transactions(
         &self,
         filter: &TransactionFilter,
         limit: usize,
@@ -295,7 +295,7 @@ impl ReadModels {
     }
 
     /// Returns the number of transactions that match the filter, regardless of its `before`.
-    pub async fn count_transactions(
+    pub(crate) async fn count_transactions(
         &self,
         filter: &TransactionFilter,
     ) -> Result<i64, ReadModelError> {
@@ -306,7 +306,10 @@ impl ReadModels {
     }
 
     /// Returns one transaction; `None` if there is none with this id.
-    pub async fn transaction(&self, id: i64) -> Result<Option<TransactionRow>, ReadModelError> {
+    pub(crate) async fn transaction(
+        &self,
+        id: i64,
+    ) -> Result<Option<TransactionRow>, ReadModelError> {
         let mut conditions = Conditions::default();
         conditions.and("id = ?", [id.into()]);
         let statement = format!("SELECT {COLUMNS} FROM transactions{}", conditions.text());

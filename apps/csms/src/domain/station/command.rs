@@ -14,7 +14,7 @@ use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, Transact
 
 /// Command about a station, or report by it. Reports of transactions are never refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum StationCommand {
+pub(crate) enum StationCommand {
     /// Register the station.
     Register,
     /// Limit the transactions that the station serves at a time.
@@ -94,33 +94,33 @@ pub enum StationCommand {
 
 /// Data of [`StationCommand::RemoteStop`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RemoteStop {
+pub(crate) struct RemoteStop {
     /// The station.
-    pub station: String,
+    pub(crate) station: String,
     /// New id of the request.
-    pub request: RequestId,
+    pub(crate) request: RequestId,
     /// Transaction to stop, as the caller named it: any number.
-    pub transaction_id: i64,
+    pub(crate) transaction_id: i64,
     /// Driver on whose behalf it is stopped; `None` for the operator's own request.
-    pub on_behalf: Option<OnBehalf>,
+    pub(crate) on_behalf: Option<OnBehalf>,
     /// Present moment.
-    pub now: Timestamp,
+    pub(crate) now: Timestamp,
     /// Moment until which the request may be sent.
-    pub until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// A driver for whom a transaction is to be stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OnBehalf {
+pub(crate) struct OnBehalf {
     /// The driver's tag.
-    pub id_tag: String,
+    pub(crate) id_tag: String,
     /// The group of that tag.
-    pub parent_id_tag: Option<String>,
+    pub(crate) parent_id_tag: Option<String>,
 }
 
 /// Refusal of a [`StationCommand`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
-pub enum StationRefusal {
+pub(crate) enum StationRefusal {
     /// The station is unknown: it never connected, and was not registered.
     #[error("there is no such station; it has to connect, or to be registered")]
     Unknown,
@@ -237,7 +237,7 @@ pub enum StationRefusal {
 impl StationRefusal {
     /// Returns a word for programs.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Unknown => "unknown-station",
             Self::Offline => "station-offline",

@@ -13,7 +13,7 @@ use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 
 /// Event of a station; in the stream `station-{identity}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum StationEvent {
+pub(crate) enum StationEvent {
     /// An operator registered the station: it may connect even if unregistered stations may not.
     Registered,
     /// An operator limited the transactions that the station serves at a time.
@@ -89,28 +89,28 @@ pub enum StationEvent {
 /// Data that a station sent about itself when it started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Booted {
+pub(crate) struct Booted {
     /// Its vendor.
-    pub vendor: Option<String>,
+    pub(crate) vendor: Option<String>,
     /// Its model.
-    pub model: Option<String>,
+    pub(crate) model: Option<String>,
     /// Its serial number.
-    pub serial_number: Option<String>,
+    pub(crate) serial_number: Option<String>,
     /// The version of its firmware.
-    pub firmware_version: Option<String>,
+    pub(crate) firmware_version: Option<String>,
     /// The number of its SIM card.
-    pub iccid: Option<String>,
+    pub(crate) iccid: Option<String>,
     /// The subscriber of its SIM card.
-    pub imsi: Option<String>,
+    pub(crate) imsi: Option<String>,
     /// The type of its main meter.
-    pub meter_type: Option<String>,
+    pub(crate) meter_type: Option<String>,
     /// The serial number of its main meter.
-    pub meter_serial_number: Option<String>,
+    pub(crate) meter_serial_number: Option<String>,
 }
 
 /// Reason why a station is offline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OfflineReason {
+pub(crate) enum OfflineReason {
     /// Nothing was heard of the station for too long.
     Silent,
     /// The server restarted, and did not hear the station meanwhile.

@@ -5,6 +5,6 @@ const IDENTITY_BYTES_MAX: usize = 128;
 
 /// Tells whether a text can be a station's identity.
 #[must_use]
-pub fn is_identity(text: &str) -> bool {
+pub(crate) fn is_identity(text: &str) -> bool {
     !text.is_empty() && text.len() <= IDENTITY_BYTES_MAX && !text.chars().any(char::is_control)
 }

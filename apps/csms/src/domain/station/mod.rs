@@ -17,9 +17,9 @@ mod event;
 mod identity;
 mod reserving;
 
-pub use command::{OnBehalf, RemoteStop, StationCommand, StationRefusal};
-pub use event::{Booted, OfflineReason, StationEvent};
-pub use identity::is_identity;
+pub(crate) use command::{OnBehalf, RemoteStop, StationCommand, StationRefusal};
+pub(crate) use event::{Booted, OfflineReason, StationEvent};
+pub(crate) use identity::is_identity;
 
 use std::collections::BTreeMap;
 
@@ -35,41 +35,41 @@ use super::transaction::{Transaction, TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
 /// Connectors of a station that are kept at most.
-pub const CONNECTORS_MAX: usize = 128;
+pub(crate) const CONNECTORS_MAX: usize = 128;
 /// Open transactions of a station that are kept at most; beyond that the oldest superseded one is
 /// forgotten here.
-pub const OPEN_TRANSACTIONS_MAX: usize = 256;
+pub(crate) const OPEN_TRANSACTIONS_MAX: usize = 256;
 /// Remote starts of a station that can be under way at a time.
-pub const REMOTE_STARTS_MAX: usize = 64;
+pub(crate) const REMOTE_STARTS_MAX: usize = 64;
 
 /// A charging station.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Station {
+pub(crate) struct Station {
     /// True if any event of the station is recorded.
-    pub known: bool,
+    pub(crate) known: bool,
     /// True if an operator has registered the station.
-    pub registered: bool,
+    pub(crate) registered: bool,
     /// True if the station is online: it can be counted on.
-    pub online: bool,
+    pub(crate) online: bool,
     /// Moment of the last change of `online`; `None` if it never changed.
-    pub online_changed_at: Option<Timestamp>,
+    pub(crate) online_changed_at: Option<Timestamp>,
     /// Data that the station sent when it started last; `None` if it never did.
-    pub booted: Option<Booted>,
+    pub(crate) booted: Option<Booted>,
     /// Limit of transactions at a time; `None` for as many as it has connectors.
-    pub transactions_max: Option<u32>,
+    pub(crate) transactions_max: Option<u32>,
     /// Its connectors by number; 0 is the station itself.
-    pub connectors: BTreeMap<u32, Connector>,
+    pub(crate) connectors: BTreeMap<u32, Connector>,
     /// Its transactions that have not stopped.
-    pub transactions: BTreeMap<i64, Transaction>,
+    pub(crate) transactions: BTreeMap<i64, Transaction>,
     /// Remote starts that keep a connector, that await the station's answer, or that await their
     /// transaction.
-    pub remote_starts: Vec<RemoteStart>,
+    pub(crate) remote_starts: Vec<RemoteStart>,
     /// Connectors that are kept for drivers, by the ids of their reservations.
     #[serde(default)]
-    pub reservations: BTreeMap<i64, Reservation>,
+    pub(crate) reservations: BTreeMap<i64, Reservation>,
     /// Id of the last reservation that was requested; 0 before the first.
     #[serde(default)]
-    pub reservation_last: i64,
+    pub(crate) reservation_last: i64,
 }
 
 impl Aggregate for Station {
@@ -323,7 +323,7 @@ impl Station {
     /// Returns the open transaction that a report of a start is about, if the start was reported
     /// before.
     #[must_use]
-    pub fn running_as(&self, started: &TransactionStarted) -> Option<&Transaction> {
+    pub(crate) fn running_as(&self, started: &TransactionStarted) -> Option<&Transaction> {
         self.transactions
             .values()
             .find(|transaction| !transaction.superseded && started.is_same_start(transaction))
@@ -331,7 +331,7 @@ impl Station {
 
     /// Returns the remote start that keeps a connector now.
     #[must_use]
-    pub fn claim_on(&self, connector_id: u32, now: Timestamp) -> Option<&RemoteStart> {
+    pub(crate) fn claim_on(&self, connector_id: u32, now: Timestamp) -> Option<&RemoteStart> {
         let names_it = |start: &&RemoteStart| {
             start.asked.connector_id.is_some_and(|named| named.get() == connector_id)
         };
@@ -340,20 +340,20 @@ impl Station {
 
     /// Returns a remote start that is under way, or that led to a transaction.
     #[must_use]
-    pub fn remote_start(&self, request: &RequestId) -> Option<&RemoteStart> {
+    pub(crate) fn remote_start(&self, request: &RequestId) -> Option<&RemoteStart> {
         self.remote_starts.iter().find(|start| start.asked.request == *request)
     }
 
     /// Returns the transaction that a start on its connector supersedes: its stop was lost, or
     /// comes late.
     #[must_use]
-    pub fn superseded_by(&self, started: &TransactionStarted) -> Option<TransactionId> {
+    pub(crate) fn superseded_by(&self, started: &TransactionStarted) -> Option<TransactionId> {
         self.connectors.get(&started.connector_id)?.transaction
     }
 
     /// Returns the transaction that a remote start led to.
     #[must_use]
-    pub fn result_of(&self, request: &RequestId) -> Option<TransactionId> {
+    pub(crate) fn result_of(&self, request: &RequestId) -> Option<TransactionId> {
         let open = self
             .transactions
             .values()
@@ -437,7 +437,7 @@ impl Station {
 
     /// Returns the status of the station as a whole; `None` if it never reported one.
     #[must_use]
-    pub fn own_status(&self) -> Option<&ChargePointStatus> {
+    pub(crate) fn own_status(&self) -> Option<&ChargePointStatus> {
         self.connectors.get(&0).and_then(Connector::status)
     }
 

@@ -77,7 +77,7 @@ impl Station {
 
     /// Returns the reservation that keeps a connector.
     #[must_use]
-    pub fn reservation_on(&self, connector_id: u32, now: Timestamp) -> Option<&Reservation> {
+    pub(crate) fn reservation_on(&self, connector_id: u32, now: Timestamp) -> Option<&Reservation> {
         self.reservations
             .values()
             .find(|it| it.asked.connector_id.get() == connector_id && it.holds(now))

@@ -7,13 +7,13 @@ fn parse(text: &str) -> (Frame, Vec<ViolationKind>) {
 
 fn call(id: &str, action: &str, payload: &str) -> Frame {
     let (id, action) = (MessageId(id.into()), action.into());
-    Frame::Call(Call { id, action, payload: Payload::parse(payload).unwrap() })
+    Frame::Call(Call { id, action, payload: Payload(payload.to_owned()) })
 }
 
 #[test]
 fn the_three_frames_are_read() {
     assert_eq!(parse(r#"[2,"7","Heartbeat",{}]"#), (call("7", "Heartbeat", "{}"), vec![]));
-    let (id, payload) = (MessageId("7".into()), Payload::parse(r#"{"a":1}"#).unwrap());
+    let (id, payload) = (MessageId("7".into()), Payload(r#"{"a":1}"#.to_owned()));
     assert_eq!(
         parse(r#" [3, "7", {"a":1}] "#).0,
         Frame::CallResult(CallResult { id: id.clone(), payload })
@@ -43,8 +43,8 @@ fn what_stations_get_wrong_about_frames_is_tolerated_and_recorded() {
     let long = "x".repeat(MESSAGE_ID_CHARS_MAX + 1);
     let (frame, violations) = parse(&format!(r#"[2,"{long}","Heartbeat",{{}}]"#));
     assert_eq!(
-        (frame.id().as_str(), violations),
-        (&*long, vec![TooLong { chars_max: MESSAGE_ID_CHARS_MAX }])
+        (frame, violations),
+        (call(&long, "Heartbeat", "{}"), vec![TooLong { chars_max: MESSAGE_ID_CHARS_MAX }])
     );
     let (Frame::CallError(error), violations) = parse(r#"[4,"1","Oops"]"#) else {
         panic!("not a CALLERROR")
@@ -117,10 +117,6 @@ fn ids_of_ours_keep_to_the_specification() {
 fn error_codes_are_spelt_as_in_the_specification() {
     assert_eq!(ErrorCode::OccurenceConstraintViolation.as_str(), "OccurenceConstraintViolation");
     assert_eq!(ErrorCode::FormationViolation.as_str(), "FormationViolation");
-    assert!(
-        ErrorCode::from("NotImplemented").is_unsupported()
-            && ErrorCode::from("NotSupported").is_unsupported()
-    );
 }
 
 #[test]

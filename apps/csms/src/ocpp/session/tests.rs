@@ -78,7 +78,7 @@ fn one_call_of_ours_is_outstanding_and_the_rest_wait_their_turn() {
         Received::Settled(SettledCall {
             outcome: CallOutcome::Refused(WithViolations { message, .. }),
             ..
-        }) if message.code.is_unsupported()
+        }) if message.code == ErrorCode::NotSupported
     ));
     assert_eq!(bench.poll(), []);
     assert_eq!(bench.session.next_deadline(), None);

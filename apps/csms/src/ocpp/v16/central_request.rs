@@ -16,7 +16,7 @@ use crate::ocpp::reading::{Fields, Notes, Presence, WithViolations};
 
 /// A request of ours, an operation initiated by the central system (OCPP 1.6 section 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CentralRequest {
+pub(crate) enum CentralRequest {
     /// Start charging (section 5.11). `Accepted` only means that the station will try; the
     /// StartTransaction that may follow carries no reference to this request.
     RemoteStartTransaction {
@@ -66,7 +66,7 @@ pub enum CentralRequest {
 
 /// A station's answer to a [`CentralRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StationConfirmation {
+pub(crate) enum StationConfirmation {
     /// To RemoteStartTransaction.
     RemoteStartTransaction(RemoteStartStopStatus),
     /// To RemoteStopTransaction.
@@ -84,11 +84,11 @@ pub enum StationConfirmation {
 /// The station answered, but its status cannot be read: it is unknown if the station acts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer has no readable status; treat the outcome as unknown")]
-pub struct ConfirmationError;
+pub(crate) struct ConfirmationError;
 
 impl CentralRequest {
     /// The action's name.
-    pub fn action(&self) -> &'static str {
+    pub(crate) fn action(&self) -> &'static str {
         match self {
             Self::RemoteStartTransaction { .. } => "RemoteStartTransaction",
             Self::RemoteStopTransaction { .. } => "RemoteStopTransaction",
@@ -100,13 +100,13 @@ impl CentralRequest {
     }
 
     /// The request as a CALL.
-    pub fn call(&self, id: MessageId) -> Call {
+    pub(crate) fn call(&self, id: MessageId) -> Call {
         Call { id, action: self.action().to_owned(), payload: self.payload() }
     }
 
     /// Reads the station's answer to this request. A status that is not in the specification is
     /// kept as its text.
-    pub fn read_confirmation(
+    pub(crate) fn read_confirmation(
         &self,
         payload: &Payload,
     ) -> Result<WithViolations<StationConfirmation>, ConfirmationError> {

@@ -10,7 +10,7 @@ use crate::ocpp::session::Reply;
 /// The confirmation of a [`StationRequest`](super::StationRequest). Moments are written in UTC with
 /// milliseconds, as in the specification's examples; some stations cannot read more digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Confirmation {
+pub(crate) enum Confirmation {
     /// BootNotification.conf (OCPP 1.6 section 6.4)
     BootNotification {
         /// Registration status of the station.

@@ -9,36 +9,36 @@ use crate::ocpp::reading::{Fields, Notes, Presence, TEXT_CHARS_MAX, ViolationKin
 
 /// Readings taken at one moment. Every sampled value is kept as it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MeterValue {
+pub(crate) struct MeterValue {
     /// Moment of the readings; `None` if it was missing or unreadable.
-    pub timestamp: Option<Timestamp>,
+    pub(crate) timestamp: Option<Timestamp>,
     /// The readings.
-    pub sampled_values: Vec<SampledValue>,
+    pub(crate) sampled_values: Vec<SampledValue>,
 }
 
 /// One reading. If a field is left out, the specification names a default, which the methods apply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SampledValue {
+pub(crate) struct SampledValue {
     /// The value as text, usually a decimal number.
-    pub value: String,
+    pub(crate) value: String,
     /// Occasion of the reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub context: Option<ReadingContext>,
+    pub(crate) context: Option<ReadingContext>,
     /// Format of the value: a number or signed binary data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<ValueFormat>,
+    pub(crate) format: Option<ValueFormat>,
     /// Measured quantity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub measurand: Option<Measurand>,
+    pub(crate) measurand: Option<Measurand>,
     /// Phase; `None` for all phases together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<Phase>,
+    pub(crate) phase: Option<Phase>,
     /// Place of the measurement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub location: Option<Location>,
+    pub(crate) location: Option<Location>,
     /// Unit of the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<UnitOfMeasure>,
+    pub(crate) unit: Option<UnitOfMeasure>,
 }
 
 open_enum! {
@@ -142,17 +142,10 @@ open_enum! {
     }
 }
 
-impl UnitOfMeasure {
-    /// Tells whether the unit is degrees Celsius, in either spelling.
-    pub fn is_celsius(&self) -> bool {
-        matches!(self, Self::Celcius | Self::Celsius)
-    }
-}
-
 impl SampledValue {
     /// Tells whether this is a reading of the register of imported active energy; a value without
     /// measurand is one.
-    pub fn is_energy_active_import_register(&self) -> bool {
+    pub(crate) fn is_energy_active_import_register(&self) -> bool {
         matches!(self.measurand, None | Some(Measurand::EnergyActiveImportRegister))
     }
 
@@ -179,7 +172,7 @@ impl MeterValue {
     /// The value for all phases together counts; if there is none, the sum of the phases. A value
     /// at the outlet, the point that serves the driver, is preferred to others. Of several such
     /// values the first counts. `None` if there is no such value.
-    pub fn energy_active_import_register_wh(&self) -> Option<i64> {
+    pub(crate) fn energy_active_import_register_wh(&self) -> Option<i64> {
         let at_outlet =
             |sample: &SampledValue| matches!(sample.location, None | Some(Location::Outlet));
         // Within ±3 * 10^15, so that the conversion is exact.
@@ -210,7 +203,7 @@ impl MeterValue {
 
 /// The latest reading of the register of imported active energy among several, with its moment, in
 /// Wh. Values without a readable moment do not count.
-pub fn energy_active_import_register_wh(values: &[MeterValue]) -> Option<(Timestamp, i64)> {
+pub(crate) fn energy_active_import_register_wh(values: &[MeterValue]) -> Option<(Timestamp, i64)> {
     values
         .iter()
         .filter_map(|value| Some((value.timestamp?, value.energy_active_import_register_wh()?)))

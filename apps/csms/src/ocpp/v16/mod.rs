@@ -19,25 +19,21 @@ mod meter;
 mod station_request;
 mod types;
 
-pub use central_request::{CentralRequest, ConfirmationError, StationConfirmation};
-pub use confirmation::Confirmation;
-pub use meter::{
-    Location, Measurand, MeterValue, Phase, ReadingContext, SampledValue, UnitOfMeasure,
-    ValueFormat, energy_active_import_register_wh,
+pub(crate) use central_request::{CentralRequest, StationConfirmation};
+pub(crate) use confirmation::Confirmation;
+pub(crate) use meter::{MeterValue, SampledValue, energy_active_import_register_wh};
+pub(crate) use station_request::{
+    BootNotification, MeterValues, StartTransaction, StationRequest, StatusNotification,
+    StopTransaction,
 };
-pub use station_request::{
-    Authorize, BootNotification, MeterValues, RequestError, StartTransaction, StationRequest,
-    StatusNotification, StopTransaction,
-};
-pub use types::{
+pub(crate) use types::{
     AuthorizationStatus, CancelReservationStatus, ChargePointErrorCode, ChargePointStatus,
-    IdTagInfo, IdToken, IdTokenError, MessageTrigger, Reason, RegistrationStatus,
-    RemoteStartStopStatus, ReservationStatus, TransactionId, TransactionIdError,
-    TriggerMessageStatus, UnlockStatus,
+    IdTagInfo, IdToken, MessageTrigger, Reason, RegistrationStatus, RemoteStartStopStatus,
+    ReservationStatus, TransactionId, TransactionIdError, TriggerMessageStatus, UnlockStatus,
 };
 
 /// The WebSocket subprotocol of OCPP 1.6J (OCPP-J 1.6 section 3.1.2).
-pub const SUBPROTOCOL: &str = "ocpp1.6";
+pub(crate) const SUBPROTOCOL: &str = "ocpp1.6";
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use crate::ocpp::session::Reply;
 /// 9.1, TransactionMessageAttempts); so a missing field is `None`, and reading these messages never
 /// fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StationRequest {
+pub(crate) enum StationRequest {
     /// BootNotification
     BootNotification(BootNotification),
     /// Heartbeat, which has no fields
@@ -36,51 +36,51 @@ pub enum StationRequest {
 /// A station has started (OCPP 1.6 sections 4.2 and 6.3). No field of it is needed to serve the
 /// station.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct BootNotification {
+pub(crate) struct BootNotification {
     /// Required by the specification.
-    pub charge_point_vendor: Option<String>,
+    pub(crate) charge_point_vendor: Option<String>,
     /// Required by the specification.
-    pub charge_point_model: Option<String>,
+    pub(crate) charge_point_model: Option<String>,
     /// The charge point's serial number.
-    pub charge_point_serial_number: Option<String>,
+    pub(crate) charge_point_serial_number: Option<String>,
     /// The charge box's serial number; deprecated.
-    pub charge_box_serial_number: Option<String>,
+    pub(crate) charge_box_serial_number: Option<String>,
     /// The firmware's version.
-    pub firmware_version: Option<String>,
+    pub(crate) firmware_version: Option<String>,
     /// ICCID of the modem's SIM card.
-    pub iccid: Option<String>,
+    pub(crate) iccid: Option<String>,
     /// IMSI of the modem's SIM card.
-    pub imsi: Option<String>,
+    pub(crate) imsi: Option<String>,
     /// The main meter's type.
-    pub meter_type: Option<String>,
+    pub(crate) meter_type: Option<String>,
     /// The main meter's serial number.
-    pub meter_serial_number: Option<String>,
+    pub(crate) meter_serial_number: Option<String>,
 }
 
 /// A connector's state has changed (OCPP 1.6 sections 4.9 and 6.47).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatusNotification {
+pub(crate) struct StatusNotification {
     /// Connector; 0 is the station itself.
-    pub connector_id: u32,
+    pub(crate) connector_id: u32,
     /// Error code; `NoError` if the station left it out.
-    pub error_code: ChargePointErrorCode,
+    pub(crate) error_code: ChargePointErrorCode,
     /// The state.
-    pub status: ChargePointStatus,
+    pub(crate) status: ChargePointStatus,
     /// Further text about the error.
-    pub info: Option<String>,
+    pub(crate) info: Option<String>,
     /// Moment since which the status holds, by the station's clock; `None` stands for now.
-    pub timestamp: Option<Timestamp>,
+    pub(crate) timestamp: Option<Timestamp>,
     /// Vendor that defines the vendor's error code.
-    pub vendor_id: Option<String>,
+    pub(crate) vendor_id: Option<String>,
     /// The vendor's error code.
-    pub vendor_error_code: Option<String>,
+    pub(crate) vendor_error_code: Option<String>,
 }
 
 /// May this tag charge? (OCPP 1.6 sections 4.1 and 6.1)
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authorize {
+pub(crate) struct Authorize {
     /// Id tag as it came: it may be empty or too long for any tag that we know.
-    pub id_tag: String,
+    pub(crate) id_tag: String,
 }
 
 /// A transaction has started (OCPP 1.6 sections 4.8 and 6.45). It is a fact, told perhaps long
@@ -88,54 +88,54 @@ pub struct Authorize {
 /// `reservation_id` are required by the specification; a field is `None` if it is missing or
 /// nonsense.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StartTransaction {
+pub(crate) struct StartTransaction {
     /// Connector; above 0 if the station is right.
-    pub connector_id: Option<u32>,
+    pub(crate) connector_id: Option<u32>,
     /// Id tag that started it, as it came.
-    pub id_tag: Option<String>,
+    pub(crate) id_tag: Option<String>,
     /// The meter at the start, in Wh.
-    pub meter_start: Option<i64>,
+    pub(crate) meter_start: Option<i64>,
     /// Moment of the start, by the station's clock.
-    pub timestamp: Option<Timestamp>,
+    pub(crate) timestamp: Option<Timestamp>,
     /// The reservation that it ends.
-    pub reservation_id: Option<i64>,
+    pub(crate) reservation_id: Option<i64>,
 }
 
 /// Meter values, of a transaction or not (OCPP 1.6 sections 4.7 and 6.31).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MeterValues {
+pub(crate) struct MeterValues {
     /// Connector; 0 is the station's main meter. Required by the specification.
-    pub connector_id: Option<u32>,
+    pub(crate) connector_id: Option<u32>,
     /// Transaction of the values; `None` if they belong to none. It may be any number, such as
     /// `-1`.
-    pub transaction_id: Option<i64>,
+    pub(crate) transaction_id: Option<i64>,
     /// The values; required by the specification.
-    pub meter_values: Vec<MeterValue>,
+    pub(crate) meter_values: Vec<MeterValue>,
 }
 
 /// A transaction has stopped (OCPP 1.6 sections 4.10 and 6.49). It is a fact, like
 /// [`StartTransaction`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StopTransaction {
+pub(crate) struct StopTransaction {
     /// Transaction id, perhaps unknown to us, and `-1` if the station never learnt it. Required by
     /// the specification.
-    pub transaction_id: Option<i64>,
+    pub(crate) transaction_id: Option<i64>,
     /// Id tag that stopped it; `None` if it was not stopped with a tag.
-    pub id_tag: Option<String>,
+    pub(crate) id_tag: Option<String>,
     /// The meter at the stop, in Wh. Required by the specification.
-    pub meter_stop: Option<i64>,
+    pub(crate) meter_stop: Option<i64>,
     /// Moment of the stop, by the station's clock. Required by the specification.
-    pub timestamp: Option<Timestamp>,
+    pub(crate) timestamp: Option<Timestamp>,
     /// Reason of the stop; `None` stands for `Local`.
-    pub reason: Option<Reason>,
+    pub(crate) reason: Option<Reason>,
     /// Values of the whole transaction.
-    pub transaction_data: Vec<MeterValue>,
+    pub(crate) transaction_data: Vec<MeterValue>,
 }
 
 /// A request that is answered with a CALLERROR.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// The action is not one of OCPP 1.6.
     #[error("no action of OCPP 1.6: {action}")]
     UnknownAction {
@@ -167,7 +167,7 @@ pub enum RequestError {
 
 impl RequestError {
     /// The code to answer with (OCPP-J 1.6 section 4.2.3).
-    pub fn code(&self) -> ErrorCode {
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::UnknownAction { .. } => ErrorCode::NotImplemented,
             Self::UnsupportedAction { .. } => ErrorCode::NotSupported,
@@ -187,7 +187,10 @@ impl From<RequestError> for Reply {
 impl StationRequest {
     /// Reads a request. An error is to be answered with its [`code`](RequestError::code); it never
     /// concerns BootNotification, Heartbeat, StartTransaction, MeterValues or StopTransaction.
-    pub fn read(action: &str, payload: &Payload) -> Result<WithViolations<Self>, RequestError> {
+    pub(crate) fn read(
+        action: &str,
+        payload: &Payload,
+    ) -> Result<WithViolations<Self>, RequestError> {
         let json = payload.as_str();
         let mut notes = Notes::default();
         let request = match action {

@@ -2,14 +2,14 @@ use std::num::NonZeroU32;
 
 use jiff::Timestamp;
 
+use super::central_request::ConfirmationError;
+use super::meter::{Measurand, Phase, UnitOfMeasure};
+use super::station_request::Authorize;
 use super::*;
 use crate::ocpp::frame::{ErrorCode, MessageId, Payload};
 use crate::ocpp::reading::{Violation, ViolationKind, WithViolations};
 use crate::ocpp::session::Reply;
-
-fn payload(json: &str) -> Payload {
-    Payload::parse(json).unwrap()
-}
+use crate::ocpp::tests::payload;
 
 fn read(action: &str, json: &str) -> (StationRequest, Vec<(String, ViolationKind)>) {
     let WithViolations { message, violations } =
@@ -206,11 +206,10 @@ fn every_sampled_value_is_kept_as_it_came() {
     };
     let samples = &values.meter_values[0].sampled_values;
     assert_eq!(samples.len(), 4);
-    assert!(
-        samples[..2]
-            .iter()
-            .all(|sample| sample.unit.as_ref().unwrap().is_celsius() && sample.value == "21.50")
-    );
+    let temperature = |sample: &SampledValue| (sample.value.clone(), sample.unit.clone());
+    let degrees = |unit| ("21.50".to_owned(), Some(unit));
+    assert_eq!(temperature(&samples[0]), degrees(UnitOfMeasure::Celcius));
+    assert_eq!(temperature(&samples[1]), degrees(UnitOfMeasure::Celsius));
     assert_eq!((samples[2].value.as_str(), &samples[2].phase), ("230", &Some(Phase::L1N)));
     assert_eq!(samples[3].measurand, Some(Measurand::Other("X.Own".into())));
     let expected = [

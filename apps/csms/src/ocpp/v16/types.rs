@@ -110,7 +110,7 @@ open_enum! {
 
 /// Our answer to a BootNotification (OCPP 1.6 section 7.38).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum RegistrationStatus {
+pub(crate) enum RegistrationStatus {
     /// The station may work.
     Accepted,
     /// The station is to wait; remote starts and stops may not be sent to it yet.
@@ -121,7 +121,7 @@ pub enum RegistrationStatus {
 
 /// Our verdict on an id tag (OCPP 1.6 section 7.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum AuthorizationStatus {
+pub(crate) enum AuthorizationStatus {
     /// The tag may charge.
     Accepted,
     /// The tag has been blocked.
@@ -136,7 +136,7 @@ pub enum AuthorizationStatus {
 
 impl RegistrationStatus {
     /// As the specification spells it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
             Self::Pending => "Pending",
@@ -147,7 +147,7 @@ impl RegistrationStatus {
 
 impl AuthorizationStatus {
     /// As the specification spells it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
             Self::Blocked => "Blocked",
@@ -160,7 +160,7 @@ impl AuthorizationStatus {
 
 /// The message that TriggerMessage asks for (OCPP 1.6 section 7.32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum MessageTrigger {
+pub(crate) enum MessageTrigger {
     /// BootNotification
     BootNotification,
     /// DiagnosticsStatusNotification
@@ -177,7 +177,7 @@ pub enum MessageTrigger {
 
 impl MessageTrigger {
     /// As the specification spells it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::BootNotification => "BootNotification",
             Self::DiagnosticsStatusNotification => "DiagnosticsStatusNotification",
@@ -194,14 +194,14 @@ impl MessageTrigger {
 /// the exact text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct IdToken(String);
+pub(crate) struct IdToken(String);
 
 impl IdToken {
     /// The longest id tag, in characters.
-    pub const CHARS_MAX: usize = 20;
+    pub(crate) const CHARS_MAX: usize = 20;
 
     /// Takes 1 to [`Self::CHARS_MAX`] characters.
-    pub fn new(text: impl Into<String>) -> Result<Self, IdTokenError> {
+    pub(crate) fn new(text: impl Into<String>) -> Result<Self, IdTokenError> {
         let text = text.into();
         match text.chars().count() {
             1..=Self::CHARS_MAX => Ok(Self(text)),
@@ -210,7 +210,7 @@ impl IdToken {
     }
 
     /// The tag as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -232,9 +232,9 @@ impl From<IdToken> for String {
 /// A text that cannot be sent to a station as an id tag.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an id tag of {chars} characters; use 1 to {}", IdToken::CHARS_MAX)]
-pub struct IdTokenError {
+pub(crate) struct IdTokenError {
     /// Its length in characters.
-    pub chars: usize,
+    pub(crate) chars: usize,
 }
 
 /// The id that we assign to a transaction: positive, and within 32 bits, as stations keep it in a
@@ -242,11 +242,11 @@ pub struct IdTokenError {
 /// an `i64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
-pub struct TransactionId(i32);
+pub(crate) struct TransactionId(i32);
 
 impl TransactionId {
     /// Takes 1 to 2,147,483,647.
-    pub fn new(id: i64) -> Result<Self, TransactionIdError> {
+    pub(crate) fn new(id: i64) -> Result<Self, TransactionIdError> {
         match i32::try_from(id) {
             Ok(id) if id > 0 => Ok(Self(id)),
             _ => Err(TransactionIdError { id }),
@@ -254,7 +254,7 @@ impl TransactionId {
     }
 
     /// The id as a number.
-    pub fn value(self) -> i64 {
+    pub(crate) fn value(self) -> i64 {
         self.0.into()
     }
 }
@@ -276,21 +276,21 @@ impl From<TransactionId> for i64 {
 /// A number that we never assign as a transaction id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("transaction id {id} is not one of ours; use 1 to {}", i32::MAX)]
-pub struct TransactionIdError {
+pub(crate) struct TransactionIdError {
     /// The number.
-    pub id: i64,
+    pub(crate) id: i64,
 }
 
 /// Information for a station about an id tag (OCPP 1.6 section 7.27).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdTagInfo {
+pub(crate) struct IdTagInfo {
     /// Verdict on the tag.
-    pub status: AuthorizationStatus,
+    pub(crate) status: AuthorizationStatus,
     /// Moment until which the station may keep the tag in its cache; written in UTC with
     /// milliseconds.
-    pub expiry_date: Option<Timestamp>,
+    pub(crate) expiry_date: Option<Timestamp>,
     /// Group of the tag: tags of one group can stop each other's transactions.
-    pub parent_id_tag: Option<IdToken>,
+    pub(crate) parent_id_tag: Option<IdToken>,
 }
 
 impl From<AuthorizationStatus> for IdTagInfo {
