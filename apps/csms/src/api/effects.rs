@@ -108,6 +108,7 @@ impl From<ResolveError> for Problem {
             ResolveError::Busy { .. } => (StatusCode::CONFLICT, "effect-busy"),
             ResolveError::Outcome { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-outcome"),
             ResolveError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store-failed"),
+            ResolveError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         };
         Self::new(status, code, error.to_string())
     }

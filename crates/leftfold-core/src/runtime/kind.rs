@@ -50,7 +50,7 @@ impl ResolveError {
             Self::NotOpen { .. } | Self::NotInDoubt { .. } => Kind::Conflict,
             Self::TooEarly { .. } | Self::Busy { .. } => Kind::Busy,
             Self::Outcome { .. } => Kind::Invalid,
-            Self::Store { .. } => Kind::Unavailable,
+            Self::Store { .. } | Self::Stopped => Kind::Unavailable,
         }
     }
 }
@@ -62,7 +62,7 @@ impl CancelError {
         match self {
             Self::NotOpen { .. } | Self::UnderWay { .. } | Self::InDoubt { .. } => Kind::Conflict,
             Self::Busy { .. } => Kind::Busy,
-            Self::Store { .. } => Kind::Unavailable,
+            Self::Store { .. } | Self::Stopped => Kind::Unavailable,
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use leftfold_core::runtime::{
-    EffectFilter, EffectId, EffectState, Effects, ResolveError, RunningRuntime, Runtime,
-    StartError, Verdict,
+    CancelError, EffectFilter, EffectId, EffectState, Effects, ResolveError, RunningRuntime,
+    Runtime, StartError, Verdict,
 };
-use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName, Version};
+use leftfold_core::store::{
+    Append, EventType, Kind, NewEvent, Position, Store, StreamName, Version,
+};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -493,8 +495,21 @@ async fn stopping_waits_for_what_is_under_way_and_starts_nothing_new() {
     stopping.await.unwrap().unwrap();
     assert_eq!(settled(&effects, first).await, by_runtime("open"));
     assert_eq!(effects.find(second).await.unwrap().unwrap().state, EffectState::Pending);
-    let stopped = effects.resolve(second, Verdict::NotDone { reason: "no".into() }, "ann").await;
-    assert!(matches!(stopped, Err(ResolveError::Store { .. })));
+}
+
+#[tokio::test]
+async fn a_runtime_that_has_stopped_takes_no_word_on_an_effect_and_says_so() {
+    let opener = Opener::doing(|_| async { in_doubt("no answer") });
+    let (_stage, process, runtime, effects) = world(&opener).await;
+    let id = process.ask("front", 7).await;
+    let before = settled(&effects, id).await;
+    runtime.stop().await.unwrap();
+    let verdict = Verdict::NotDone { reason: "no".into() };
+    let resolved = effects.resolve(id, verdict, "ann").await.unwrap_err();
+    assert_eq!((resolved.kind(), &resolved), (Kind::Unavailable, &ResolveError::Stopped));
+    let cancelled = effects.cancel(id, "the door is gone", "ann").await.unwrap_err();
+    assert_eq!((cancelled.kind(), &cancelled), (Kind::Unavailable, &CancelError::Stopped));
+    assert_eq!(effects.find(id).await.unwrap().unwrap().state, before, "nothing was recorded");
 }
 
 #[tokio::test]

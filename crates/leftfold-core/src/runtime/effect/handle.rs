@@ -315,9 +315,8 @@ impl Effects {
             by: by.to_owned(),
             word: Word::Verdict(verdict, answer),
         };
-        let stopped = || ResolveError::Store { detail: "the runtime has stopped".to_owned() };
-        kind.asked.send(asked).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())??;
+        kind.asked.send(asked).await.map_err(|_| ResolveError::Stopped)?;
+        answered.await.map_err(|_| ResolveError::Stopped)??;
         self.find(id).await.map_err(failed)?.ok_or(ResolveError::NotOpen { id })
     }
 
@@ -370,9 +369,8 @@ impl Effects {
             by: by.to_owned(),
             word: Word::Cancel(reason.to_owned(), answer),
         };
-        let stopped = || CancelError::Store { detail: "the runtime has stopped".to_owned() };
-        kind.asked.send(asked).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())??;
+        kind.asked.send(asked).await.map_err(|_| CancelError::Stopped)?;
+        answered.await.map_err(|_| CancelError::Stopped)??;
         self.find(id).await.map_err(failed)?.ok_or(CancelError::NotOpen { id })
     }
 

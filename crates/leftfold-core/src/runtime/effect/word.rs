@@ -74,12 +74,15 @@ pub enum ResolveError {
         /// Message of serde.
         detail: String,
     },
-    /// The store failed, or the runtime has stopped.
+    /// The store failed, or another runtime has the work.
     #[error("the answer could not be recorded: {detail}")]
     Store {
         /// Description of the failure.
         detail: String,
     },
+    /// The runtime has stopped, before the answer or while it was being recorded.
+    #[error("the runtime has stopped, look up the effect and ask a runtime that runs")]
+    Stopped,
 }
 
 /// Error of a cancellation that was not taken.
@@ -111,12 +114,15 @@ pub enum CancelError {
         /// The id.
         id: EffectId,
     },
-    /// The store failed, or the runtime has stopped.
+    /// The store failed, or another runtime has the work.
     #[error("that it is cancelled could not be recorded: {detail}")]
     Store {
         /// Description of the failure.
         detail: String,
     },
+    /// The runtime has stopped, before the cancellation or while it was being recorded.
+    #[error("the runtime has stopped, look up the effect and ask a runtime that runs")]
+    Stopped,
 }
 
 impl<E: Effect> EffectTurns<E> {
