@@ -3,14 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, Direction, EventId, Hash, Holder, Identity, Label, Lease, LeaseError, Leased,
-    Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, StoreId,
-    Timestamp, What,
+    CommandId, Direction, EventId, Hash, HeldLease, Identity, Label, Lease, LeaseError,
+    LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError,
+    Status, StoreId, Timestamp, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -24,7 +23,7 @@ use crate::segments::scan::place_of;
 use crate::segments::segment::damaged;
 use crate::shared::SharedLog;
 use crate::write::held_bytes;
-use crate::write::lease::LeaseRequest;
+use crate::write::lease::QueuedLease;
 use crate::write::precheck::{JudgingOrder, Prechecked, is_slow, precheck};
 use crate::write::request::{AppendRequest, WriteRequest};
 use crate::write::writer::LogWriter;
@@ -139,11 +138,7 @@ impl Log {
         }
     }
 
-    fn ask<T>(
-        &self,
-        request: LeaseRequest,
-        answer: Reply<T, LeaseError>,
-    ) -> Pending<T, LeaseError> {
+    fn ask<T>(&self, request: QueuedLease, answer: Reply<T, LeaseError>) -> Pending<T, LeaseError> {
         match self.shared.queue.push([WriteRequest::Lease(request)]) {
             Ok(()) => Pending::waiting(answer),
             Err(refused) => Pending::ready(Err(refused.into())),
@@ -376,13 +371,21 @@ impl Backend for Log {
         }
     }
 
-    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
-        let (request, answer) = LeaseRequest::take(work, holder, during);
+    fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
+        if let Err(invalid) = request.validate() {
+            return Pending::ready(Err(invalid.into()));
+        }
+        let (request, answer) = QueuedLease::take(request);
         self.ask(request, answer)
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
-        let (request, answer) = LeaseRequest::give_back(lease);
+        let (request, answer) = QueuedLease::give_back(lease);
+        self.ask(request, answer)
+    }
+
+    fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
+        let (request, answer) = QueuedLease::list();
         self.ask(request, answer)
     }
 

@@ -1,16 +1,14 @@
 //! The contract that every store fulfils. The memory backend is the template for one; the
 //! conformance suite judges it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Checkpoint, CommandId, EventId, Gone,
-    Hash, Holder, Label, Lease, LeaseError, Leased, Metrics, Outcome, Page, Partition, Pending,
-    Position, Read, ReadError, Status, StoreId, Timestamp,
+    Hash, HeldLease, Label, Lease, LeaseError, LeaseRequest, Leased, Metrics, Outcome, Page,
+    Partition, Pending, Position, Read, ReadError, Status, StoreId, Timestamp,
 };
 
 /// A durable, totally ordered store of events.
@@ -41,7 +39,6 @@ use super::{
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU64, Ordering};
 ///
-/// # use std::time::Duration;
 /// # use bytes::Bytes;
 /// use leftfold_core::store::*;
 /// # use tokio::sync::watch;
@@ -85,12 +82,11 @@ use super::{
 ///     #     self.inner.snapshot(key)
 ///     # }
 ///     # fn keep_snapshot(&self, key: Bytes, value: Bytes) { self.inner.keep_snapshot(key, value) }
-///     # fn lease(
-///     #     &self, work: Label, holder: Holder, during: Duration,
-///     # ) -> Pending<Leased, LeaseError> {
-///     #     self.inner.lease(work, holder, during)
+///     # fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
+///     #     self.inner.lease(request)
 ///     # }
 ///     # fn release(&self, lease: Lease) -> Pending<(), LeaseError> { self.inner.release(lease) }
+///     # fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> { self.inner.leases() }
 ///     # fn status(&self) -> watch::Receiver<Status> { self.inner.status() }
 ///     # fn close(&self) -> Pending<(), CloseError> { self.inner.close() }
 /// }
@@ -152,7 +148,8 @@ pub trait Backend: Send + Sync + 'static {
     fn keep_snapshot(&self, key: Bytes, value: Bytes);
 
     /// Gives some work to a holder for the given time from now if nobody else has it, and renews
-    /// the lease, under the same fence, of the holder that has it.
+    /// the lease, under the same fence, of the holder that has it. The note of the request takes
+    /// the place of the one before; it need not outlive an opening of the store.
     ///
     /// Every new tenure has a greater fence than all before it, those of earlier openings included.
     /// From the moment that it is given, an append under another fence of that work is refused. The
@@ -167,12 +164,20 @@ pub trait Backend: Send + Sync + 'static {
     /// The time is at most [`LEASE_SECONDS_MAX`](super::limits::LEASE_SECONDS_MAX) seconds, and at
     /// most [`LEASES_MAX`](super::limits::LEASES_MAX) leases are held at once. A lease that is over
     /// may be forgotten.
-    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError>;
+    fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError>;
 
     /// Gives the work back, so that the next holder need not wait. Giving back a lease that is not
     /// the latest of its work changes nothing. An append under the lease that is not answered yet
     /// may then be refused.
     fn release(&self, lease: Lease) -> Pending<(), LeaseError>;
+
+    /// Lists the leases that are held now, with their notes, in the order of the bytes of the names
+    /// of their works: every one whose giving was answered before, none that was given back or is
+    /// over. Each runtime asks about once a second.
+    ///
+    /// At most [`LEASES_MAX`](super::limits::LEASES_MAX) leases with notes of
+    /// [`LEASE_NOTE_BYTES_MAX`](super::limits::LEASE_NOTE_BYTES_MAX) bytes.
+    fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError>;
 
     /// Returns the durable end and whether the store takes appends, and every later change of it:
     /// live subscriptions wait on this. The last status says

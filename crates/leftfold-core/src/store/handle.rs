@@ -4,7 +4,6 @@ use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -13,9 +12,9 @@ use tracing::{Span, field};
 use super::metrics::{Measured, Sources};
 use super::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, EventId, Hash, Head, Holder, Identity, Invalid, Label, Lease, LeaseError, Leased,
-    MemoryBackend, Metrics, Outcome, Partition, Pending, Position, Read, ReadError, RecordedEvent,
-    State, Status, StoreId, StreamName, Timestamp, Version,
+    CommandId, EventId, Hash, Head, HeldLease, Identity, Invalid, Label, Lease, LeaseError,
+    LeaseRequest, Leased, MemoryBackend, Metrics, Outcome, Partition, Pending, Position, Read,
+    ReadError, RecordedEvent, State, Status, StoreId, StreamName, Timestamp, Version,
 };
 
 /// A value that a layer above keeps beside a store.
@@ -233,15 +232,18 @@ impl Store {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use leftfold_core::store::{AppendError, Append, Holder, Label, Leased, Store};
+    /// use leftfold_core::store::{
+    ///     Append, AppendError, Holder, Label, LeaseRequest, Leased, Store,
+    /// };
     ///
     /// const DURING: Duration = Duration::from_secs(30);
     ///
     /// # fn next_step(done: usize) -> Option<Append> { (done < 3).then(Append::default) }
     /// async fn consume(store: &Store, me: Holder) -> Result<(), Box<dyn std::error::Error>> {
     ///     let work = Label::try_from("shipping labels")?;
+    ///     let asking = LeaseRequest::new(work, me, DURING).with_note("on machine 7");
     ///     'tenure: loop {
-    ///         let mut lease = match store.lease(work.clone(), me, DURING).await? {
+    ///         let mut lease = match store.lease(asking.clone()).await? {
     ///             Leased::Held(lease) => lease,
     ///             Leased::HeldBy { .. } => {
     ///                 // Somebody else does it; if it dies, this one is late by a third of the
@@ -255,7 +257,7 @@ impl Store {
     ///         while let Some(append) = next_step(done) {
     ///             if renewed.elapsed() > DURING / 3 {
     ///                 renewed = tokio::time::Instant::now();
-    ///                 match store.lease(work.clone(), me, DURING).await? {
+    ///                 match store.lease(asking.clone()).await? {
     ///                     // A new fence: somebody else had it in between.
     ///                     Leased::Held(again) if again.fence != lease.fence => continue 'tenure,
     ///                     Leased::Held(again) => lease = again,
@@ -275,35 +277,44 @@ impl Store {
     /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     /// # runtime.block_on(consume(&Store::memory(), Holder::random())).unwrap();
     /// ```
-    pub fn lease(
-        &self,
-        work: Label,
-        holder: Holder,
-        during: Duration,
-    ) -> Pending<Leased, LeaseError> {
-        if work.is_system() {
-            let name = work.to_string();
+    pub fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
+        if request.work.is_system() {
+            let name = request.work.to_string();
             return Pending::ready(Err(
                 Invalid::Reserved { what: "the name of some work", name }.into()
             ));
         }
-        self.backend.lease(work, holder, during)
+        self.backend.lease(request)
     }
 
     /// Asks for work of the runtime's own, under a name that begins with `$`.
-    pub(crate) fn lease_for_runtime(
-        &self,
-        work: Label,
-        holder: Holder,
-        during: Duration,
-    ) -> Pending<Leased, LeaseError> {
-        self.backend.lease(work, holder, during)
+    pub(crate) fn lease_for_runtime(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
+        self.backend.lease(request)
     }
 
     /// Gives work back, so that the next holder need not wait until the lease is over. One that is
     /// over already is no error.
     pub fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
         self.backend.release(lease)
+    }
+
+    /// Lists the leases that are held now, with the notes of their holders: those of the
+    /// application, and those of runtimes, whose names begin with `$`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use leftfold_core::store::{Holder, Label, LeaseRequest, Store};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (store, work) = (Store::memory(), Label::try_from("shipping labels")?);
+    /// let asking = LeaseRequest::new(work, Holder::random(), Duration::from_secs(30));
+    /// store.lease(asking.with_note("on machine 7")).await?;
+    /// let held = store.leases().await?;
+    /// assert_eq!((&*held[0].work, &held[0].note[..]), ("shipping labels", &b"on machine 7"[..]));
+    /// # Ok(()) }
+    /// ```
+    pub fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
+        self.backend.leases()
     }
 
     /// Returns the durable end.

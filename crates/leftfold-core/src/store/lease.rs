@@ -1,9 +1,12 @@
 //! Leases: the ownership of a piece of work, and the fences that hold off its earlier owners.
 
 use std::fmt;
+use std::time::Duration;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
+use super::limits::{LEASE_NOTE_BYTES_MAX, LEASE_SECONDS_MAX};
 use super::{Invalid, Label, Timestamp};
 
 /// Owner of leases: one per runtime, drawn when it starts. Two runtimes of one process are two
@@ -37,6 +40,48 @@ impl fmt::Display for Fence {
     }
 }
 
+/// A request for some work, or to go on with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRequest {
+    /// Name of the work.
+    pub work: Label,
+    /// Holder that asks.
+    pub holder: Holder,
+    /// Time from now for which the work is asked for, at most
+    /// [`LEASE_SECONDS_MAX`](super::limits::LEASE_SECONDS_MAX) seconds.
+    pub during: Duration,
+    /// Text of the holder for everybody who [lists](super::Store::leases) the leases: at most
+    /// [`LEASE_NOTE_BYTES_MAX`](super::limits::LEASE_NOTE_BYTES_MAX) bytes. It is kept only as long
+    /// as the lease, and every renewal replaces it, also by nothing.
+    pub note: Bytes,
+}
+
+impl LeaseRequest {
+    /// A request without a note.
+    #[must_use]
+    pub fn new(work: Label, holder: Holder, during: Duration) -> Self {
+        Self { work, holder, during, note: Bytes::new() }
+    }
+
+    /// The same with a note.
+    #[must_use]
+    pub fn with_note(self, note: impl Into<Bytes>) -> Self {
+        Self { note: note.into(), ..self }
+    }
+
+    /// Refuses a request for too long a time, or with too long a note.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        if self.during > Duration::from_secs(LEASE_SECONDS_MAX as u64) {
+            return Err(Invalid::TooLarge {
+                what: "the seconds of a lease",
+                size: usize::try_from(self.during.as_secs()).unwrap_or(usize::MAX),
+                limit: LEASE_SECONDS_MAX,
+            });
+        }
+        Invalid::if_over("the note of a lease", self.note.len(), LEASE_NOTE_BYTES_MAX)
+    }
+}
+
 /// The right to do some named work, until a moment.
 ///
 /// Once the moment has passed another holder may be given the work, and nobody is told. So the
@@ -50,6 +95,21 @@ pub struct Lease {
     pub fence: Fence,
     /// Nobody else is given the work before this, by the clock of the store.
     pub until: Timestamp,
+}
+
+/// A lease that is held now, as everybody sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldLease {
+    /// Name of the work.
+    pub work: Label,
+    /// Holder that has the work.
+    pub holder: Holder,
+    /// Fence of this tenure.
+    pub fence: Fence,
+    /// Nobody else is given the work before this, by the clock of the store.
+    pub until: Timestamp,
+    /// Note of the latest request.
+    pub note: Bytes,
 }
 
 /// Answer to a request for a lease.
@@ -69,7 +129,7 @@ pub enum Leased {
 /// Error of a request for a lease; no lease was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
-    /// It was asked for too long a time.
+    /// It was asked for too long a time, or with too long a note.
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The store keeps as many leases as it may, and all of them are held.

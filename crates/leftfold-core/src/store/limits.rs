@@ -40,5 +40,7 @@ pub const ITEM_TERMS_MAX: usize = 1_000;
 pub const LEASES_MAX: usize = 10_000;
 /// Seconds that a lease is asked for at once: a day. A holder that needs it longer renews it.
 pub const LEASE_SECONDS_MAX: usize = 24 * 60 * 60;
+/// Bytes of the note that a holder leaves with its lease.
+pub const LEASE_NOTE_BYTES_MAX: usize = 4 << 10;
 /// Bytes of a snapshot; a larger one is not stored.
 pub const SNAPSHOT_BYTES_MAX: usize = 8 << 20;

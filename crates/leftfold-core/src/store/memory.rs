@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -17,9 +17,9 @@ use super::limits::SNAPSHOT_BYTES_MAX;
 use super::{
     Answered, Append, AppendError, Appended, AppendsFrom, AppendsPage, Backend, Checkpoint,
     CheckpointRecord, CloseError, CommandId, Condition, Conflict, Direction, Epoch, EventId, Hash,
-    Head, Holder, InStream, Invalid, Label, Lease, LeaseError, Leased, Leases, NewEvent, Outcome,
-    Page, Partition, Pending, Position, Read, ReadError, RecordedAppend, RecordedEvent, State,
-    Status, StoreId, StreamName, Timestamp, Version, What,
+    Head, HeldLease, InStream, Invalid, Label, Lease, LeaseError, LeaseRequest, Leased, Leases,
+    NewEvent, Outcome, Page, Partition, Pending, Position, Read, ReadError, RecordedAppend,
+    RecordedEvent, State, Status, StoreId, StreamName, Timestamp, Version, What,
 };
 
 /// A store in memory: it keeps every promise but durability.
@@ -436,12 +436,12 @@ impl Backend for MemoryBackend {
         }
     }
 
-    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+    fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
         let mut state = self.state();
         if state.closed {
             return Pending::ready(Err(LeaseError::Closed));
         }
-        Pending::ready(state.leases.lease(work, holder, during, self.time.passing()))
+        Pending::ready(state.leases.lease(request, self.time.passing()))
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
@@ -451,6 +451,14 @@ impl Backend for MemoryBackend {
         }
         state.leases.release(&lease);
         Pending::ready(Ok(()))
+    }
+
+    fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
+        let state = self.state();
+        if state.closed {
+            return Pending::ready(Err(LeaseError::Closed));
+        }
+        Pending::ready(Ok(state.leases.held(self.time.passing())))
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -41,7 +41,7 @@ pub use event::{ContentType, InStream, Metadata, NewEvent, RecordedEvent};
 pub use handle::{Events, Store, UnknownPartition};
 pub use invalid::Invalid;
 pub use kind::Kind;
-pub use lease::{Fence, Holder, Lease, LeaseError, Leased};
+pub use lease::{Fence, HeldLease, Holder, Lease, LeaseError, LeaseRequest, Leased};
 pub use memory::MemoryBackend;
 pub(crate) use metrics::Measured;
 pub use metrics::{Histogram, Labels, Metrics};

@@ -1,10 +1,14 @@
 //! The rules of leases: which holder is given some work, and which fences hold.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use super::limits::{LEASE_SECONDS_MAX, LEASES_MAX};
-use super::{AppendError, Fence, Holder, Invalid, Label, Lease, LeaseError, Leased, Timestamp};
+use bytes::Bytes;
+
+use super::limits::LEASES_MAX;
+use super::{
+    AppendError, Fence, HeldLease, Holder, Label, Lease, LeaseError, LeaseRequest, Leased,
+    Timestamp,
+};
 
 /// The leases of a backend that has one owner and keeps them in memory: the rules, without a clock
 /// or a lock.
@@ -27,6 +31,7 @@ struct LatestTenure {
     /// Holder of the tenure; `None` if it was released.
     holder: Option<Holder>,
     until: Timestamp,
+    note: Bytes,
 }
 
 impl Leases {
@@ -43,17 +48,13 @@ impl Leases {
     }
 
     /// Gives the work to the holder, or renews its lease, unless another has it at `now`.
-    pub fn lease(
-        &mut self,
-        work: Label,
-        holder: Holder,
-        during: Duration,
-        now: Timestamp,
-    ) -> Result<Leased, LeaseError> {
-        let until = now.plus(valid(during)?);
+    pub fn lease(&mut self, request: LeaseRequest, now: Timestamp) -> Result<Leased, LeaseError> {
+        request.validate()?;
+        let LeaseRequest { work, holder, during, note } = request;
+        let until = now.plus(during);
         match self.tenures.get_mut(&work) {
             Some(tenure) if tenure.holder == Some(holder) => {
-                tenure.until = until;
+                (tenure.until, tenure.note) = (until, note);
                 return Ok(Leased::Held(Lease { work, fence: tenure.fence, until }));
             }
             Some(LatestTenure { holder: Some(other), until, .. }) if *until > now => {
@@ -63,8 +64,8 @@ impl Leases {
             None => self.make_room(now)?,
         }
         self.last = Fence(self.last.0.saturating_add(1));
-        self.tenures
-            .insert(work.clone(), LatestTenure { fence: self.last, holder: Some(holder), until });
+        let tenure = LatestTenure { fence: self.last, holder: Some(holder), until, note };
+        self.tenures.insert(work.clone(), tenure);
         Ok(Leased::Held(Lease { work, fence: self.last, until }))
     }
 
@@ -74,8 +75,25 @@ impl Leases {
         if let Some(tenure) = self.tenures.get_mut(&lease.work)
             && tenure.fence == lease.fence
         {
-            tenure.holder = None;
+            (tenure.holder, tenure.note) = (None, Bytes::new());
         }
+    }
+
+    /// Returns the leases that are held at `now`, in the order of the names of their works.
+    #[must_use]
+    pub fn held(&self, now: Timestamp) -> Vec<HeldLease> {
+        let mut held: Vec<HeldLease> = self
+            .tenures
+            .iter()
+            .filter(|(_, tenure)| tenure.until > now)
+            .filter_map(|(work, tenure)| {
+                let LatestTenure { fence, holder, until, note } = tenure;
+                let (work, note) = (work.clone(), note.clone());
+                Some(HeldLease { work, holder: (*holder)?, fence: *fence, until: *until, note })
+            })
+            .collect();
+        held.sort_unstable_by(|one, other| one.work.cmp(&other.work));
+        held
     }
 
     /// Refuses an append whose fence is not the latest of its work.
@@ -102,26 +120,20 @@ impl Leases {
     }
 }
 
-fn valid(during: Duration) -> Result<Duration, Invalid> {
-    let seconds = usize::try_from(during.as_secs()).unwrap_or(usize::MAX);
-    if during > Duration::from_secs(LEASE_SECONDS_MAX as u64) {
-        return Err(Invalid::TooLarge {
-            what: "the seconds of a lease",
-            size: seconds,
-            limit: LEASE_SECONDS_MAX,
-        });
-    }
-    Ok(during)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn work(name: &str) -> Label {
         Label::new(name.to_owned()).unwrap()
+    }
+
+    fn ask(name: &str, holder: Holder) -> LeaseRequest {
+        LeaseRequest::new(work(name), holder, MINUTE)
     }
 
     fn at(second: i64) -> Timestamp {
@@ -138,24 +150,43 @@ mod tests {
     #[test]
     fn a_lease_lasts_until_its_moment_and_not_at_it() {
         let (mut leases, one, other) = (Leases::default(), Holder::random(), Holder::random());
-        let first = held(leases.lease(work("w"), one, MINUTE, at(100)));
+        let first = held(leases.lease(ask("w", one), at(100)));
         assert_eq!(first.until, at(160));
-        let refused = leases.lease(work("w"), other, MINUTE, at(159));
+        let refused = leases.lease(ask("w", other), at(159));
         assert_eq!(refused, Ok(Leased::HeldBy { holder: one, until: at(160) }));
-        let second = held(leases.lease(work("w"), other, MINUTE, at(160)));
+        let second = held(leases.lease(ask("w", other), at(160)));
         assert!(second.fence > first.fence);
     }
 
     #[test]
     fn a_renewal_counts_from_when_it_was_asked_for() {
         let (mut leases, one, other) = (Leases::default(), Holder::random(), Holder::random());
-        let first = held(leases.lease(work("w"), one, MINUTE, at(100)));
-        let renewed = held(leases.lease(work("w"), one, MINUTE, at(130)));
+        let first = held(leases.lease(ask("w", one), at(100)));
+        let renewed = held(leases.lease(ask("w", one), at(130)));
         assert_eq!((renewed.fence, renewed.until), (first.fence, at(190)));
         assert_eq!(
-            leases.lease(work("w"), other, MINUTE, at(189)),
+            leases.lease(ask("w", other), at(189)),
             Ok(Leased::HeldBy { holder: one, until: at(190) })
         );
+    }
+
+    #[test]
+    fn leases_are_listed_in_order_until_they_are_over_or_given_back() {
+        let (mut leases, one, other) = (Leases::default(), Holder::random(), Holder::random());
+        let second = held(leases.lease(ask("b", one).with_note("b"), at(130)));
+        let first = held(leases.lease(ask("a", other), at(100)));
+        let listed = |leases: &Leases, second| {
+            let held = leases.held(at(second)).into_iter();
+            held.map(|held| (held.work, held.holder, held.fence, held.note)).collect::<Vec<_>>()
+        };
+        let (a, b) = (
+            (work("a"), other, first.fence, Bytes::new()),
+            (work("b"), one, second.fence, Bytes::from("b")),
+        );
+        assert_eq!(listed(&leases, 159), [a, b.clone()]);
+        assert_eq!(listed(&leases, 160), [b]);
+        leases.release(&second);
+        assert_eq!(listed(&leases, 100).len(), 1, "a clock that goes back finds no released one");
     }
 
     #[test]
@@ -163,12 +194,9 @@ mod tests {
         let (mut leases, mut last) = (Leases::default(), Fence(5_000_000));
         leases.go_beyond(last);
         for number in 0..3 * LEASES_MAX as i64 {
-            let lease = held(leases.lease(
-                work(&format!("w{number}")),
-                Holder::random(),
-                Duration::ZERO,
-                at(9 - number % 10),
-            ));
+            let (work, holder) = (work(&format!("w{number}")), Holder::random());
+            let request = LeaseRequest::new(work, holder, Duration::ZERO);
+            let lease = held(leases.lease(request, at(9 - number % 10)));
             assert!(lease.fence > last, "{number}");
             last = lease.fence;
         }
@@ -179,14 +207,12 @@ mod tests {
     fn what_is_held_is_never_forgotten_and_what_is_over_makes_room() {
         let (mut leases, holder) = (Leases::default(), Holder::random());
         let all: Vec<Lease> = (0..LEASES_MAX)
-            .map(|number| held(leases.lease(work(&number.to_string()), holder, MINUTE, at(0))))
+            .map(|number| held(leases.lease(ask(&number.to_string(), holder), at(0))))
             .collect();
-        let more = |leases: &mut Leases, second| {
-            leases.lease(work("one more"), holder, MINUTE, at(second))
-        };
+        let more = |leases: &mut Leases, second| leases.lease(ask("one more", holder), at(second));
         assert_eq!(more(&mut leases, 59), Err(LeaseError::TooMany { limit: LEASES_MAX }));
         assert_eq!(
-            held(leases.lease(work("0"), holder, MINUTE, at(59))).fence,
+            held(leases.lease(ask("0", holder), at(59))).fence,
             all[0].fence,
             "a renewal needs no room"
         );

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::copy::{Copy, Transformed};
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, CommandRecord, Digest, EventId, EventType, Hash, Holder, Identity, Label, Lease,
-    LeaseError, Leased, MemoryBackend, NewEvent, Outcome, Page, Partition, Pending, Position,
-    Query, Read, ReadError, RecordedAppend, RecordedEvent, Status, Store, StoreId, StreamName,
-    Tags, Timestamp,
+    CommandId, CommandRecord, Digest, EventId, EventType, Hash, HeldLease, Identity, Label, Lease,
+    LeaseError, LeaseRequest, Leased, MemoryBackend, NewEvent, Outcome, Page, Partition, Pending,
+    Position, Query, Read, ReadError, RecordedAppend, RecordedEvent, Status, Store, StoreId,
+    StreamName, Tags, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -194,12 +193,16 @@ impl Backend for Crashing {
         self.backend.checkpoint(consumer, source, partition)
     }
 
-    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
-        self.backend.lease(work, holder, during)
+    fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
+        self.backend.lease(request)
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
         self.backend.release(lease)
+    }
+
+    fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
+        self.backend.leases()
     }
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {

@@ -5,14 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, Conflict, EventId, Expected, Hash, Holder, Identity, Label, Lease, LeaseError,
-    Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status,
-    Store, StoreId, StreamName, Timestamp, Version, What,
+    CommandId, Conflict, EventId, Expected, Hash, HeldLease, Identity, Label, Lease, LeaseError,
+    LeaseRequest, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read,
+    ReadError, Status, Store, StoreId, StreamName, Timestamp, Version, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -267,12 +266,16 @@ impl Backend for Probe {
         self.memory().keep_snapshot(key, value);
     }
 
-    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
-        self.memory().lease(work, holder, during)
+    fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
+        self.memory().lease(request)
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
         self.memory().release(lease)
+    }
+
+    fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
+        self.memory().leases()
     }
 
     fn status(&self) -> watch::Receiver<Status> {

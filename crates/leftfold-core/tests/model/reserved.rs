@@ -10,7 +10,7 @@ use std::time::Duration;
 use leftfold_core::fold::{Aggregate, Decided, Decision, Event, ExecuteError, RecordError};
 use leftfold_core::store::{
     Append, AppendError, CheckpointRecord, EventType, Expected, Holder, Invalid, Label, LeaseError,
-    MoveFrom, NewEvent, Position, Query, Store, StreamName,
+    LeaseRequest, MoveFrom, NewEvent, Position, Query, Store, StreamName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,9 +123,9 @@ async fn no_way_of_writing_reaches_a_name_of_the_runtime() {
         );
     }
 
-    let lease = store
-        .lease(Label::new("$process:p").unwrap(), Holder::random(), Duration::from_secs(1))
-        .await;
+    let work = Label::new("$process:p").unwrap();
+    let lease =
+        store.lease(LeaseRequest::new(work, Holder::random(), Duration::from_secs(1))).await;
     assert!(
         matches!(&lease, Err(LeaseError::Invalid(invalid)) if is_reserved(invalid)),
         "{lease:?}"

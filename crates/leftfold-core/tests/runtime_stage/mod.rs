@@ -20,9 +20,10 @@ use leftfold_core::runtime::{
 };
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, Epoch, EventId, EventType, Hash, Holder, Identity, Label, Lease, LeaseError, Leased,
-    Leases, MemoryBackend, NewEvent, Outcome, Page, Partition, Pending, Position, Query, Read,
-    ReadError, RecordedEvent, Status, Store, StoreId, StreamName, Timestamp,
+    CommandId, Epoch, EventId, EventType, Hash, HeldLease, Holder, Identity, Label, Lease,
+    LeaseError, LeaseRequest, Leased, Leases, MemoryBackend, NewEvent, Outcome, Page, Partition,
+    Pending, Position, Query, Read, ReadError, RecordedEvent, Status, Store, StoreId, StreamName,
+    Timestamp,
 };
 pub use leftfold_testing::HandClock;
 use leftfold_testing::by_runtime;
@@ -48,12 +49,9 @@ impl Stage {
     /// Somebody else is given some work, whoever has it.
     pub fn holder_takes(&self, work: &str) -> Lease {
         let later = self.clock.now().plus(Duration::from_secs(3_600));
-        let leased = self.leases.lock().unwrap().lease(
-            Label::try_from(work).unwrap(),
-            Holder::random(),
-            60 * SECOND,
-            later,
-        );
+        let work = Label::try_from(work).unwrap();
+        let request = LeaseRequest::new(work, Holder::random(), 60 * SECOND);
+        let leased = self.leases.lock().unwrap().lease(request, later);
         let Ok(Leased::Held(lease)) = leased else { panic!("the work is held: {leased:?}") };
         lease
     }
@@ -272,11 +270,11 @@ impl Backend for Faults {
         self.backend.keep_snapshot(key, value);
     }
 
-    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+    fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
         if self.is_killed() {
             return Pending::ready(Err(LeaseError::Closed));
         }
-        Pending::ready(self.leases.lock().unwrap().lease(work, holder, during, self.clock.now()))
+        Pending::ready(self.leases.lock().unwrap().lease(request, self.clock.now()))
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
@@ -284,6 +282,13 @@ impl Backend for Faults {
             self.leases.lock().unwrap().release(&lease);
         }
         Pending::ready(Ok(()))
+    }
+
+    fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
+        if self.is_killed() {
+            return Pending::ready(Err(LeaseError::Closed));
+        }
+        Pending::ready(Ok(self.leases.lock().unwrap().held(self.clock.now())))
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -2,15 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CheckpointRecord,
-    CloseError, CommandId, Condition, Conflict, EventId, Hash, Holder, Identity, Label, Lease,
-    LeaseError, Leased, MemoryBackend, MoveFrom, Outcome, Page, Partition, Pending, Position,
-    Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId, StreamName, Timestamp,
-    Version,
+    CloseError, CommandId, Condition, Conflict, EventId, Hash, HeldLease, Identity, Label, Lease,
+    LeaseError, LeaseRequest, Leased, MemoryBackend, MoveFrom, Outcome, Page, Partition, Pending,
+    Position, Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId, StreamName,
+    Timestamp, Version,
 };
 use leftfold_testing::conformance::{Factory, Failed, Faults, Reopens};
 use tokio::sync::watch;
@@ -175,24 +174,23 @@ impl Right {
         self.reads(|memory| memory.read(read))
     }
 
-    fn leases<T>(
+    fn asks<T>(
         &self,
         ask: impl FnOnce(&MemoryBackend) -> Pending<T, LeaseError>,
     ) -> Pending<T, LeaseError> {
         if self.is_closed() { Pending::ready(Err(LeaseError::Closed)) } else { ask(&self.memory) }
     }
 
-    pub(crate) fn lease(
-        &self,
-        work: Label,
-        holder: Holder,
-        during: Duration,
-    ) -> Pending<Leased, LeaseError> {
-        self.leases(|memory| memory.lease(work, holder, during))
+    pub(crate) fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
+        self.asks(|memory| memory.lease(request))
     }
 
     pub(crate) fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
-        self.leases(|memory| memory.release(lease))
+        self.asks(|memory| memory.release(lease))
+    }
+
+    pub(crate) fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
+        self.asks(MemoryBackend::leases)
     }
 
     pub(crate) fn close(&self) -> Pending<(), CloseError> {
@@ -276,9 +274,10 @@ spoilable! {
         |right, key| right.reads(|memory| memory.snapshot(key));
     keep_snapshot(key: Bytes, value: Bytes) -> Nothing =
         |right, key, value| right.memory.keep_snapshot(key, value);
-    lease(work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> =
-        |right, work, holder, during| right.lease(work, holder, during);
+    lease(request: LeaseRequest) -> Pending<Leased, LeaseError> =
+        |right, request| right.lease(request);
     release(lease: Lease) -> Pending<(), LeaseError> = |right, lease| right.release(lease);
+    leases() -> Pending<Vec<HeldLease>, LeaseError> = |right| right.leases();
     close() -> Pending<(), CloseError> = |right| right.close();
 }
 

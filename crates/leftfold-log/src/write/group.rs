@@ -18,7 +18,7 @@ use crate::read::candidates;
 use crate::segments::scan::{ChainState, place_of};
 use crate::shared::SharedLog;
 use crate::write::fences;
-use crate::write::lease::LeaseRequest;
+use crate::write::lease::QueuedLease;
 use crate::write::precheck::{
     appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated,
 };
@@ -206,9 +206,9 @@ impl GroupBuilder {
     fn judge_lease(
         &mut self,
         shared: &SharedLog,
-        lease: &mut LeaseRequest,
+        lease: &mut QueuedLease,
     ) -> Result<(), ReadError> {
-        if self.reserved.is_none_or(|reserved| self.leases.last() >= reserved) {
+        if lease.takes() && self.reserved.is_none_or(|reserved| self.leases.last() >= reserved) {
             if self.reserved.is_none() {
                 let recorded = fences::recorded(shared)?.unwrap_or_default();
                 self.leases.go_beyond(recorded.max(fences::floor(shared, self.time)));

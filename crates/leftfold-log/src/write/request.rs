@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::figures::LogCounters;
 use crate::format::EncodedEvents;
 use crate::write::held_bytes;
-use crate::write::lease::LeaseRequest;
+use crate::write::lease::QueuedLease;
 
 /// A request on its way to the writer. All are judged in one order.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ use crate::write::lease::LeaseRequest;
 )]
 pub(crate) enum WriteRequest {
     Append(AppendRequest),
-    Lease(LeaseRequest),
+    Lease(QueuedLease),
 }
 
 /// An append, with what its caller found out for the writer.
@@ -75,7 +75,7 @@ impl WriteRequest {
     pub(crate) fn held_bytes(&self) -> usize {
         match self {
             Self::Append(append) => append.held_bytes,
-            Self::Lease(_) => held_bytes::EACH,
+            Self::Lease(lease) => held_bytes::EACH + lease.note_bytes(),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use leftfold_core::store::{
     Append, AppendError, AppendsFrom, Backend, Checkpoint, CheckpointRecord, Fence, Hash, Holder,
-    Label, Lease, LeaseError, Leased, MoveFrom, NewEvent, Outcome, Partition, Position, Query,
-    Read,
+    Label, Lease, LeaseError, LeaseRequest, Leased, MoveFrom, NewEvent, Outcome, Partition,
+    Position, Query, Read,
 };
 use leftfold_log::disk::{Disk, DiskUse, Fault, Simulated};
 use leftfold_log::{Log, Options, Upkeep, restore_on};
@@ -26,7 +26,7 @@ fn work() -> Label {
 }
 
 fn ask(log: &Log, holder: Holder) -> Result<Leased, LeaseError> {
-    wait(log.lease(work(), holder, MINUTE))
+    wait(log.lease(LeaseRequest::new(work(), holder, MINUTE)))
 }
 
 fn held(log: &Log, holder: Holder) -> Lease {

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use leftfold_core::store::{
     Append, AppendsFrom, Backend, Checkpoint, CheckpointRecord, CommandId, CommandRecord,
-    ContentType, Digest, EventId, Fence, Hash, Holder, Label, Leased, Metadata, MoveFrom, NewEvent,
-    Outcome, Partition, Position, Query, Read, Store, StoreId, Tags, TraceContext,
+    ContentType, Digest, EventId, Fence, Hash, Holder, Label, LeaseRequest, Leased, Metadata,
+    MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read, Store, StoreId, Tags,
+    TraceContext,
 };
 use leftfold_log::{Log, Options, dump, restore, verify};
 use leftfold_testing::by_runtime;
@@ -157,9 +158,9 @@ fn check(log: &Log) {
 }
 
 fn held(log: &Log) -> Fence {
-    match wait(log.lease(Label::new("work").unwrap(), Holder::random(), Duration::from_secs(1)))
-        .unwrap()
-    {
+    let work = Label::new("work").unwrap();
+    let asking = LeaseRequest::new(work, Holder::random(), Duration::from_secs(1));
+    match wait(log.lease(asking)).unwrap() {
         Leased::Held(lease) => lease.fence,
         other @ Leased::HeldBy { .. } => panic!("{other:?}"),
     }

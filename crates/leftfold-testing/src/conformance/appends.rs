@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use leftfold_core::store::{
-    Append, AppendsFrom, CheckpointRecord, Condition, Expected, Holder, Leased, MoveFrom, Position,
-    RecordedAppend, StoreId, Version,
+    Append, AppendsFrom, CheckpointRecord, Condition, Expected, Holder, LeaseRequest, Leased,
+    MoveFrom, Position, RecordedAppend, StoreId, Version,
 };
 
 use super::Factory;
@@ -167,7 +167,8 @@ pub async fn a_mark_goes_on_with_what_comes_later(factory: &impl Factory) {
 pub async fn leases_are_no_appends(factory: &impl Factory) {
     let mut store = TestedStore::new(factory).await;
     for opening in 0..2 {
-        let leased = store.lease(label("w"), Holder::random(), Duration::ZERO).await;
+        let asking = LeaseRequest::new(label("w"), Holder::random(), Duration::ZERO);
+        let leased = store.lease(asking).await;
         assert!(matches!(leased, Ok(Leased::Held(_))), "{leased:?}");
         store.appended(events("a-1", 1)).await;
         let appends = all(&store, AppendsFrom::After(Position::START), 1).await;

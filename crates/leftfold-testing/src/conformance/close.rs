@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use leftfold_core::store::{
-    AppendError, EventId, Holder, LeaseError, Leased, Outcome, Position, Query, Read, ReadError,
-    Signal, State, SubscribeError, Timestamp, Version,
+    AppendError, EventId, Holder, LeaseError, LeaseRequest, Leased, Outcome, Position, Query, Read,
+    ReadError, Signal, State, SubscribeError, Timestamp, Version,
 };
 
 use super::examples::{command, events, label, stream};
@@ -19,8 +19,8 @@ pub async fn a_closed_store_says_so(factory: &impl Factory) {
     store.appended(events("a-1", 2)).await;
     let identity = store.identity();
     let last = store.checkpoint_at(Position(2)).await.expect("the position is there");
-    let (me, during) = (Holder::random(), Duration::from_secs(60));
-    let Ok(Leased::Held(lease)) = store.lease(label("w"), me, during).await else {
+    let asking = LeaseRequest::new(label("w"), Holder::random(), Duration::from_secs(60));
+    let Ok(Leased::Held(lease)) = store.lease(asking.clone()).await else {
         panic!("nobody else asked")
     };
     assert_eq!(store.status().borrow().state, State::Open);
@@ -44,8 +44,9 @@ pub async fn a_closed_store_says_so(factory: &impl Factory) {
     );
     assert_eq!(store.snapshot("key".into()).await, closed.clone().map(|()| None));
     store.keep_snapshot("key".into(), "value".into());
-    assert_eq!(store.lease(label("w"), me, during).await, Err(LeaseError::Closed));
+    assert_eq!(store.lease(asking).await, Err(LeaseError::Closed));
     assert_eq!(store.release(lease).await, Err(LeaseError::Closed));
+    assert_eq!(store.leases().await, Err(LeaseError::Closed));
     let resumed = store.resume(Query::all(), &last).await.err();
     assert_eq!(resumed, Some(SubscribeError::Read(ReadError::Closed)));
     let mut subscription = store.subscribe(Query::all(), Position::START);

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use leftfold_core::store::limits::{LEASE_SECONDS_MAX, LEASES_MAX};
+use bytes::Bytes;
+use leftfold_core::store::limits::{LEASE_NOTE_BYTES_MAX, LEASE_SECONDS_MAX, LEASES_MAX};
 use leftfold_core::store::{
-    Append, AppendError, Condition, Expected, Fence, Holder, Invalid, Lease, LeaseError, Leased,
-    MoveFrom, Outcome, Position, Query, Read, Store, Timestamp, Version,
+    Append, AppendError, Condition, Expected, Fence, HeldLease, Holder, Invalid, Lease, LeaseError,
+    LeaseRequest, Leased, MoveFrom, Outcome, Position, Query, Read, Store, Timestamp, Version,
 };
 use tokio::task::JoinSet;
 
@@ -20,14 +21,14 @@ const LONG: Duration = Duration::from_secs(60 * 60);
 const OVER: Duration = Duration::ZERO;
 
 async fn held(store: &Store, work: &str, holder: Holder, during: Duration) -> Lease {
-    match store.lease(label(work), holder, during).await {
+    match store.lease(LeaseRequest::new(label(work), holder, during)).await {
         Ok(Leased::Held(lease)) => lease,
         other => panic!("{work} should have been given, but the answer is {other:?}"),
     }
 }
 
 async fn held_by(store: &Store, work: &str, asking: Holder) -> (Holder, Timestamp) {
-    match store.lease(label(work), asking, LONG).await {
+    match store.lease(LeaseRequest::new(label(work), asking, LONG)).await {
         Ok(Leased::HeldBy { holder, until }) => (holder, until),
         other => panic!("{work} should be held by another, but the answer is {other:?}"),
     }
@@ -253,20 +254,94 @@ pub async fn a_new_holder_sees_all_that_earlier_ones_did(factory: &impl Factory)
     }
 }
 
+/// Each of them stands in the list as its holder knows it, by the order of their names, whichever
+/// handle asks; one that is over or was given back is not there.
+pub async fn leases_that_are_held_are_listed(factory: &impl Factory) {
+    let store = TestedStore::new(factory).await;
+    let (one, other) = (Holder::random(), Holder::random());
+    assert_eq!(store.leases().await, Ok(vec![]));
+    let mut held_now = Vec::new();
+    for (work, holder) in [("w2", one), ("é", one), ("w10", other), ("W", one)] {
+        held_now.push(listed(&held(&store, work, holder, LONG).await, holder));
+    }
+    held(&store, "over", one, OVER).await;
+    let back = held(&store, "back", one, LONG).await;
+    assert_eq!(store.release(back).await, Ok(()));
+    held_now.sort_by(|one, other| one.work.cmp(&other.work));
+    assert_eq!(store.leases().await, Ok(held_now.clone()));
+    assert_eq!(store.beside().await.leases().await, Ok(held_now.clone()), "by another handle");
+    let renewed = held(&store, "w10", other, 2 * LONG).await;
+    let place = held_now.iter().position(|held| held.work == renewed.work);
+    held_now[place.expect("it is held")] = listed(&renewed, other);
+    assert_eq!(store.leases().await, Ok(held_now), "after a renewal");
+}
+
+fn listed(lease: &Lease, holder: Holder) -> HeldLease {
+    let Lease { work, fence, until } = lease.clone();
+    HeldLease { work, holder, fence, until, note: Bytes::new() }
+}
+
+/// A renewal replaces the note, also by nothing, and the next holder has none of the one before.
+pub async fn a_note_is_kept_as_long_as_its_lease(factory: &impl Factory) {
+    let store = TestedStore::new(factory).await;
+    let (one, other) = (Holder::random(), Holder::random());
+    let asking = |holder| LeaseRequest::new(label("w"), holder, LONG);
+    let note = async || {
+        let held = store.leases().await.expect("leases are listed");
+        held.into_iter().map(|held| held.note).collect::<Vec<_>>()
+    };
+    let every_byte: Vec<u8> = (0..LEASE_NOTE_BYTES_MAX).map(|byte| byte as u8).collect();
+    for bytes in [b"a".to_vec(), every_byte, vec![], b"b".to_vec()] {
+        let leased = store.lease(asking(one).with_note(bytes.clone())).await;
+        assert!(matches!(leased, Ok(Leased::Held(_))), "{leased:?}");
+        assert_eq!(note().await, [bytes]);
+    }
+    held_by(&store, "w", other).await;
+    let refused = store.lease(asking(other).with_note("c")).await;
+    assert!(matches!(refused, Ok(Leased::HeldBy { .. })), "{refused:?}");
+    assert_eq!(note().await, ["b"], "who does not get the work leaves no note");
+    let lease = held(&store, "w", one, LONG).await;
+    assert_eq!(note().await, [""]);
+    store.lease(asking(one).with_note("d")).await.expect("it is renewed");
+    assert_eq!(store.release(lease).await, Ok(()));
+    assert_eq!(note().await, Vec::<Bytes>::new());
+    held(&store, "w", other, LONG).await;
+    assert_eq!(note().await, [""], "a new tenure begins without a note");
+}
+
+/// It changes nothing: neither who has the work, nor the note before.
+pub async fn a_note_beyond_its_limit_is_refused(factory: &impl Factory) {
+    let store = TestedStore::new(factory).await;
+    let (one, other) = (Holder::random(), Holder::random());
+    let asking = |holder| LeaseRequest::new(label("w"), holder, LONG);
+    let too_long = vec![b'a'; LEASE_NOTE_BYTES_MAX + 1];
+    let refusal = LeaseError::Invalid(Invalid::TooLarge {
+        what: "the note of a lease",
+        size: LEASE_NOTE_BYTES_MAX + 1,
+        limit: LEASE_NOTE_BYTES_MAX,
+    });
+    assert_eq!(store.lease(asking(one).with_note(too_long.clone())).await, Err(refusal.clone()));
+    assert_eq!(store.leases().await, Ok(vec![]));
+    store.lease(asking(other).with_note("a")).await.expect("the work is free");
+    let before = store.leases().await;
+    assert_eq!(store.lease(asking(other).with_note(too_long)).await, Err(refusal));
+    assert_eq!(store.leases().await, before);
+}
+
 /// Each limit, at it and beyond it.
 pub async fn leases_beyond_a_limit_are_refused(factory: &impl Factory) {
     let store = TestedStore::new(factory).await;
     let me = Holder::random();
     let longest = Duration::from_secs(LEASE_SECONDS_MAX as u64);
     for longer in [longest + Duration::from_nanos(1), Duration::MAX] {
-        let refused = store.lease(label("w 0"), me, longer).await;
+        let refused = store.lease(LeaseRequest::new(label("w 0"), me, longer)).await;
         assert!(
             matches!(refused, Err(LeaseError::Invalid(Invalid::TooLarge { .. }))),
             "{refused:?}"
         );
     }
     let asked: Vec<_> = (0..LEASES_MAX)
-        .map(|number| store.lease(label(&format!("w {number}")), me, longest))
+        .map(|number| store.lease(LeaseRequest::new(label(&format!("w {number}")), me, longest)))
         .collect();
     let mut first = None;
     for pending in asked {
@@ -276,7 +351,7 @@ pub async fn leases_beyond_a_limit_are_refused(factory: &impl Factory) {
         }
     }
     let first = first.expect("there is a first one");
-    let one_more = || store.lease(label("one more"), me, longest);
+    let one_more = || store.lease(LeaseRequest::new(label("one more"), me, longest));
     assert_eq!(one_more().await, Err(LeaseError::TooMany { limit: LEASES_MAX }));
     assert_eq!(
         held(&store, "w 0", me, longest).await.fence,

@@ -260,8 +260,9 @@ list! {
         appends_without_a_fence_go_in_whoever_holds_what,
         a_repeated_command_is_answered_whatever_its_fence,
         the_fence_is_looked_at_before_the_condition,
-        a_new_holder_sees_all_that_earlier_ones_did, leases_beyond_a_limit_are_refused,
-        fences_grow_over_reopening;
+        a_new_holder_sees_all_that_earlier_ones_did, leases_that_are_held_are_listed,
+        a_note_is_kept_as_long_as_its_lease, a_note_beyond_its_limit_is_refused,
+        leases_beyond_a_limit_are_refused, fences_grow_over_reopening;
     envelope: every_field_survives, a_trace_context_survives, any_text_survives,
         data_of_every_size_survives, every_read_finds_the_same_event,
         minted_ids_are_version_7_and_distinct, minted_ids_are_never_given_again,

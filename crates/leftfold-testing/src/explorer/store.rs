@@ -2,16 +2,15 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use leftfold_core::drive::memory_at;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, EventId, EventType, Hash, Holder, Identity, Label, Lease, LeaseError, Leased,
-    MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, StoreId,
-    StreamName, Timestamp,
+    CommandId, EventId, EventType, Hash, HeldLease, Identity, Label, Lease, LeaseError,
+    LeaseRequest, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read,
+    ReadError, Status, StoreId, StreamName, Timestamp,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -208,12 +207,16 @@ impl Backend for SimulatedStore {
         self.shared.memory.keep_snapshot(key, value);
     }
 
-    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
-        self.later(About::Lease, 1, move |memory, _| memory.lease(work, holder, during))
+    fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
+        self.later(About::Lease, 1, move |memory, _| memory.lease(request))
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
         self.later(About::Lease, 1, move |memory, _| memory.release(lease))
+    }
+
+    fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
+        self.later(About::Lease, 1, |memory, _| memory.leases())
     }
 
     fn status(&self) -> watch::Receiver<Status> {

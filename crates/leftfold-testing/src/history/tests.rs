@@ -9,9 +9,9 @@ use bytes::Bytes;
 use leftfold_core::store::{
     Answered, Append, AppendError, Appended, AppendsFrom, AppendsPage, Backend, Checkpoint,
     CloseError, CommandId, CommandRecord, Condition, Conflict, Digest, EventId, EventType,
-    Expected, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, NewEvent,
-    Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, Status, Store, StoreId,
-    StreamName, Timestamp, Version,
+    Expected, Hash, HeldLease, Identity, Label, Lease, LeaseError, LeaseRequest, Leased,
+    MemoryBackend, NewEvent, Outcome, Page, Partition, Pending, Position, Query, Read, ReadError,
+    Status, Store, StoreId, StreamName, Timestamp, Version,
 };
 use tokio::sync::watch;
 
@@ -164,11 +164,15 @@ impl Backend for Liar {
     fn keep_snapshot(&self, key: Bytes, value: Bytes) {
         self.honest.keep_snapshot(key, value);
     }
-    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
-        self.honest.lease(work, holder, during)
+    fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
+        self.honest.lease(request)
     }
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
         self.honest.release(lease)
+    }
+
+    fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
+        self.honest.leases()
     }
     fn status(&self) -> watch::Receiver<Status> {
         self.honest.status()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::backoff;
 use crate::runtime::Host;
-use crate::store::{Fence, Holder, Label, Lease, LeaseError, Leased, Timestamp};
+use crate::store::{Fence, Holder, Label, Lease, LeaseError, LeaseRequest, Leased, Timestamp};
 
 // ANCHOR: limits
 /// Time for which the work of a process, an effect or an outbox is leased: the work stands still
@@ -61,7 +61,8 @@ impl WorkTenure {
         if self.lease.is_some() && now < self.renews_at() && now >= self.asked_at {
             return Right::Held;
         }
-        match host.store.lease_for_runtime(self.work.clone(), self.holder, WORK_LEASE).await {
+        let request = LeaseRequest::new(self.work.clone(), self.holder, WORK_LEASE);
+        match host.store.lease_for_runtime(request).await {
             Ok(Leased::Held(lease)) => {
                 (self.lease, self.asked_at) = (Some(lease), now);
                 Right::Held

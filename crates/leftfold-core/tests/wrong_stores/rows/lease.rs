@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leftfold_core::store::limits::LEASE_SECONDS_MAX;
+use bytes::Bytes;
+use leftfold_core::store::limits::{LEASE_NOTE_BYTES_MAX, LEASE_SECONDS_MAX};
 use leftfold_core::store::{
-    Append, AppendError, Fence, Holder, Label, Lease, LeaseError, Leased, Outcome, Pending,
-    Timestamp,
+    Append, AppendError, Fence, Holder, Label, Lease, LeaseError, LeaseRequest, Leased, Outcome,
+    Pending, Timestamp,
 };
 
 use super::{Row, row};
@@ -19,8 +20,9 @@ type Answer = Result<Leased, LeaseError>;
 fn leasing(
     spoil: impl Fn(&Arc<Right>, &Label, Holder, Answer) -> Answer + Send + Sync + 'static,
 ) -> Wrong {
-    Wrong::default().lease(move |right, work, holder, during| {
-        let answer = now(right.lease(work.clone(), holder, during));
+    Wrong::default().lease(move |right, request| {
+        let (work, holder) = (request.work.clone(), request.holder);
+        let answer = now(right.lease(request));
         Pending::ready(spoil(right, &work, holder, answer))
     })
 }
@@ -45,13 +47,14 @@ pub(crate) const TENURES: &[Row] = &[
     ),
     row(
         "lease::the_same_holder_renews_under_the_same_fence",
-        "renews a lease for no longer than it was given",
+        "renews a lease that is over for no longer than it was given",
         || {
             let first = Mutex::new(HashMap::<Fence, Timestamp>::new());
             leasing(move |_, _, _, answer| match answer {
                 Ok(Leased::Held(lease)) => {
                     let until = *first.lock().unwrap().entry(lease.fence).or_insert(lease.until);
-                    Ok(Leased::Held(Lease { until, ..lease }))
+                    let over = until <= Timestamp::now();
+                    Ok(Leased::Held(if over { Lease { until, ..lease } } else { lease }))
                 }
                 answer => answer,
             })
@@ -141,11 +144,42 @@ pub(crate) const TENURES: &[Row] = &[
         },
     ),
     row(
+        "lease::leases_that_are_held_are_listed",
+        "lists leases in the order of their fences",
+        || {
+            Wrong::default().leases(|right| {
+                Pending::ready(now(right.leases()).map(|mut held| {
+                    held.sort_by_key(|held| held.fence);
+                    held
+                }))
+            })
+        },
+    ),
+    row("lease::a_note_is_kept_as_long_as_its_lease", "takes an empty note for none", || {
+        let notes = Mutex::new(HashMap::<Label, Bytes>::new());
+        Wrong::default().lease(move |right, mut request| {
+            let mut notes = notes.lock().unwrap();
+            if request.note.is_empty() {
+                request.note = notes.get(&request.work).cloned().unwrap_or_default();
+            } else if request.validate().is_ok() {
+                notes.insert(request.work.clone(), request.note.clone());
+            }
+            right.lease(request)
+        })
+    }),
+    row("lease::a_note_beyond_its_limit_is_refused", "cuts a note that is too long", || {
+        Wrong::default().lease(|right, mut request| {
+            request.note.truncate(LEASE_NOTE_BYTES_MAX);
+            right.lease(request)
+        })
+    }),
+    row(
         "lease::leases_beyond_a_limit_are_refused",
         "gives a lease of more than a day for a day",
         || {
-            Wrong::default().lease(|right, work, holder, during| {
-                right.lease(work, holder, during.min(Duration::from_secs(LEASE_SECONDS_MAX as u64)))
+            Wrong::default().lease(|right, request| {
+                let during = request.during.min(Duration::from_secs(LEASE_SECONDS_MAX as u64));
+                right.lease(LeaseRequest { during, ..request })
             })
         },
     ),
@@ -178,8 +212,9 @@ pub(crate) const FENCES: &[Row] = &[
             };
             append.fence = append.fence.take().filter(|fence| !other(fence));
         })
-        .lease(move |right, work, holder, during| {
-            let answer = now(right.lease(work.clone(), holder, during));
+        .lease(move |right, request| {
+            let work = request.work.clone();
+            let answer = now(right.lease(request));
             if let Ok(Leased::Held(lease)) = &answer {
                 given.lock().unwrap().insert(lease.fence, work);
             }
@@ -248,8 +283,9 @@ pub(crate) const FENCES: &[Row] = &[
                     }
                     _ => right.append(append),
                 })
-                .lease(move |right, work, holder, during| {
-                    let answer = now(right.lease(work.clone(), holder, during));
+                .lease(move |right, request| {
+                    let work = request.work.clone();
+                    let answer = now(right.lease(request));
                     if let Ok(Leased::Held(lease)) = &answer {
                         *held.lock().unwrap() = Some((work, lease.until));
                     }

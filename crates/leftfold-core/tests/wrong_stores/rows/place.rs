@@ -210,8 +210,8 @@ pub(crate) const APPENDS: &[Row] = &[
         "appends::leases_are_no_appends",
         "records leases as if somebody had appended them",
         || {
-            Wrong::default().lease(|right, work, holder, during| {
-                let answer = right.lease(work.clone(), holder, during);
+            Wrong::default().lease(|right, request| {
+                let answer = right.lease(request);
                 let source = right.memory.identity().store;
                 let checkpoint = leftfold_core::store::Checkpoint {
                     store: source,
