@@ -44,7 +44,7 @@ fn killed_between_intent_and_attempt_the_effect_is_carried_out_once_after_the_re
     api.post_in_vain("/api/stations/CP-1/remote-start", &[KEY], &wish());
     assert!(!server.wait_ended().success());
     station.wait_closed(1);
-    assert_eq!(station.calls(START).len(), 0, "nothing was attempted");
+    assert_eq!(station.calls_so_far(START).len(), 0, "nothing was attempted");
 
     server.restart_with(Options::default());
     station.connect();

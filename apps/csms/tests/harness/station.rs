@@ -284,23 +284,25 @@ impl Station {
         self.wait(&format!("call {nth} of {action}"), nth, |event| call_of(event, action))
     }
 
-    /// The payloads of all calls of that action that it has received.
+    /// The payloads of all calls of that action that had been sent to it when it asked: it asks
+    /// something itself first, and all that was sent before the answer has arrived with it.
+    #[track_caller]
     pub(crate) fn calls(&self, action: &str) -> Vec<Value> {
-        self.heard
-            .events
-            .lock()
-            .unwrap()
-            .iter()
-            .filter_map(|event| call_of(event, action))
-            .collect()
+        self.heartbeat();
+        self.calls_so_far(action)
     }
 
-    /// How many calls of that action had been sent to it when it asked: it asks something itself
-    /// first, and all that was sent before the answer has arrived with it.
+    /// The number of the [`calls`](Self::calls).
     #[track_caller]
     pub(crate) fn count_calls(&self, action: &str) -> usize {
-        self.heartbeat();
         self.calls(action).len()
+    }
+
+    /// The payloads of the calls of that action that were read from its pipe: all of them if the
+    /// end of its connection was, and otherwise perhaps not the latest.
+    pub(crate) fn calls_so_far(&self, action: &str) -> Vec<Value> {
+        let events = self.heard.events.lock().unwrap();
+        events.iter().filter_map(|event| call_of(event, action)).collect()
     }
 }
 
