@@ -51,6 +51,12 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         ];
         execute(cargo().args(package).args(["--", "-D", "warnings"]))
     })?;
+    step("clippy of each crate by itself, with no feature on", || {
+        BY_THEMSELVES.into_iter().try_for_each(|name| {
+            let package = ["clippy", "-p", name, "--lib", "--no-default-features"];
+            execute(cargo().args(package).args(["--", "-D", "warnings"]))
+        })
+    })?;
     step("documentation", || execute(&mut documentation()))?;
     step("book", book::run)?;
     step("tests", || execute(&mut all_tests(&environment)))?;
@@ -68,6 +74,7 @@ fn documentation() -> Command {
     let flags = env::var("RUSTDOCFLAGS").unwrap_or_default();
     let mut cargo = cargo();
     cargo.args(["doc", "--workspace", "--no-deps"]);
+    cargo.args(["--features", "leftfold/personal,leftfold-testing/personal"]);
     cargo.env("RUSTDOCFLAGS", format!("{flags} -D warnings"));
     cargo
 }
@@ -79,6 +86,10 @@ fn all_tests(environment: &Environment) -> Command {
     cargo.envs(environment.variables());
     cargo
 }
+
+/// Crates with features of their own. In the whole workspace somebody turns each feature on, and
+/// cargo unifies them.
+const BY_THEMSELVES: [&str; 4] = ["leftfold-core", "leftfold-log", "leftfold-testing", "leftfold"];
 
 /// Features of the core that are off by default, and the one of serde_json on which what it does
 /// depends.

@@ -13,6 +13,7 @@ mod size;
 mod source;
 mod summaries;
 mod twins;
+mod weight;
 mod width;
 mod words;
 
@@ -68,7 +69,8 @@ pub(crate) fn run() -> Outcome {
     if !files.iter().any(|f| f.path == dependencies::ARCHITECTURE) {
         println!("there is no {} yet: dependencies are not checked", dependencies::ARCHITECTURE);
     }
-    let violations = check(&files);
+    let mut violations = check(&files);
+    violations.extend(weight::check(&weight::tree()?));
     for violation in &violations {
         println!("{violation}");
     }

@@ -5,8 +5,11 @@
 //! - [`fold`]: events, aggregates, decisions, snapshots, upcasters.
 //!
 //! - [`runtime`]: what runs behind the log: effects, processes, inboxes, projections.
-//! - [`personal`]: personal data, sealed with the key of its subject, and forgetting it.
 //! - [`copy`]: copying a store into a new one through a function.
+#![cfg_attr(
+    feature = "personal",
+    doc = "- [`personal`]: personal data, sealed with the key of its subject, and forgetting it."
+)]
 //!
 //! This crate knows no backend but the one in memory.
 
@@ -16,6 +19,7 @@ pub mod drive;
 pub mod fold;
 mod json;
 mod panic;
+#[cfg(feature = "personal")]
 pub mod personal;
 pub mod runtime;
 mod span;

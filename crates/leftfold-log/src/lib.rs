@@ -2,8 +2,11 @@
 //!
 //! [`Log::open`] makes a directory a store. What is acknowledged is durable; what was not
 //! acknowledged is there whole or not at all. One process at a time writes; `docs/log-format.md`
-//! says what, byte by byte. [`KeyFile`] keeps the keys of what is sealed in it, in a directory of
-//! its own.
+//! says what, byte by byte.
+#![cfg_attr(
+    feature = "personal",
+    doc = "\n[`KeyFile`] keeps the keys of what is sealed in it, in a directory of its own."
+)]
 
 // `log` conducts the rooms below it. In the order of the work: `open` finds the durable end of a
 // directory, `write` takes an append to the disk, `read` takes a query to a page. They stand on
@@ -11,6 +14,7 @@
 pub mod disk;
 mod format;
 mod index;
+#[cfg(feature = "personal")]
 mod keys;
 mod open;
 mod read;
@@ -25,6 +29,7 @@ mod shared;
 
 pub use clock::{CLOCK_JUMP_MAX, LogClock, MachineClock};
 pub use format::FormatError;
+#[cfg(feature = "personal")]
 pub use keys::{KEY_REQUESTS_MAX, KeyFile, KeyFileError};
 pub use log::Log;
 pub use open::doubt::{ClockDoubt, ClockWitness, PAUSE_MAX, PROGRAM_AGE_MAX, REGULAR_PAUSE_MAX};

@@ -4,8 +4,8 @@
 //!   [`Decision`](leftfold_core::fold::Decision), without a store.
 //! - [`explorer`]: processes, effects and projections through crashes, delays and doubts.
 //! - [`HandClock`]: a clock that a test moves.
-//! - [`conformance`], [`target`], [`key_store`]: what every backend, every target of projections
-//!   and every key store owes.
+//! - [`conformance`], [`target`]: what every backend and every target of projections owes.
+#![cfg_attr(feature = "personal", doc = "- [`key_store`]: what every key store owes.")]
 //! - [`history`]: what concurrent tasks saw of a store, held against its log.
 
 pub mod conformance;
@@ -13,6 +13,7 @@ mod decided;
 pub mod explorer;
 mod given;
 pub mod history;
+#[cfg(feature = "personal")]
 pub mod key_store;
 pub mod target;
 

@@ -307,7 +307,10 @@
 //!   parked and in doubt.
 //! - [`store`]: the contract that every store fulfils, with appends, conditions, subscriptions and
 //!   all limits.
-//! - [`personal`]: data of people, sealed so that it can be forgotten.
+#![cfg_attr(
+    feature = "personal",
+    doc = "- [`personal`]: data of people, sealed so that it can be forgotten."
+)]
 //! - [`copy`]: a store into a new one through a function of its events.
 //! - [`log`]: the embedded engine: options, backup, restore, verification.
 //!
@@ -316,15 +319,20 @@
 //! | feature | has |
 //! | --- | --- |
 //! | `log` (default) | the embedded log |
+//! | `personal` | personal data that can be forgotten; with `log`, its keys in a directory |
 //! | `sqlite`, `postgres`, `redis` | read models there |
 //! | `testing` | given/when/then, the explorer, conformance suites |
 //! | `opentelemetry` | spans of `tracing` that continue the traces of their callers |
 
 mod file_url;
 mod open;
+#[cfg(all(feature = "log", feature = "personal"))]
+mod open_keys;
 
 pub use file_url::FileUrlError;
-pub use leftfold_core::{copy, fold, personal, runtime, store};
+#[cfg(feature = "personal")]
+pub use leftfold_core::personal;
+pub use leftfold_core::{copy, fold, runtime, store};
 #[cfg(feature = "log")]
 pub use leftfold_log as log;
 #[cfg(feature = "postgres")]
@@ -336,8 +344,8 @@ pub use leftfold_sqlite as sqlite;
 #[cfg(feature = "testing")]
 pub use leftfold_testing as testing;
 pub use open::{OpenError, open};
-#[cfg(feature = "log")]
-pub use open::{OpenKeysError, open_keys};
+#[cfg(all(feature = "log", feature = "personal"))]
+pub use open_keys::{OpenKeysError, open_keys};
 
 /// Names that most programs need.
 ///

@@ -118,6 +118,8 @@ fn check_import(
     let to = room_of(target)?;
     let allowed = match import.table {
         DependencyTable::Shipped => may_import(from, to),
+        // Tests turn the features of their own crate on.
+        DependencyTable::Dev if Some(&import.package) == manifest.package.as_ref() => true,
         DependencyTable::Dev => tests_may_import(from, to),
         // What the workspace offers is no import.
         DependencyTable::Workspace => true,
@@ -194,6 +196,16 @@ mod tests {
         assert!(!allowed.contains(&"leftfold-log -> leftfold-sqlite".to_owned()));
         assert!(allowed.contains(&"leftfold-sqlite -> leftfold-proving".to_owned()));
         assert!(!allowed.iter().any(|a| a.starts_with("leftfold-proving ->")));
+    }
+
+    #[test]
+    fn a_crate_imports_itself_for_its_tests_only() {
+        let importing = |section: &str| {
+            let itself = "leftfold-log = { path = \".\", features = [\"personal\"] }";
+            let text = manifest("leftfold-log", &format!("[{section}]\n{itself}\n"));
+            check(&tree(&[("crates/leftfold-log/Cargo.toml", &text)])).len()
+        };
+        assert_eq!((importing("dev-dependencies"), importing("dependencies")), (0, 1));
     }
 
     #[test]

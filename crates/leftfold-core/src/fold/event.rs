@@ -65,9 +65,9 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     }
 
     /// Returns the ids of the keys with which the application itself encrypts fields of the event:
-    /// destroying a key makes its fields unreadable. Those of
-    /// [`Personal`](crate::personal::Personal) fields are known without being named; of both an
-    /// event has at most [`KEY_IDS_MAX`](crate::store::limits::KEY_IDS_MAX).
+    /// destroying a key makes its fields unreadable. Those of `Personal` fields (of the feature
+    /// `personal`) are known without being named; of both an event has at most
+    /// [`KEY_IDS_MAX`](crate::store::limits::KEY_IDS_MAX).
     fn key_ids(&self) -> Vec<Label> {
         Vec::new()
     }

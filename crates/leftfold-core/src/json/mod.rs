@@ -39,7 +39,9 @@ pub(crate) use mark::Mark;
 pub(crate) use order::SerdeFunctions;
 pub(crate) use output::Output;
 pub(crate) use refuse::refuse;
-pub(crate) use sealed::{KEY_DIGITS, SEALED, keys_in};
+pub(crate) use sealed::keys_in;
+#[cfg(feature = "personal")]
+pub(crate) use sealed::{KEY_DIGITS, SEALED};
 pub(crate) use standin::through;
 pub(crate) use text::{depth, is_same_text};
 use trace::{Doubt, ValueDifference};
