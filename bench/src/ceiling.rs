@@ -27,10 +27,10 @@ const CHUNK_BYTES: u64 = 1 << 20;
 
 /// The way to the thread. It ends with the last of its handles.
 #[derive(Clone, Debug)]
-pub(crate) struct Ceiling(mpsc::Sender<Handed>);
+pub(crate) struct Ceiling(mpsc::Sender<QueuedWrite>);
 
 #[derive(Debug)]
-struct Handed {
+struct QueuedWrite {
     bytes: Vec<u8>,
     durable: oneshot::Sender<()>,
 }
@@ -53,7 +53,7 @@ impl Ceiling {
 
     /// Measures how often a second the tasks together make a write of `bytes` bytes durable.
     pub(crate) async fn rate(&self, tasks: usize, bytes: usize, span: Duration) -> Outcome<f64> {
-        let worker = || Hand { ceiling: self.clone(), bytes: vec![b'x'; bytes] };
+        let worker = || CeilingWriter { ceiling: self.clone(), bytes: vec![b'x'; bytes] };
         rate(std::iter::repeat_with(worker).take(tasks).collect(), span).await
     }
 }
@@ -68,13 +68,17 @@ fn zeros(path: &Path, file_bytes: u64) -> io::Result<File> {
     Ok(file)
 }
 
-fn write_groups(file: &File, file_bytes: u64, handed: &mpsc::Receiver<Handed>) -> io::Result<()> {
+fn write_groups(
+    file: &File,
+    file_bytes: u64,
+    handed: &mpsc::Receiver<QueuedWrite>,
+) -> io::Result<()> {
     let mut at = 0;
     let mut group = Vec::new();
     let mut waiting = Vec::new();
     while let Ok(first) = handed.recv() {
         group.clear();
-        for Handed { bytes, durable } in std::iter::once(first).chain(handed.try_iter()) {
+        for QueuedWrite { bytes, durable } in std::iter::once(first).chain(handed.try_iter()) {
             group.extend_from_slice(&bytes);
             waiting.push(durable);
         }
@@ -93,15 +97,15 @@ fn write_groups(file: &File, file_bytes: u64, handed: &mpsc::Receiver<Handed>) -
 }
 
 /// A task that hands over bytes and waits until they are durable.
-struct Hand {
+struct CeilingWriter {
     ceiling: Ceiling,
     bytes: Vec<u8>,
 }
 
-impl RepeatedWork for Hand {
+impl RepeatedWork for CeilingWriter {
     async fn once(&mut self) -> Outcome {
         let (durable, answer) = oneshot::channel();
-        self.ceiling.0.send(Handed { bytes: self.bytes.clone(), durable })?;
+        self.ceiling.0.send(QueuedWrite { bytes: self.bytes.clone(), durable })?;
         Ok(answer.await?)
     }
 }

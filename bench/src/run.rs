@@ -20,7 +20,7 @@ pub(crate) struct BenchRun {
 }
 
 /// A store that begins empty, in a folder of its own.
-pub(crate) struct Fresh {
+pub(crate) struct EmptyStore {
     pub(crate) store: Store,
     folder: PathBuf,
 }
@@ -54,14 +54,14 @@ impl BenchRun {
         Ok(self.large.insert(large))
     }
 
-    pub(crate) fn fresh_store(&mut self) -> Outcome<Fresh> {
+    pub(crate) fn fresh_store(&mut self) -> Outcome<EmptyStore> {
         self.stores += 1;
         let folder = self.folder.join(format!("store-{}", self.stores));
-        Ok(Fresh { store: store::open(&folder)?, folder })
+        Ok(EmptyStore { store: store::open(&folder)?, folder })
     }
 }
 
-impl Fresh {
+impl EmptyStore {
     /// Closes the store and removes it.
     pub(crate) async fn discard(self) -> Outcome {
         self.store.close().await?;

@@ -24,13 +24,15 @@ pub use crate::panic::message as panic_message;
 #[cfg(feature = "drive")]
 pub use crate::runtime::clock::{DueClock, HandClock};
 pub use crate::runtime::effect::{LedgerEvent, entry_of};
-pub use crate::runtime::process::told::{Heard, Told, What, told};
+pub use crate::runtime::process::describe::{
+    DescribedRecord, DescribedTrigger, RecordDescription, describe_record,
+};
 
 /// A consumer that runs until it is told to stop, for as long as it is polled.
-pub type Driven = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
+pub type DrivenConsumer = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
 
 /// The list of items that a projection has parked, at any time.
-pub type ParkedNow = Box<dyn Fn() -> Vec<Parked> + Send>;
+pub type ParkedList = Box<dyn Fn() -> Vec<Parked> + Send>;
 
 /// One program of an application, whose consumers are driven from outside.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ impl Driver {
 
     /// Runs a process.
     #[must_use]
-    pub fn process<P: Process>(&self) -> Driven {
+    pub fn process<P: Process>(&self) -> DrivenConsumer {
         let (host, stop, leased) = (self.host(), self.stop.clone(), self.leased);
         Box::pin(async move {
             let (_asked, asks) = mpsc::channel(1);
@@ -67,13 +69,13 @@ impl Driver {
 
     /// Delivers what an inbox accepts.
     #[must_use]
-    pub fn inbox<I: Inbox>(&self) -> Driven {
+    pub fn inbox<I: Inbox>(&self) -> DrivenConsumer {
         self.process::<Delivering<I>>()
     }
 
     /// Carries out an effect.
     #[must_use]
-    pub fn effect<E: Effect>(&self, effect: E) -> Driven {
+    pub fn effect<E: Effect>(&self, effect: E) -> DrivenConsumer {
         let (host, stop, leased) = (self.host(), self.stop.clone(), self.leased);
         Box::pin(async move {
             let (_asked, asks) = mpsc::channel(1);
@@ -95,7 +97,7 @@ impl Driver {
         &self,
         projection: P,
         target: T,
-    ) -> Result<(Driven, ParkedNow), StartError> {
+    ) -> Result<(DrivenConsumer, ParkedList), StartError> {
         let alone = Alone::new(self.host(), projection, target, self.stop.clone(), self.leased);
         let alone = alone.map_err(|error| Named::of::<P>(P::NAME).error(error.into()))?;
         let parked = Box::new(alone.parked());

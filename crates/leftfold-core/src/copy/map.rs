@@ -30,12 +30,12 @@ pub struct Image {
     /// here.
     pub through: Position,
     /// Fate of the event: it has an image of its own if it was copied.
-    pub fate: Fate,
+    pub fate: EventFate,
 }
 
 /// Fate of an event of the old store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum EventFate {
     /// The event, or the events that took its place, are in the new store.
     Copied,
     /// The event was dropped.
@@ -44,33 +44,33 @@ pub enum Fate {
 
 impl Image {
     const START: Self =
-        Self { position: Position::START, through: Position::START, fate: Fate::Dropped };
+        Self { position: Position::START, through: Position::START, fate: EventFate::Dropped };
 }
 
 /// Old positions that went the same way: `len` of them from `old` on, each with one image, side by
 /// side from `image` on; or one event with several images, which end at `through`; or `len` of them
 /// that were dropped (`image` 0) after `through`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct ImageRun {
     old: u64,
     len: u64,
     image: u64,
     through: u64,
 }
 
-impl Run {
+impl ImageRun {
     /// Returns the image of the old position that is `offset` behind its first. A position behind
     /// its end was not copied apart: old positions may have gaps.
     fn at(self, offset: u64, before: u64) -> Image {
         let (last, fate) = (
             offset.min(self.len - 1),
-            if offset < self.len { Fate::Copied } else { Fate::Dropped },
+            if offset < self.len { EventFate::Copied } else { EventFate::Dropped },
         );
         match self.image {
             0 => Image {
                 position: Position(before),
                 through: Position(self.through),
-                fate: Fate::Dropped,
+                fate: EventFate::Dropped,
             },
             image if self.len == 1 => {
                 Image { position: Position(image), through: Position(self.through), fate }
@@ -90,15 +90,15 @@ impl Run {
 
 /// Some runs, one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Runs {
+pub(super) struct ImageRuns {
     pub(super) after: u64,
     pub(super) through: u64,
     /// The last image before them, and the end of all images before them.
     before: (u64, u64),
-    runs: Vec<Run>,
+    runs: Vec<ImageRun>,
 }
 
-impl Runs {
+impl ImageRuns {
     /// Adds the next old position: it has `images` images from `first` on, and is to be found at
     /// the one of index `primary`.
     pub(super) fn push(&mut self, old: Position, first: Position, images: u64, primary: u64) {
@@ -120,7 +120,7 @@ impl Runs {
                 return;
             }
         }
-        self.runs.push(Run { old, len: 1, image, through });
+        self.runs.push(ImageRun { old, len: 1, image, through });
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -154,7 +154,7 @@ impl Runs {
             return Image {
                 position: Position(self.before.0),
                 through: Position(self.before.1),
-                fate: Fate::Dropped,
+                fate: EventFate::Dropped,
             };
         };
         let run = self.runs[index];
@@ -171,7 +171,7 @@ impl Runs {
         let CopyEvent::Mapped { after, through, before, runs } = event else { return None };
         let runs = runs
             .into_iter()
-            .map(|(old, len, image, through)| Run { old, len: len.max(1), image, through })
+            .map(|(old, len, image, through)| ImageRun { old, len: len.max(1), image, through })
             .collect();
         Some(Self { after, through, before, runs })
     }
@@ -202,9 +202,9 @@ pub struct PositionMap {
     stream: StreamName,
     /// The records, but for `Began`.
     records: u64,
-    recorded: VecDeque<(u64, Arc<Runs>)>,
+    recorded: VecDeque<(u64, Arc<ImageRuns>)>,
     /// Runs that are not recorded yet.
-    pub(super) pending: Runs,
+    pub(super) pending: ImageRuns,
 }
 
 impl PositionMap {
@@ -217,7 +217,7 @@ impl PositionMap {
             records: 0,
             stream: stream.clone(),
             recorded: VecDeque::new(),
-            pending: Runs::default(),
+            pending: ImageRuns::default(),
         };
         let version = new.version(stream).await?.0;
         // `Began` is the first, and `Switched` may be the last.
@@ -282,7 +282,7 @@ impl PositionMap {
             .map_or(Position::START, |event| event.position))
     }
 
-    async fn runs(&mut self, version: u64) -> Result<Arc<Runs>, CopyError> {
+    async fn runs(&mut self, version: u64) -> Result<Arc<ImageRuns>, CopyError> {
         if let Some((_, runs)) = self.recorded.iter().find(|(kept, _)| *kept == version) {
             return Ok(Arc::clone(runs));
         }
@@ -295,19 +295,19 @@ impl PositionMap {
         Ok(runs)
     }
 
-    fn keep(&mut self, version: u64, runs: Arc<Runs>) {
+    fn keep(&mut self, version: u64, runs: Arc<ImageRuns>) {
         if self.recorded.len() >= CHUNKS_KEPT {
             self.recorded.pop_front();
         }
         self.recorded.push_back((version, runs));
     }
 
-    async fn read(&self, version: u64) -> Result<Option<Runs>, CopyError> {
+    async fn read(&self, version: u64) -> Result<Option<ImageRuns>, CopyError> {
         let page =
             self.new.page(Read::stream(self.stream.clone(), Version(version)).page_of(1)).await?;
         let Some(event) = page.events.first() else { return Ok(None) };
         let events = Schema::of::<CopyEvent>()?.decode::<CopyEvent>(event, Unknown::Refuse)?;
-        Ok(events.into_iter().find_map(Runs::of))
+        Ok(events.into_iter().find_map(ImageRuns::of))
     }
 }
 
@@ -321,7 +321,7 @@ mod tests {
         let seed = leftfold_testing::seed();
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..200 {
-            let mut runs = Runs { before: (7, 9), ..Runs::default() };
+            let mut runs = ImageRuns { before: (7, 9), ..ImageRuns::default() };
             let (mut table, mut next, mut last) = (Vec::new(), 10, (7, 9));
             let usual = random.u64(..2);
             for old in 1..=random.u64(1..60) {
@@ -334,10 +334,10 @@ mod tests {
                 next += images + u64::from(random.u8(..8) == 0);
                 table.push((old, last, images > 0));
             }
-            let back = Runs::of(runs.event()).unwrap();
+            let back = ImageRuns::of(runs.event()).unwrap();
             assert_eq!(back, runs);
             for (old, (position, through), kept) in table {
-                let fate = if kept { Fate::Copied } else { Fate::Dropped };
+                let fate = if kept { EventFate::Copied } else { EventFate::Dropped };
                 let image =
                     Image { position: Position(position), through: Position(through), fate };
                 assert_eq!(runs.image(Position(old)), image, "old {old} in {runs:?}");

@@ -103,10 +103,10 @@ mod walk;
 use std::sync::Arc;
 
 pub use error::{CopyError, Difference, FunctionFault};
-pub use map::{Fate, Image, PositionMap};
+pub use map::{EventFate, Image, PositionMap};
 pub use shape::in_todays_shape;
 pub use transform::Transformed;
-pub use verify::Report;
+pub use verify::CopyReport;
 
 use crate::store::{Position, RecordedEvent, Store};
 use pump::Pump;
@@ -202,7 +202,7 @@ impl Copy {
     /// Compares what was copied with the old store: every append goes through the function again,
     /// and must be in the new store exactly so, in order, with its answer, at the place that the
     /// position map says. The first difference is named.
-    pub async fn verify(&self) -> Result<Report, CopyError> {
+    pub async fn verify(&self) -> Result<CopyReport, CopyError> {
         verify::verify(self).await
     }
 
@@ -210,7 +210,7 @@ impl Copy {
     /// no old store.
     ///
     /// ```
-    /// use leftfold_core::copy::{Copy, Fate, Transformed};
+    /// use leftfold_core::copy::{Copy, EventFate, Transformed};
     /// use leftfold_core::store::{Append, EventType, NewEvent, Position, Store};
     ///
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {

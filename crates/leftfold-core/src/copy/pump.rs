@@ -53,12 +53,12 @@ struct AppendUnderWay {
     /// Position that its first event must get; `None` if it has no events.
     first: Option<Position>,
     /// Effect of the append on the copy's checkpoint.
-    moves: Moves,
+    moves: CheckpointMove,
     bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moves {
+enum CheckpointMove {
     On,
     Nowhere,
 }
@@ -316,7 +316,7 @@ impl<'c> Pump<'c> {
                 break;
             }
         }
-        let moves = if target == self.at { Moves::Nowhere } else { Moves::On };
+        let moves = if target == self.at { CheckpointMove::Nowhere } else { CheckpointMove::On };
         append.condition = self.alone();
         append.authority = Authority::COPY;
         let from = MoveFrom::Exactly(self.at.position);
@@ -359,7 +359,9 @@ impl<'c> Pump<'c> {
                 overtaken(format!("an append went to position {}", appended.first))
             }
             // A request without events was copied before the copy was interrupted.
-            Ok(Outcome::Repeated(_)) if first.is_none() && moves == Moves::Nowhere => Ok(true),
+            Ok(Outcome::Repeated(_)) if first.is_none() && moves == CheckpointMove::Nowhere => {
+                Ok(true)
+            }
             Ok(Outcome::Repeated(again)) => {
                 overtaken(format!("command {} was copied already", again.record.id))
             }

@@ -13,7 +13,7 @@ pub(super) enum CopyEvent {
     /// A consumer of the old store was seen: its checkpoint is carried over at the switch.
     ConsumerSeen { consumer: String, source: String },
     /// The images of the events after `after`, up to and including `through`. See
-    /// [`Run`](super::map::Run) for the runs.
+    /// [`ImageRun`](super::map::ImageRun) for the runs.
     Mapped { after: u64, through: u64, before: (u64, u64), runs: Vec<(u64, u64, u64, u64)> },
     /// The old store is not copied any further.
     Switched { through: u64, chain: String, consumers: u64 },

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::error::CopyError;
-use super::map::{Fate, Image, PositionMap};
+use super::map::{EventFate, Image, PositionMap};
 use crate::runtime::Positions;
 use crate::store::Position;
 
@@ -48,7 +48,7 @@ impl References {
 impl Positions for References {
     fn event(&self, position: Position) -> Option<Position> {
         match self.image(position) {
-            Some(image) if image.fate == Fate::Dropped => None,
+            Some(image) if image.fate == EventFate::Dropped => None,
             image => Some(image.map_or(position, |image| image.position)),
         }
     }

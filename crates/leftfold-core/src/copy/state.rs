@@ -19,12 +19,12 @@ pub(super) struct CopyState {
     /// The consumers that recorded a checkpoint in the old store, each with the store that it
     /// follows.
     pub(super) consumers: HashSet<(Label, StoreId)>,
-    pub(super) switched: Option<Switched>,
+    pub(super) switched: Option<SwitchRecord>,
 }
 
 /// A switch that took place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Switched {
+pub(super) struct SwitchRecord {
     /// End of the old store at the switch.
     pub(super) through: Position,
     /// End of the copier's part of the new store.
@@ -77,14 +77,14 @@ impl CopyState {
     }
 }
 
-async fn switched(copy: &Copy) -> Result<Option<Switched>, CopyError> {
+async fn switched(copy: &Copy) -> Result<Option<SwitchRecord>, CopyError> {
     let stream = stream(copy.old.identity().store)?;
     let page = copy.new.page(Read::stream(stream, Version::END).backwards().page_of(1)).await?;
     let Some(last) = page.events.first() else { return Ok(None) };
     let mut found = None;
     Schema::of::<CopyEvent>()?.decode_each(last, Unknown::Refuse, |event| {
         if let CopyEvent::Switched { through, consumers, .. } = event {
-            found = Some(Switched { through: Position(through), at: last.position, consumers });
+            found = Some(SwitchRecord { through: Position(through), at: last.position, consumers });
         }
     })?;
     Ok(found)

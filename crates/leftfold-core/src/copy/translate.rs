@@ -9,7 +9,7 @@ use super::map::PositionMap;
 use super::record::is_own;
 use super::references::References;
 use super::transform::{Function, Images};
-use crate::fold::{KeptAnswer, Said};
+use crate::fold::{KeptAnswer, RequestAnswer};
 use crate::runtime;
 use crate::store::{
     Append, Authority, CommandRecord, Digest, NewEvent, Position, RecordedAppend, RecordedEvent,
@@ -47,7 +47,8 @@ impl Translated {
         let mut command = self.command.clone()?;
         if let Some(version) = self.answered.and_then(|index| versions.get(index)) {
             let target = KeptAnswer::decode(&command.answer).and_then(|kept| kept.target);
-            command.answer = KeptAnswer { target, said: Said::Accepted(*version) }.encode();
+            command.answer =
+                KeptAnswer { target, said: RequestAnswer::Accepted(*version) }.encode();
         }
         Some(command)
     }
@@ -145,7 +146,8 @@ async fn speak_of_copy(
 
 /// The event whose version is the one that was answered: the aggregate's after the command.
 fn answered(append: &RecordedAppend, images: &[Images]) -> Option<usize> {
-    let Said::Accepted(version) = KeptAnswer::decode(&append.command.as_ref()?.record.answer)?.said
+    let RequestAnswer::Accepted(version) =
+        KeptAnswer::decode(&append.command.as_ref()?.record.answer)?.said
     else {
         return None;
     };

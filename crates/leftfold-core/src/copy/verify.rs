@@ -2,15 +2,15 @@
 
 use super::Copy;
 use super::error::{CopyError, Difference};
-use super::map::{Fate, PositionMap};
-use super::state::{CopyState, Switched};
+use super::map::{EventFate, PositionMap};
+use super::state::{CopyState, SwitchRecord};
 use super::translate::digested;
 use super::walk::{Walk, WalkedAppend};
 use crate::store::{Hash, NewEvent, Position};
 
 /// Result of the verification of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct CopyReport {
     /// Position up to which the old store was copied.
     pub through: Position,
     /// Appends of the old store that were gone through.
@@ -34,7 +34,7 @@ pub struct Report {
     pub difference: Option<Difference>,
 }
 
-impl Report {
+impl CopyReport {
     /// Tells whether the new store is what the function makes of the old one.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -43,8 +43,8 @@ impl Report {
 }
 
 /// Goes through everything that was copied.
-pub(super) async fn verify(copy: &Copy) -> Result<Report, CopyError> {
-    let mut report = Report {
+pub(super) async fn verify(copy: &Copy) -> Result<CopyReport, CopyError> {
+    let mut report = CopyReport {
         through: Position::START,
         appends: 0,
         old_events: 0,
@@ -80,7 +80,7 @@ pub(super) async fn verify(copy: &Copy) -> Result<Report, CopyError> {
     Ok(report)
 }
 
-impl Report {
+impl CopyReport {
     fn count(&mut self, step: &WalkedAppend, hasher: &mut blake3::Hasher) {
         let WalkedAppend { translated, actual, .. } = step;
         self.appends += 1;
@@ -114,9 +114,9 @@ async fn misplaced(
         let image = map.image(*old).await?;
         let place = Position(next.0 + primary);
         let right = if *images == 0 {
-            image.fate == Fate::Dropped
+            image.fate == EventFate::Dropped
         } else {
-            image.fate == Fate::Copied && image.position == place
+            image.fate == EventFate::Copied && image.position == place
         };
         if !right {
             let detail = format!("the position map says that it is at {}", image.position);
@@ -131,7 +131,7 @@ async fn misplaced(
 async fn surplus(
     copy: &Copy,
     walk: &mut Walk<'_>,
-    switched: Option<Switched>,
+    switched: Option<SwitchRecord>,
     through: Position,
 ) -> Result<Option<Difference>, CopyError> {
     if let Some(more) = walk.next_new().await? {

@@ -3,13 +3,16 @@
 
 use bytes::Bytes;
 
-use super::command::{ExecuteError, Remember};
+use super::command::{ExecuteError, RefusalCodec};
 use super::error::EventError;
 use super::event::{Event, Unknown};
 use super::schema::Schema;
 use crate::store::{Answered, Query, Read, ReadError, RecordedEvent, Store};
 
-pub(super) fn encode_refusal<R>(remember: &Remember<R>, refusal: &R) -> Result<Bytes, EventError> {
+pub(super) fn encode_refusal<R>(
+    remember: &RefusalCodec<R>,
+    refusal: &R,
+) -> Result<Bytes, EventError> {
     Ok(Bytes::from((remember.encode)(refusal)?))
 }
 

@@ -14,7 +14,8 @@ use serde::ser::{Impossible, Serialize, SerializeStruct, SerializeStructVariant,
 
 use super::error::EventError;
 use crate::json::{
-    self, EncodeError, Encoder, Loss, Mark, Members, Output, SerdeFunctions, Unfaithful, Unread,
+    self, EncodeError, Encoder, JsonReadError, Loss, Mark, Members, Output, SerdeFunctions,
+    Unfaithful,
 };
 
 /// The variants of an externally tagged enum, as serde names them.
@@ -78,7 +79,7 @@ impl From<Unfaithful> for EventError {
 }
 
 /// The event of a variant and the JSON of its data.
-pub(super) fn decode<E: DeserializeOwned>(variant: &str, data: &[u8]) -> Result<E, Unread> {
+pub(super) fn decode<E: DeserializeOwned>(variant: &str, data: &[u8]) -> Result<E, JsonReadError> {
     json::reading(|| E::deserialize(JoinedVariant { variant, data }))
 }
 

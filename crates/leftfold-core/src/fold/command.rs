@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tracing::Span;
 
 use super::error::{EventError, MetadataError};
-use crate::json::{self, Unfaithful, Unread};
+use crate::json::{self, JsonReadError, Unfaithful};
 use crate::span;
 use crate::store::{
     Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Conflict, Digest, Expected,
@@ -404,7 +404,11 @@ impl Origin {
     }
 
     /// Makes the record that is kept of the request; `None` if it has no id.
-    pub(crate) fn record(&self, target: &RequestTarget, said: Said) -> Option<CommandRecord> {
+    pub(crate) fn record(
+        &self,
+        target: &RequestTarget,
+        said: RequestAnswer,
+    ) -> Option<CommandRecord> {
         let Request { id, digest } = self.request?;
         Some(CommandRecord {
             id,
@@ -419,7 +423,7 @@ impl Origin {
         &self,
         answered: &Answered,
         target: &RequestTarget,
-    ) -> Result<Option<Said>, AppendError> {
+    ) -> Result<Option<RequestAnswer>, AppendError> {
         let record = &answered.record;
         let digest = self.request.map_or(Digest::UNCHECKED, |request| request.digest);
         let is_same = digest == record.digest
@@ -486,12 +490,12 @@ pub(crate) struct KeptAnswer {
     /// Target of the request; `None` if the request's bytes say it all, or release 0.1 kept the
     /// answer.
     pub(crate) target: Option<Digest>,
-    pub(crate) said: Said,
+    pub(crate) said: RequestAnswer,
 }
 
 /// Answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum RequestAnswer {
     /// The request was carried out; the aggregate had this version then.
     Accepted(Version),
     /// The request was refused; the refusal as JSON.
@@ -507,8 +511,8 @@ const TARGET_BYTES: usize = 16;
 impl KeptAnswer {
     pub(crate) fn encode(&self) -> Bytes {
         let (kind, said) = match &self.said {
-            Said::Accepted(version) => (ACCEPTED, &version.0.to_le_bytes()[..]),
-            Said::Refused(refusal) => (REFUSED, &refusal[..]),
+            RequestAnswer::Accepted(version) => (ACCEPTED, &version.0.to_le_bytes()[..]),
+            RequestAnswer::Refused(refusal) => (REFUSED, &refusal[..]),
         };
         let mut bytes = Vec::with_capacity(1 + TARGET_BYTES + said.len());
         match self.target {
@@ -533,8 +537,10 @@ impl KeptAnswer {
         let said = bytes.slice(1 + target.map_or(0, |_| TARGET_BYTES)..);
         let kind = if target.is_some() { kind - OF_TARGET } else { kind };
         let said = match kind {
-            ACCEPTED => Said::Accepted(Version(u64::from_le_bytes((*said).try_into().ok()?))),
-            REFUSED => Said::Refused(said),
+            ACCEPTED => {
+                RequestAnswer::Accepted(Version(u64::from_le_bytes((*said).try_into().ok()?)))
+            }
+            REFUSED => RequestAnswer::Refused(said),
             _ => return None,
         };
         Some(Self { target, said })
@@ -542,18 +548,18 @@ impl KeptAnswer {
 }
 
 /// Functions that write and read a remembered refusal.
-pub(crate) struct Remember<R> {
+pub(crate) struct RefusalCodec<R> {
     pub(crate) encode: fn(&R) -> Result<Vec<u8>, Unfaithful>,
-    pub(crate) decode: fn(&[u8]) -> Result<R, Unread>,
+    pub(crate) decode: fn(&[u8]) -> Result<R, JsonReadError>,
 }
 
-impl<R: serde::Serialize + serde::de::DeserializeOwned> Remember<R> {
+impl<R: serde::Serialize + serde::de::DeserializeOwned> RefusalCodec<R> {
     pub(crate) fn as_json() -> Self {
         Self { encode: json::encode, decode: json::decode }
     }
 }
 
-impl<R> Remember<R> {
+impl<R> RefusalCodec<R> {
     /// Returns the refusal that was kept, or the error that it cannot be read as this command's.
     pub(crate) fn again(remember: Option<&Self>, id: CommandId, refusal: &[u8]) -> ExecuteError<R> {
         let unreadable = |detail: String| ExecuteError::AnswerUnreadable { id, detail };

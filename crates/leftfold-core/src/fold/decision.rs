@@ -10,8 +10,8 @@ use super::Event;
 use super::answered::{decode_all, encode_refusal, events_of, foreign_answer};
 use super::boundary::{Boundaries, DecisionTurn};
 use super::command::{
-    ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Origin, Remember,
-    RequestTarget, Said,
+    ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Origin, RefusalCodec,
+    RequestAnswer, RequestTarget,
 };
 use super::decided::{Decided, DecidedStream};
 use super::error::EventError;
@@ -114,7 +114,7 @@ pub struct DecisionCommand<'a, D: Decision> {
     /// Expectations of the caller on streams.
     expected: Vec<(DecidedStream, Expected)>,
     origin: Origin,
-    remember: Option<Remember<D::Refusal>>,
+    remember: Option<RefusalCodec<D::Refusal>>,
 }
 
 impl<D: Decision> DecisionCommand<'_, D> {
@@ -132,7 +132,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
     where
         D::Refusal: Serialize + DeserializeOwned,
     {
-        self.remember = Some(Remember::as_json());
+        self.remember = Some(RefusalCodec::as_json());
         self
     }
 
@@ -178,7 +178,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
                 self.read_on(&schema, &query, &mut read).await?;
             }
             // With nothing new to decide on, an expectation that failed would fail again.
-            if let Some(Overtaken::For(error)) = overtaken.take()
+            if let Some(AppendConflict::For(error)) = overtaken.take()
                 && read.latest().is_empty()
             {
                 return self.or_answered(&schema, error).await;
@@ -203,8 +203,8 @@ impl<D: Decision> DecisionCommand<'_, D> {
                 });
             }
             let said = match &answer {
-                None => Said::Accepted(Version::ABSENT),
-                Some((bytes, _)) => Said::Refused(bytes.clone()),
+                None => RequestAnswer::Accepted(Version::ABSENT),
+                Some((bytes, _)) => RequestAnswer::Refused(bytes.clone()),
             };
             let append = self.append(&schema, &guarded, &read, &decided, said)?;
             // An event at which the decision panics must never be recorded.
@@ -212,7 +212,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
             read.decided_on = read.events.len();
             match (self.store.append(append).await?, answer) {
                 (Outcome::Conflict(conflict), _) => {
-                    overtaken = Some(Overtaken::by(conflict, &decided))
+                    overtaken = Some(AppendConflict::by(conflict, &decided))
                 }
                 (Outcome::Repeated(answered), _) => {
                     return self.answer_again(&schema, answered).await;
@@ -228,7 +228,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
 
     /// Decides on a state. A refusal that is to be remembered is recorded as the answer to the
     /// request; any other is an error.
-    fn decide(&self, state: &D::State) -> Result<ToRecord<D>, ExecuteError<D::Refusal>> {
+    fn decide(&self, state: &D::State) -> Result<DecisionRecord<D>, ExecuteError<D::Refusal>> {
         match EventError::caught::<D, _>("decide", || self.decision.decide(state))? {
             Ok(decided) => Ok((decided, None)),
             Err(refusal) => match (&self.remember, self.origin.id()) {
@@ -336,7 +336,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
         guarded: &Query,
         read: &DecisionReading<D::State>,
         decided: &Decided<D::Event>,
-        said: Said,
+        said: RequestAnswer,
     ) -> Result<Append, ExecuteError<D::Refusal>> {
         let mut events = Vec::with_capacity(decided.events.len());
         for (place, event) in &decided.events {
@@ -363,10 +363,10 @@ impl<D: Decision> DecisionCommand<'_, D> {
         answered: Answered,
     ) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
         match self.origin.said(&answered, &self.target()?)? {
-            Some(Said::Refused(refusal)) => {
-                Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal))
+            Some(RequestAnswer::Refused(refusal)) => {
+                Err(RefusalCodec::again(self.remember.as_ref(), answered.record.id, &refusal))
             }
-            Some(Said::Accepted(_)) => {
+            Some(RequestAnswer::Accepted(_)) => {
                 let recorded = events_of(&self.store, &answered).await?;
                 let version = recorded.last().map_or(Version::ABSENT, |event| event.version());
                 let position = recorded.last().map_or(answered.first, |event| event.position);
@@ -408,10 +408,11 @@ fn fresh<D: Decision>() -> Result<D::State, EventError> {
 }
 
 /// Decided events, and a refusal that is to be remembered with its bytes.
-type ToRecord<D> = (Decided<<D as Decision>::Event>, Option<(Bytes, <D as Decision>::Refusal)>);
+type DecisionRecord<D> =
+    (Decided<<D as Decision>::Event>, Option<(Bytes, <D as Decision>::Refusal)>);
 
 /// Reason for which an append was refused.
-enum Overtaken<R> {
+enum AppendConflict<R> {
     /// By something that the decision guards: the decision is made again.
     InBetween,
     /// By something else. If nothing that the decision reads is new, it would decide the same
@@ -419,7 +420,7 @@ enum Overtaken<R> {
     For(ExecuteError<R>),
 }
 
-impl<R> Overtaken<R> {
+impl<R> AppendConflict<R> {
     fn by<E>(conflict: Conflict, decided: &Decided<E>) -> Self {
         match conflict {
             Conflict::Stream { stream, expected, actual } => {

@@ -1,6 +1,6 @@
 //! Errors of events, and of their metadata, that cannot be written or read.
 
-use crate::json::Unread;
+use crate::json::JsonReadError;
 use crate::panic::caught;
 use crate::store::{EventType, Invalid, Position, RecordedEvent};
 
@@ -192,14 +192,14 @@ impl EventError {
     }
 
     /// Makes the error of a recorded event whose data is not read as a type.
-    pub(super) fn unread<T>(recorded: &RecordedEvent, error: Unread) -> Self {
+    pub(super) fn unread<T>(recorded: &RecordedEvent, error: JsonReadError) -> Self {
         let (position, event_type, schema_version) =
             (recorded.position.0, recorded.event_type.clone(), recorded.schema_version);
         match error {
-            Unread::Json(error) => {
+            JsonReadError::Json(error) => {
                 Self::Decode { position, event_type, schema_version, detail: error.to_string() }
             }
-            Unread::Panicked(detail) => Self::DecodePanics {
+            JsonReadError::Panicked(detail) => Self::DecodePanics {
                 name: std::any::type_name::<T>(),
                 position,
                 event_type,

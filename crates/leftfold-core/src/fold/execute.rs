@@ -9,8 +9,8 @@ use super::aggregates::Aggregates;
 use super::answered::{decode_all, encode_refusal, events_of, foreign_answer};
 use super::cache::{FoldSlot, KeptFold};
 use super::command::{
-    ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Origin, Remember,
-    RequestTarget, STALE_EVENTS_MAX, Said,
+    ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Origin, RefusalCodec,
+    RequestAnswer, RequestTarget, STALE_EVENTS_MAX,
 };
 use super::error::EventError;
 use super::metadata::request_methods;
@@ -115,7 +115,7 @@ pub struct Command<A: Aggregate> {
     commands: Vec<A::Command>,
     expecting: Option<Version>,
     origin: Origin,
-    remember: Option<Remember<A::Refusal>>,
+    remember: Option<RefusalCodec<A::Refusal>>,
 }
 
 impl<A: Aggregate> Command<A> {
@@ -179,7 +179,7 @@ impl<A: Aggregate> Command<A> {
     where
         A::Refusal: Serialize + DeserializeOwned,
     {
-        self.remember = Some(Remember::as_json());
+        self.remember = Some(RefusalCodec::as_json());
         self
     }
 
@@ -205,7 +205,8 @@ impl<A: Aggregate> CommandAlongside<A> {
     }
 }
 
-type Done<A> = Result<Executed<<A as Aggregate>::Event>, ExecuteError<<A as Aggregate>::Refusal>>;
+type ExecuteResult<A> =
+    Result<Executed<<A as Aggregate>::Event>, ExecuteError<<A as Aggregate>::Refusal>>;
 
 impl<A: Aggregate> Command<A> {
     /// Carries the command out.
@@ -214,7 +215,7 @@ impl<A: Aggregate> Command<A> {
     /// loads only what is new and decides again, at most [`ATTEMPTS_MAX`] times. Safe to cancel:
     /// the command then took effect wholly or not at all, and one with an id can be repeated to
     /// learn which.
-    pub async fn execute(mut self) -> Done<A> {
+    pub async fn execute(mut self) -> ExecuteResult<A> {
         self.carry_out(&Alongside::default()).await.map_err(|error| match error {
             AlongsideError::Command(error) => error,
             // Nothing went alongside, so nothing of it was overtaken; if it were, others were
@@ -269,17 +270,17 @@ impl<A: Aggregate> Command<A> {
         for _ in 0..ATTEMPTS_MAX {
             let attempted = match &mut *place {
                 Some(kept) => self.attempt(&slot, kept, alongside).await?,
-                None => Attempted::Conflict,
+                None => ExecuteAttempt::Conflict,
             };
             match attempted {
-                Attempted::Done(done) => return Ok(done),
-                Attempted::Repeated(answered) => {
+                ExecuteAttempt::Done(done) => return Ok(done),
+                ExecuteAttempt::Repeated(answered) => {
                     return Ok(self.answer_again(&slot, answered).await?);
                 }
-                Attempted::Overtaken => return Err(AlongsideError::Overtaken),
+                ExecuteAttempt::Overtaken => return Err(AlongsideError::Overtaken),
                 // A "no" (or "nothing to do") from a fold that was kept may be out of date where
                 // others write; not so one that the store took.
-                Attempted::Concluded(conclusion) if confirmed || conclusion.is_durable() => {
+                ExecuteAttempt::Concluded(conclusion) if confirmed || conclusion.is_durable() => {
                     // The events that it is refused for may be its own: its first sending came in
                     // between.
                     if !conclusion.is_durable()
@@ -291,7 +292,7 @@ impl<A: Aggregate> Command<A> {
                     return Ok(self.conclude(&slot, conclusion).await?);
                 }
                 // Decided again, on what the store has now.
-                Attempted::Concluded(_) | Attempted::Conflict => {
+                ExecuteAttempt::Concluded(_) | ExecuteAttempt::Conflict => {
                     self.aggregates.fresh(&self.id, &slot.stream, &mut place).await?;
                     confirmed = true;
                 }
@@ -306,49 +307,55 @@ impl<A: Aggregate> Command<A> {
         slot: &FoldSlot<A>,
         kept: &mut KeptFold<A>,
         alongside: &Alongside,
-    ) -> Result<Attempted<A>, ExecuteError<A::Refusal>> {
+    ) -> Result<ExecuteAttempt<A>, ExecuteError<A::Refusal>> {
         let version = kept.folded.version;
         if let Some(expected) = self.expecting
             && expected != version
         {
-            return Ok(Attempted::Concluded(EndWithoutEvents::Stale { expected, actual: version }));
+            return Ok(ExecuteAttempt::Concluded(EndWithoutEvents::Stale {
+                expected,
+                actual: version,
+            }));
         }
         // A refusal that is to be remembered is recorded as the answer, with no event.
         let (DecidedEvents { events, state }, said, refused) =
             match self.decide(&kept.folded.state)? {
                 Ok(ahead) => {
                     let after = Version(version.0 + ahead.events.len() as u64);
-                    (ahead, Said::Accepted(after), None)
+                    (ahead, RequestAnswer::Accepted(after), None)
                 }
                 Err(refusal) => match (&self.remember, self.origin.id()) {
                     (Some(remember), Some(_)) => (
                         DecidedEvents::nothing(),
-                        Said::Refused(encode_refusal(remember, &refusal)?),
+                        RequestAnswer::Refused(encode_refusal(remember, &refusal)?),
                         Some(refusal),
                     ),
-                    _ => return Ok(Attempted::Concluded(EndWithoutEvents::Refused(refusal))),
+                    _ => return Ok(ExecuteAttempt::Concluded(EndWithoutEvents::Refused(refusal))),
                 },
             };
         // Nothing is to be recorded.
         if events.is_empty() && self.origin.id().is_none() && alongside.is_empty() {
             let (version, position) = (version, kept.folded.position);
-            return Ok(Attempted::Concluded(EndWithoutEvents::Nothing { version, position }));
+            return Ok(ExecuteAttempt::Concluded(EndWithoutEvents::Nothing { version, position }));
         }
         let append = self.append(slot, version, &events, said, alongside)?;
         let outcome = self.aggregates.shared.store.append(append).await?;
         Ok(match (outcome, refused) {
             // What the command itself expects is looked at first; then it is as it was.
             (Outcome::Conflict(conflict), _) if alongside.is_about(&conflict, &slot.stream) => {
-                Attempted::Overtaken
+                ExecuteAttempt::Overtaken
             }
-            (Outcome::Conflict(_), _) => Attempted::Conflict,
-            (Outcome::Repeated(answered), _) => Attempted::Repeated(answered),
+            (Outcome::Conflict(_), _) => ExecuteAttempt::Conflict,
+            (Outcome::Repeated(answered), _) => ExecuteAttempt::Repeated(answered),
             (Outcome::Appended(_), Some(refusal)) => {
-                Attempted::Concluded(EndWithoutEvents::RefusedDurably(refusal))
+                ExecuteAttempt::Concluded(EndWithoutEvents::RefusedDurably(refusal))
             }
-            (Outcome::Appended(appended), None) => {
-                Attempted::Done(self.take(slot, kept, DecidedEvents { events, state }, &appended))
-            }
+            (Outcome::Appended(appended), None) => ExecuteAttempt::Done(self.take(
+                slot,
+                kept,
+                DecidedEvents { events, state },
+                &appended,
+            )),
         })
     }
 
@@ -357,7 +364,7 @@ impl<A: Aggregate> Command<A> {
         slot: &FoldSlot<A>,
         version: Version,
         events: &[A::Event],
-        said: Said,
+        said: RequestAnswer,
         alongside: &Alongside,
     ) -> Result<Append, ExecuteError<A::Refusal>> {
         let mut condition = Condition::stream(slot.stream.clone(), Expected::Exact(version));
@@ -438,7 +445,11 @@ impl<A: Aggregate> Command<A> {
     }
 
     /// Ends without events, on a state that is known to be fresh.
-    async fn conclude(&self, slot: &FoldSlot<A>, conclusion: EndWithoutEvents<A>) -> Done<A> {
+    async fn conclude(
+        &self,
+        slot: &FoldSlot<A>,
+        conclusion: EndWithoutEvents<A>,
+    ) -> ExecuteResult<A> {
         match conclusion {
             EndWithoutEvents::Refused(refusal) | EndWithoutEvents::RefusedDurably(refusal) => {
                 Err(ExecuteError::Refused(refusal))
@@ -456,12 +467,12 @@ impl<A: Aggregate> Command<A> {
     }
 
     /// Answers as the first time.
-    async fn answer_again(&self, slot: &FoldSlot<A>, answered: Answered) -> Done<A> {
+    async fn answer_again(&self, slot: &FoldSlot<A>, answered: Answered) -> ExecuteResult<A> {
         match self.origin.said(&answered, &RequestTarget::stream(&slot.stream))? {
-            Some(Said::Refused(refusal)) => {
-                Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal))
+            Some(RequestAnswer::Refused(refusal)) => {
+                Err(RefusalCodec::again(self.remember.as_ref(), answered.record.id, &refusal))
             }
-            Some(Said::Accepted(version)) => {
+            Some(RequestAnswer::Accepted(version)) => {
                 let schema = self.aggregates.schema()?;
                 let recorded = events_of(&self.aggregates.shared.store, &answered).await?;
                 let own = || recorded.iter().filter(|event| in_stream(event, &slot.stream));
@@ -510,7 +521,7 @@ impl<A: Aggregate> DecidedEvents<A> {
 }
 
 /// Result of one attempt.
-enum Attempted<A: Aggregate> {
+enum ExecuteAttempt<A: Aggregate> {
     Done(Executed<A::Event>),
     Concluded(EndWithoutEvents<A>),
     Repeated(Answered),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::answered::missing;
-use super::command::{Answer, Origin, RequestTarget, Said};
+use super::command::{Answer, Origin, RequestAnswer, RequestTarget};
 use super::error::{EventError, MetadataError};
 use super::event::Event;
 use super::metadata::request_methods;
@@ -114,7 +114,7 @@ impl<'e, E: Event> Facts<'e, E> {
         // The version that they lead to is known when they are recorded; a repetition reads it from
         // the events.
         let target = RequestTarget::stream(&stream);
-        let command = self.origin.record(&target, Said::Accepted(Version::ABSENT));
+        let command = self.origin.record(&target, RequestAnswer::Accepted(Version::ABSENT));
         match self.store.append(Append { events, command, ..Append::default() }).await? {
             Outcome::Appended(appended) => Ok(FactsRecorded { appended, answer: Answer::First }),
             Outcome::Repeated(answered) => {

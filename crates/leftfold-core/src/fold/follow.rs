@@ -47,7 +47,7 @@ impl Store {
         let schema = self.schema::<E>(Purpose::Reading)?;
         let subscription = self.subscribe(schema.query(), after);
         let (store, through, is_announced) = (self.clone(), after, false);
-        let puller = Puller {
+        let puller = EventPuller {
             store,
             subscription,
             schema: Arc::clone(&schema),
@@ -98,13 +98,13 @@ pub struct Following<E> {
     schema: Arc<Schema>,
     ready: VecDeque<Recorded<E>>,
     /// Outlives the calls that wait for it: dropping one of them loses nothing.
-    pulling: Pulling<E>,
+    pulling: PullFuture<E>,
     /// True if the stream has told that the store is closed.
     has_ended: bool,
 }
 
-type Pulling<E> =
-    Pin<Box<dyn Future<Output = (Puller, Result<VecDeque<Recorded<E>>, LoadError>)> + Send>>;
+type PullFuture<E> =
+    Pin<Box<dyn Future<Output = (EventPuller, Result<VecDeque<Recorded<E>>, LoadError>)> + Send>>;
 
 /// Nothing in it is pinned in its place.
 impl<E> Unpin for Following<E> {}
@@ -200,7 +200,7 @@ impl<E: Event> Stream for Following<E> {
     }
 }
 
-fn pulling<E: Event>(mut puller: Puller) -> Pulling<E> {
+fn pulling<E: Event>(mut puller: EventPuller) -> PullFuture<E> {
     Box::pin(async move {
         let pulled = puller.pull().await;
         (puller, pulled)
@@ -208,7 +208,7 @@ fn pulling<E: Event>(mut puller: Puller) -> Pulling<E> {
 }
 
 /// Position of a follower in the store, with its subscription.
-struct Puller {
+struct EventPuller {
     store: Store,
     subscription: Subscription,
     schema: Arc<Schema>,
@@ -218,7 +218,7 @@ struct Puller {
     is_announced: bool,
 }
 
-impl Puller {
+impl EventPuller {
     /// Returns the next event as the enum reads it: usually one event, none or several after
     /// upcasters.
     async fn pull<E: Event>(&mut self) -> Result<VecDeque<Recorded<E>>, LoadError> {

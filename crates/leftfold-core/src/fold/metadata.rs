@@ -116,7 +116,7 @@ impl RecordedEvent {
             return Ok(None);
         }
         let (position, name) = (self.position, std::any::type_name::<M>());
-        let unread = |error: json::Unread| MetadataError::Decode {
+        let unread = |error: json::JsonReadError| MetadataError::Decode {
             position,
             name,
             detail: error.to_string(),

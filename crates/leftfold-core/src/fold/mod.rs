@@ -58,6 +58,6 @@ pub use schema::Schema;
 pub use upcast::{Upcast, Upcasters};
 
 pub(crate) use answered::events_of;
-pub(crate) use command::{Alongside, AlongsideError, KeptAnswer, Origin, Said};
+pub(crate) use command::{Alongside, AlongsideError, KeptAnswer, Origin, RequestAnswer};
 pub(crate) use schema::Purpose;
 pub(crate) use unheard::UnheardTypes;

@@ -14,13 +14,13 @@ use super::error::EventError;
 use super::upcast::Upcasters;
 use crate::store::{EventType, Tags};
 
-type Find = fn() -> Result<Arc<EnumDeclaration>, EventError>;
+type FindDeclaration = fn() -> Result<Arc<EnumDeclaration>, EventError>;
 
 /// The enums that own the types that another one only has a view of: see
 /// [`Event::owners`](super::Event::owners).
 #[derive(Clone, Default)]
 pub struct Owners {
-    pub(super) known: Vec<(TypeId, Find)>,
+    pub(super) known: Vec<(TypeId, FindDeclaration)>,
 }
 
 impl Owners {

@@ -17,7 +17,7 @@ use super::error::EventError;
 use super::event::{Event, Unknown};
 use super::owner::EnumDeclaration;
 use super::upcast::{StoredShape, Upcasters};
-use crate::json::{self, Output, Unread};
+use crate::json::{self, JsonReadError, Output};
 use crate::panic::caught;
 use crate::store::limits::ITEM_TERMS_MAX;
 use crate::store::{EventType, Invalid, NewEvent, Query, RecordedEvent};
@@ -477,8 +477,10 @@ impl Schema {
             || EventError::Encode { name, detail: format!("it has no variant for {event_type}") };
         let (variant, _) = self.by_type.get(event_type).ok_or_else(unknown)?;
         codec::decode(variant, data).map_err(|error| match error {
-            Unread::Panicked(detail) => EventError::Panicked { name, place: "Deserialize", detail },
-            Unread::Json(error) => {
+            JsonReadError::Panicked(detail) => {
+                EventError::Panicked { name, place: "Deserialize", detail }
+            }
+            JsonReadError::Json(error) => {
                 EventError::Encode { name, detail: format!("{event_type}: {error}") }
             }
         })

@@ -18,7 +18,7 @@ pub(crate) struct UnheardTypes {
 
 /// The decisions that were made with a store.
 #[derive(Debug, Default)]
-struct Announced(RwLock<HashSet<&'static str>>);
+struct AnnouncedDecisions(RwLock<HashSet<&'static str>>);
 
 #[derive(Clone, Debug)]
 struct UnheardType {
@@ -121,7 +121,7 @@ impl UnheardTypes {
     /// Announces the types of a decision, when it is first made with a store.
     pub(super) async fn announce_once<D>(store: &Store, schema: &Schema, query: &Query) {
         let (decision, announced) =
-            (std::any::type_name::<D>(), store.attached(Announced::default));
+            (std::any::type_name::<D>(), store.attached(AnnouncedDecisions::default));
         // All decisions but the first of its type only read here, and so do not wait for one
         // another.
         if announced.0.read().unwrap_or_else(PoisonError::into_inner).contains(decision) {

@@ -43,11 +43,11 @@ pub type Upcast = Result<Vec<(&'static str, Value)>, String>;
 struct UpcastStep {
     from: (&'static str, u32),
     to: Vec<(&'static str, u32)>,
-    cast: Cast,
+    cast: UpcastFn,
 }
 
 #[derive(Clone, Copy)]
-enum Cast {
+enum UpcastFn {
     Change(fn(Value) -> Result<Value, String>),
     Split(fn(Value) -> Upcast),
 }
@@ -79,14 +79,14 @@ impl Upcasters {
         cast: fn(Value) -> Result<Value, String>,
     ) -> Self {
         let to = vec![(event_type, from.saturating_add(1))];
-        self.steps.push(UpcastStep { from: (event_type, from), to, cast: Cast::Change(cast) });
+        self.steps.push(UpcastStep { from: (event_type, from), to, cast: UpcastFn::Change(cast) });
         self
     }
 
     /// Adds a step for a type that got another name.
     #[must_use]
     pub fn rename(mut self, from: (&'static str, u32), to: (&'static str, u32)) -> Self {
-        self.steps.push(UpcastStep { from, to: vec![to], cast: Cast::Change(Ok) });
+        self.steps.push(UpcastStep { from, to: vec![to], cast: UpcastFn::Change(Ok) });
         self
     }
 
@@ -99,7 +99,7 @@ impl Upcasters {
         to: &[(&'static str, u32)],
         cast: fn(Value) -> Upcast,
     ) -> Self {
-        self.steps.push(UpcastStep { from, to: to.to_vec(), cast: Cast::Split(cast) });
+        self.steps.push(UpcastStep { from, to: to.to_vec(), cast: UpcastFn::Split(cast) });
         self
     }
 
@@ -202,7 +202,7 @@ impl Upcasters {
             }
             let is_known = |to: &(&'static str, u32)| self.leads_on(to) || today(to.0).is_some();
             for to in &step.to {
-                let is_beside = matches!(step.cast, Cast::Split(_))
+                let is_beside = matches!(step.cast, UpcastFn::Split(_))
                     && !to.0.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('.'))
                     && step.to.iter().any(is_known);
                 match today(to.0) {
@@ -320,10 +320,10 @@ impl Upcasters {
 impl UpcastStep {
     fn run(&self, data: Value) -> Result<Vec<(StoredShape, Value)>, String> {
         let cast = || match self.cast {
-            Cast::Change(change) => {
+            UpcastFn::Change(change) => {
                 Ok(self.to.iter().map(|(to, _)| *to).zip([change(data)?]).collect())
             }
-            Cast::Split(split) => split(data),
+            UpcastFn::Split(split) => split(data),
         };
         let results = caught(cast).map_err(|panic| format!("the upcaster panics: {panic}"))??;
         results.into_iter().map(|(to, data)| Ok((self.declared(to)?, data))).collect()

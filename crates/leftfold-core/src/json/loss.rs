@@ -93,7 +93,7 @@ impl fmt::Display for Loss {
 
 /// Error of JSON that is not read as a type.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unread {
+pub(crate) enum JsonReadError {
     /// It has another shape.
     #[error(transparent)]
     Json(#[from] serde_json::Error),

@@ -34,7 +34,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use encoder::{Encoder, Members};
 use loss::path;
-pub(crate) use loss::{EncodeError, Loss, Unfaithful, Unread};
+pub(crate) use loss::{EncodeError, JsonReadError, Loss, Unfaithful};
 pub(crate) use mark::Mark;
 pub(crate) use order::SerdeFunctions;
 pub(crate) use output::Output;
@@ -66,14 +66,14 @@ pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u
 }
 
 /// Reads a value from its JSON.
-pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, Unread> {
+pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonReadError> {
     reading(|| serde_json::from_slice(json))
 }
 
 /// Runs a type's own code that reads: a panic of it is an error of the value.
 #[inline]
-pub(crate) fn reading<T>(read: impl FnOnce() -> serde_json::Result<T>) -> Result<T, Unread> {
-    Ok(caught(read).map_err(Unread::Panicked)??)
+pub(crate) fn reading<T>(read: impl FnOnce() -> serde_json::Result<T>) -> Result<T, JsonReadError> {
+    Ok(caught(read).map_err(JsonReadError::Panicked)??)
 }
 
 /// Runs a type's own code that writes: a panic of it is an error of the value.
@@ -130,7 +130,7 @@ fn tell<T: Serialize>(value: &T, output: &mut Output) -> Result<Mark, EncodeErro
 pub(crate) fn read_faithfully<T>(
     value: &T,
     json: &[u8],
-    read: Result<T, Unread>,
+    read: Result<T, JsonReadError>,
     code: &SerdeFunctions<'_, T>,
 ) -> Result<T, Unfaithful> {
     match read {
@@ -144,7 +144,7 @@ pub(crate) fn read_faithfully<T>(
 fn lost_of<T>(
     value: &T,
     json: &[u8],
-    read: Result<T, Unread>,
+    read: Result<T, JsonReadError>,
     code: &SerdeFunctions<'_, T>,
 ) -> Unfaithful {
     let traced = |value: &T| {
@@ -160,8 +160,10 @@ fn lost_of<T>(
         loss,
     };
     let read = match read {
-        Err(Unread::Panicked(detail)) => return here(Loss::Panics { code: "Deserialize", detail }),
-        Err(Unread::Json(error)) => Err(error),
+        Err(JsonReadError::Panicked(detail)) => {
+            return here(Loss::Panics { code: "Deserialize", detail });
+        }
+        Err(JsonReadError::Json(error)) => Err(error),
         Ok(back) => Ok(back),
     };
     let Some(was) = traced(value) else {

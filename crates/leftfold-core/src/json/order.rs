@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::loss::{EncodeError, Loss, Unfaithful, Unread, path};
+use super::loss::{EncodeError, JsonReadError, Loss, Unfaithful, path};
 use super::mark::{Mark, ValueKind};
 use super::output::Output;
 use super::trace::Node;
@@ -15,7 +15,7 @@ use super::trace::Node;
 /// Functions that tell a value to serde, and read it from its JSON.
 pub(crate) struct SerdeFunctions<'c, T> {
     pub(crate) tell: &'c dyn Fn(&T, &mut Output) -> Result<Mark, EncodeError>,
-    pub(crate) read: &'c dyn Fn(&[u8]) -> Result<T, Unread>,
+    pub(crate) read: &'c dyn Fn(&[u8]) -> Result<T, JsonReadError>,
 }
 
 /// Readings of one text by which an order that is drawn at random shows; that of two elements is

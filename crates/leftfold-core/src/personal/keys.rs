@@ -20,7 +20,7 @@ use super::key_store::{DestroyedKey, KeyState, KeyStore, OutlivedValue, SubjectK
 use super::memory::MemoryKeys;
 use super::secret::{KeyId, Lookup};
 use crate::fold::{EventError, Schema, Unknown};
-use crate::json::{self, Unread};
+use crate::json::{self, JsonReadError};
 use crate::store::{
     Append, AppendError, Authority, CommandId, CommandRecord, Condition, Digest, Expected, Invalid,
     Label, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp,
@@ -174,12 +174,14 @@ impl Keys {
             sealed.sealed().and_then(|bytes| cipher::open(&key.secret, sealed.tag(), &bytes));
         let opened = opened.ok_or(KeysError::Damaged { key: id })?;
         // What serde, or a panic, says may quote the value.
-        let shape = |error: Unread| {
+        let shape = |error: JsonReadError| {
             let detail = match error {
-                Unread::Json(error) => {
+                JsonReadError::Json(error) => {
                     format!("its JSON does not fit at column {}", error.column())
                 }
-                Unread::Panicked(_) => "its Deserialize panics, mend it and open again".to_owned(),
+                JsonReadError::Panicked(_) => {
+                    "its Deserialize panics, mend it and open again".to_owned()
+                }
             };
             KeysError::Shape { name: type_name::<T>(), key: id, detail }
         };

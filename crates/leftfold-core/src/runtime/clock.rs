@@ -69,7 +69,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 /// and is not a jump.
 #[derive(Debug, Default)]
 pub struct SystemClock {
-    believed: Mutex<Believed>,
+    believed: Mutex<ClockReading>,
     sleep: SleepGauge,
 }
 
@@ -78,14 +78,14 @@ pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Last answer of the clock, by both clocks of the machine.
 #[derive(Clone, Copy, Debug)]
-struct Believed {
+struct ClockReading {
     wall: Timestamp,
     at: Instant,
     /// Time that the machine had slept by then.
     slept: Duration,
 }
 
-impl Default for Believed {
+impl Default for ClockReading {
     fn default() -> Self {
         Self { wall: Timestamp::now(), at: Instant::now(), slept: Duration::ZERO }
     }
@@ -95,15 +95,15 @@ impl SystemClock {
     /// Says that the wall clock is right, and is to be followed from here on: if it was set by more
     /// than a day and that was meant, as after a virtual machine stood still for that long.
     pub fn follow_clock(&self) {
-        *self.believed() = Believed { slept: self.sleep.slept(), ..Believed::default() };
+        *self.believed() = ClockReading { slept: self.sleep.slept(), ..ClockReading::default() };
     }
 
-    fn believed(&self) -> MutexGuard<'_, Believed> {
+    fn believed(&self) -> MutexGuard<'_, ClockReading> {
         self.believed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Believed {
+impl ClockReading {
     /// Returns the time for these readings of the machine's clocks. The time slept is asked for
     /// only if the clocks differ.
     fn tick(&mut self, wall: Timestamp, at: Instant, slept: impl Fn() -> Duration) -> Timestamp {
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_wall_clock_that_jumps_is_followed_for_a_day_and_not_for_a_year() {
         let (began, start) = (Instant::now(), Timestamp::from_micros(1_700_000_000_000_000));
-        let mut clock = Believed { wall: start, at: began, slept: Duration::ZERO };
+        let mut clock = ClockReading { wall: start, at: began, slept: Duration::ZERO };
         let awake = || Duration::ZERO;
         assert_eq!(clock.tick(start.plus(HOUR), began + HOUR, awake), start.plus(HOUR));
         assert_eq!(
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn what_a_machine_slept_is_no_jump_and_counts_once() {
         let (began, start) = (Instant::now(), Timestamp::from_micros(1_700_000_000_000_000));
-        let mut clock = Believed { wall: start, at: began, slept: Duration::ZERO };
+        let mut clock = ClockReading { wall: start, at: began, slept: Duration::ZERO };
         let slept = || HOUR * 72;
         assert_eq!(clock.tick(start.plus(HOUR * 73), began + HOUR, slept), start.plus(HOUR * 73));
         assert_eq!(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::json::{self, Loss, Unfaithful, Unread};
+use crate::json::{self, JsonReadError, Loss, Unfaithful};
 use crate::store::Invalid;
 
 /// A value of users' as JSON text.
@@ -35,7 +35,7 @@ impl Json {
     }
 
     /// The value.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Unread> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, JsonReadError> {
         json::decode(self.text().as_bytes())
     }
 

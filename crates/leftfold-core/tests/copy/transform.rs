@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leftfold_core::copy::{
-    Copy, CopyError, Fate, FunctionFault, PositionMap, Transformed, in_todays_shape,
+    Copy, CopyError, EventFate, FunctionFault, PositionMap, Transformed, in_todays_shape,
 };
 use leftfold_core::fold::{Event, Upcasters};
 use leftfold_core::store::limits::APPEND_EVENTS_MAX;
@@ -187,7 +187,7 @@ async fn the_image_of_an_event_has_its_id() {
     for event in before {
         let image = copy.map(event.position).await.unwrap();
         let found = after.iter().find(|new| new.id == event.id);
-        assert_eq!(found.is_some(), image.fate == Fate::Copied);
+        assert_eq!(found.is_some(), image.fate == EventFate::Copied);
         if let Some(found) = found {
             assert_eq!(
                 (found.position, new.positions_of(event.id, 9).await.unwrap()),
@@ -208,7 +208,7 @@ async fn the_map_tells_where_every_position_went_and_needs_no_old_store() {
         let image = map.image(event.position).await.unwrap();
         assert_eq!(image, copy.map(event.position).await.unwrap());
         let dropped = stream(&event).category() == "trial";
-        assert_eq!(image.fate == Fate::Dropped, dropped, "at {}", event.position);
+        assert_eq!(image.fate == EventFate::Dropped, dropped, "at {}", event.position);
         if dropped {
             assert_eq!((image.position, image.through), (nearest, through));
         } else {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use leftfold_core::drive::{Heard, LedgerEvent, Told, What, entry_of, told};
+use leftfold_core::drive::{
+    DescribedRecord, DescribedTrigger, LedgerEvent, RecordDescription, describe_record, entry_of,
+};
 use leftfold_core::store::{Position, RecordedEvent, Timestamp};
 
 use super::shown;
@@ -68,12 +70,12 @@ impl Story {
     ) {
         let mut domain = Vec::new();
         for event in events {
-            if let Some(told) = told(event) {
+            if let Some(described) = describe_record(event) {
                 self.reactions.insert(
-                    format!("$process:{}@{}", told.process, event.position),
-                    instance(&told),
+                    format!("$process:{}@{}", described.process, event.position),
+                    instance(&described),
                 );
-                let line = told_line(&told, event.recorded_at, world);
+                let line = record_line(&described, event.recorded_at, world);
                 self.line(line);
             } else if let Some((id, entry)) = entry_of(event) {
                 let intent = id
@@ -131,19 +133,19 @@ pub(super) fn in_streams(events: &[&RecordedEvent]) -> String {
     text
 }
 
-fn instance(told: &Told) -> String {
-    format!("{} {}", told.process, told.key)
+fn instance(described: &RecordDescription) -> String {
+    format!("{} {}", described.process, described.key)
 }
 
-fn told_line(told: &Told, at: Timestamp, world: &World) -> String {
-    let who = instance(told);
-    match &told.what {
-        What::Parked(error) => format!(
+fn record_line(described: &RecordDescription, at: Timestamp, world: &World) -> String {
+    let who = instance(described);
+    match &described.what {
+        DescribedRecord::Parked(error) => format!(
             "{who} is parked: {}",
             error.as_deref().unwrap_or("it waits behind another trigger")
         ),
-        What::LetGo => format!("{who}: a person lets go what was parked"),
-        What::Reacted { to, ends, commands, set, cancelled, .. } => {
+        DescribedRecord::LetGo => format!("{who}: a person lets go what was parked"),
+        DescribedRecord::Reacted { to, ends, commands, set, cancelled, .. } => {
             let mut does: Vec<String> = commands
                 .iter()
                 .map(|(to, command)| format!("asks {to} to {}", shown::tagged(command)))
@@ -163,14 +165,14 @@ fn told_line(told: &Told, at: Timestamp, world: &World) -> String {
     }
 }
 
-fn heard(to: &Heard, world: &World) -> String {
+fn heard(to: &DescribedTrigger, world: &World) -> String {
     match to {
-        Heard::Event(position) => {
+        DescribedTrigger::Event(position) => {
             let event = event_at(world, *position).map(shown::event);
             format!("hears of {}", event.unwrap_or_else(|| format!("the event at {position}")))
         }
-        Heard::Timer(name) => format!("is told that timer {name:?} is due"),
-        Heard::Refused { by, command, reason } => {
+        DescribedTrigger::Timer(name) => format!("is told that timer {name:?} is due"),
+        DescribedTrigger::Refused { by, command, reason } => {
             format!("hears that {by} refuses to {} ({reason})", shown::tagged(command))
         }
     }

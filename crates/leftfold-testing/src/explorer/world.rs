@@ -4,7 +4,10 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use leftfold_core::drive::{Heard, LedgerEvent, Told, What, entry_of, payload, told};
+use leftfold_core::drive::{
+    DescribedRecord, DescribedTrigger, LedgerEvent, RecordDescription, describe_record, entry_of,
+    payload,
+};
 use leftfold_core::fold::{Aggregate, Event, Schema, Unknown};
 use leftfold_core::runtime::projection::Message;
 use leftfold_core::runtime::{ATTEMPT_GRACE, Effect, EffectId};
@@ -163,8 +166,8 @@ impl World {
                     fold.take(at.name.id(), &event)?;
                 }
             }
-            if let Some(told) = told(&event) {
-                self.take_told(told);
+            if let Some(described) = describe_record(&event) {
+                self.take_record(described);
             }
             self.take_ledger(&event);
             self.events.push(event);
@@ -176,14 +179,15 @@ impl World {
         self.now = now;
     }
 
-    fn take_told(&mut self, told: Told) {
-        let instance = self.instances.entry((told.process.clone(), told.key.clone())).or_default();
-        match told.what {
-            What::Reacted { to, starts, ends, set, cancelled, .. } => {
+    fn take_record(&mut self, described: RecordDescription) {
+        let instance =
+            self.instances.entry((described.process.clone(), described.key.clone())).or_default();
+        match described.what {
+            DescribedRecord::Reacted { to, starts, ends, set, cancelled, .. } => {
                 if starts {
                     instance.timers.clear();
                 }
-                if let Heard::Timer(name) = to {
+                if let DescribedTrigger::Timer(name) = to {
                     instance.timers.remove(&name);
                 }
                 cancelled.iter().for_each(|name| _ = instance.timers.remove(name));
@@ -193,12 +197,12 @@ impl World {
                     instance.timers.clear();
                 }
             }
-            What::Parked(error) => {
+            DescribedRecord::Parked(error) => {
                 instance.parked += 1;
                 let why = error.unwrap_or_else(|| "it waits behind what is parked".to_owned());
-                self.parked.push(format!("{} {}: {why}", told.process, told.key));
+                self.parked.push(format!("{} {}: {why}", described.process, described.key));
             }
-            What::LetGo => instance.parked = instance.parked.saturating_sub(1),
+            DescribedRecord::LetGo => instance.parked = instance.parked.saturating_sub(1),
         }
     }
 

@@ -38,10 +38,10 @@ use crate::store::Timestamp;
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct HandClock(Mutex<Hands>);
+pub struct HandClock(Mutex<HandClockState>);
 
 #[derive(Debug)]
-struct Hands {
+struct HandClockState {
     set_to: Timestamp,
     /// Moment since which it goes on from there; `None` if it stands.
     goes_since: Option<Instant>,
@@ -69,7 +69,7 @@ pub struct DueClock(pub Arc<HandClock>);
 /// Number of readings of the clock between two points beyond which a task runs in circles.
 const LOOKS_MAX: u32 = 100_000;
 
-impl Hands {
+impl HandClockState {
     fn now(&self) -> Timestamp {
         self.goes_since.map_or(self.set_to, |since| self.set_to.plus(since.elapsed()))
     }
@@ -95,7 +95,7 @@ impl HandClock {
     /// A clock that stands at a moment.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
-        let hands = Hands {
+        let hands = HandClockState {
             set_to: now,
             goes_since: None,
             latest: now,
@@ -136,7 +136,7 @@ impl HandClock {
         self.hands().set(now);
     }
 
-    fn hands(&self) -> MutexGuard<'_, Hands> {
+    fn hands(&self) -> MutexGuard<'_, HandClockState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -200,7 +200,7 @@ impl Clock for HandClock {
     }
 
     fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
-        let sleeping = Sleeping { clock: self, moment, matters: false, number: None };
+        let sleeping = SleepFuture { clock: self, moment, matters: false, number: None };
         if self.hands().goes_since.is_none() {
             return Box::pin(sleeping);
         }
@@ -220,18 +220,18 @@ impl Clock for DueClock {
     }
 
     fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
-        Box::pin(Sleeping { clock: &self.0, moment, matters: true, number: None })
+        Box::pin(SleepFuture { clock: &self.0, moment, matters: true, number: None })
     }
 }
 
-struct Sleeping<'a> {
+struct SleepFuture<'a> {
     clock: &'a HandClock,
     moment: Timestamp,
     matters: bool,
     number: Option<u64>,
 }
 
-impl Future for Sleeping<'_> {
+impl Future for SleepFuture<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -250,7 +250,7 @@ impl Future for Sleeping<'_> {
     }
 }
 
-impl Drop for Sleeping<'_> {
+impl Drop for SleepFuture<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             self.clock.hands().sleeping.remove(&(self.moment, number));

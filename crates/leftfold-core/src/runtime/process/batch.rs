@@ -49,7 +49,7 @@ pub(super) struct ReactionBatch {
 
 /// A reaction that is durable.
 #[derive(Debug)]
-pub(super) struct Settled {
+pub(super) struct DurableReaction {
     pub(super) key: String,
     pub(super) event: ProcessEvent,
     pub(super) position: Position,
@@ -136,12 +136,12 @@ impl ReactionBatch {
     }
 
     /// Returns each recorded entry with its position and version.
-    pub(super) fn settled(self, appended: &Appended) -> Vec<Settled> {
+    pub(super) fn settled(self, appended: &Appended) -> Vec<DurableReaction> {
         let mut offset = 0;
         let settle = |entry: BatchEntry| {
             let at = offset;
             offset += 1 + entry.intents.len();
-            Settled {
+            DurableReaction {
                 key: entry.key,
                 event: entry.event,
                 position: Position(appended.first.0 + at as u64),
@@ -161,7 +161,7 @@ impl BatchEntry {
         intents: Vec<NewEvent>,
         metadata: Metadata,
     ) -> Self {
-        let mut counted = Counted(0);
+        let mut counted = ByteCounter(0);
         // Nothing can fail here that does not when it is written.
         let _ = serde_json::to_writer(&mut counted, &event);
         let event_bytes = counted.0 + MARKS_BYTES;
@@ -202,9 +202,9 @@ const MARKS_BYTES: usize = 96;
 const ENVELOPE_BYTES: usize = 1_024;
 
 /// Counts what is written.
-struct Counted(usize);
+struct ByteCounter(usize);
 
-impl std::io::Write for Counted {
+impl std::io::Write for ByteCounter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0 += bytes.len();
         Ok(bytes.len())

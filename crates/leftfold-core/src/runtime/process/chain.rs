@@ -9,8 +9,8 @@
 
 use std::collections::HashMap;
 
-use super::instance::Archive;
-use super::record::{ProcessEvent, Reacted};
+use super::instance::InstanceReader;
+use super::record::{ProcessEvent, ReactionRecord};
 use super::step::ProcessTrouble;
 use crate::store::{Metadata, Position, TraceContext};
 
@@ -48,7 +48,7 @@ pub(super) struct Chain {
 
 impl Chain {
     /// Returns the place of a reaction, as it is recorded.
-    pub(super) fn of(reacted: &Reacted) -> Self {
+    pub(super) fn of(reacted: &ReactionRecord) -> Self {
         Self { depth: reacted.depth, rounds: reacted.rounds }
     }
 
@@ -84,7 +84,7 @@ impl Chains {
     pub(super) async fn link_of(
         &mut self,
         reaction: Position,
-        archive: &Archive,
+        archive: &InstanceReader,
     ) -> Result<ChainLink, ProcessTrouble> {
         if let Some(link) = self.0.get(&reaction.0) {
             return Ok(link.clone());
@@ -101,7 +101,12 @@ impl Chains {
     }
 
     /// A reaction is durable.
-    pub(super) fn settle(&mut self, reacted: &Reacted, position: Position, metadata: &Metadata) {
+    pub(super) fn settle(
+        &mut self,
+        reacted: &ReactionRecord,
+        position: Position,
+        metadata: &Metadata,
+    ) {
         self.0.insert(position.0, ChainLink::of(reacted, metadata));
     }
 
@@ -113,7 +118,7 @@ impl Chains {
 }
 
 impl ChainLink {
-    fn of(reacted: &Reacted, metadata: &Metadata) -> Self {
+    fn of(reacted: &ReactionRecord, metadata: &Metadata) -> Self {
         Self { chain: Chain::of(reacted), trace: metadata.trace.clone() }
     }
 }

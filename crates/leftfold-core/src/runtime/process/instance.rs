@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::correlation::Concern;
-use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
+use super::record::{ParkedRecord, ProcessEvent, ReactionRecord, StoredCause};
 use super::trust::InstanceTrust;
 use super::{Context, Process, Refused, Trigger, panicked};
 use crate::fold::{EventError, LoadError, Purpose, Recorded, Schema, Unknown};
@@ -22,7 +22,7 @@ pub(super) struct Instance<P> {
     /// Its state, or the reason why that cannot be folded: then every trigger that concerns it is
     /// parked.
     pub(super) state: Result<P, String>,
-    pub(super) life: Life,
+    pub(super) life: Lifecycle,
     /// The reaction that its present life began with; [`Position::END`] while that is not recorded
     /// yet.
     pub(super) began: Position,
@@ -31,7 +31,7 @@ pub(super) struct Instance<P> {
     /// Version up to which a snapshot has it.
     pub(super) snapshot_version: Version,
     /// The timers that are set.
-    pub(super) timers: BTreeMap<String, Set>,
+    pub(super) timers: BTreeMap<String, PendingTimer>,
     /// Triggers that wait for a person, in order.
     pub(super) parked: VecDeque<StoredCause>,
     /// Records of its own that cannot be read and are not parked yet, and why.
@@ -42,7 +42,7 @@ pub(super) struct Instance<P> {
 
 /// A timer that is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Set {
+pub(super) struct PendingTimer {
     pub(super) due: Timestamp,
     /// The reaction that set it.
     pub(super) at: Position,
@@ -51,7 +51,7 @@ pub(super) struct Set {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum Lifecycle {
     /// It never began.
     Absent,
     Open,
@@ -60,7 +60,7 @@ pub(super) enum Life {
 
 /// Trigger that an instance is to react to.
 #[derive(Clone, Debug)]
-pub(super) struct Heard<E> {
+pub(super) struct IncomingTrigger<E> {
     pub(super) cause: StoredCause,
     pub(super) trigger: Trigger<E>,
     pub(super) context: Context,
@@ -78,7 +78,7 @@ pub(in crate::runtime) fn consumer(process: &str) -> Result<Label, Invalid> {
 
 /// Reads instances, and what they reacted to, from the store.
 #[derive(Clone, Debug)]
-pub(super) struct Archive {
+pub(super) struct InstanceReader {
     pub(super) store: Store,
     /// Schema of the events that the process reads.
     pub(super) schema: Arc<Schema>,
@@ -87,7 +87,7 @@ pub(super) struct Archive {
     pub(super) trust: Arc<InstanceTrust>,
 }
 
-impl Archive {
+impl InstanceReader {
     pub(super) fn new<P: Process>(store: Store) -> Result<Self, EventError> {
         let trust = store.attached(InstanceTrust::default);
         let (schema, own) =
@@ -188,7 +188,7 @@ impl Archive {
                 instance.settle(&reacted, recorded.position);
                 instance.correlation.clone_from(&recorded.metadata.correlation);
             }
-            ProcessEvent::Parked(Parked { cause, .. }) => instance.park(cause),
+            ProcessEvent::Parked(ParkedRecord { cause, .. }) => instance.park(cause),
             ProcessEvent::Skipped { cause, .. } => instance.let_go(&cause),
             ProcessEvent::Unparked { cause } => instance.unpark(&cause),
         }
@@ -201,7 +201,7 @@ impl Archive {
         &self,
         key: &str,
         cause: &StoredCause,
-    ) -> Result<Option<Heard<P::Event>>, LoadError> {
+    ) -> Result<Option<IncomingTrigger<P::Event>>, LoadError> {
         let found = match cause {
             StoredCause::Event { position, part } => {
                 let Some(recorded) = self.event_at(Position(*position)).await? else {
@@ -209,16 +209,16 @@ impl Archive {
                 };
                 let mut parts =
                     self.schema.decode::<P::Event>(&recorded, Unknown::Ignore)?.into_iter();
-                parts
-                    .nth(*part as usize)
-                    .map(|event| Heard::event(key, &Recorded { event, envelope: recorded }, *part))
+                parts.nth(*part as usize).map(|event| {
+                    IncomingTrigger::event(key, &Recorded { event, envelope: recorded }, *part)
+                })
             }
             StoredCause::Timer { name, due, set_at } => {
-                Some(Heard::timer(key, name, *due, Position(*set_at)))
+                Some(IncomingTrigger::timer(key, name, *due, Position(*set_at)))
             }
             StoredCause::Refused { position, .. } => {
                 let issued = self.event_at(Position(*position)).await?;
-                issued.and_then(|issued| Heard::refused(key, cause, issued.recorded_at))
+                issued.and_then(|issued| IncomingTrigger::refused(key, cause, issued.recorded_at))
             }
             // No instance hears of them.
             StoredCause::Command { .. } | StoredCause::Record { .. } => None,
@@ -252,7 +252,7 @@ impl<P: Process> Instance<P> {
             stream,
             version: Version::ABSENT,
             state: fresh(),
-            life: Life::Absent,
+            life: Lifecycle::Absent,
             began: Position::START,
             last: Position::START,
             snapshot_version: Version::ABSENT,
@@ -264,15 +264,14 @@ impl<P: Process> Instance<P> {
     }
 
     /// Returns whether it begins with the trigger; `None` if it does not react to it.
-    pub(super) fn concerned(&self, concern: Concern) -> Option<Begins> {
+    pub(super) fn concerned(&self, concern: Concern) -> Option<TriggerOrder> {
         match (concern, self.life) {
-            (Concern::Starts, Life::Open) | (Concern::Continues | Concern::Ends, Life::Open) => {
-                Some(Begins::No)
-            }
-            (Concern::Starts, Life::Absent | Life::Ended) => Some(Begins::Yes),
-            (Concern::Continues | Concern::Ends, Life::Absent | Life::Ended) => None,
-            (Concern::Own, Life::Absent) => None,
-            (Concern::Own, Life::Open | Life::Ended) => Some(Begins::No),
+            (Concern::Starts, Lifecycle::Open)
+            | (Concern::Continues | Concern::Ends, Lifecycle::Open) => Some(TriggerOrder::Later),
+            (Concern::Starts, Lifecycle::Absent | Lifecycle::Ended) => Some(TriggerOrder::First),
+            (Concern::Continues | Concern::Ends, Lifecycle::Absent | Lifecycle::Ended) => None,
+            (Concern::Own, Lifecycle::Absent) => None,
+            (Concern::Own, Lifecycle::Open | Lifecycle::Ended) => Some(TriggerOrder::Later),
         }
     }
 
@@ -281,13 +280,13 @@ impl<P: Process> Instance<P> {
         if starts {
             self.state = fresh();
             self.began = at;
-            self.life = Life::Open;
+            self.life = Lifecycle::Open;
             self.timers.clear();
         }
     }
 
     /// The trigger as this instance hears it.
-    pub(super) fn hears(&self, heard: &Heard<P::Event>) -> Trigger<P::Event> {
+    pub(super) fn hears(&self, heard: &IncomingTrigger<P::Event>) -> Trigger<P::Event> {
         let mut trigger = heard.trigger.clone();
         if let Trigger::Refused(refused) = &mut trigger {
             refused.is_of_earlier_life = heard.context.position < self.began;
@@ -296,7 +295,7 @@ impl<P: Process> Instance<P> {
     }
 
     /// Takes a trigger into the state. If that panics, the state is of no use now.
-    pub(super) fn apply(&mut self, heard: &Heard<P::Event>) {
+    pub(super) fn apply(&mut self, heard: &IncomingTrigger<P::Event>) {
         let trigger = self.hears(heard);
         let Ok(state) = &mut self.state else { return };
         let apply = AssertUnwindSafe(|| state.apply(&trigger, &heard.context));
@@ -327,7 +326,7 @@ impl<P: Process> Instance<P> {
 
     /// Removes the timers that a reaction ends. Those that it sets come later: their position is
     /// the one at which it is recorded.
-    pub(super) fn end_timers(&mut self, reacted: &Reacted) {
+    pub(super) fn end_timers(&mut self, reacted: &ReactionRecord) {
         if let StoredCause::Timer { name, set_at, .. } = &reacted.cause
             && self.timers.get(name).is_some_and(|set| set.at.0 == *set_at)
         {
@@ -337,21 +336,21 @@ impl<P: Process> Instance<P> {
             self.timers.remove(name);
         }
         if reacted.ends {
-            self.life = Life::Ended;
+            self.life = Lifecycle::Ended;
             self.timers.clear();
         }
     }
 
     /// Takes in a reaction, recorded at a position: its effect on timers and on parked triggers.
-    pub(super) fn settle(&mut self, reacted: &Reacted, position: Position) {
+    pub(super) fn settle(&mut self, reacted: &ReactionRecord, position: Position) {
         if reacted.starts {
             self.began = position;
-            self.life = Life::Open;
+            self.life = Lifecycle::Open;
             self.timers.clear();
         }
         self.end_timers(reacted);
         if !reacted.ends {
-            let set = |timer: &super::record::SetTimer| Set {
+            let set = |timer: &super::record::SetTimer| PendingTimer {
                 due: timer.due,
                 at: position,
                 at_once: timer.at_once,
@@ -382,8 +381,8 @@ impl<P: Process> Instance<P> {
     pub(super) fn is_due(&self, cause: &StoredCause) -> bool {
         let still_set = match cause {
             StoredCause::Timer { name, due, set_at } => {
-                let is_it = |set: &Set| (set.due, set.at) == (*due, Position(*set_at));
-                self.life == Life::Open && self.timers.get(name).is_some_and(is_it)
+                let is_it = |set: &PendingTimer| (set.due, set.at) == (*due, Position(*set_at));
+                self.life == Lifecycle::Open && self.timers.get(name).is_some_and(is_it)
             }
             StoredCause::Event { .. }
             | StoredCause::Refused { .. }
@@ -412,14 +411,15 @@ pub(super) fn unreadable(record: &RecordedEvent, why: &EventError) -> String {
 /// Events of an instance that are read at once.
 const PAGE_EVENTS: u32 = 64;
 
-/// Tells whether an instance begins with the trigger that it reacts to.
+/// Place of a trigger in the life of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begins {
-    Yes,
-    No,
+pub(super) enum TriggerOrder {
+    /// The instance begins with it.
+    First,
+    Later,
 }
 
-impl<E> Heard<E> {
+impl<E> IncomingTrigger<E> {
     pub(super) fn event(key: &str, recorded: &Recorded<E>, part: u32) -> Self
     where
         E: Clone,

@@ -8,11 +8,11 @@ use tracing::{Instrument, Span};
 use super::batch::{BatchEntry, ReactionBatch};
 use super::chain::{Chain, ChainLink, Chains};
 use super::correlation::{Concern, Correlation};
-use super::instance::{Archive, Heard, Instance, check_key};
+use super::instance::{IncomingTrigger, Instance, InstanceReader, check_key};
 use super::orders::StuckOrder;
 use super::parking::{Parking, UnreadableRecord, parked_as};
 use super::react::ReactionOrigin;
-use super::record::{Parked, ProcessEvent, StoredCause};
+use super::record::{ParkedRecord, ProcessEvent, StoredCause};
 use super::step::ProcessTrouble;
 use super::{INSTANCES_MAX, Process, Targets, Whose, panicked};
 use crate::fold::{Cause, LoadError, Recorded, Unknown};
@@ -25,7 +25,7 @@ use crate::store::{Label, Metadata, Position, RecordedEvent};
 const KEPT_MAX: usize = 20_000;
 /// The instances of one process.
 pub(super) struct Instances<P: Process> {
-    pub(super) archive: Archive,
+    pub(super) archive: InstanceReader,
     targets: Targets,
     kept: HashMap<String, (u64, Instance<P>)>,
     uses: u64,
@@ -35,7 +35,7 @@ pub(super) struct Instances<P: Process> {
 
 /// Result of letting instances hear a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hearing {
+pub(super) enum BatchAdmission {
     /// It is in the batch, as far as it concerns any.
     Taken,
     /// It is to be heard again, when the batch is recorded.
@@ -66,11 +66,11 @@ enum InstanceResponse {
 }
 
 /// An event as the process reads it: its parts, and whom each concerns.
-type Parts<E> = Vec<(Recorded<E>, Correlation)>;
+type CorrelatedParts<E> = Vec<(Recorded<E>, Correlation)>;
 
 impl<P: Process> Instances<P> {
     /// None yet: they are read when they are concerned.
-    pub(super) fn new(archive: Archive, targets: Targets, parking: Parking) -> Self {
+    pub(super) fn new(archive: InstanceReader, targets: Targets, parking: Parking) -> Self {
         Self { archive, targets, kept: HashMap::new(), uses: 0, parking, chains: Chains::default() }
     }
 
@@ -85,8 +85,11 @@ impl<P: Process> Instances<P> {
         }
         tracing::error!(process = P::NAME, whose = ?found.whose, why = found.why, "a record of a process cannot be read");
         let cause = StoredCause::Record { position: found.position.0 };
-        let event =
-            Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: Some(found.why) };
+        let event = ParkedRecord {
+            process: P::NAME.to_owned(),
+            cause: cause.clone(),
+            error: Some(found.why),
+        };
         let entry = match found.whose {
             Whose::Instance(key) => {
                 let instance = self.instance(&key).await?;
@@ -119,15 +122,15 @@ impl<P: Process> Instances<P> {
         &mut self,
         stuck: StuckOrder,
         batch: &mut ReactionBatch,
-    ) -> Result<Hearing, ProcessTrouble> {
+    ) -> Result<BatchAdmission, ProcessTrouble> {
         let StuckOrder { key, cause, error, metadata: Metadata { correlation, trace, .. } } = stuck;
         let full = self.parking.is_full(batch.parked());
         let instance = self.instance(&key).await?;
         if instance.parked.contains(&cause) {
-            return Ok(Hearing::Taken);
+            return Ok(BatchAdmission::Taken);
         }
         if full {
-            return Ok(Hearing::Full);
+            return Ok(BatchAdmission::Full);
         }
         if let Some(why) = &error {
             tracing::error!(
@@ -140,7 +143,7 @@ impl<P: Process> Instances<P> {
         }
         let causation = issued_by(P::NAME, cause.position());
         let metadata = Metadata { correlation, causation, trace, ..Metadata::default() };
-        let event = Parked {
+        let event = ParkedRecord {
             process: P::NAME.to_owned(),
             cause: cause.clone(),
             error: error.map(shortened),
@@ -153,7 +156,7 @@ impl<P: Process> Instances<P> {
             &ReactionOrigin { metadata, chain: Chain::default() },
         );
         batch.take(vec![entry]);
-        Ok(Hearing::Taken)
+        Ok(BatchAdmission::Taken)
     }
 
     /// An instance, from memory or from its stream.
@@ -186,7 +189,7 @@ impl<P: Process> Instances<P> {
         &mut self,
         event: &RecordedEvent,
         batch: &mut ReactionBatch,
-    ) -> Result<Hearing, ProcessTrouble> {
+    ) -> Result<BatchAdmission, ProcessTrouble> {
         let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
         let waits =
             self.parking.unread.get(&stream).is_some_and(|unread| !unread.causes.is_empty());
@@ -204,10 +207,10 @@ impl<P: Process> Instances<P> {
         Ok(match response {
             EventResponse::Entries(entries) => {
                 batch.take(entries);
-                Hearing::Taken
+                BatchAdmission::Taken
             }
-            EventResponse::Again => Hearing::Again,
-            EventResponse::Full => Hearing::Full,
+            EventResponse::Again => BatchAdmission::Again,
+            EventResponse::Full => BatchAdmission::Full,
         })
     }
 
@@ -216,7 +219,7 @@ impl<P: Process> Instances<P> {
         &mut self,
         event: &RecordedEvent,
         batch: &mut ReactionBatch,
-    ) -> Result<Hearing, ProcessTrouble> {
+    ) -> Result<BatchAdmission, ProcessTrouble> {
         let read = self.read(event);
         let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
         let is_parked = self
@@ -229,10 +232,10 @@ impl<P: Process> Instances<P> {
                 .as_ref()
                 .is_ok_and(|parts| parts.iter().all(|(_, whom)| whom.concerned.is_empty()))
         {
-            return Ok(Hearing::Taken);
+            return Ok(BatchAdmission::Taken);
         }
         if self.parking.is_full(batch.parked()) {
-            return Ok(Hearing::Full);
+            return Ok(BatchAdmission::Full);
         }
         let why = read.err().unwrap_or_else(|| {
             let event_type = &event.event_type;
@@ -243,7 +246,7 @@ impl<P: Process> Instances<P> {
         });
         tracing::error!(process = P::NAME, position = %event.position, why, "an event was passed over and is parked");
         batch.take(vec![self.park_unread(&stream, event, Some(why))?]);
-        Ok(Hearing::Taken)
+        Ok(BatchAdmission::Taken)
     }
 
     /// Returns the entries of every instance for an event. Those that fail are parked, if the batch
@@ -251,7 +254,7 @@ impl<P: Process> Instances<P> {
     async fn hear_parts(
         &mut self,
         event: &RecordedEvent,
-        parts: Parts<P::Event>,
+        parts: CorrelatedParts<P::Event>,
         batch: &ReactionBatch,
     ) -> Result<EventResponse, ProcessTrouble> {
         if parts.iter().all(|(_, correlation)| correlation.concerned.is_empty()) {
@@ -269,7 +272,7 @@ impl<P: Process> Instances<P> {
 
     async fn hear_each(
         &mut self,
-        parts: Parts<P::Event>,
+        parts: CorrelatedParts<P::Event>,
         origin: &ReactionOrigin,
         batch: &ReactionBatch,
     ) -> Result<EventResponse, ProcessTrouble> {
@@ -283,7 +286,7 @@ impl<P: Process> Instances<P> {
                     if full || failed.contains_key(key) {
                         continue;
                     }
-                    let heard = Heard::event(key, recorded, part as u32);
+                    let heard = IncomingTrigger::event(key, recorded, part as u32);
                     match self.hear_one(heard, *concern, origin, faults.get(key), parked).await? {
                         InstanceResponse::Entries(more) => {
                             parked += more.iter().filter(|entry| entry.is_parked()).count();
@@ -321,10 +324,10 @@ impl<P: Process> Instances<P> {
     /// failure parks it.
     pub(super) async fn hear_own(
         &mut self,
-        heard: Heard<P::Event>,
+        heard: IncomingTrigger<P::Event>,
         mut metadata: Metadata,
         batch: &mut ReactionBatch,
-    ) -> Result<Hearing, ProcessTrouble> {
+    ) -> Result<BatchAdmission, ProcessTrouble> {
         let ChainLink { chain, trace } = self.link_before(&heard).await?;
         metadata.trace = metadata.trace.or(trace);
         let span = reaction_span(P::NAME, heard.cause.position());
@@ -335,11 +338,11 @@ impl<P: Process> Instances<P> {
 
     async fn hear_own_within(
         &mut self,
-        heard: Heard<P::Event>,
+        heard: IncomingTrigger<P::Event>,
         Metadata { correlation, trace, .. }: Metadata,
         chain: Chain,
         batch: &mut ReactionBatch,
-    ) -> Result<Hearing, ProcessTrouble> {
+    ) -> Result<BatchAdmission, ProcessTrouble> {
         let key = heard.context.key.clone();
         let instance = self.instance(&key).await?;
         let correlation = correlation.or_else(|| instance.correlation.clone());
@@ -348,32 +351,32 @@ impl<P: Process> Instances<P> {
             metadata: Metadata { correlation, causation, trace, ..Metadata::default() },
             chain,
         };
-        let mut heeded =
+        let mut response =
             self.hear_one(heard.clone(), Concern::Own, &origin, None, batch.parked()).await?;
-        if let InstanceResponse::Failed(why) = heeded {
+        if let InstanceResponse::Failed(why) = response {
             self.kept.remove(&key);
             if batch.concerns(&key) {
                 // What the instance took in before is not recorded yet: it cannot be read again
                 // before it is.
-                return Ok(Hearing::Again);
+                return Ok(BatchAdmission::Again);
             }
-            heeded =
+            response =
                 self.hear_one(heard, Concern::Own, &origin, Some(&why), batch.parked()).await?;
         }
-        match heeded {
+        match response {
             InstanceResponse::Entries(entries) => batch.take(entries),
             InstanceResponse::Nothing => {}
-            InstanceResponse::Full => return Ok(Hearing::Full),
+            InstanceResponse::Full => return Ok(BatchAdmission::Full),
             // With a fault given it is parked.
             InstanceResponse::Failed(why) => return Err(ProcessTrouble::Store(why)),
         }
-        Ok(Hearing::Taken)
+        Ok(BatchAdmission::Taken)
     }
 
     /// Returns one instance's response to a trigger; a `fault` parks it beside `parked` others.
     async fn hear_one(
         &mut self,
-        heard: Heard<P::Event>,
+        heard: IncomingTrigger<P::Event>,
         concern: Concern,
         origin: &ReactionOrigin,
         fault: Option<&String>,
@@ -413,7 +416,7 @@ impl<P: Process> Instances<P> {
                     "an instance cannot react and is parked"
                 );
             }
-            let event = Parked {
+            let event = ParkedRecord {
                 process: P::NAME.to_owned(),
                 cause: cause.clone(),
                 error: error.map(shortened),
@@ -425,7 +428,7 @@ impl<P: Process> Instances<P> {
     }
 
     /// The event in today's shape, and whom it concerns.
-    fn read(&self, event: &RecordedEvent) -> Result<Parts<P::Event>, String> {
+    fn read(&self, event: &RecordedEvent) -> Result<CorrelatedParts<P::Event>, String> {
         let read = AssertUnwindSafe(|| {
             let parts = self
                 .archive
@@ -462,7 +465,7 @@ impl<P: Process> Instances<P> {
         error: Option<String>,
     ) -> Result<BatchEntry, ProcessTrouble> {
         let cause = unread_cause(event);
-        let parked = Parked {
+        let parked = ParkedRecord {
             process: P::NAME.to_owned(),
             cause: cause.clone(),
             error: error.map(shortened),

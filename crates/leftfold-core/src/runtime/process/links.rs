@@ -3,7 +3,7 @@
 
 use super::Process;
 use super::chain::{Chain, ChainLink};
-use super::instance::Heard;
+use super::instance::IncomingTrigger;
 use super::instances::Instances;
 use super::record::StoredCause;
 use super::step::ProcessTrouble;
@@ -34,7 +34,7 @@ impl<P: Process> Instances<P> {
     /// the trace, since what waits for days is another story.
     pub(super) async fn link_before(
         &mut self,
-        heard: &Heard<P::Event>,
+        heard: &IncomingTrigger<P::Event>,
     ) -> Result<ChainLink, ProcessTrouble> {
         let (reaction, is_timer) = match &heard.cause {
             StoredCause::Timer { name, set_at, .. } => {

@@ -3,20 +3,22 @@
 //!
 //! `runner` takes one `step` after the other: it reads from the log what is `unfinished`, and does
 //! what is `next`. An event is read and correlated to the `instances` that it concerns
-//! (`correlation`); each `instance` is folded from its stream, or from a `snapshot`, hears the
-//! `trigger`, and answers with a `reaction`. `react` holds that against its limits, as `chain` does
+//! (`correlation`); each `instance` is folded from its stream, or from a `snapshot`, receives the
+//! `trigger`, and answers with a `reaction`. `react` compares that with its limits, as `chain` does
 //! with reactions that lead one to another (`links`), and a `batch` of `record`s becomes one
 //! append. Snapshots are used as far as there is `trust` in them. Then `orders` carries the
 //! commands out, each to one of its `targets`, and `timers` fire when they are due. What cannot go
 //! on is parked (`parking`), by instance or stream (`whose`), with the events that were
-//! `passed_over` in the `ranges` read before, because the owner of their type came too late;
-//! `people` list it and retry or skip it, which `heed` does. `told` shows the instances to those
-//! who look from outside.
+//! `passed_over` in the `ranges` read before, because the owner of their type came too late. A
+//! `handle` lists what is parked and asks to retry or skip it; the runner carries such `requests`
+//! out. Outside of the runner, `outcome` finds what became of one command, and `describe` puts the
+//! records of an instance into plain values for the testing kit.
 
 mod batch;
 mod chain;
 mod correlation;
-mod heed;
+pub(crate) mod describe;
+mod handle;
 mod instance;
 mod instances;
 mod links;
@@ -25,11 +27,11 @@ mod orders;
 mod outcome;
 mod parking;
 mod passed_over;
-mod people;
 mod ranges;
 mod react;
 mod reaction;
 mod record;
+mod requests;
 mod runner;
 mod snapshot;
 mod step;
@@ -37,7 +39,6 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod timers;
-pub(crate) mod told;
 mod trigger;
 mod trust;
 mod unfinished;
@@ -47,10 +48,10 @@ pub use super::consumer::WORK_LEASE as PROCESS_LEASE;
 pub use super::consumer::{AskError, PARKED_MAX};
 pub use chain::{CHAIN_MAX, ROUNDS_MAX};
 pub use correlation::Correlation;
-pub use parking::PARKED_BYTES_MAX;
-pub use people::{
+pub use handle::{
     InstancePage, InstanceStatus, ParkedFilter, ParkedTrigger, Processes, RetriedAll,
 };
+pub use parking::PARKED_BYTES_MAX;
 pub use react::{COMMANDS_MAX, EFFECTS_MAX, TIMERS_MAX};
 pub use reaction::{Due, Reaction};
 pub use snapshot::InstanceSnapshots;
@@ -59,9 +60,9 @@ pub(in crate::runtime) use targets::take_into_use;
 pub use trigger::{Context, Refused, Trigger};
 pub use whose::Whose;
 
+pub(super) use handle::ProcessRequest;
 pub(in crate::runtime) use instance::consumer;
 pub(in crate::runtime) use outcome::{CommandOutcome, outcome};
-pub(super) use people::ProcessRequest;
 pub(super) use record::{OWNER, OWNER_OF_UNREAD};
 pub(crate) use runner::ProcessRunner;
 

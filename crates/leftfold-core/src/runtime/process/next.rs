@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::Process;
 use super::batch::ReactionBatch;
-use super::instance::Heard;
-use super::instances::Hearing;
+use super::instance::IncomingTrigger;
+use super::instances::BatchAdmission;
 use super::orders::RefusedOrder;
 use super::record::StoredCause;
-use super::runner::{EVENTS_AT_ONCE, Known, ProcessRunner};
+use super::runner::{EVENTS_AT_ONCE, ProcessRunner, RunnerState};
 use super::step::{ProcessTrouble, Step};
 use crate::store::{Metadata, NoneMatching, Position, Read, Timestamp};
 
@@ -21,7 +21,7 @@ const PASSED_OVER_MAX: u64 = 10_000;
 
 /// Result of looking for something new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Took {
+enum NextOutcome {
     Nothing,
     Something,
     /// The next trigger would have to be parked, and too many are.
@@ -30,7 +30,10 @@ enum Took {
 
 impl<P: Process> ProcessRunner<P> {
     /// Does the first of the things that there are to do.
-    pub(super) async fn next(&mut self, known: &mut Known<P>) -> Result<Step, ProcessTrouble> {
+    pub(super) async fn next(
+        &mut self,
+        known: &mut RunnerState<P>,
+    ) -> Result<Step, ProcessTrouble> {
         let now = self.host.clock.now();
         if !known.unreadable.is_empty() {
             let mut batch = ReactionBatch::default();
@@ -55,9 +58,9 @@ impl<P: Process> ProcessRunner<P> {
                 return Ok(fired);
             }
             match self.take_new(known).await? {
-                Took::Something => return Ok(Step::Worked),
-                Took::Full => return Ok(self.needs_person()),
-                Took::Nothing => {}
+                NextOutcome::Something => return Ok(Step::Worked),
+                NextOutcome::Full => return Ok(self.needs_person()),
+                NextOutcome::Nothing => {}
             }
         }
         let wakes_at =
@@ -66,7 +69,11 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Carries out commands, and lets their refusals be reacted to.
-    async fn carry(&self, known: &mut Known<P>, now: Timestamp) -> Result<(), ProcessTrouble> {
+    async fn carry(
+        &self,
+        known: &mut RunnerState<P>,
+        now: Timestamp,
+    ) -> Result<(), ProcessTrouble> {
         let fence = self.fence();
         let out = known.orders.carry((&self.host.store, fence.as_ref()), &self.targets, now).await;
         let out = out.map_err(|invalid| ProcessTrouble::Store(invalid.to_string()))?;
@@ -80,12 +87,14 @@ impl<P: Process> ProcessRunner<P> {
                 .event_at(cause.position())
                 .await?
                 .map_or(now, |event| event.recorded_at);
-            let Some(heard) = Heard::refused(&key, &cause, issued_at) else { continue };
+            let Some(heard) = IncomingTrigger::refused(&key, &cause, issued_at) else { continue };
             if known.instances.hear_own(heard.clone(), metadata.clone(), &mut batch).await?
-                != Hearing::Taken
+                != BatchAdmission::Taken
             {
                 self.append(known, std::mem::take(&mut batch), None, None).await?;
-                if known.instances.hear_own(heard, metadata, &mut batch).await? != Hearing::Taken {
+                if known.instances.hear_own(heard, metadata, &mut batch).await?
+                    != BatchAdmission::Taken
+                {
                     return Err(ProcessTrouble::Full);
                 }
             }
@@ -93,7 +102,7 @@ impl<P: Process> ProcessRunner<P> {
         }
         for stuck in out.stuck {
             let cause = stuck.cause.clone();
-            if known.instances.park_command(stuck, &mut batch).await? != Hearing::Taken {
+            if known.instances.park_command(stuck, &mut batch).await? != BatchAdmission::Taken {
                 self.append(known, batch, None, None).await?;
                 return Err(ProcessTrouble::Full);
             }
@@ -105,7 +114,7 @@ impl<P: Process> ProcessRunner<P> {
     /// Takes a command as concluded, and appends the batch once it is full.
     async fn concluded(
         &self,
-        known: &mut Known<P>,
+        known: &mut RunnerState<P>,
         cause: &StoredCause,
         batch: &mut ReactionBatch,
     ) -> Result<(), ProcessTrouble> {
@@ -120,7 +129,7 @@ impl<P: Process> ProcessRunner<P> {
     /// none can fire yet.
     async fn fire(
         &self,
-        known: &mut Known<P>,
+        known: &mut RunnerState<P>,
         now: Timestamp,
     ) -> Result<Option<Step>, ProcessTrouble> {
         let due = known.timers.due(now, FIRED_AT_ONCE);
@@ -134,10 +143,10 @@ impl<P: Process> ProcessRunner<P> {
         let heard_through = barrier.position.max(known.own_through);
         if known.through < heard_through {
             match self.take_new(known).await? {
-                Took::Something => return Ok(Some(Step::Worked)),
-                Took::Full => return Ok(Some(self.needs_person())),
-                Took::Nothing if known.through < heard_through => return Ok(None),
-                Took::Nothing => {}
+                NextOutcome::Something => return Ok(Some(Step::Worked)),
+                NextOutcome::Full => return Ok(Some(self.needs_person())),
+                NextOutcome::Nothing if known.through < heard_through => return Ok(None),
+                NextOutcome::Nothing => {}
             }
         }
         // Recorded time increases: what comes after a barrier beyond the due time was recorded
@@ -149,9 +158,9 @@ impl<P: Process> ProcessRunner<P> {
         });
         let (mut batch, mut fired) = (ReactionBatch::default(), Vec::with_capacity(due.len()));
         for timer in due {
-            let heard = Heard::timer(&timer.key, &timer.name, timer.due, timer.set_at);
+            let heard = IncomingTrigger::timer(&timer.key, &timer.name, timer.due, timer.set_at);
             if known.instances.hear_own(heard, Metadata::default(), &mut batch).await?
-                != Hearing::Taken
+                != BatchAdmission::Taken
             {
                 break;
             }
@@ -170,7 +179,7 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Reacts to the events that were recorded since.
-    async fn take_new(&self, known: &mut Known<P>) -> Result<Took, ProcessTrouble> {
+    async fn take_new(&self, known: &mut RunnerState<P>) -> Result<NextOutcome, ProcessTrouble> {
         if known.ahead.is_empty() {
             let read =
                 Read::matching(self.query.clone(), known.through.next()).page_of(EVENTS_AT_ONCE);
@@ -178,13 +187,13 @@ impl<P: Process> ProcessRunner<P> {
             if page.events.is_empty() {
                 let more = page.through > known.through && page.next.is_some();
                 self.pass_over(known, page.through).await?;
-                return Ok(if more { Took::Something } else { Took::Nothing });
+                return Ok(if more { NextOutcome::Something } else { NextOutcome::Nothing });
             }
             self.host.board.has_read(P::NAME, page.events.iter());
             (known.ahead, known.ahead_through) = (page.events.into(), page.through);
         }
         let (mut batch, mut through) = (ReactionBatch::default(), known.through);
-        let mut heard = Hearing::Taken;
+        let mut heard = BatchAdmission::Taken;
         while let Some(event) = known.ahead.front() {
             let _doing = self.doing.begin(
                 "the reaction to the event at",
@@ -192,7 +201,7 @@ impl<P: Process> ProcessRunner<P> {
                 self.host.clock.now(),
             );
             heard = known.instances.hear(event, &mut batch).await?;
-            if heard != Hearing::Taken {
+            if heard != BatchAdmission::Taken {
                 break;
             }
             through = event.position;
@@ -205,20 +214,24 @@ impl<P: Process> ProcessRunner<P> {
             }
         }
         if through == known.through {
-            return Ok(if heard == Hearing::Full { Took::Full } else { Took::Nothing });
+            return Ok(if heard == BatchAdmission::Full {
+                NextOutcome::Full
+            } else {
+                NextOutcome::Nothing
+            });
         }
         if batch.is_empty() {
             self.pass_over(known, through).await?;
         } else {
             self.append(known, batch, Some(through), None).await?;
         }
-        Ok(Took::Something)
+        Ok(NextOutcome::Something)
     }
 
     /// Passes over everything up to a position: nothing there concerns the process.
     async fn pass_over(
         &self,
-        known: &mut Known<P>,
+        known: &mut RunnerState<P>,
         through: Position,
     ) -> Result<(), ProcessTrouble> {
         known.through = known.through.max(through);

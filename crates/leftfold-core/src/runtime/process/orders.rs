@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use futures_util::future::join_all;
 
-use super::record::{Reacted, StoredCause, StoredCommand};
-use super::targets::{Carried, CommandOrder, Targets};
+use super::record::{ReactionRecord, StoredCause, StoredCommand};
+use super::targets::{CommandOrder, CommandResult, Targets};
 use crate::runtime::consumer::backoff::PROCESS_COMMAND;
 use crate::runtime::consumer::shortened;
 use crate::store::{
@@ -27,11 +27,11 @@ const LANE_AT_ONCE_MAX: usize = 16;
 #[derive(Debug)]
 pub(super) struct Orders {
     process: &'static str,
-    waiting: BTreeMap<At, WaitingCommand>,
+    waiting: BTreeMap<CommandPlace, WaitingCommand>,
     /// The same, for each aggregate in order.
     lanes: HashMap<Aggregate, CommandLane>,
     /// Moments at which the lanes can go on.
-    ready: BTreeSet<(Timestamp, At, Aggregate)>,
+    ready: BTreeSet<(Timestamp, CommandPlace, Aggregate)>,
     /// The last reaction that was recorded.
     last: Position,
     /// Bytes of all commands, about.
@@ -39,7 +39,7 @@ pub(super) struct Orders {
 }
 
 /// Place of a command: the position of its reaction, and its index among the reaction's commands.
-type At = (Position, u32);
+type CommandPlace = (Position, u32);
 
 /// Addressee of a command: category and id.
 type Aggregate = (String, String);
@@ -56,7 +56,7 @@ struct WaitingCommand {
 /// The commands for one aggregate, of which there is at least one.
 #[derive(Debug)]
 struct CommandLane {
-    queue: VecDeque<At>,
+    queue: VecDeque<CommandPlace>,
     again_at: Timestamp,
     failures: u32,
     why: String,
@@ -82,7 +82,7 @@ pub(super) struct StuckOrder {
 
 /// Result of carrying out the commands that can be.
 #[derive(Debug, Default)]
-pub(super) struct CarriedOut {
+pub(super) struct CommandResults {
     /// These wait to be [concluded](Orders::conclude) when that is recorded.
     pub(super) refused: Vec<RefusedOrder>,
     /// These wait to be concluded, too.
@@ -101,7 +101,7 @@ impl Orders {
     pub(super) fn take(
         &mut self,
         key: &str,
-        reacted: &Reacted,
+        reacted: &ReactionRecord,
         (position, version): (Position, Version),
         metadata: &Metadata,
     ) {
@@ -165,7 +165,7 @@ impl Orders {
         (store, fence): (&Store, Option<&(Label, Fence)>),
         targets: &Targets,
         now: Timestamp,
-    ) -> Result<CarriedOut, Invalid> {
+    ) -> Result<CommandResults, Invalid> {
         let mut under_way = Vec::new();
         while under_way.len() < LANES_AT_ONCE_MAX
             && self.wakes_at().is_some_and(|at| at <= now)
@@ -178,7 +178,7 @@ impl Orders {
                 .collect::<Result<Vec<_>, Invalid>>()?;
             under_way.push(carry_lane(targets, aggregate, lane, orders));
         }
-        let mut out = CarriedOut::default();
+        let mut out = CommandResults::default();
         for (aggregate, mut lane, carried) in join_all(under_way).await {
             for (at, carried) in carried {
                 self.judge(&aggregate, &mut lane, at, carried, now, &mut out);
@@ -199,7 +199,7 @@ impl Orders {
 
     fn order(
         &self,
-        at: At,
+        at: CommandPlace,
         store: &Store,
         fence: Option<&(Label, Fence)>,
     ) -> Result<CommandOrder, Invalid> {
@@ -212,19 +212,19 @@ impl Orders {
         &mut self,
         to: &Aggregate,
         lane: &mut CommandLane,
-        at: At,
-        carried: Carried,
+        at: CommandPlace,
+        carried: CommandResult,
         now: Timestamp,
-        out: &mut CarriedOut,
+        out: &mut CommandResults,
     ) {
         match carried {
-            Carried::Done => {
+            CommandResult::Done => {
                 self.forget(at);
                 lane.done();
             }
-            Carried::Fenced => out.fenced = true,
-            Carried::Stuck(why) => self.stuck(lane, at, why, out),
-            Carried::Failed(why) => {
+            CommandResult::Fenced => out.fenced = true,
+            CommandResult::Stuck(why) => self.stuck(lane, at, why, out),
+            CommandResult::Failed(why) => {
                 lane.failures += 1;
                 lane.again_at = now.plus(PROCESS_COMMAND.after(lane.failures));
                 if lane.why != why {
@@ -239,7 +239,7 @@ impl Orders {
                     lane.why = why;
                 }
             }
-            Carried::Refused { refusal, reason } => {
+            CommandResult::Refused { refusal, reason } => {
                 let Some(waiting) = self.waiting.get(&at) else { return lane.done() };
                 let StoredCommand { to, id, command } = waiting.command.clone();
                 let (position, index) = (at.0.0, at.1);
@@ -267,11 +267,18 @@ impl Orders {
     /// Holds a command until a person does something, and with it the later ones of its instance
     /// for the same aggregate: those stay in order. The commands of other instances for the
     /// aggregate go on.
-    fn stuck(&mut self, lane: &mut CommandLane, at: At, why: String, out: &mut CarriedOut) {
+    fn stuck(
+        &mut self,
+        lane: &mut CommandLane,
+        at: CommandPlace,
+        why: String,
+        out: &mut CommandResults,
+    ) {
         lane.done();
         let Some(key) = self.waiting.get(&at).map(|waiting| waiting.key.clone()) else { return };
-        let of_same = |at: &At| self.waiting.get(at).is_some_and(|waiting| waiting.key == key);
-        let (behind, others): (VecDeque<At>, VecDeque<At>) =
+        let of_same =
+            |at: &CommandPlace| self.waiting.get(at).is_some_and(|waiting| waiting.key == key);
+        let (behind, others): (VecDeque<CommandPlace>, VecDeque<CommandPlace>) =
             std::mem::take(&mut lane.queue).into_iter().partition(of_same);
         lane.queue = others;
         let mut error = Some(why);
@@ -290,7 +297,7 @@ impl Orders {
         }
     }
 
-    fn forget(&mut self, at: At) -> Option<WaitingCommand> {
+    fn forget(&mut self, at: CommandPlace) -> Option<WaitingCommand> {
         let waiting = self.waiting.remove(&at)?;
         self.bytes = self.bytes.saturating_sub(bytes_of(&waiting.command, &waiting.metadata));
         Some(waiting)
@@ -318,7 +325,7 @@ impl Orders {
 }
 
 impl CommandLane {
-    fn of(at: At) -> Self {
+    fn of(at: CommandPlace) -> Self {
         Self {
             queue: VecDeque::from([at]),
             again_at: Timestamp::MIN,
@@ -350,12 +357,12 @@ async fn carry_lane(
     targets: &Targets,
     aggregate: Aggregate,
     lane: CommandLane,
-    orders: Vec<(At, CommandOrder)>,
-) -> (Aggregate, CommandLane, Vec<(At, Carried)>) {
+    orders: Vec<(CommandPlace, CommandOrder)>,
+) -> (Aggregate, CommandLane, Vec<(CommandPlace, CommandResult)>) {
     let mut carried = Vec::with_capacity(orders.len());
     for (at, order) in orders {
         let done = targets.carry(&aggregate.0, order).await;
-        let goes_on = matches!(done, Carried::Done | Carried::Refused { .. });
+        let goes_on = matches!(done, CommandResult::Done | CommandResult::Refused { .. });
         carried.push((at, done));
         if !goes_on {
             break;

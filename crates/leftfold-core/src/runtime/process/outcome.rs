@@ -3,8 +3,8 @@
 
 use super::instance::category;
 use super::orders::command_id;
-use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
-use crate::fold::{KeptAnswer, LoadError, Said, Schema, Unknown};
+use super::record::{ParkedRecord, ProcessEvent, ReactionRecord, StoredCause};
+use crate::fold::{KeptAnswer, LoadError, RequestAnswer, Schema, Unknown};
 use crate::store::{CommandId, Read, Store, StreamName, Version};
 
 /// Outcome of the last command that an instance issued for a kind of aggregate.
@@ -42,7 +42,7 @@ pub(in crate::runtime) async fn outcome(
     }
     if let Some(id) = course.issued
         && let Some(answered) = store.answered(id).await?
-        && let Some(KeptAnswer { said: Said::Accepted(_), .. }) =
+        && let Some(KeptAnswer { said: RequestAnswer::Accepted(_), .. }) =
             KeptAnswer::decode(&answered.record.answer)
     {
         return Ok(CommandOutcome::CarriedOut);
@@ -68,7 +68,7 @@ struct Course {
 impl Course {
     fn take(&mut self, own: ProcessEvent, target: &str, id: impl Fn(u32) -> CommandId) {
         match own {
-            ProcessEvent::Reacted(Reacted { commands, timers, .. }) => {
+            ProcessEvent::Reacted(ReactionRecord { commands, timers, .. }) => {
                 let issued = (0..).zip(&commands).find(|(_, command)| command.to == target);
                 if let Some((index, _)) = issued {
                     self.issued = Some(id(index));
@@ -77,7 +77,9 @@ impl Course {
                     self.skipped = None;
                 }
             }
-            ProcessEvent::Parked(Parked { cause, error, .. }) => self.parked.push((cause, error)),
+            ProcessEvent::Parked(ParkedRecord { cause, error, .. }) => {
+                self.parked.push((cause, error))
+            }
             ProcessEvent::Skipped { cause, by } => {
                 self.conclude(&cause);
                 self.skipped = Some(by);

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::batch::BatchEntry;
-use super::instance::{Archive, category, unreadable};
-use super::record::{Parked, ProcessEvent, StoredCause};
+use super::instance::{InstanceReader, category, unreadable};
+use super::record::{ParkedRecord, ProcessEvent, StoredCause};
 use super::step::ProcessTrouble;
 use super::whose::Whose;
 use crate::fold::{EventError, LoadError};
@@ -88,7 +88,7 @@ pub(super) struct UnreadStream {
 impl Parking {
     /// Loads the parked triggers from the log, with the records of them that cannot be read.
     pub(super) async fn load(
-        archive: &Archive,
+        archive: &InstanceReader,
         process: &str,
     ) -> Result<(Self, Vec<UnreadableRecord>), LoadError> {
         let mut parking = Self::default();
@@ -120,13 +120,15 @@ impl Parking {
 
     /// Counts the triggers parked for an instance; without a key, for a stream.
     pub(super) fn count(&mut self, key: &str, event: &ProcessEvent) {
-        if let ProcessEvent::Parked(Parked { cause: StoredCause::Record { position }, .. })
+        if let ProcessEvent::Parked(ParkedRecord {
+            cause: StoredCause::Record { position }, ..
+        })
         | ProcessEvent::Skipped { cause: StoredCause::Record { position }, .. } = event
         {
             self.records.insert(Position(*position));
         }
         match event {
-            ProcessEvent::Parked(Parked { cause, .. }) => {
+            ProcessEvent::Parked(ParkedRecord { cause, .. }) => {
                 self.tally = self.tally.changed(cause, usize::saturating_add);
                 if !key.is_empty() {
                     *self.parked.entry(key.to_owned()).or_default() += 1;
@@ -197,7 +199,7 @@ impl Parking {
 impl UnreadStream {
     fn take(&mut self, own: ProcessEvent) {
         match own {
-            ProcessEvent::Parked(Parked { cause, .. }) => self.causes.push_back(cause),
+            ProcessEvent::Parked(ParkedRecord { cause, .. }) => self.causes.push_back(cause),
             ProcessEvent::Skipped { cause, .. } | ProcessEvent::Unparked { cause } => {
                 if let Some(at) = self.causes.iter().position(|waiting| *waiting == cause) {
                     self.causes.remove(at);

@@ -6,10 +6,10 @@
 
 use super::Process;
 use super::batch::ReactionBatch;
-use super::instance::Archive;
-use super::instances::Hearing;
-use super::ranges::Again;
-use super::runner::{EVENTS_AT_ONCE, Known, ProcessRunner};
+use super::instance::InstanceReader;
+use super::instances::BatchAdmission;
+use super::ranges::SearchRange;
+use super::runner::{EVENTS_AT_ONCE, ProcessRunner, RunnerState};
 use super::step::{ProcessTrouble, Step};
 use crate::fold::EventError;
 use crate::store::{Position, Read};
@@ -18,7 +18,7 @@ impl<P: Process> ProcessRunner<P> {
     /// Renews the schema, because the owner of a type came into use. The states of instances are
     /// folded again.
     pub(super) fn renew(&mut self) -> Result<(), EventError> {
-        let archive = Archive::new::<P>(self.host.store.clone())?;
+        let archive = InstanceReader::new::<P>(self.host.store.clone())?;
         self.passed_over.asks_for_more(archive.schema.wanted_beside(&self.archive.schema));
         (self.query, self.archive, self.known) = (archive.schema.query(), archive, None);
         Ok(())
@@ -27,9 +27,9 @@ impl<P: Process> ProcessRunner<P> {
     /// Parks some of the events that were passed over; `None` if there are no more.
     pub(super) async fn park_passed_over(
         &mut self,
-        known: &mut Known<P>,
+        known: &mut RunnerState<P>,
     ) -> Result<Option<Step>, ProcessTrouble> {
-        let Some(Again { query, after, through }) = self.passed_over.again.front() else {
+        let Some(SearchRange { query, after, through }) = self.passed_over.again.front() else {
             return Ok(None);
         };
         let (after, through) = (*after, *through);
@@ -37,7 +37,8 @@ impl<P: Process> ProcessRunner<P> {
         let page = self.host.store.page(read).await?;
         let (mut batch, mut looked_at) = (ReactionBatch::default(), page.through);
         for event in page.events.iter().take_while(|event| event.position <= through) {
-            let is_full = known.instances.park_passed_over(event, &mut batch)? == Hearing::Full;
+            let is_full =
+                known.instances.park_passed_over(event, &mut batch)? == BatchAdmission::Full;
             if is_full && batch.is_empty() {
                 return Ok(Some(self.needs_person()));
             }

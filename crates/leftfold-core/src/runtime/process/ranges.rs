@@ -6,22 +6,22 @@ use crate::store::{EventType, Position, Query};
 
 /// Ranges that a process has read, and those of them to be searched again.
 #[derive(Debug, Default)]
-pub(super) struct PassedOver {
+pub(super) struct ReadRanges {
     /// After the first position, up to the second: one for each time that the work came to this
     /// runner.
     read: Vec<(Position, Position)>,
-    pub(super) again: VecDeque<Again>,
+    pub(super) again: VecDeque<SearchRange>,
 }
 
 /// Types that were not asked for between two positions.
 #[derive(Debug)]
-pub(super) struct Again {
+pub(super) struct SearchRange {
     pub(super) query: Query,
     pub(super) after: Position,
     pub(super) through: Position,
 }
 
-impl PassedOver {
+impl ReadRanges {
     /// The runner has recorded that it read everything between two positions.
     pub(super) fn has_read(&mut self, after: Position, through: Position) {
         if through <= after {
@@ -38,7 +38,7 @@ impl PassedOver {
             return;
         }
         let query = Query::types(types);
-        let again = self.read.iter().map(|(after, through)| Again {
+        let again = self.read.iter().map(|(after, through)| SearchRange {
             query: query.clone(),
             after: *after,
             through: *through,

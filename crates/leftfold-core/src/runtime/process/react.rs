@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::batch::BatchEntry;
 use super::chain::Chain;
 use super::correlation::Concern;
-use super::instance::{Begins, Heard, Instance};
-use super::record::{ProcessEvent, Reacted};
+use super::instance::{IncomingTrigger, Instance, TriggerOrder};
+use super::record::{ProcessEvent, ReactionRecord};
 use super::{Process, Reaction, Targets, panicked};
 use crate::fold::Schema;
 use crate::runtime::consumer::message;
@@ -59,14 +59,14 @@ impl<P: Process> Instance<P> {
     pub(super) fn react(
         &mut self,
         key: &str,
-        heard: &Heard<P::Event>,
+        heard: &IncomingTrigger<P::Event>,
         concern: Concern,
         origin: &ReactionOrigin,
         targets: &Targets,
     ) -> Result<Option<BatchEntry>, String> {
         let Some(begins) = self.concerned(concern) else { return Ok(None) };
         origin.chain.check()?;
-        let starts = begins == Begins::Yes;
+        let starts = begins == TriggerOrder::First;
         self.begin(starts, Position::END);
         self.apply(heard);
         let trigger = self.hears(heard);
@@ -84,7 +84,7 @@ impl<P: Process> Instance<P> {
             (P::NAME.to_owned(), heard.cause.clone(), origin.chain);
         let marks = (0, 0, 0);
         let (behind, carried, fired_before) = marks;
-        let reacted = Reacted {
+        let reacted = ReactionRecord {
             process,
             cause,
             starts,

@@ -23,7 +23,7 @@ use crate::store::{EventType, Metadata, NewEvent, StreamName, Timestamp};
 #[derive(Debug, Default)]
 #[must_use = "a reaction does nothing until it is returned"]
 pub struct Reaction {
-    pub(super) commands: Vec<Asked>,
+    pub(super) commands: Vec<IssuedCommand>,
     pub(super) intents: Vec<NewEvent>,
     pub(super) timers: Vec<(String, Option<Due>)>,
     pub(super) ends: bool,
@@ -36,7 +36,7 @@ pub struct Reaction {
 
 /// A command as it is to be recorded, and as it was issued.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct IssuedCommand {
     pub(super) stored: StoredCommand,
     pub(super) issued: Box<dyn Any + Send + Sync>,
 }
@@ -87,7 +87,7 @@ impl Reaction {
         match (Json::of_unread(&command), StreamName::of(A::CATEGORY, &id)) {
             (Ok(json), Ok(_)) => {
                 let stored = StoredCommand { to: A::CATEGORY.to_owned(), id, command: json };
-                self.commands.push(Asked { stored, issued: Box::new(command) });
+                self.commands.push(IssuedCommand { stored, issued: Box::new(command) });
             }
             (Err(lost), _) => {
                 self.fault(format!(

@@ -12,9 +12,9 @@ use crate::store::{Invalid, Label, NewEvent, Position, RecordedEvent, Tags, Time
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum ProcessEvent {
     /// It reacted.
-    Reacted(Reacted),
+    Reacted(ReactionRecord),
     /// A trigger waits for a person, or behind one that does.
-    Parked(Parked),
+    Parked(ParkedRecord),
     /// A person let a parked trigger go, without a reaction.
     Skipped {
         /// The trigger.
@@ -31,7 +31,7 @@ pub(super) enum ProcessEvent {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Reacted {
+pub(super) struct ReactionRecord {
     pub(super) process: String,
     pub(super) cause: StoredCause,
     /// True if the instance began with it, on an empty state.
@@ -65,7 +65,7 @@ pub(super) struct Reacted {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Parked {
+pub(super) struct ParkedRecord {
     pub(super) process: String,
     pub(super) cause: StoredCause,
     /// Reason, for people; absent if it only waits behind another one.
@@ -181,7 +181,7 @@ impl StoredCause {
     /// Checks that it can be recorded as waiting for a person, whatever else fails.
     pub(super) fn can_be_parked(&self) -> Result<(), String> {
         let (process, cause) = (String::new(), self.clone());
-        let parked = ProcessEvent::Parked(Parked { process, cause, error: None });
+        let parked = ProcessEvent::Parked(ParkedRecord { process, cause, error: None });
         let record = Schema::of::<ProcessEvent>()
             .and_then(|own| own.encode(&parked))
             .map_err(|error| error.to_string())?;
@@ -236,7 +236,7 @@ impl ProcessEvent {
                 reacted.carried = positions.through(Position(reacted.carried)).0;
                 reacted.cause.rewrite(positions);
             }
-            Self::Parked(Parked { cause, .. })
+            Self::Parked(ParkedRecord { cause, .. })
             | Self::Skipped { cause, .. }
             | Self::Unparked { cause } => {
                 cause.rewrite(positions);

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::batch::{ReactionBatch, Settled};
-use super::instance::{Archive, category, consumer};
+use super::batch::{DurableReaction, ReactionBatch};
+use super::handle::ProcessRequest;
+use super::instance::{InstanceReader, category, consumer};
 use super::instances::Instances;
 use super::orders::Orders;
 use super::parking::{Parking, Tally, UnreadableRecord, unread_category};
-use super::people::ProcessRequest;
-use super::ranges::PassedOver;
+use super::ranges::ReadRanges;
 use super::record::ProcessEvent;
 use super::step::{ProcessTrouble, Step};
 use super::timers::{NEAR_MAX, ProcessTimers};
@@ -39,7 +39,7 @@ const NAME_BYTES_MAX: usize = 60;
 /// Runs one process.
 pub(crate) struct ProcessRunner<P: Process> {
     pub(super) host: Host,
-    pub(super) archive: Archive,
+    pub(super) archive: InstanceReader,
     pub(super) targets: Targets,
     consumer: Label,
     /// The events that it follows.
@@ -47,8 +47,8 @@ pub(crate) struct ProcessRunner<P: Process> {
     /// Query for its own records.
     pub(super) own: Query,
     /// Knowledge of the log; `None` if it is to be read (again).
-    pub(super) known: Option<Known<P>>,
-    pub(super) passed_over: PassedOver,
+    pub(super) known: Option<RunnerState<P>>,
+    pub(super) passed_over: ReadRanges,
     asked: mpsc::Receiver<ProcessRequest>,
     /// Call that it has under way, so that code of users that does not return is named.
     pub(super) doing: Arc<Doing>,
@@ -58,7 +58,7 @@ pub(crate) struct ProcessRunner<P: Process> {
 }
 
 /// State of a runner in memory.
-pub(super) struct Known<P: Process> {
+pub(super) struct RunnerState<P: Process> {
     pub(super) instances: Instances<P>,
     pub(super) orders: Orders,
     pub(super) timers: ProcessTimers,
@@ -85,7 +85,7 @@ impl<P: Process> ProcessRunner<P> {
         host: Host,
         asked: mpsc::Receiver<ProcessRequest>,
     ) -> Result<Self, StartFault> {
-        let archive = Archive::new::<P>(host.store.clone())?;
+        let archive = InstanceReader::new::<P>(host.store.clone())?;
         // The name is checked before anything depends on it.
         super::instance::check_key(P::NAME, "key")?;
         Invalid::if_over("a process's name", P::NAME.len(), NAME_BYTES_MAX)?;
@@ -95,7 +95,7 @@ impl<P: Process> ProcessRunner<P> {
         let (targets, near_max) = (P::targets(), NEAR_MAX);
         let doing = Arc::<Doing>::default();
         host.board.watch(P::NAME, doing.clone());
-        let (known, passed_over, tenure) = (None, PassedOver::default(), None);
+        let (known, passed_over, tenure) = (None, ReadRanges::default(), None);
         let mut runner = Self {
             host,
             archive,
@@ -129,7 +129,7 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Reads the runner's state from the log.
-    pub(super) async fn begin(&self) -> Result<Known<P>, StartFault> {
+    pub(super) async fn begin(&self) -> Result<RunnerState<P>, StartFault> {
         let store = &self.host.store;
         // Whatever is recorded of the process after this may be read below, or not: the next append
         // finds out.
@@ -151,7 +151,7 @@ impl<P: Process> ProcessRunner<P> {
         let instances = Instances::new(self.archive.clone(), self.targets.clone(), parking);
         let (ahead, ahead_through, barrier, through) =
             (VecDeque::new(), checkpoint, None, checkpoint);
-        Ok(Known {
+        Ok(RunnerState {
             instances,
             orders,
             timers,
@@ -266,7 +266,7 @@ impl<P: Process> ProcessRunner<P> {
         step
     }
 
-    async fn step_from(&mut self, mut known: Known<P>) -> Step {
+    async fn step_from(&mut self, mut known: RunnerState<P>) -> Step {
         let before = known.checkpoint;
         let next = self.next(&mut known).await;
         self.passed_over.has_read(before, known.checkpoint);
@@ -315,7 +315,7 @@ impl<P: Process> ProcessRunner<P> {
     /// Makes reactions durable together with the checkpoint, and takes in what they mean.
     pub(super) async fn append(
         &self,
-        known: &mut Known<P>,
+        known: &mut RunnerState<P>,
         mut batch: ReactionBatch,
         through: Option<Position>,
         none_matching: Option<NoneMatching>,
@@ -414,9 +414,12 @@ impl<P: Process> ProcessRunner<P> {
     }
 }
 
-impl<P: Process> Known<P> {
+impl<P: Process> RunnerState<P> {
     /// Takes in an entry that is durable now.
-    fn settle(&mut self, Settled { key, event, position, version, metadata }: Settled) {
+    fn settle(
+        &mut self,
+        DurableReaction { key, event, position, version, metadata }: DurableReaction,
+    ) {
         if let ProcessEvent::Reacted(reacted) = &event {
             self.orders.take(&key, reacted, (position, version), &metadata);
             reacted.near(&key, position).for_each(|timer| self.timers.set(timer));

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Process;
-use super::instance::{Archive, Instance, Life, Set};
+use super::instance::{Instance, InstanceReader, Lifecycle, PendingTimer};
 use super::trust::InstanceSnapshotUse;
 use crate::fold::LoadError;
 use crate::json;
@@ -87,7 +87,7 @@ fn key<P: Process>(store: StoreId, stream: &StreamName) -> Bytes {
     Bytes::from(key)
 }
 
-impl Archive {
+impl InstanceReader {
     /// Makes a snapshot of an instance that agrees with its stream, if one is due.
     pub(super) fn keep_snapshot<P: Process>(&self, instance: &mut Instance<P>) {
         let InstanceSnapshots { every, code: Some(code) } = P::snapshots() else { return };
@@ -97,12 +97,14 @@ impl Archive {
         }
         let Ok(state) = &instance.state else { return };
         let Some(state) = (code.write)(state) else { return };
-        let set = |(name, set): (&String, &Set)| (name.clone(), (set.due, set.at.0, set.at_once));
+        let set = |(name, set): (&String, &PendingTimer)| {
+            (name.clone(), (set.due, set.at.0, set.at_once))
+        };
         let stored = StoredInstance {
             version: instance.version.0,
             position: instance.last.0,
             began: instance.began.0,
-            ended: instance.life == Life::Ended,
+            ended: instance.life == Lifecycle::Ended,
             timers: instance.timers.iter().map(set).collect(),
             correlation: instance.correlation.as_ref().map(ToString::to_string),
             state,
@@ -176,7 +178,8 @@ fn is_same<P: Process>(code: &StateCode<P>, anew: &Instance<P>, kept: &Instance<
 
 impl StoredInstance {
     fn instance<P: Process>(self, stream: StreamName, state: P) -> Option<Instance<P>> {
-        let set = |(name, (due, at, at_once))| (name, Set { due, at: Position(at), at_once });
+        let set =
+            |(name, (due, at, at_once))| (name, PendingTimer { due, at: Position(at), at_once });
         let correlation = match self.correlation {
             Some(correlation) => Some(Label::new(correlation).ok()?),
             None => None,
@@ -186,7 +189,7 @@ impl StoredInstance {
             snapshot_version: Version(self.version),
             last: Position(self.position),
             state: Ok(state),
-            life: if self.ended { Life::Ended } else { Life::Open },
+            life: if self.ended { Lifecycle::Ended } else { Lifecycle::Open },
             began: Position(self.began),
             timers: self.timers.into_iter().map(set).collect(),
             correlation,

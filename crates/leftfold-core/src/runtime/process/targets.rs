@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::reaction::Asked;
+use super::reaction::IssuedCommand;
 use super::record::StoredCommand;
 use crate::fold::{Aggregate, Alongside, AlongsideError, Cause, EventError, ExecuteError, Purpose};
 use crate::json;
@@ -25,8 +25,8 @@ pub struct Targets {
 /// Functions for the commands for one kind of aggregate.
 #[derive(Clone, Copy, Debug)]
 struct TargetKind {
-    carry: Carry,
-    check: fn(&Asked) -> Result<(), String>,
+    carry: CommandFn,
+    check: fn(&IssuedCommand) -> Result<(), String>,
     take_into_use: fn(&Store) -> Result<(), EventError>,
 }
 
@@ -69,7 +69,7 @@ impl CommandOrder {
 
 /// Result of carrying out a command.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Carried {
+pub(super) enum CommandResult {
     /// It took effect, now or earlier.
     Done,
     /// Its aggregate refused it, and it never will take effect.
@@ -82,7 +82,7 @@ pub(super) enum Carried {
     Stuck(String),
 }
 
-type Carry = fn(CommandOrder) -> Pin<Box<dyn Future<Output = Carried> + Send>>;
+type CommandFn = fn(CommandOrder) -> Pin<Box<dyn Future<Output = CommandResult> + Send>>;
 
 impl Targets {
     /// None: the process only sets timers and asks for effects.
@@ -123,7 +123,7 @@ impl Targets {
     }
 
     /// Checks that a command is one that its aggregate takes, before it is recorded.
-    pub(super) fn check(&self, asked: &Asked) -> Result<(), String> {
+    pub(super) fn check(&self, asked: &IssuedCommand) -> Result<(), String> {
         let StoredCommand { to, id, .. } = &asked.stored;
         let kind = self.kinds.get(to.as_str());
         let kind =
@@ -133,14 +133,14 @@ impl Targets {
     }
 
     /// Carries a command out, once for its id however often it is called.
-    pub(super) async fn carry(&self, category: &str, order: CommandOrder) -> Carried {
+    pub(super) async fn carry(&self, category: &str, order: CommandOrder) -> CommandResult {
         match self.kinds.get(category) {
             // What the aggregate's code panics with is a failure of this command, and of no other.
             Some(kind) => match contained((kind.carry)(order)).await {
                 Ok(carried) => carried,
-                Err(panic) => Carried::Stuck(format!("it panicked: {panic}")),
+                Err(panic) => CommandResult::Stuck(format!("it panicked: {panic}")),
             },
-            None => Carried::Stuck(format!(
+            None => CommandResult::Stuck(format!(
                 "{category} is no target of the process any more, name it in targets()"
             )),
         }
@@ -152,7 +152,7 @@ pub(in crate::runtime) fn take_into_use<A: Aggregate>(store: &Store) -> Result<(
     store.schema::<A::Event>(Purpose::Writing).map(drop)
 }
 
-fn check<A: Aggregate>(asked: &Asked) -> Result<(), String>
+fn check<A: Aggregate>(asked: &IssuedCommand) -> Result<(), String>
 where
     A::Command: Serialize + DeserializeOwned,
 {
@@ -170,7 +170,7 @@ where
         .ok_or_else(|| format!("it would be {}", shortened(again.text().to_owned())))
 }
 
-async fn carry<A: Aggregate>(order: CommandOrder) -> Carried
+async fn carry<A: Aggregate>(order: CommandOrder) -> CommandResult
 where
     A::Command: Serialize + DeserializeOwned,
     A::Refusal: Serialize + DeserializeOwned,
@@ -178,7 +178,7 @@ where
     let command: A::Command = match order.command.read() {
         Ok(command) => command,
         Err(error) => {
-            return Carried::Stuck(format!(
+            return CommandResult::Stuck(format!(
                 "a recorded command for {} does not parse: {error}",
                 A::CATEGORY
             ));
@@ -192,30 +192,30 @@ where
         .metadata(order.user);
     let alongside = Alongside { fence: order.fence, ..Alongside::default() };
     match command.remembering_refusal().alongside(alongside).execute().await {
-        Ok(_) => Carried::Done,
+        Ok(_) => CommandResult::Done,
         // A fence stands alongside, and no condition.
-        Err(AlongsideError::Overtaken) => Carried::Failed("others were faster".to_owned()),
+        Err(AlongsideError::Overtaken) => CommandResult::Failed("others were faster".to_owned()),
         Err(AlongsideError::Command(error)) => judge::<A>(error),
     }
 }
 
-fn judge<A: Aggregate>(error: ExecuteError<A::Refusal>) -> Carried
+fn judge<A: Aggregate>(error: ExecuteError<A::Refusal>) -> CommandResult
 where
     A::Refusal: Serialize + DeserializeOwned,
 {
     let reason = error.to_string();
     match error {
         ExecuteError::Refused(refusal) => match Json::of(&refusal) {
-            Ok(json) => Carried::Refused { refusal: json, reason: refusal.to_string() },
+            Ok(json) => CommandResult::Refused { refusal: json, reason: refusal.to_string() },
             Err(error) => {
-                Carried::Stuck(format!("it was refused, and that cannot be written: {error}"))
+                CommandResult::Stuck(format!("it was refused, and that cannot be written: {error}"))
             }
         },
-        ExecuteError::Append(AppendError::Fenced { .. }) => Carried::Fenced,
+        ExecuteError::Append(AppendError::Fenced { .. }) => CommandResult::Fenced,
         // Others write, or the store fails: that passes.
-        ExecuteError::Contended { .. } | ExecuteError::Read(_) => Carried::Failed(reason),
-        error if error.is_of_the_store() => Carried::Failed(reason),
+        ExecuteError::Contended { .. } | ExecuteError::Read(_) => CommandResult::Failed(reason),
+        error if error.is_of_the_store() => CommandResult::Failed(reason),
         // The command is what it is, and so is what its aggregate is folded from.
-        _ => Carried::Stuck(reason),
+        _ => CommandResult::Stuck(reason),
     }
 }

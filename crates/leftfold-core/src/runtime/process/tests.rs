@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::instance::Archive;
-use super::record::{ProcessEvent, Reacted, SetTimer, StoredCause};
+use super::instance::InstanceReader;
+use super::record::{ProcessEvent, ReactionRecord, SetTimer, StoredCause};
 use super::step::Step;
 use super::timers::ProcessTimers;
 use super::{Context, Correlation, Process, ProcessRunner, Reaction, Targets, Trigger};
@@ -52,10 +52,10 @@ impl Process for Alarm {
 }
 
 /// One reaction in a stream of its own, that sets so many timers.
-fn reaction(archive: &Archive, key: usize, timers: Vec<SetTimer>) -> crate::store::NewEvent {
+fn reaction(archive: &InstanceReader, key: usize, timers: Vec<SetTimer>) -> crate::store::NewEvent {
     let cause = StoredCause::Event { position: 1, part: 0 };
     let (process, commands, cancelled) = ("alarm".to_owned(), Vec::new(), Vec::new());
-    let reacted = Reacted {
+    let reacted = ReactionRecord {
         process,
         cause,
         starts: true,
@@ -81,7 +81,7 @@ async fn a_hundred_thousand_timers_fire_each_once_and_a_bounded_number_of_them_i
     const REACTIONS: usize = 100_000 / PER_REACTION + 1;
     const NEAR_MAX: usize = 400;
     let store = Store::memory();
-    let archive = Archive::new::<Alarm>(store.clone()).unwrap();
+    let archive = InstanceReader::new::<Alarm>(store.clone()).unwrap();
     let start = Timestamp::from_micros(0);
     let timer = |key: usize, number: usize| {
         let due = start

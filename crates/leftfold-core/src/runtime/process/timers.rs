@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::instance::{Archive, category};
-use super::record::{ProcessEvent, Reacted, bucket, bucket_start, due_tag};
+use super::instance::{InstanceReader, category};
+use super::record::{ProcessEvent, ReactionRecord, bucket, bucket_start, due_tag};
 use crate::fold::LoadError;
 use crate::store::{Position, Query, QueryItem, Read, RecordedEvent, Tags, Timestamp};
 
@@ -20,14 +20,14 @@ const BUCKETS_BY_MINUTE_MAX: i64 = 45_000;
 
 /// A timer that is due soon, unless its instance has cancelled or replaced it since.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Near {
+pub(super) struct UpcomingTimer {
     pub(super) due: Timestamp,
     pub(super) key: String,
     pub(super) name: String,
     pub(super) set_at: Position,
 }
 
-impl Near {
+impl UpcomingTimer {
     /// Returns the value that sorts before every timer that is due at a moment.
     fn at(due: Timestamp) -> Self {
         Self { due, key: String::new(), name: String::new(), set_at: Position::START }
@@ -38,10 +38,10 @@ impl Near {
 #[derive(Debug)]
 pub(super) struct ProcessTimers {
     process: &'static str,
-    near: BTreeSet<Near>,
+    near: BTreeSet<UpcomingTimer>,
     /// Every timer that was set, sorts before this and has not fired is near. More may be due at
     /// one moment than are kept: so it is a place in their order, not a moment.
-    horizon: Near,
+    horizon: UpcomingTimer,
     near_max: usize,
 }
 
@@ -52,7 +52,7 @@ impl ProcessTimers {
         fired_before: Timestamp,
         near_max: usize,
     ) -> Self {
-        let horizon = Near {
+        let horizon = UpcomingTimer {
             due: fired_before,
             key: String::new(),
             name: String::new(),
@@ -62,7 +62,7 @@ impl ProcessTimers {
     }
 
     /// A timer was set.
-    pub(super) fn set(&mut self, timer: Near) {
+    pub(super) fn set(&mut self, timer: UpcomingTimer) {
         if timer < self.horizon {
             self.near.insert(timer);
             self.bound();
@@ -70,12 +70,12 @@ impl ProcessTimers {
     }
 
     /// Returns the timers that are due at a moment, at most the given number.
-    pub(super) fn due(&self, now: Timestamp, at_most: usize) -> Vec<Near> {
+    pub(super) fn due(&self, now: Timestamp, at_most: usize) -> Vec<UpcomingTimer> {
         self.near.iter().take_while(|near| near.due <= now).take(at_most).cloned().collect()
     }
 
     /// Removes a timer that fired or was cancelled.
-    pub(super) fn forget(&mut self, timer: &Near) {
+    pub(super) fn forget(&mut self, timer: &UpcomingTimer) {
         self.near.remove(timer);
     }
 
@@ -116,7 +116,7 @@ impl ProcessTimers {
     /// Looks for timers that are due soon after now. Whether there may be more to look at.
     pub(super) async fn look_ahead(
         &mut self,
-        archive: &Archive,
+        archive: &InstanceReader,
         now: Timestamp,
     ) -> Result<bool, LoadError> {
         if self.looks_at() > now || self.horizon.due == Timestamp::MAX || !self.has_room() {
@@ -135,7 +135,7 @@ impl ProcessTimers {
             ((from..=to).map(item).collect(), to)
         };
         let mut events = archive.store.read(Read::matching(query, Position(1)));
-        let since = std::mem::replace(&mut self.horizon, Near::at(bucket_start(to + 1)));
+        let since = std::mem::replace(&mut self.horizon, UpcomingTimer::at(bucket_start(to + 1)));
         while let Some(event) = events.next().await? {
             self.take(archive, &event, &since);
         }
@@ -143,7 +143,7 @@ impl ProcessTimers {
     }
 
     /// Takes the timers that a reaction set, from there on, before the horizon.
-    fn take(&mut self, archive: &Archive, event: &RecordedEvent, since: &Near) {
+    fn take(&mut self, archive: &InstanceReader, event: &RecordedEvent, since: &UpcomingTimer) {
         let key = event.stream.as_ref().map_or("", |at| at.name.id());
         // What cannot be read is parked once it is concerned.
         if let Ok(ProcessEvent::Reacted(reacted)) = archive.own(event) {
@@ -164,10 +164,10 @@ impl ProcessTimers {
     }
 }
 
-impl Reacted {
+impl ReactionRecord {
     /// The timers that it set, recorded there.
-    pub(super) fn near(&self, key: &str, set_at: Position) -> impl Iterator<Item = Near> {
-        self.timers.iter().map(move |timer| Near {
+    pub(super) fn near(&self, key: &str, set_at: Position) -> impl Iterator<Item = UpcomingTimer> {
+        self.timers.iter().map(move |timer| UpcomingTimer {
             due: timer.due,
             key: key.to_owned(),
             name: timer.name.clone(),

@@ -1,9 +1,9 @@
 //! What a process has still to do, when its runner begins.
 
-use super::instance::{Archive, category};
+use super::instance::{InstanceReader, category};
 use super::orders::Orders;
 use super::parking::UnreadableRecord;
-use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
+use super::record::{ParkedRecord, ProcessEvent, ReactionRecord, StoredCause};
 use super::timers::ProcessTimers;
 use crate::fold::LoadError;
 use crate::store::{Position, Query, Read, RecordedEvent, Timestamp};
@@ -21,7 +21,7 @@ impl Unfinished {
     /// Loads the unfinished work from the log: the commands of every reaction after the mark that
     /// the last one bears, and the timers from its other mark on.
     pub(super) async fn load(
-        archive: &Archive,
+        archive: &InstanceReader,
         process: &'static str,
         now: Timestamp,
         near_max: usize,
@@ -50,7 +50,7 @@ impl Unfinished {
                     orders.conclude(&reacted.cause);
                     take_orders(&mut orders, &record, &reacted);
                 }
-                Ok(ProcessEvent::Parked(Parked { cause, .. })) => orders.conclude(&cause),
+                Ok(ProcessEvent::Parked(ParkedRecord { cause, .. })) => orders.conclude(&cause),
                 // It could not be read when its commands and timers were to be known.
                 Ok(ProcessEvent::Unparked { cause: StoredCause::Record { position } }) => {
                     if let Some(record) = archive.event_at(Position(position)).await?
@@ -75,7 +75,7 @@ fn key_of(record: &RecordedEvent) -> &str {
     record.stream.as_ref().map_or("", |at| at.name.id())
 }
 
-fn take_orders(orders: &mut Orders, record: &RecordedEvent, reacted: &Reacted) {
+fn take_orders(orders: &mut Orders, record: &RecordedEvent, reacted: &ReactionRecord) {
     let at = (record.position, record.version());
     orders.take(key_of(record), reacted, at, &record.metadata);
 }

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Refused;
 use super::instance::category;
-use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
+use super::record::{ParkedRecord, ProcessEvent, ReactionRecord, StoredCause};
 use super::whose::Whose;
 use crate::fold::{LoadError, Schema, Unknown};
 use crate::runtime::consumer::AskError;
@@ -272,7 +272,7 @@ impl Processes {
             // What cannot be read is parked by the runner itself.
             for own in schema.decode::<ProcessEvent>(&event, Unknown::Ignore).unwrap_or_default() {
                 match own {
-                    ProcessEvent::Parked(Parked { cause, error, .. }) => {
+                    ProcessEvent::Parked(ParkedRecord { cause, error, .. }) => {
                         let (whose, position, since) =
                             (whose.clone(), cause.position(), event.recorded_at);
                         let command_for = match &cause {
@@ -417,7 +417,7 @@ impl Processes {
 }
 
 impl InstanceStatus {
-    fn take(&mut self, reacted: Reacted) {
+    fn take(&mut self, reacted: ReactionRecord) {
         self.reactions += 1;
         if reacted.starts {
             self.timers.clear();

@@ -5,16 +5,16 @@ use std::collections::VecDeque;
 use super::batch::{BatchEntry, ReactionBatch};
 use super::chain::Chain;
 use super::correlation::Concern;
-use super::instance::{Archive, Heard, Instance};
-use super::instances::{Hearing, Instances, correlate, metadata};
+use super::handle::{ProcessRequest, RequestedAction};
+use super::instance::{IncomingTrigger, Instance, InstanceReader};
+use super::instances::{BatchAdmission, Instances, correlate, metadata};
 use super::orders::command_id;
 use super::parking::Parking;
-use super::people::{ProcessRequest, RequestedAction};
 use super::react::ReactionOrigin;
 use super::record::{ProcessEvent, StoredCause};
 use super::runner::ProcessRunner;
 use super::step::ProcessTrouble;
-use super::targets::{Carried, CommandOrder};
+use super::targets::{CommandOrder, CommandResult};
 use super::whose::Whose;
 use super::{Process, Trigger, panicked};
 use crate::fold::{Cause, LoadError, Recorded};
@@ -24,7 +24,7 @@ use crate::store::{Fence, Label, Metadata, Position};
 
 /// Extent to which a person's request was carried out.
 #[derive(Debug)]
-pub(super) struct Heeded {
+pub(super) struct HandledRequest {
     /// Number of triggers and commands that are concluded with the batch.
     pub(super) done: usize,
     /// Reason to go no further; `None` if all is done, or there is more to do once the batch is
@@ -56,14 +56,14 @@ enum RetryOutcome {
 /// A parked trigger, as today's code reads it, the way it concerns its instance, and the metadata
 /// of its reaction.
 enum TodaysTrigger<P: Process> {
-    Concerns(Box<(Heard<P::Event>, Concern, Metadata)>),
+    Concerns(Box<(IncomingTrigger<P::Event>, Concern, Metadata)>),
     /// It does not concern the instance any more.
     ConcernsNot,
     /// Users' code panicked: the reason, for people.
     Panicked(String),
 }
 
-impl Heeded {
+impl HandledRequest {
     fn goes_on(done: usize) -> Self {
         Self { done, stops: None, goes_on: true, reads_again: false }
     }
@@ -77,18 +77,19 @@ impl<P: Process> ProcessRunner<P> {
     /// Carries out a person's request, and answers.
     pub(super) async fn answer(&mut self, asked: ProcessRequest) {
         let (what, answer) = asked.take();
-        let answered = self.heed(what).await;
+        let answered = self.handle_request(what).await;
         // Whoever asked may be gone; what was done stands.
         let _ = answer.send(answered);
     }
 
-    async fn heed(&mut self, mut what: RequestedAction) -> Result<usize, AskError> {
+    async fn handle_request(&mut self, mut what: RequestedAction) -> Result<usize, AskError> {
         if let Right::StandsBy(why, _) | Right::Waits(why, _) = self.right().await {
             return Err(AskError::Store { detail: format!("this runtime waits for {why}") });
         }
         let mut all = 0;
         loop {
-            let Heeded { done, stops, goes_on, reads_again } = self.heed_once(&mut what).await?;
+            let HandledRequest { done, stops, goes_on, reads_again } =
+                self.handle_once(&mut what).await?;
             all += done;
             if reads_again {
                 self.known = None;
@@ -103,14 +104,17 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// As much of it as goes into one append.
-    async fn heed_once(&mut self, what: &mut RequestedAction) -> Result<Heeded, AskError> {
+    async fn handle_once(
+        &mut self,
+        what: &mut RequestedAction,
+    ) -> Result<HandledRequest, AskError> {
         let not_done = |detail: String| AskError::Store { detail };
         let mut known = match self.known.take() {
             Some(known) => known,
             None => self.begin().await.map_err(|error| not_done(error.to_string()))?,
         };
         let (mut batch, fence) = (ReactionBatch::default(), self.fence());
-        let done = match known.instances.heed(what, fence.as_ref(), &mut batch).await {
+        let done = match known.instances.handle_request(what, fence.as_ref(), &mut batch).await {
             Ok(done) => self.append(&mut known, batch, None, None).await.map(|()| done),
             Err(trouble) => Err(trouble),
         };
@@ -135,12 +139,12 @@ impl<P: Process> ProcessRunner<P> {
 
 impl<P: Process> Instances<P> {
     /// Carries out a person's request, as far as it goes into one append.
-    pub(super) async fn heed(
+    pub(super) async fn handle_request(
         &mut self,
         what: &mut RequestedAction,
         fence: Option<&(Label, Fence)>,
         batch: &mut ReactionBatch,
-    ) -> Result<Heeded, ProcessTrouble> {
+    ) -> Result<HandledRequest, ProcessTrouble> {
         match what {
             RequestedAction::Retry(Whose::Instance(key)) => self.retry(key, fence, batch).await,
             RequestedAction::Retry(Whose::Stream(stream)) => self.retry_unread(stream, batch).await,
@@ -153,11 +157,11 @@ impl<P: Process> Instances<P> {
         which: &mut VecDeque<(Whose, Position)>,
         by: &str,
         batch: &mut ReactionBatch,
-    ) -> Result<Heeded, ProcessTrouble> {
+    ) -> Result<HandledRequest, ProcessTrouble> {
         let mut done = 0;
         while batch.has_room() {
             let Some((whose, position)) = which.pop_front() else {
-                return Ok(Heeded::ends(done, None));
+                return Ok(HandledRequest::ends(done, None));
             };
             let skipped = match &whose {
                 Whose::Instance(key) => self.skip_of_instance(key, position, by).await?,
@@ -169,10 +173,10 @@ impl<P: Process> Instances<P> {
             if is_record && let Whose::Instance(key) = &whose {
                 // Without it the instance is another one.
                 self.forget(key);
-                return Ok(Heeded::goes_on(done));
+                return Ok(HandledRequest::goes_on(done));
             }
         }
-        Ok(Heeded::goes_on(done))
+        Ok(HandledRequest::goes_on(done))
     }
 
     async fn skip_of_instance(
@@ -216,13 +220,13 @@ impl<P: Process> Instances<P> {
         key: &str,
         fence: Option<&(Label, Fence)>,
         batch: &mut ReactionBatch,
-    ) -> Result<Heeded, ProcessTrouble> {
+    ) -> Result<HandledRequest, ProcessTrouble> {
         // Read anew: what it failed at may be mended.
         self.forget(key);
         let mut done = 0;
         while batch.has_room() {
             let Some(cause) = self.instance(key).await?.parked.front().cloned() else {
-                return Ok(Heeded::ends(done, None));
+                return Ok(HandledRequest::ends(done, None));
             };
             let retried = match &cause {
                 StoredCause::Record { .. } => self.retry_record(key, &cause).await?,
@@ -233,23 +237,26 @@ impl<P: Process> Instances<P> {
                 RetryOutcome::Concluded(entries) => batch.take(entries),
                 RetryOutcome::Readable(entry) => {
                     batch.take(vec![*entry]);
-                    return Ok(Heeded { reads_again: true, ..Heeded::goes_on(done + 1) });
+                    return Ok(HandledRequest {
+                        reads_again: true,
+                        ..HandledRequest::goes_on(done + 1)
+                    });
                 }
                 RetryOutcome::Fails(why) => {
                     self.forget(key);
-                    return Ok(Heeded::ends(
+                    return Ok(HandledRequest::ends(
                         done,
                         Some(AskError::FailsAgain { position: cause.position(), why }),
                     ));
                 }
                 RetryOutcome::Store(detail) => {
                     self.forget(key);
-                    return Ok(Heeded::ends(done, Some(AskError::Store { detail })));
+                    return Ok(HandledRequest::ends(done, Some(AskError::Store { detail })));
                 }
             }
             done += 1;
         }
-        Ok(Heeded::goes_on(done))
+        Ok(HandledRequest::goes_on(done))
     }
 
     async fn retry_record(
@@ -296,13 +303,13 @@ impl<P: Process> Instances<P> {
         let order = CommandOrder::new(P::NAME, reaction, (command, id), &record.metadata, order);
         let order = order.map_err(|invalid| ProcessTrouble::Store(invalid.to_string()))?;
         match targets.carry(&command.to, order).await {
-            Carried::Done => {
+            CommandResult::Done => {
                 let instance = self.instance(key).await?;
                 instance.unpark(cause);
                 Ok(RetryOutcome::Concluded(vec![unparked(instance, key, cause)]))
             }
             // The instance reacts to the refusal, as to one that came at the first try.
-            Carried::Refused { refusal, reason } => {
+            CommandResult::Refused { refusal, reason } => {
                 let refused = StoredCause::Refused {
                     position: *position,
                     index: *index,
@@ -312,7 +319,8 @@ impl<P: Process> Instances<P> {
                     refusal: Some(refusal),
                     reason: shortened(reason),
                 };
-                let Some(heard) = Heard::refused(key, &refused, record.recorded_at) else {
+                let Some(heard) = IncomingTrigger::refused(key, &refused, record.recorded_at)
+                else {
                     return Ok(RetryOutcome::Fails("it is no refusal".to_owned()));
                 };
                 let instance = self.instance(key).await?;
@@ -332,9 +340,9 @@ impl<P: Process> Instances<P> {
                     )),
                 })
             }
-            Carried::Stuck(why) => Ok(RetryOutcome::Fails(why)),
-            Carried::Failed(why) => Ok(RetryOutcome::Store(why)),
-            Carried::Fenced => Err(ProcessTrouble::Fenced),
+            CommandResult::Stuck(why) => Ok(RetryOutcome::Fails(why)),
+            CommandResult::Failed(why) => Ok(RetryOutcome::Store(why)),
+            CommandResult::Fenced => Err(ProcessTrouble::Fenced),
         }
     }
 
@@ -391,16 +399,17 @@ impl<P: Process> Instances<P> {
         &mut self,
         stream: &str,
         batch: &mut ReactionBatch,
-    ) -> Result<Heeded, ProcessTrouble> {
+    ) -> Result<HandledRequest, ProcessTrouble> {
         let mut done = 0;
         while batch.has_room() {
             let Some(cause) =
                 self.parking.unread.get(stream).and_then(|unread| unread.causes.front().cloned())
             else {
-                return Ok(Heeded::ends(done, None));
+                return Ok(HandledRequest::ends(done, None));
             };
             let position = cause.position();
-            let fails = |why| Ok(Heeded::ends(done, Some(AskError::FailsAgain { position, why })));
+            let fails =
+                |why| Ok(HandledRequest::ends(done, Some(AskError::FailsAgain { position, why })));
             if let StoredCause::Record { .. } = &cause {
                 if let Some(why) = self.archive.unreadable(position).await? {
                     return fails(why);
@@ -411,7 +420,10 @@ impl<P: Process> Instances<P> {
                     ProcessEvent::Unparked { cause },
                     Metadata::default(),
                 )?]);
-                return Ok(Heeded { reads_again: true, ..Heeded::goes_on(done + 1) });
+                return Ok(HandledRequest {
+                    reads_again: true,
+                    ..HandledRequest::goes_on(done + 1)
+                });
             }
             let Some(event) = self.archive.event_at(position).await? else {
                 return fails("it is not in the store".to_owned());
@@ -427,18 +439,18 @@ impl<P: Process> Instances<P> {
                 .map(|unread| std::mem::take(&mut unread.causes))
                 .unwrap_or_default();
             let heard = self.hear(&event, batch).await?;
-            if heard == Hearing::Taken {
+            if heard == BatchAdmission::Taken {
                 waiting.pop_front();
             }
             self.parking.unread.entry(stream.to_owned()).or_default().causes = waiting;
             match heard {
-                Hearing::Taken => {}
+                BatchAdmission::Taken => {}
                 // What is in the batch is to be recorded first.
-                Hearing::Again | Hearing::Full if !batch.is_empty() => {
-                    return Ok(Heeded::goes_on(done));
+                BatchAdmission::Again | BatchAdmission::Full if !batch.is_empty() => {
+                    return Ok(HandledRequest::goes_on(done));
                 }
-                Hearing::Again | Hearing::Full => {
-                    return Ok(Heeded::ends(
+                BatchAdmission::Again | BatchAdmission::Full => {
+                    return Ok(HandledRequest::ends(
                         done,
                         Some(AskError::Store { detail: Parking::full() }),
                     ));
@@ -452,11 +464,11 @@ impl<P: Process> Instances<P> {
             )?]);
             done += 1;
         }
-        Ok(Heeded::goes_on(done))
+        Ok(HandledRequest::goes_on(done))
     }
 }
 
-impl Archive {
+impl InstanceReader {
     /// Returns the reason why a record of the process's own cannot be read; `None` if it can.
     async fn unreadable(&self, position: Position) -> Result<Option<String>, ProcessTrouble> {
         let Some(record) = self.event_at(position).await? else {

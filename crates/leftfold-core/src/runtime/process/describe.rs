@@ -3,24 +3,24 @@
 use serde_json::Value;
 
 use super::instance::category;
-use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
+use super::record::{ParkedRecord, ProcessEvent, ReactionRecord, StoredCause};
 use crate::fold::{Schema, Unknown};
 use crate::store::{Position, RecordedEvent, Timestamp};
 
 /// Content of one event in the stream of an instance.
 #[derive(Clone, Debug, PartialEq)]
 #[doc(hidden)]
-pub struct Told {
+pub struct RecordDescription {
     pub process: String,
     pub key: String,
-    pub what: What,
+    pub what: DescribedRecord,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 #[doc(hidden)]
-pub enum What {
+pub enum DescribedRecord {
     Reacted {
-        to: Heard,
+        to: DescribedTrigger,
         starts: bool,
         ends: bool,
         /// Addressees and contents of the commands.
@@ -37,36 +37,38 @@ pub enum What {
 /// Trigger of a reaction.
 #[derive(Clone, Debug, PartialEq)]
 #[doc(hidden)]
-pub enum Heard {
+pub enum DescribedTrigger {
     Event(Position),
     Timer(String),
     Refused { by: String, command: Value, reason: String },
 }
 
 /// Reads an event of an instance; `None` if it is not one.
-pub fn told(event: &RecordedEvent) -> Option<Told> {
+pub fn describe_record(event: &RecordedEvent) -> Option<RecordDescription> {
     let stream = &event.stream.as_ref()?.name;
     let process = stream.category().strip_prefix(&category(""))?;
     let schema = Schema::of::<ProcessEvent>().ok()?;
     let what = match schema.decode::<ProcessEvent>(event, Unknown::Ignore).ok()?.pop()? {
         ProcessEvent::Reacted(reacted) => reacted.what(),
-        ProcessEvent::Parked(Parked { error, .. }) => What::Parked(error),
-        ProcessEvent::Skipped { .. } | ProcessEvent::Unparked { .. } => What::LetGo,
+        ProcessEvent::Parked(ParkedRecord { error, .. }) => DescribedRecord::Parked(error),
+        ProcessEvent::Skipped { .. } | ProcessEvent::Unparked { .. } => DescribedRecord::LetGo,
     };
-    Some(Told { process: process.to_owned(), key: stream.id().to_owned(), what })
+    Some(RecordDescription { process: process.to_owned(), key: stream.id().to_owned(), what })
 }
 
-impl Reacted {
-    fn what(self) -> What {
+impl ReactionRecord {
+    fn what(self) -> DescribedRecord {
         let to = match self.cause {
-            StoredCause::Event { position, .. } => Heard::Event(Position(position)),
-            StoredCause::Timer { name, .. } => Heard::Timer(name),
-            StoredCause::Refused { to, id, command, reason, .. } => {
-                Heard::Refused { by: format!("{to}-{id}"), command: command.shown(), reason }
-            }
+            StoredCause::Event { position, .. } => DescribedTrigger::Event(Position(position)),
+            StoredCause::Timer { name, .. } => DescribedTrigger::Timer(name),
+            StoredCause::Refused { to, id, command, reason, .. } => DescribedTrigger::Refused {
+                by: format!("{to}-{id}"),
+                command: command.shown(),
+                reason,
+            },
             // Nothing reacts to them.
             StoredCause::Command { position, .. } | StoredCause::Record { position } => {
-                Heard::Event(Position(position))
+                DescribedTrigger::Event(Position(position))
             }
         };
         let commands = self
@@ -75,7 +77,7 @@ impl Reacted {
             .map(|one| (format!("{}-{}", one.to, one.id), one.command.shown()))
             .collect();
         let set = self.timers.into_iter().map(|timer| (timer.name, timer.due)).collect();
-        What::Reacted {
+        DescribedRecord::Reacted {
             to,
             starts: self.starts,
             ends: self.ends,
