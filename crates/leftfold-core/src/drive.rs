@@ -16,7 +16,9 @@ use crate::fold::{EventError, ExecuteError, Schema};
 use crate::json;
 use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
-use crate::runtime::projection::{Alone, Message, Outgoing, Parked, Projection, Target};
+use crate::runtime::projection::{
+    Message, Outgoing, Parked, Projection, StandaloneProjection, Target,
+};
 use crate::runtime::{Clock, Effect, EffectRunner, Host, Named, ProcessRunner, StartError};
 use crate::store::{EventType, MemoryBackend, Position, Query, RecordedEvent, Store, Timestamp};
 
@@ -98,7 +100,13 @@ impl Driver {
         projection: P,
         target: T,
     ) -> Result<(DrivenConsumer, ParkedList), StartError> {
-        let alone = Alone::new(self.host(), projection, target, self.stop.clone(), self.leased);
+        let alone = StandaloneProjection::new(
+            self.host(),
+            projection,
+            target,
+            self.stop.clone(),
+            self.leased,
+        );
         let alone = alone.map_err(|error| Named::of::<P>(P::NAME).error(error.into()))?;
         let parked = Box::new(alone.parked());
         Ok((alone.running, parked))

@@ -71,7 +71,7 @@ use consumer::{message, stop, unheard};
 use effect::EffectKind;
 use metrics::RuntimeFigures;
 use process::{Process, Processes};
-use projection::{Placed, Projection, Projections, Registered, Target};
+use projection::{PlacedProjection, Projection, Projections, Registered, Target};
 use recurring::RecurringRunner;
 
 /// People's answers that wait for one runner at most; more wait with the caller.
@@ -79,7 +79,7 @@ const ASKED_MAX: usize = 16;
 
 /// Takes the enums that own the events which a consumer makes others record into use with the
 /// store.
-type TakingIntoUse = fn(&Store) -> Result<(), EventError>;
+type OwnerRegistration = fn(&Store) -> Result<(), EventError>;
 type Starting = Box<dyn FnOnce(Host, watch::Receiver<bool>) -> Start + Send>;
 type Start = Pin<Box<dyn Future<Output = Result<Running, StartFault>> + Send>>;
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -120,7 +120,7 @@ pub struct Runtime {
     consumers: Vec<Consumer>,
     projections: Vec<Registered>,
     rebuild: BTreeSet<String>,
-    owners: Vec<(Named, TakingIntoUse)>,
+    owners: Vec<(Named, OwnerRegistration)>,
     /// Longest time that an effect under way may take.
     longest: Duration,
 }
@@ -363,7 +363,7 @@ impl Runtime {
                 .map_err(|error| named.error(error.into()))?;
         }
         let mut entries = Vec::with_capacity(self.projections.len());
-        for Placed { named, entry, starting } in
+        for PlacedProjection { named, entry, starting } in
             Registered::place_all(self.projections, &self.rebuild, &self.host.store)?
         {
             self.consumers.push(Consumer { named, starting });

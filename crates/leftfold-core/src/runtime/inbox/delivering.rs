@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use super::source::{Heard, Occurrence, Of, Source};
+use super::source::{InboxOccurrence, Occurrence, Source, SourceCommand};
 use super::{Delivery, Inbox};
 use crate::fold::Recorded;
 use crate::runtime::json::Json;
@@ -69,13 +69,13 @@ impl<I: Inbox> Delivering<I> {
 
 impl<I: Inbox> Process for Delivering<I> {
     const NAME: &'static str = Self::JOINED.as_str();
-    type Event = Of<I>;
+    type Event = InboxOccurrence<I>;
 
     fn targets() -> Targets {
         I::targets().and::<Source<I>>()
     }
 
-    fn correlate(event: &Recorded<Of<I>>) -> Correlation {
+    fn correlate(event: &Recorded<InboxOccurrence<I>>) -> Correlation {
         match &event.event.what {
             Occurrence::Accepted { .. } | Occurrence::Held { .. } | Occurrence::CameLate { .. } => {
                 Correlation::starts(event.stream_id())
@@ -86,13 +86,13 @@ impl<I: Inbox> Process for Delivering<I> {
         }
     }
 
-    fn apply(&mut self, trigger: &Trigger<Of<I>>, context: &Context) {
+    fn apply(&mut self, trigger: &Trigger<InboxOccurrence<I>>, context: &Context) {
         (self.due_before, self.overdue) = (self.due, None);
         match trigger {
-            Trigger::Event(Of { what: Occurrence::Held { sequence, .. }, .. }) => {
+            Trigger::Event(InboxOccurrence { what: Occurrence::Held { sequence, .. }, .. }) => {
                 self.held.insert(*sequence, context.at.plus(I::hold()));
             }
-            Trigger::Event(Of {
+            Trigger::Event(InboxOccurrence {
                 what: Occurrence::Accepted { sequence: Some(sequence), .. },
                 ..
             }) => {
@@ -115,21 +115,23 @@ impl<I: Inbox> Process for Delivering<I> {
         self.due = self.held.values().min().copied();
     }
 
-    fn react(&self, trigger: &Trigger<Of<I>>, context: &Context) -> Reaction {
+    fn react(&self, trigger: &Trigger<InboxOccurrence<I>>, context: &Context) -> Reaction {
         let reaction = match trigger {
-            Trigger::Event(Of { what: Occurrence::Accepted { id, sequence, message }, .. }) => {
-                Self::deliver(id, *sequence, false, message, context)
-            }
-            Trigger::Event(Of { what: Occurrence::CameLate { id, sequence, message }, .. }) => {
-                Self::deliver(id, Some(*sequence), true, message, context)
-            }
+            Trigger::Event(InboxOccurrence {
+                what: Occurrence::Accepted { id, sequence, message },
+                ..
+            }) => Self::deliver(id, *sequence, false, message, context),
+            Trigger::Event(InboxOccurrence {
+                what: Occurrence::CameLate { id, sequence, message },
+                ..
+            }) => Self::deliver(id, Some(*sequence), true, message, context),
             Trigger::Refused(refused) if !refused.is_for::<Source<I>>() => {
                 let (target, reason) = (
                     format!("{}-{}", refused.category(), refused.target()),
                     refused.reason().to_owned(),
                 );
                 return Reaction::none()
-                    .command::<Source<I>>(&context.key, Heard::Refused { target, reason });
+                    .command::<Source<I>>(&context.key, SourceCommand::Refused { target, reason });
             }
             // A source that is told of time and people refuses nothing.
             Trigger::Refused(_) => return Reaction::none(),
@@ -137,7 +139,7 @@ impl<I: Inbox> Process for Delivering<I> {
         };
         let reaction = match self.overdue {
             Some(sequence) => {
-                reaction.command::<Source<I>>(&context.key, Heard::HeldTooLong { sequence })
+                reaction.command::<Source<I>>(&context.key, SourceCommand::HeldTooLong { sequence })
             }
             None => reaction,
         };

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::source::{Heard, Occurrence, Of, Refusal, Source};
+use super::source::{InboxOccurrence, Occurrence, Refusal, Source, SourceCommand};
 use super::{ID_BYTES_MAX, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
 use crate::fold::{
     Aggregate, Aggregates, Answer, Event, ExecuteError, LoadError, Schema, Unknown, events_of,
@@ -242,7 +242,8 @@ impl<I: Inbox> Intake<I> {
         sequence: Option<u64>,
         message: Json,
     ) -> Result<Receipt, ReceiveError> {
-        let heard = Heard::Message { id: id.to_owned(), sequence, message: message.clone() };
+        let heard =
+            SourceCommand::Message { id: id.to_owned(), sequence, message: message.clone() };
         let request = CommandId::of_runtime(
             Source::<I>::CATEGORY,
             &format!("{} {source} {id}", source.len()),
@@ -277,7 +278,7 @@ impl<I: Inbox> Intake<I> {
     }
 
     /// Returns the records of a request that was answered.
-    async fn received(&self, id: CommandId) -> Result<Vec<Of<I>>, ReceiveError> {
+    async fn received(&self, id: CommandId) -> Result<Vec<InboxOccurrence<I>>, ReceiveError> {
         let failed = |error: ReadError| ReceiveError::Store(Box::new(error.into()));
         let store = self.sources.store();
         let Some(answered) = store.answered(id).await.map_err(failed)? else {
@@ -323,7 +324,8 @@ impl<I: Inbox> Intake<I> {
     pub async fn release(&self, source: &str, by: &str) -> Result<usize, ReceiveError> {
         check_id("a source's name", source)?;
         check_id("the name of who releases a gap", by)?;
-        let released = self.sources.execute(source, Heard::Release { by: by.to_owned() }).await;
+        let released =
+            self.sources.execute(source, SourceCommand::Release { by: by.to_owned() }).await;
         let done = released.map_err(|error| ReceiveError::Store(Box::new(error)))?;
         Ok(done
             .events
@@ -364,9 +366,10 @@ impl<I: Inbox> Intake<I> {
     /// # Ok(()) }
     /// ```
     pub async fn reports(&self, after: Position, at_most: u32) -> Result<ReportPage, LoadError> {
-        let schema = Schema::of::<Of<I>>()?;
+        let schema = Schema::of::<InboxOccurrence<I>>()?;
         let types = ["GapReported", "GapReleased", "CameLate", "DeliveryRefused"];
-        let types = types.map(|name| EventType::new(format!("{}.{name}", Of::<I>::NAMESPACE)));
+        let types =
+            types.map(|name| EventType::new(format!("{}.{name}", InboxOccurrence::<I>::NAMESPACE)));
         let types: Vec<EventType> = types.into_iter().collect::<Result<_, _>>()?;
         let read = Read::matching(Query::types(types), after.next())
             .page_of(at_most.clamp(1, REPORTS_MAX));
@@ -374,7 +377,7 @@ impl<I: Inbox> Intake<I> {
         let mut reports = Vec::with_capacity(page.events.len());
         for event in &page.events {
             let source = event.stream.as_ref().map_or("", |at| at.name.id());
-            for of in schema.decode::<Of<I>>(event, Unknown::Ignore)? {
+            for of in schema.decode::<InboxOccurrence<I>>(event, Unknown::Ignore)? {
                 let report = |what| Report {
                     position: event.position,
                     at: event.recorded_at,
@@ -442,7 +445,7 @@ fn is_same<I: Inbox>(before: &Json, now: &Json) -> bool {
 }
 
 /// Returns the receipt that the first event of the message stands for.
-fn receipt<I>(events: &[Of<I>]) -> Receipt {
+fn receipt<I>(events: &[InboxOccurrence<I>]) -> Receipt {
     match events.first().map(|event| &event.what) {
         Some(Occurrence::Held { missing, .. }) => Receipt::Held { missing: *missing },
         Some(Occurrence::CameLate { .. }) => Receipt::Late,

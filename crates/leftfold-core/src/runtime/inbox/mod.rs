@@ -1,4 +1,9 @@
-//! Inboxes: what comes from outside is heard once, in order, and no gap is waited for without end.
+//! Inboxes: messages from outside take effect once (also called idempotent consumer), in the order
+//! of their source, and no gap is waited for without end.
+//!
+//! `intake` receives a message and records it as an event of its `source`, an aggregate that knows
+//! which numbers came and which are missing; `delivering` is the process that hands the recorded
+//! messages to the inbox, and gives a gap up in time.
 
 mod delivering;
 mod intake;

@@ -43,7 +43,7 @@ pub(super) enum Occurrence {
 /// [`Occurrence`], under the name of the inbox.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
-pub(crate) struct Of<I> {
+pub(crate) struct InboxOccurrence<I> {
     pub(super) what: Occurrence,
     #[serde(skip)]
     inbox: PhantomData<fn() -> I>,
@@ -65,29 +65,29 @@ impl Occurrence {
     }
 }
 
-impl<I> From<Occurrence> for Of<I> {
+impl<I> From<Occurrence> for InboxOccurrence<I> {
     fn from(what: Occurrence) -> Self {
         Self { what, inbox: PhantomData }
     }
 }
 
-impl<I> Clone for Of<I> {
+impl<I> Clone for InboxOccurrence<I> {
     fn clone(&self) -> Self {
         self.what.clone().into()
     }
 }
 
-impl<I: Inbox> Of<I> {
+impl<I: Inbox> InboxOccurrence<I> {
     const JOINED: &'static JoinedName = &super::joined("$inbox:", I::NAME);
 }
 
-impl<I: Inbox> Event for Of<I> {
+impl<I: Inbox> Event for InboxOccurrence<I> {
     const NAMESPACE: &'static str = Self::JOINED.as_str();
 }
 
 /// Command for a source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum Heard {
+pub(super) enum SourceCommand {
     Message {
         id: String,
         sequence: Option<u64>,
@@ -142,7 +142,7 @@ pub enum Refusal {
 
 /// A message that is held.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Held {
+struct HeldMessage {
     id: String,
     message: Json,
     bytes: usize,
@@ -150,10 +150,10 @@ struct Held {
 
 /// The state of a source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct State {
+pub(super) struct SourceState {
     /// Every number before it was accepted or given up.
     pub(super) next: u64,
-    held: BTreeMap<u64, Held>,
+    held: BTreeMap<u64, HeldMessage>,
     held_bytes: usize,
     /// Gaps that were released, without the numbers that came since: the first number and the last.
     released: BTreeMap<u64, u64>,
@@ -163,18 +163,18 @@ pub(super) struct State {
     pub(super) reported_through: u64,
 }
 
-/// [`State`], of a source of this inbox.
+/// [`SourceState`], of a source of this inbox.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
 pub(super) struct Source<I> {
-    pub(super) state: State,
+    pub(super) state: SourceState,
     #[serde(skip)]
     inbox: PhantomData<fn() -> I>,
 }
 
 impl<I: Inbox> Default for Source<I> {
     fn default() -> Self {
-        let state = State {
+        let state = SourceState {
             next: I::FIRST,
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -198,42 +198,42 @@ impl<I: Inbox> Source<I> {
 
 impl<I: Inbox> Aggregate for Source<I> {
     const CATEGORY: &'static str = Self::JOINED.as_str();
-    type Event = Of<I>;
-    type Command = Heard;
+    type Event = InboxOccurrence<I>;
+    type Command = SourceCommand;
     type Refusal = Refusal;
 
     fn authority() -> Authority {
         Authority::RUNTIME
     }
 
-    fn apply(&mut self, event: &Of<I>) {
+    fn apply(&mut self, event: &InboxOccurrence<I>) {
         self.state.apply(&event.what);
     }
 
-    fn decide(&self, heard: &Heard) -> Result<Vec<Of<I>>, Refusal> {
+    fn decide(&self, heard: &SourceCommand) -> Result<Vec<InboxOccurrence<I>>, Refusal> {
         let happened = match heard {
-            Heard::Message { id, sequence: Some(sequence), message } => {
+            SourceCommand::Message { id, sequence: Some(sequence), message } => {
                 self.state.take(I::FIRST, id, *sequence, message)?
             }
-            Heard::Message { id, sequence: None, message } => {
+            SourceCommand::Message { id, sequence: None, message } => {
                 vec![Occurrence::Accepted {
                     id: id.clone(),
                     sequence: None,
                     message: message.clone(),
                 }]
             }
-            Heard::HeldTooLong { sequence } if *sequence < self.state.next => Vec::new(),
-            Heard::HeldTooLong { sequence } => match I::over_gap() {
+            SourceCommand::HeldTooLong { sequence } if *sequence < self.state.next => Vec::new(),
+            SourceCommand::HeldTooLong { sequence } => match I::over_gap() {
                 OverGap::Release => self.state.advance(self.state.next, *sequence, "the time"),
                 OverGap::Report => self.state.report(*sequence),
             },
-            Heard::Release { by } => self.state.advance(self.state.next, u64::MAX, by),
-            Heard::Refused { target, reason } => {
+            SourceCommand::Release { by } => self.state.advance(self.state.next, u64::MAX, by),
+            SourceCommand::Refused { target, reason } => {
                 let reason = reason.chars().take(REASON_CHARS_MAX).collect();
                 vec![Occurrence::DeliveryRefused { target: target.clone(), reason }]
             }
         };
-        Ok(happened.into_iter().map(Of::from).collect())
+        Ok(happened.into_iter().map(InboxOccurrence::from).collect())
     }
 
     /// A source may send for years.
@@ -242,7 +242,7 @@ impl<I: Inbox> Aggregate for Source<I> {
     }
 }
 
-impl State {
+impl SourceState {
     pub(super) fn held(&self) -> usize {
         self.held.len()
     }
@@ -289,7 +289,7 @@ impl State {
     /// up to the first gap.
     fn advance(&self, mut next: u64, over_gaps_before: u64, by: &str) -> Vec<Occurrence> {
         let mut happened = Vec::new();
-        for (sequence, Held { id, message, .. }) in self.held.range(next..) {
+        for (sequence, HeldMessage { id, message, .. }) in self.held.range(next..) {
             if *sequence > next && *sequence > over_gaps_before {
                 break;
             }
@@ -344,8 +344,10 @@ impl State {
             Occurrence::Held { id, sequence, message, .. } => {
                 let bytes = id.len() + message.text().len();
                 self.held_bytes += bytes;
-                self.held
-                    .insert(*sequence, Held { id: id.clone(), message: message.clone(), bytes });
+                self.held.insert(
+                    *sequence,
+                    HeldMessage { id: id.clone(), message: message.clone(), bytes },
+                );
             }
             Occurrence::CameLate { sequence, .. } => {
                 if let Some((from, to)) = self.gap_of(*sequence) {

@@ -42,7 +42,7 @@ pub(super) struct TimedCalls {
 }
 
 /// Result of a call.
-pub(super) enum Came<T> {
+pub(super) enum TimedResult<T> {
     Answer(T),
     Panic(String),
     /// No answer in time.
@@ -66,7 +66,7 @@ impl TimedCalls {
         position: Position,
         within: Duration,
         call: impl Future<Output = T>,
-    ) -> Came<T> {
+    ) -> TimedResult<T> {
         let begun = |at| self.doing.begin(what, position, at);
         // A thread that is blocked can be named only if it was said before; otherwise the first
         // wait is early enough.
@@ -75,8 +75,8 @@ impl TimedCalls {
         let mut call = pin!(call);
         poll_fn(|context| {
             match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-                Ok(Poll::Ready(answer)) => return Poll::Ready(Came::Answer(answer)),
-                Err(panic) => return Poll::Ready(Came::Panic(message(&*panic))),
+                Ok(Poll::Ready(answer)) => return Poll::Ready(TimedResult::Answer(answer)),
+                Err(panic) => return Poll::Ready(TimedResult::Panic(message(&*panic))),
                 Ok(Poll::Pending) => {}
             }
             let late = late.get_or_insert_with(|| {
@@ -84,7 +84,7 @@ impl TimedCalls {
                 doing.get_or_insert_with(|| begun(now));
                 self.clock.sleep_until(now.plus(within))
             });
-            late.as_mut().poll(context).map(|()| Came::Nothing)
+            late.as_mut().poll(context).map(|()| TimedResult::Nothing)
         })
         .await
     }
@@ -98,22 +98,24 @@ impl TimedCalls {
         call: impl Future<Output = Result<T, ProjectionError>>,
     ) -> Result<T, ProjectionError> {
         match self.wait(what, position, within, call).await {
-            Came::Answer(answer) => answer,
-            Came::Panic(said) => Err(TargetCallError::Panicked { what, position, said }.into()),
-            Came::Nothing => Err(TargetCallError::Silent { what, position, within }.into()),
+            TimedResult::Answer(answer) => answer,
+            TimedResult::Panic(said) => {
+                Err(TargetCallError::Panicked { what, position, said }.into())
+            }
+            TimedResult::Nothing => Err(TargetCallError::Silent { what, position, within }.into()),
         }
     }
 }
 
 /// A session each call of which has an answer in time, if only an error that says so.
-pub(super) struct Timed<S> {
+pub(super) struct TimedSession<S> {
     session: S,
     calls: TimedCalls,
     /// Position that the transaction is about.
     position: Position,
 }
 
-impl<S: Session> Timed<S> {
+impl<S: Session> TimedSession<S> {
     pub(super) fn new(session: S, calls: TimedCalls) -> Self {
         Self { session, calls, position: Position::START }
     }
@@ -124,7 +126,7 @@ impl<S: Session> Timed<S> {
     }
 }
 
-impl<S: Session> Session for Timed<S> {
+impl<S: Session> Session for TimedSession<S> {
     type Rows = S::Rows;
 
     async fn begin(&mut self) -> Result<(), ProjectionError> {

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::desk::{Change, Desk, ProjectionReaders, ReaderNews, Standing};
 use super::parked::Parked;
-use super::receipts::{self, Taken, Verified, VerifyError};
+use super::receipts::{self, ConsumedNotes, Verified, VerifyError};
 use crate::runtime::consumer::AskError;
 use crate::runtime::consumer::status::{Board, ConsumerStatus};
 use crate::store::{Position, Query, Read, Store};
@@ -26,15 +26,15 @@ pub struct Projections {
 #[derive(Clone, Debug)]
 pub(in crate::runtime) struct VersionEntry {
     pub(in crate::runtime) desk: Arc<Desk>,
-    pub(in crate::runtime) asks: mpsc::Sender<Ask>,
+    pub(in crate::runtime) asks: mpsc::Sender<ProjectionRequest>,
 }
 
 /// Request of a person to a runner.
-pub(in crate::runtime) enum Ask {
+pub(in crate::runtime) enum ProjectionRequest {
     Retry { key: String, answer: Answer<Retried> },
     Skip { position: Position, by: String, answer: Answer<Retried> },
     SkipAll { positions: Vec<Position>, by: String, answer: Answer<Skipped> },
-    Taken { answer: Answer<Taken> },
+    Taken { answer: Answer<ConsumedNotes> },
 }
 
 type Answer<T> = oneshot::Sender<Result<T, AskError>>;
@@ -307,7 +307,8 @@ impl Projections {
     /// the rows once, with its release.
     pub async fn retry(&self, name: &str, key: &str) -> Result<Retried, AskError> {
         let key = key.to_owned();
-        self.ask_all(name, |_| true, |answer| Ask::Retry { key: key.clone(), answer }).await
+        self.ask_all(name, |_| true, |answer| ProjectionRequest::Retry { key: key.clone(), answer })
+            .await
     }
 
     /// Lets one parked event go: it never goes into the rows, and the person's name is recorded.
@@ -355,7 +356,12 @@ impl Projections {
         if self.readers(name).is_some() && !self.named(name).any(|entry| has_it(&entry.desk)) {
             return Err(AskError::NotParked { position: Some(position) });
         }
-        self.ask_all(name, has_it, |answer| Ask::Skip { position, by: by.to_owned(), answer }).await
+        self.ask_all(name, has_it, |answer| ProjectionRequest::Skip {
+            position,
+            by: by.to_owned(),
+            answer,
+        })
+        .await
     }
 
     /// Tries everything again that is parked and meant, as [`retry`](Self::retry) does: key by key,
@@ -371,7 +377,9 @@ impl Projections {
         for entry in self.named(name) {
             let firsts = entry.desk.parked().firsts();
             for first in firsts.into_iter().filter(&meant) {
-                all.merge(entry.ask(|answer| Ask::Retry { key: first.key, answer }).await?);
+                all.merge(
+                    entry.ask(|answer| ProjectionRequest::Retry { key: first.key, answer }).await?,
+                );
             }
         }
         Ok(all)
@@ -396,8 +404,9 @@ impl Projections {
                 .filter(|item| meant(item))
                 .map(|item| item.position)
                 .collect();
-            let skipped =
-                entry.ask(|answer| Ask::SkipAll { positions, by: by.to_owned(), answer }).await?;
+            let skipped = entry
+                .ask(|answer| ProjectionRequest::SkipAll { positions, by: by.to_owned(), answer })
+                .await?;
             all.skipped.extend(skipped.skipped);
             all.retried.merge(skipped.retried);
         }
@@ -474,7 +483,8 @@ impl Projections {
             self.named(name).find(|entry| entry.desk.serves()).or_else(|| self.named(name).next());
         let entry =
             served.ok_or_else(|| failed(AskError::UnknownProjection { name: name.to_owned() }))?;
-        let taken = entry.ask(|answer| Ask::Taken { answer }).await.map_err(failed)?;
+        let taken =
+            entry.ask(|answer| ProjectionRequest::Taken { answer }).await.map_err(failed)?;
         receipts::compare(&self.store, entry.desk.query.clone(), &taken).await
     }
 
@@ -495,7 +505,7 @@ impl Projections {
         &self,
         name: &str,
         meant: impl Fn(&Desk) -> bool,
-        ask: impl Fn(Answer<Retried>) -> Ask,
+        ask: impl Fn(Answer<Retried>) -> ProjectionRequest,
     ) -> Result<Retried, AskError> {
         self.known(name)?;
         let mut all = Retried::default();
@@ -508,7 +518,10 @@ impl Projections {
 }
 
 impl VersionEntry {
-    async fn ask<R>(&self, ask: impl FnOnce(Answer<R>) -> Ask) -> Result<R, AskError> {
+    async fn ask<R>(
+        &self,
+        ask: impl FnOnce(Answer<R>) -> ProjectionRequest,
+    ) -> Result<R, AskError> {
         let (answer, answered) = oneshot::channel();
         self.asks.send(ask(answer)).await.map_err(|_| AskError::Stopped)?;
         answered.await.map_err(|_| AskError::Stopped)?

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
 use super::batch::{Batch, Content, Item, key_of};
-use super::calls::{APPLY_WITHIN, Came, TargetCallError, Timed, TimedCalls};
+use super::calls::{APPLY_WITHIN, TargetCallError, TimedCalls, TimedResult, TimedSession};
 use super::desk::{Change, Desk, ReaderNews};
 use super::notes::{self, LaneNote, checkpoint_key, parked_key, receipt_key};
 use super::parked::{Parked, ParkedSet, ParkedState, stream_of};
@@ -24,7 +24,7 @@ use crate::store::{Checkpoint, Fence, Label, Position, ReadError, SubscribeError
 pub const TRIES: u32 = 3;
 // ANCHOR_END: limits
 /// Context shared by all lanes of a projection version.
-pub(super) struct Ground<T: Target, P: Projection<T>> {
+pub(super) struct LaneContext<T: Target, P: Projection<T>> {
     pub(super) host: Host,
     pub(super) target: T,
     pub(super) projection: P,
@@ -38,7 +38,7 @@ pub(super) struct Ground<T: Target, P: Projection<T>> {
 
 /// One session, and the progress of its lane.
 pub(super) struct Lane<T: Target> {
-    pub(super) session: Timed<T::Session>,
+    pub(super) session: TimedSession<T::Session>,
     pub(super) number: usize,
     pub(super) lanes: usize,
     /// Everything up to here is in the rows.
@@ -107,7 +107,7 @@ impl<T: Target> Lane<T> {
     /// Consumes its part of a batch, in one transaction if nothing fails, and is at its end then.
     pub(super) async fn take<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         batch: &Batch<P::Event>,
         end: &Checkpoint,
     ) -> Result<(), ProjectionTrouble> {
@@ -144,7 +144,7 @@ impl<T: Target> Lane<T> {
 
     async fn together<'i, P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         items: impl Iterator<Item = &'i Item<P::Event>>,
         end: &Checkpoint,
     ) -> Result<(), TransactionStop> {
@@ -174,7 +174,7 @@ impl<T: Target> Lane<T> {
     /// Tries one event, in a transaction of its own, until it is in the rows or parked.
     async fn take_alone<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         item: &Item<P::Event>,
     ) -> Result<(), ProjectionTrouble> {
         let (desk, clock, position) = (&ground.desk, &ground.host.clock, item.position());
@@ -239,7 +239,7 @@ impl<T: Target> Lane<T> {
     /// Applies an event, or parks it if it cannot be applied.
     async fn consume<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         item: &Item<P::Event>,
     ) -> Result<(), TransactionStop> {
         if let Content::Unreadable(_, error) = &item.content {
@@ -262,7 +262,7 @@ impl<T: Target> Lane<T> {
     /// be.
     fn must_wait<P: Projection<T>>(
         &self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         item: &Item<P::Event>,
     ) -> Option<ParkedState> {
         if item.behind_unreadable {
@@ -286,7 +286,7 @@ impl<T: Target> Lane<T> {
     /// Parks an event with the open transaction.
     async fn stage<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         item: &Item<P::Event>,
         state: ParkedState,
     ) -> Result<(), TransactionStop> {
@@ -304,7 +304,7 @@ impl<T: Target> Lane<T> {
 
     pub(super) async fn note_parked<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         parked: &Parked,
     ) -> Result<(), TransactionStop> {
         let key = parked_key(&parked.key, parked.position);
@@ -316,7 +316,7 @@ impl<T: Target> Lane<T> {
     /// Opens a transaction, in which the lane must be at the position it is believed to be at.
     pub(super) async fn begin<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
     ) -> Result<(), ProjectionTrouble> {
         let trouble = |error: ProjectionError| ground.trouble(&error);
         self.hold(ground).await?;
@@ -346,7 +346,7 @@ impl<T: Target> Lane<T> {
     /// Applies an event.
     pub(super) async fn apply<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         events: &[Recorded<P::Event>],
     ) -> Result<(), TransactionStop> {
         for event in events {
@@ -358,12 +358,12 @@ impl<T: Target> Lane<T> {
                 .wait("the event to be applied at", position, APPLY_WITHIN, code)
                 .await
             {
-                Came::Answer(Ok(())) => {}
-                Came::Answer(Err(error)) => return Err(ground.stop_by(&error)),
-                Came::Panic(said) => {
+                TimedResult::Answer(Ok(())) => {}
+                TimedResult::Answer(Err(error)) => return Err(ground.stop_by(&error)),
+                TimedResult::Panic(said) => {
                     return Err(ground.failed_half_way(position, format!("apply panicked: {said}")));
                 }
-                Came::Nothing => {
+                TimedResult::Nothing => {
                     let error = format!("apply gave no answer within {} s", APPLY_WITHIN.as_secs());
                     ground.desk.hung(position, error.clone(), ground.host.clock.now());
                     let said = format!(
@@ -384,7 +384,7 @@ impl<T: Target> Lane<T> {
     /// Notes the lane's position and receipts, and makes everything durable.
     async fn commit<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         end: &Checkpoint,
     ) -> Result<(), TransactionStop> {
         for (range, receipt) in self.receipts.changed() {
@@ -419,7 +419,7 @@ impl<T: Target> Lane<T> {
 
     pub(super) async fn commit_session<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         at: Position,
     ) -> Result<(), TransactionStop> {
         self.hold(ground).await?;
@@ -430,7 +430,7 @@ impl<T: Target> Lane<T> {
     /// Makes sure that the work is still this runner's, as it was when the lane was opened.
     async fn hold<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
     ) -> Result<(), ProjectionTrouble> {
         if ground.hold().await? == self.fence {
             return Ok(());
@@ -441,7 +441,7 @@ impl<T: Target> Lane<T> {
     /// Undoes the open transaction.
     pub(super) async fn undo<P: Projection<T>>(
         &mut self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
     ) -> Result<(), ProjectionTrouble> {
         self.staged.clear();
         self.receipts.undo();
@@ -457,7 +457,7 @@ impl<T: Target> Lane<T> {
     /// Tells the readers of the feed which keys changed. Those that were parked did not.
     fn publish<'i, P: Projection<T>>(
         &self,
-        ground: &Ground<T, P>,
+        ground: &LaneContext<T, P>,
         items: impl Iterator<Item = &'i Item<P::Event>>,
     ) {
         if ground.desk.readers.feed.receiver_count() == 0 || !ground.desk.serves() {
@@ -472,7 +472,7 @@ impl<T: Target> Lane<T> {
     }
 }
 
-impl<T: Target, P: Projection<T>> Ground<T, P> {
+impl<T: Target, P: Projection<T>> LaneContext<T, P> {
     /// Takes the lease on the work, or keeps it, if it is shared. Returns the fence for appends.
     pub(super) async fn hold(&self) -> Result<Option<(Label, Fence)>, ProjectionTrouble> {
         let Some(tenure) = &self.tenure else { return Ok(None) };

@@ -47,20 +47,20 @@ pub struct Memory<S>(Arc<Mutex<Versions<S>>>);
 struct Versions<S> {
     /// The projection that has its rows here.
     name: Option<&'static str>,
-    all: BTreeMap<u32, Version<S>>,
+    all: BTreeMap<u32, MemoryVersion<S>>,
     serving: Option<u32>,
 }
 
 #[derive(Debug)]
-struct Version<S> {
+struct MemoryVersion<S> {
     rows: Arc<RwLock<S>>,
-    notes: Arc<Mutex<Notes>>,
+    notes: Arc<Mutex<VersionNotes>>,
     open: Arc<()>,
     /// True if a session was dropped half-way: the next one begins again with empty rows.
     spoiled: Arc<AtomicBool>,
 }
 
-type Notes = BTreeMap<String, Vec<u8>>;
+type VersionNotes = BTreeMap<String, Vec<u8>>;
 
 impl<S> Clone for Memory<S> {
     fn clone(&self) -> Self {
@@ -132,7 +132,7 @@ impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
                 format!("the rows of {name} are here, give {} a memory of its own", place.name);
             return Err(ProjectionError::message(text));
         }
-        let version = versions.all.entry(place.version).or_insert_with(|| Version {
+        let version = versions.all.entry(place.version).or_insert_with(|| MemoryVersion {
             rows: Arc::default(),
             notes: Arc::default(),
             open: Arc::default(),
@@ -198,7 +198,7 @@ impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
 #[derive(Debug)]
 pub struct MemorySession<S: Default + Send + Sync + 'static> {
     rows: Arc<RwLock<S>>,
-    notes: Arc<Mutex<Notes>>,
+    notes: Arc<Mutex<VersionNotes>>,
     /// The notes of the open transaction.
     changed: HashMap<String, Option<Vec<u8>>>,
     /// Held while a transaction is open, so that readers see whole ones.

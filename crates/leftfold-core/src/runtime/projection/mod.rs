@@ -1,11 +1,13 @@
 //! Projections: read models that follow the log, rows and checkpoint in one transaction.
 //!
-//! `runner` follows the log and hands each `batch` to its `lane`s, where events, notes and
-//! checkpoint become one transaction. `rebuild` opens a version in one of its `places`, goes on
-//! from its `notes`, and lets it take its place. What fails is `parked`, and tried again by
-//! `retry`; what was consumed is in `receipts`. `desk` is what a runner shares with `handle`, which
-//! is what people hold; `progress` shows it on a terminal. `target` is what a database has to
-//! offer; `memory` and `outbox` are two of them.
+//! `start` registers a projection with its target, and starts a `runner` for each version. A runner
+//! follows the log and hands each `batch` to its `lane`s, where events, notes and checkpoint become
+//! one transaction; `calls` limits the time of each call to the target. `rebuild` opens a version
+//! in one of its `places`, goes on from its `notes`, and lets it take the place of the former one.
+//! Events that fail, by an `error` of the projection, are `parked`, and tried again by `retry`;
+//! what was consumed is in `receipts`. `desk` is the state that a runner shares with the `handle`
+//! of the application; `progress` shows it on a terminal. `target` is the interface of a database;
+//! `memory` and `outbox` are two implementations.
 
 mod batch;
 mod calls;
@@ -42,9 +44,9 @@ pub(in crate::runtime) use outbox::OWNER as OUTBOX_OWNER;
 pub use outbox::{Bus, Message, Outbox, OutboxSession, Outgoing};
 pub use parked::{Parked, ParkedState};
 pub use places::BESIDE;
-pub use receipts::{RECEIPT_RANGE, Receipt, Verified, VerifyError, verify};
-pub(crate) use start::Alone;
-pub(in crate::runtime) use start::{Placed, Registered};
+pub use receipts::{EventReceipt, RECEIPT_RANGE, Verified, VerifyError, verify};
+pub(crate) use start::StandaloneProjection;
+pub(in crate::runtime) use start::{PlacedProjection, Registered};
 pub use target::{Place, Rows, Session, Target};
 
 use crate::fold::{Event, Recorded};

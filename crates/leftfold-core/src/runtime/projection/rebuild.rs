@@ -5,18 +5,18 @@
 //! and takes over when it has caught up.
 
 use super::batch::Batch;
-use super::calls::{APPLY_WITHIN, DISCARD_WITHIN, TARGET_WITHIN, Timed};
+use super::calls::{APPLY_WITHIN, DISCARD_WITHIN, TARGET_WITHIN, TimedSession};
 use super::desk::ReaderNews;
-use super::lane::{Ground, Lane, ProjectionTrouble};
+use super::lane::{Lane, LaneContext, ProjectionTrouble};
 use super::notes::{self, LaneNote, PARKED, checkpoint_key, receipt_key};
 use super::parked::ParkedSet;
 use super::places::{BESIDE, is_of};
-use super::receipts::{Receipt, Receipts, range_of};
+use super::receipts::{EventReceipt, Receipts, range_of};
 use super::runner::Runner;
 use super::{Place, Projection, ProjectionError, Session, Target, receipts};
 use crate::store::{Checkpoint, Fence, Label, Position};
 
-impl<T: Target, P: Projection<T>> Ground<T, P> {
+impl<T: Target, P: Projection<T>> LaneContext<T, P> {
     async fn serving(&self) -> Result<Option<u32>, ProjectionTrouble> {
         let serving = self.target.serving(P::NAME);
         let calls = &self.calls;
@@ -139,19 +139,22 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(())
     }
 
-    async fn session(&mut self, lane: usize) -> Result<Timed<T::Session>, ProjectionTrouble> {
+    async fn session(
+        &mut self,
+        lane: usize,
+    ) -> Result<TimedSession<T::Session>, ProjectionTrouble> {
         let place = Place { name: P::NAME, version: self.ground.desk.slot(), lane };
         let calls = self.ground.calls.clone();
         let open = self.ground.target.open(&place);
         let session =
             calls.ask("its target to be opened at", Position::START, TARGET_WITHIN, open).await;
-        Ok(Timed::new(session.map_err(|error| self.ground.trouble(&error))?, calls))
+        Ok(TimedSession::new(session.map_err(|error| self.ground.trouble(&error))?, calls))
     }
 
     /// Makes the tables, in the first transaction of a version.
     async fn set_up(
         &mut self,
-        session: &mut Timed<T::Session>,
+        session: &mut TimedSession<T::Session>,
     ) -> Result<Vec<LaneNote>, ProjectionTrouble> {
         let (calls, projection) = (&self.ground.calls, &self.ground.projection);
         let set_up = async { projection.set_up(session.rows()).await };
@@ -174,7 +177,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// content can be known from the log.
     async fn keep_parked(
         &mut self,
-        session: &mut Timed<T::Session>,
+        session: &mut TimedSession<T::Session>,
         noted: &[(String, Vec<u8>)],
     ) -> Result<(), ProjectionTrouble> {
         let mut set = ParkedSet::default();
@@ -207,7 +210,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     async fn open_lanes(
         &mut self,
-        first: Timed<T::Session>,
+        first: TimedSession<T::Session>,
         noted: &[LaneNote],
         fence: Option<(Label, Fence)>,
     ) -> Result<(), ProjectionTrouble> {
@@ -357,6 +360,6 @@ async fn resume_receipts(
     let noted = session.notes(&key, None, 1).await?;
     session.commit().await?;
     // One that cannot be read is found by whoever verifies; the rows are none the worse for it.
-    let receipt = noted.first().and_then(|(key, value)| Receipt::decode(key, value).ok());
+    let receipt = noted.first().and_then(|(key, value)| EventReceipt::decode(key, value).ok());
     Ok(Receipts::resumed(range, receipt.unwrap_or_default()))
 }

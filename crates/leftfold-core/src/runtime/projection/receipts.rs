@@ -20,14 +20,14 @@ pub const RECEIPT_RANGE: u64 = 4_096;
 
 /// Number of events, and the wrapping sum of their hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Receipt {
+pub struct EventReceipt {
     /// Events that were consumed: applied, parked or skipped.
     pub events: u64,
     /// The sum of the hashes of their positions and ids.
     pub sum: u128,
 }
 
-impl Receipt {
+impl EventReceipt {
     fn add(&mut self, position: Position, id: EventId) {
         self.events = self.events.wrapping_add(1);
         self.sum = self.sum.wrapping_add(hash(position, id));
@@ -69,17 +69,17 @@ pub(super) fn range_of(position: Position) -> u64 {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Receipts {
     range: u64,
-    receipt: Receipt,
+    receipt: EventReceipt,
     /// Those that changed since the last commit and are complete.
-    full: Vec<(u64, Receipt)>,
+    full: Vec<(u64, EventReceipt)>,
     changed: bool,
     /// Receipt that the last commit noted.
-    durable: (u64, Receipt),
+    durable: (u64, EventReceipt),
 }
 
 impl Receipts {
     /// Goes on from the receipt noted for the range that a lane is in.
-    pub(super) fn resumed(range: u64, receipt: Receipt) -> Self {
+    pub(super) fn resumed(range: u64, receipt: EventReceipt) -> Self {
         Self { range, receipt, full: Vec::new(), changed: false, durable: (range, receipt) }
     }
 
@@ -90,14 +90,14 @@ impl Receipts {
             if self.changed {
                 self.full.push((self.range, self.receipt));
             }
-            (self.range, self.receipt) = (range, Receipt::default());
+            (self.range, self.receipt) = (range, EventReceipt::default());
         }
         self.changed = true;
         self.receipt.add(event.position, event.id);
     }
 
     /// Returns the receipts to note with the transaction.
-    pub(super) fn changed(&self) -> impl Iterator<Item = (u64, Receipt)> {
+    pub(super) fn changed(&self) -> impl Iterator<Item = (u64, EventReceipt)> {
         self.full.iter().copied().chain(self.changed.then_some((self.range, self.receipt)))
     }
 
@@ -156,9 +156,9 @@ pub enum VerifyError {
         /// The last one.
         to: Position,
         /// Receipt of the events in the log.
-        expected: Receipt,
+        expected: EventReceipt,
         /// Receipt that the projection noted.
-        found: Receipt,
+        found: EventReceipt,
     },
     /// The version does not exist in the target.
     #[error("version {version} of {name} is not there, run it first")]
@@ -203,29 +203,29 @@ pub async fn verify<T: Target, P: Projection<T>>(
 
 /// Notes of a version about the events it consumed.
 #[derive(Debug)]
-pub(in crate::runtime) struct Taken {
+pub(in crate::runtime) struct ConsumedNotes {
     lanes: Vec<notes::LaneNote>,
-    receipts: BTreeMap<u64, Receipt>,
+    receipts: BTreeMap<u64, EventReceipt>,
     /// Receipts are kept from here on.
     after: Position,
 }
 
 /// Reads the receipts, in a transaction of its own.
-pub(super) async fn taken(session: &mut impl Session) -> Result<Taken, ProjectionError> {
+pub(super) async fn taken(session: &mut impl Session) -> Result<ConsumedNotes, ProjectionError> {
     session.begin().await?;
     let lanes = notes::lanes(session).await?;
-    let mut receipts: BTreeMap<u64, Receipt> = BTreeMap::new();
+    let mut receipts: BTreeMap<u64, EventReceipt> = BTreeMap::new();
     for (key, value) in notes::all(session, RECEIPTS).await? {
         let range = key[RECEIPTS.len()..].split('/').next().and_then(|range| range.parse().ok());
         let range = range.ok_or_else(|| notes::UnreadableNote {
             key: key.clone(),
             why: "it names no range".to_owned(),
         })?;
-        receipts.entry(range).or_default().merge(Receipt::decode(&key, &value)?);
+        receipts.entry(range).or_default().merge(EventReceipt::decode(&key, &value)?);
     }
     let after = kept_after(session).await?;
     session.commit().await?;
-    Ok(Taken { lanes, receipts, after })
+    Ok(ConsumedNotes { lanes, receipts, after })
 }
 
 /// Returns the position after which receipts are kept.
@@ -252,7 +252,7 @@ pub(super) async fn begin_in_copy(
 pub(super) async fn compare(
     store: &Store,
     query: Query,
-    taken: &Taken,
+    taken: &ConsumedNotes,
 ) -> Result<Verified, VerifyError> {
     for lane in &taken.lanes {
         store.verify(&lane.checkpoint()).await?;
@@ -268,7 +268,7 @@ pub(super) async fn compare(
     let begins = range_of(from).min(ends);
     let mut verified = Verified { through: Position(through), ranges: ends - begins, events: 0 };
     let mut events = store.read(Read::matching(query, from));
-    let mut expected: BTreeMap<u64, Receipt> = BTreeMap::new();
+    let mut expected: BTreeMap<u64, EventReceipt> = BTreeMap::new();
     let mut compared = begins;
     while compared < ends {
         let page = events.page().await?;
@@ -286,8 +286,8 @@ pub(super) async fn compare(
 
 /// Compares ranges that were read completely; how many events they hold.
 fn compare_ranges(
-    expected: &mut BTreeMap<u64, Receipt>,
-    found: &BTreeMap<u64, Receipt>,
+    expected: &mut BTreeMap<u64, EventReceipt>,
+    found: &BTreeMap<u64, EventReceipt>,
     ranges: Range<u64>,
     through: u64,
 ) -> Result<u64, VerifyError> {

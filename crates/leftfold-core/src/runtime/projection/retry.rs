@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::batch::{Content, decode, key_of};
 use super::desk::{Change, ReaderNews};
-use super::handle::{Ask, Retried, Skipped};
-use super::lane::{Ground, ProjectionTrouble, TransactionStop, not_of_an_event};
+use super::handle::{ProjectionRequest, Retried, Skipped};
+use super::lane::{LaneContext, ProjectionTrouble, TransactionStop, not_of_an_event};
 use super::notes::{self, SkippedNote, parked_key, skipped_key};
 use super::parked::{ERROR_BYTES_MAX, Parked, ParkedState, stream_of};
 use super::runner::Runner;
@@ -18,7 +18,7 @@ use crate::store::{Position, Read};
 const SKIPPED_AT_ONCE: usize = 500;
 
 /// Result of trying one item.
-enum Tried {
+enum ItemRetry {
     /// It is in the rows.
     Applied,
     /// It waits under another key now: the one that it has since it can be read.
@@ -30,16 +30,17 @@ enum Tried {
 impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Answers a person's request. If the target fails meanwhile, the answer says so, and it is
     /// opened again.
-    pub(super) async fn answer(&mut self, ask: Ask) -> Result<(), ProjectionTrouble> {
+    pub(super) async fn answer(&mut self, ask: ProjectionRequest) -> Result<(), ProjectionTrouble> {
         let away = |trouble: &ProjectionTrouble| AskError::Away { detail: detail(trouble) };
         // Whoever asked may be gone: what was asked is done all the same.
         match ask {
-            Ask::Retry { key, answer } => {
+            ProjectionRequest::Retry { key, answer } => {
                 let done = self.retry(key).await;
                 let _ = answer.send(done.as_ref().map(Clone::clone).map_err(away));
                 done.map(drop)
             }
-            Ask::Skip { position, by, answer } => match self.skip(position, by).await {
+            ProjectionRequest::Skip { position, by, answer } => match self.skip(position, by).await
+            {
                 Ok(skipped) => {
                     let _ = answer
                         .send(skipped.ok_or(AskError::NotParked { position: Some(position) }));
@@ -50,12 +51,12 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                     Err(trouble)
                 }
             },
-            Ask::SkipAll { positions, by, answer } => {
+            ProjectionRequest::SkipAll { positions, by, answer } => {
                 let done = self.skip_all(&positions, &by).await;
                 let _ = answer.send(done.as_ref().map(Clone::clone).map_err(away));
                 done.map(drop)
             }
-            Ask::Taken { answer } => {
+            ProjectionRequest::Taken { answer } => {
                 let taken = match self.lanes.first_mut() {
                     Some(lane) => receipts::taken(&mut lane.session)
                         .await
@@ -89,12 +90,12 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                     break;
                 }
                 match self.try_item(&item).await? {
-                    Tried::Applied => {
+                    ItemRetry::Applied => {
                         done.applied.push(item.position);
                         keys.extend(self.freed_by(&item));
                     }
-                    Tried::Moved => keys.extend(self.freed_by(&item)),
-                    Tried::Failed(item) => {
+                    ItemRetry::Moved => keys.extend(self.freed_by(&item)),
+                    ItemRetry::Failed(item) => {
                         done.stopped_by = Some(*item);
                         break;
                     }
@@ -222,14 +223,14 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     /// Reads the event again, so that today's code and upcasters see it, and applies it together
     /// with its release.
-    async fn try_item(&mut self, item: &Parked) -> Result<Tried, ProjectionTrouble> {
+    async fn try_item(&mut self, item: &Parked) -> Result<ItemRetry, ProjectionTrouble> {
         if item.stream.starts_with('$') {
             // It stands for a record of the runtime, which is read at each start.
-            return Ok(Tried::Failed(Box::new(item.clone())));
+            return Ok(ItemRetry::Failed(Box::new(item.clone())));
         }
         let events = match read_again(&self.ground, item).await? {
-            ReadAgain::Events(events) => events,
-            ReadAgain::Unreadable(error) => {
+            RereadEvent::Events(events) => events,
+            RereadEvent::Unreadable(error) => {
                 return self.fails(item, ParkedState::unreadable(&error)).await;
             }
         };
@@ -246,7 +247,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 events.first().map_or(String::new(), |event| stream_of(&event.envelope).to_owned());
             let moved = Parked { position: item.position, key, stream, state: ParkedState::Waits };
             self.replace(item, moved).await?;
-            return Ok(Tried::Moved);
+            return Ok(ItemRetry::Moved);
         }
         // Its rows and its release are one transaction.
         let lane = self.lanes.first_mut().ok_or_else(not_open)?;
@@ -271,7 +272,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                         .readers
                         .tell(ReaderNews::Change(Change { key, position: item.position }));
                 }
-                Ok(Tried::Applied)
+                Ok(ItemRetry::Applied)
             }
             Err(TransactionStop::Trouble(trouble)) => Err(trouble),
             Err(TransactionStop::Event(error)) => {
@@ -295,10 +296,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         &mut self,
         item: &Parked,
         state: ParkedState,
-    ) -> Result<Tried, ProjectionTrouble> {
+    ) -> Result<ItemRetry, ProjectionTrouble> {
         let failed = Parked { state, ..item.clone() };
         self.replace(item, failed.clone()).await?;
-        Ok(Tried::Failed(Box::new(failed)))
+        Ok(ItemRetry::Failed(Box::new(failed)))
     }
 
     /// Writes the note of an item again.
@@ -317,7 +318,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 }
 
-impl<T: Target, P: Projection<T>> Ground<T, P> {
+impl<T: Target, P: Projection<T>> LaneContext<T, P> {
     /// Returns as much as can be known of a parked item whose note cannot be read.
     pub(super) async fn known_from_log(
         &self,
@@ -368,7 +369,7 @@ fn detail(trouble: &ProjectionTrouble) -> String {
 }
 
 /// The event of an item, in today's shape.
-enum ReadAgain<E> {
+enum RereadEvent<E> {
     /// It is none, one or several of today's.
     Events(Vec<Recorded<E>>),
     Unreadable(String),
@@ -376,17 +377,17 @@ enum ReadAgain<E> {
 
 /// Reads the event of an item from the log, in today's shape.
 async fn read_again<T: Target, P: Projection<T>>(
-    ground: &Ground<T, P>,
+    ground: &LaneContext<T, P>,
     item: &Parked,
-) -> Result<ReadAgain<P::Event>, ProjectionTrouble> {
+) -> Result<RereadEvent<P::Event>, ProjectionTrouble> {
     let read = Read::matching(ground.schema.query(), item.position).page_of(1);
     let page = ground.host.store.page(read).await.map_err(ProjectionTrouble::Log)?;
     let event = page.events.into_iter().find(|event| event.position == item.position);
     Ok(match event.map(|event| decode(event, &ground.schema)) {
         // What no variant names any more does not concern the projection.
-        None => ReadAgain::Events(Vec::new()),
-        Some(Content::One(event)) => ReadAgain::Events(vec![event]),
-        Some(Content::Several(_, events)) => ReadAgain::Events(events),
-        Some(Content::Unreadable(_, error)) => ReadAgain::Unreadable(error),
+        None => RereadEvent::Events(Vec::new()),
+        Some(Content::One(event)) => RereadEvent::Events(vec![event]),
+        Some(Content::Several(_, events)) => RereadEvent::Events(events),
+        Some(Content::Unreadable(_, error)) => RereadEvent::Unreadable(error),
     })
 }

@@ -10,10 +10,10 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tracing::Instrument;
 
 use super::batch::{Batch, Item};
-use super::calls::{Came, TimedCalls};
+use super::calls::{TimedCalls, TimedResult};
 use super::desk::Desk;
-use super::handle::Ask;
-use super::lane::{Ground, Lane, ProjectionTrouble};
+use super::handle::ProjectionRequest;
+use super::lane::{Lane, LaneContext, ProjectionTrouble};
 use super::places::Role;
 use super::{Projection, Target, outbox};
 use crate::fold::{LoadError, Purpose};
@@ -34,13 +34,13 @@ const BUILDING: &str = "the end of the log, to take the place of the version tha
 
 /// Runs one version of a projection until it is told to stop.
 pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
-    pub(super) ground: Ground<T, P>,
+    pub(super) ground: LaneContext<T, P>,
     pub(super) role: Role,
     /// One, or several; empty while the target is to be opened.
     pub(super) lanes: Vec<Lane<T>>,
     pub(super) log: Subscription,
     pub(super) batch: Batch<P::Event>,
-    asks: mpsc::Receiver<Ask>,
+    asks: mpsc::Receiver<ProjectionRequest>,
     /// Position to end at before the lanes are divided again.
     pub(super) level_at: Option<Position>,
     /// The place in which the version is rebuilt, until it serves.
@@ -86,7 +86,7 @@ pub(in crate::runtime) struct RunnerParts<T, P> {
     pub(in crate::runtime) target: T,
     pub(in crate::runtime) projection: P,
     pub(in crate::runtime) desk: Arc<Desk>,
-    pub(in crate::runtime) asks: mpsc::Receiver<Ask>,
+    pub(in crate::runtime) asks: mpsc::Receiver<ProjectionRequest>,
     pub(in crate::runtime) role: Role,
     pub(in crate::runtime) stop: watch::Receiver<bool>,
     /// True if others may do the same work, so that it takes the lease if there is one.
@@ -109,7 +109,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             None
         };
         let handover = HandoverGuard { desk: desk.clone(), newest: role.newest };
-        let ground = Ground { host, target, projection, schema, desk, stop, calls, tenure };
+        let ground = LaneContext { host, target, projection, schema, desk, stop, calls, tenure };
         let (batch, level_at, said) = (Batch::new(Position::START, Position::END), None, None);
         let (lanes, building, stands_by_since) = (Vec::new(), None, None);
         let (failures, read_from) = (0, Position::END);
@@ -135,22 +135,23 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             .wait("its target to be opened at", Position::START, OPENED_WITHIN, runner.open())
             .await
         {
-            Came::Answer(Ok(()) | Err(ProjectionTrouble::Stopped)) => {}
-            Came::Answer(Err(ProjectionTrouble::Foreign(error))) => {
+            TimedResult::Answer(Ok(()) | Err(ProjectionTrouble::Stopped)) => {}
+            TimedResult::Answer(Err(ProjectionTrouble::Foreign(error))) => {
                 let error = StartError::ForeignProjection { projection, name, version, error };
                 return Err(error.into());
             }
-            Came::Answer(Err(ProjectionTrouble::NotSetUp(error))) => {
+            TimedResult::Answer(Err(ProjectionTrouble::NotSetUp(error))) => {
                 return Err(StartError::SetUp { projection, name, version, error }.into());
             }
-            Came::Answer(Err(ProjectionTrouble::Panicked(said))) | Came::Panic(said) => {
+            TimedResult::Answer(Err(ProjectionTrouble::Panicked(said)))
+            | TimedResult::Panic(said) => {
                 return Err(Named::of::<P>(P::NAME).panicked(said).into());
             }
-            Came::Answer(Err(trouble)) => {
+            TimedResult::Answer(Err(trouble)) => {
                 runner.lanes.clear();
                 runner.say_trouble(&trouble);
             }
-            Came::Nothing => {
+            TimedResult::Nothing => {
                 runner.lanes.clear();
                 let seconds = OPENED_WITHIN.as_secs();
                 runner.say_trouble(&ProjectionTrouble::Silent(format!(
@@ -348,9 +349,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             ForPerson { parked: desk.parked_len(), ..ForPerson::default() },
         );
         match who {
-            Ends::Alone => board.say_away(desk.label, &what),
-            Ends::WithPerson => board.say_stalled(desk.label, &what),
-            Ends::WithoutUs => {
+            TroubleEnd::Alone => board.say_away(desk.label, &what),
+            TroubleEnd::WithPerson => board.say_stalled(desk.label, &what),
+            TroubleEnd::WithoutUs => {
                 // Until its lease is over it is not known whether the other one is alive.
                 let now = self.ground.host.clock.now();
                 let since = *self.stands_by_since.get_or_insert(now);
@@ -359,7 +360,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             }
         }
         if self.said.as_ref() != Some(&what) {
-            if who == Ends::WithoutUs {
+            if who == TroubleEnd::WithoutUs {
                 tracing::info!(projection = desk.label, waits_for = what, "a projection stands by");
             } else {
                 tracing::error!(
@@ -455,7 +456,7 @@ fn not_named(invalid: Invalid) -> ProjectionTrouble {
 
 /// Way in which a trouble ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
+enum TroubleEnd {
     Alone,
     WithPerson,
     /// Nothing is wrong: another runtime does the work.
@@ -463,43 +464,45 @@ enum Ends {
 }
 
 /// Returns the description of a trouble in status, and the way in which it ends.
-fn describe(trouble: &ProjectionTrouble, name: &str) -> (String, Ends) {
+fn describe(trouble: &ProjectionTrouble, name: &str) -> (String, TroubleEnd) {
     match trouble {
         ProjectionTrouble::Away(error) => {
-            (format!("its target to come back: {error}"), Ends::Alone)
+            (format!("its target to come back: {error}"), TroubleEnd::Alone)
         }
         ProjectionTrouble::NotSetUp(error) => {
-            (format!("its set_up to be mended: {error}"), Ends::WithPerson)
+            (format!("its set_up to be mended: {error}"), TroubleEnd::WithPerson)
         }
-        ProjectionTrouble::Silent(error) => (format!("its target to answer: {error}"), Ends::Alone),
+        ProjectionTrouble::Silent(error) => {
+            (format!("its target to answer: {error}"), TroubleEnd::Alone)
+        }
         ProjectionTrouble::Lost(error) => {
-            (format!("its target to be opened again: {error}"), Ends::Alone)
+            (format!("its target to be opened again: {error}"), TroubleEnd::Alone)
         }
         ProjectionTrouble::Spoiled(error) => {
-            (format!("its rows to be built anew: {error}"), Ends::Alone)
+            (format!("its rows to be built anew: {error}"), TroubleEnd::Alone)
         }
         ProjectionTrouble::InUse(error) | ProjectionTrouble::StandsBy(error, _) => {
-            (format!("its turn: {error}"), Ends::WithoutUs)
+            (format!("its turn: {error}"), TroubleEnd::WithoutUs)
         }
         ProjectionTrouble::Panicked(error) => {
-            (format!("its target to be mended: {error}"), Ends::WithPerson)
+            (format!("its target to be mended: {error}"), TroubleEnd::WithPerson)
         }
         ProjectionTrouble::Log(error) => {
-            (format!("the log to be read again: {error}"), Ends::Alone)
+            (format!("the log to be read again: {error}"), TroubleEnd::Alone)
         }
         ProjectionTrouble::Foreign(error) => {
-            (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson)
+            (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), TroubleEnd::WithPerson)
         }
         ProjectionTrouble::Unreadable(error) => {
-            (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson)
+            (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), TroubleEnd::WithPerson)
         }
         ProjectionTrouble::Full(position) => {
             let full = format!(
                 "parked items to be retried or skipped, there are {PARKED_MAX}: the event at {position} is one more"
             );
-            (full, Ends::WithPerson)
+            (full, TroubleEnd::WithPerson)
         }
-        ProjectionTrouble::Stopped => ("nothing, it is told to stop".to_owned(), Ends::Alone),
+        ProjectionTrouble::Stopped => ("nothing, it is told to stop".to_owned(), TroubleEnd::Alone),
     }
 }
 

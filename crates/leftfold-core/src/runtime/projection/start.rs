@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::batch::query_of;
 use super::desk::{Desk, ProjectionReaders};
-use super::handle::{Ask, VersionEntry};
+use super::handle::{ProjectionRequest, VersionEntry};
 use super::parked::Parked;
 use super::places::{BESIDE, Role};
 use super::runner::{Runner, RunnerParts};
@@ -31,13 +31,14 @@ pub(in crate::runtime) struct Registered {
     rebuilds: bool,
     query: fn(&Store) -> Result<Query, EventError>,
     asks: Asks,
-    make: Making,
+    make: ProjectionStarter,
 }
 
-type Making = Box<dyn FnOnce(Arc<Desk>, mpsc::Receiver<Ask>, Role) -> Starting + Send>;
+type ProjectionStarter =
+    Box<dyn FnOnce(Arc<Desk>, mpsc::Receiver<ProjectionRequest>, Role) -> Starting + Send>;
 
 /// One that has its place among the others.
-pub(in crate::runtime) struct Placed {
+pub(in crate::runtime) struct PlacedProjection {
     pub(in crate::runtime) named: Named,
     pub(in crate::runtime) entry: VersionEntry,
     pub(in crate::runtime) starting: Starting,
@@ -74,7 +75,7 @@ impl Registered {
         all: Vec<Self>,
         rebuild: &BTreeSet<String>,
         store: &Store,
-    ) -> Result<Vec<Placed>, StartError> {
+    ) -> Result<Vec<PlacedProjection>, StartError> {
         let named: Vec<(&'static str, u32)> =
             all.iter().map(|one| (one.name, one.version)).collect();
         for name in rebuild {
@@ -118,20 +119,20 @@ impl Registered {
             let (asks, asked) = mpsc::channel(ASKED_MAX);
             let role = Role { newest, anew: rebuild.contains(one.name) };
             let starting = announced(label, one.asks, (one.make)(desk.clone(), asked, role));
-            placed.push(Placed { named, entry: VersionEntry { desk, asks }, starting });
+            placed.push(PlacedProjection { named, entry: VersionEntry { desk, asks }, starting });
         }
         Ok(placed)
     }
 }
 
 /// A projection that runs in the task that polls it, without a runtime: for explorers.
-pub(crate) struct Alone {
+pub(crate) struct StandaloneProjection {
     /// Runs until it is told to stop.
     pub(crate) running: Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>,
     desk: Arc<Desk>,
 }
 
-impl Alone {
+impl StandaloneProjection {
     pub(crate) fn new<T: Target, P: Projection<T>>(
         host: Host,
         projection: P,

@@ -1,7 +1,7 @@
 //! Commands that recur: each firing takes effect once, over restarts and with several runtimes.
 //!
-//! `plan` says when, for some plans by a `cron` expression; `schedule` is what the log remembers of
-//! each; `runner` waits, and carries the commands out.
+//! `plan` says when, for some plans by a `cron` expression; `schedule` is the record of each in the
+//! log; `runner` waits, and carries the commands out.
 
 mod cron;
 mod plan;

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::schedule::{Schedule, Step};
+use super::schedule::{Schedule, ScheduleCommand};
 use super::{MADE_UP_MAX, Missed, Plan, Recurring};
 use crate::fold::{Aggregates, ExecuteError};
 use crate::panic::caught;
@@ -111,7 +111,7 @@ impl<R: Recurring> RecurringRunner<R> {
             .map_err(|error| RecurringTrouble(error.to_string()))?;
         let now = self.host.clock.now();
         let Some(through) = schedule.state.through else {
-            self.remember(Step::Begin { at: now }).await?;
+            self.remember(ScheduleCommand::Begin { at: now }).await?;
             return Ok(self.plan.after(now));
         };
         let last = self.plan.by(now);
@@ -120,7 +120,7 @@ impl<R: Recurring> RecurringRunner<R> {
                 Some(first) => self.fire_all(through, first, last).await?,
                 None => {
                     let passed_over = self.plan.count(through, last);
-                    self.remember(Step::PassOver { through: last, passed_over }).await?;
+                    self.remember(ScheduleCommand::PassOver { through: last, passed_over }).await?;
                 }
             }
         }
@@ -151,7 +151,12 @@ impl<R: Recurring> RecurringRunner<R> {
             if let Some(failure) = &self.failure {
                 tracing::error!(recurring = R::NAME, %due, failure, "a recurring command did nothing");
             }
-            self.remember(Step::Fire { due, passed_over, failure: self.failure.clone() }).await?;
+            self.remember(ScheduleCommand::Fire {
+                due,
+                passed_over,
+                failure: self.failure.clone(),
+            })
+            .await?;
             (passed_over, due) = (0, self.plan.after(due));
         }
         Ok(())
@@ -182,7 +187,7 @@ impl<R: Recurring> RecurringRunner<R> {
         }
     }
 
-    async fn remember(&self, step: Step) -> Result<(), RecurringTrouble> {
+    async fn remember(&self, step: ScheduleCommand) -> Result<(), RecurringTrouble> {
         self.schedules
             .execute(R::NAME, step)
             .await

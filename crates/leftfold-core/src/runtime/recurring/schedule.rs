@@ -35,7 +35,7 @@ pub(super) enum ScheduleEvent {
 }
 
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum ScheduleCommand {
     Begin { at: Timestamp },
     Fire { due: Timestamp, passed_over: u64, failure: Option<String> },
     PassOver { through: Timestamp, passed_over: u64 },
@@ -52,7 +52,7 @@ pub(in crate::runtime) const OWNER: Owner =
 impl Aggregate for Schedule {
     const CATEGORY: &'static str = ScheduleEvent::NAMESPACE;
     type Event = ScheduleEvent;
-    type Command = Step;
+    type Command = ScheduleCommand;
     type Refusal = std::convert::Infallible;
 
     fn authority() -> Authority {
@@ -68,20 +68,27 @@ impl Aggregate for Schedule {
     }
 
     /// The first of several runtimes records the step; for the others there is nothing to do.
-    fn decide(&self, step: &Step) -> Result<Vec<ScheduleEvent>, std::convert::Infallible> {
+    fn decide(
+        &self,
+        step: &ScheduleCommand,
+    ) -> Result<Vec<ScheduleEvent>, std::convert::Infallible> {
         let is_new = |moment: Timestamp| self.through.is_none_or(|through| through < moment);
         Ok(match step {
-            Step::Begin { at } if self.through.is_none() => vec![ScheduleEvent::Began { at: *at }],
-            Step::Fire { due, passed_over, failure } if is_new(*due) => {
+            ScheduleCommand::Begin { at } if self.through.is_none() => {
+                vec![ScheduleEvent::Began { at: *at }]
+            }
+            ScheduleCommand::Fire { due, passed_over, failure } if is_new(*due) => {
                 let failure = failure
                     .as_ref()
                     .map(|failure| failure.chars().take(REASON_CHARS_MAX).collect());
                 vec![ScheduleEvent::Fired { due: *due, passed_over: *passed_over, failure }]
             }
-            Step::PassOver { through, passed_over } if is_new(*through) => {
+            ScheduleCommand::PassOver { through, passed_over } if is_new(*through) => {
                 vec![ScheduleEvent::PassedOver { through: *through, passed_over: *passed_over }]
             }
-            Step::Begin { .. } | Step::Fire { .. } | Step::PassOver { .. } => Vec::new(),
+            ScheduleCommand::Begin { .. }
+            | ScheduleCommand::Fire { .. }
+            | ScheduleCommand::PassOver { .. } => Vec::new(),
         })
     }
 

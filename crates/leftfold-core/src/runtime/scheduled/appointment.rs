@@ -18,7 +18,7 @@ const REASON_CHARS_MAX: usize = 1_000;
 /// Fact about a scheduled command, stored as `$scheduled:CATEGORY.…` in the stream
 /// `$scheduled:CATEGORY-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Booked {
+pub(super) enum AppointmentEvent {
     Scheduled {
         at: Timestamp,
         target: String,
@@ -44,18 +44,18 @@ pub(super) enum Booked {
     },
 }
 
-/// [`Booked`], of commands for one kind of aggregate.
+/// [`AppointmentEvent`], of commands for one kind of aggregate.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
-pub(crate) struct BookedFor<A> {
-    pub(super) what: Booked,
+pub(crate) struct AppointmentEventFor<A> {
+    pub(super) what: AppointmentEvent,
     #[serde(skip)]
     aggregate: PhantomData<fn() -> A>,
 }
 
 /// Command to a scheduled command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum Book {
+pub(super) enum AppointmentCommand {
     Schedule {
         at: Timestamp,
         target: String,
@@ -78,14 +78,14 @@ pub(super) enum Book {
 /// The state of a scheduled command; its fields are `None` before there is one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Appointment {
-    pub(super) asked: Option<AskedFor>,
+    pub(super) asked: Option<FirstRequest>,
     pub(super) at: Option<Timestamp>,
-    pub(super) over: Option<Over>,
+    pub(super) over: Option<AppointmentEnd>,
 }
 
 /// Content of the first request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct AskedFor {
+pub(super) struct FirstRequest {
     pub(super) at: Timestamp,
     pub(super) target: String,
     pub(super) command: Json,
@@ -94,7 +94,7 @@ pub(super) struct AskedFor {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Over {
+pub(super) enum AppointmentEnd {
     Due,
     Cancelled,
     Refused(String),
@@ -121,71 +121,82 @@ impl<A> Clone for AppointmentFor<A> {
     }
 }
 
-impl<A> From<Booked> for BookedFor<A> {
-    fn from(what: Booked) -> Self {
+impl<A> From<AppointmentEvent> for AppointmentEventFor<A> {
+    fn from(what: AppointmentEvent) -> Self {
         Self { what, aggregate: PhantomData }
     }
 }
 
-impl<A> Clone for BookedFor<A> {
+impl<A> Clone for AppointmentEventFor<A> {
     fn clone(&self) -> Self {
         self.what.clone().into()
     }
 }
 
-impl<A: Aggregate> BookedFor<A> {
+impl<A: Aggregate> AppointmentEventFor<A> {
     const JOINED: &'static JoinedName = &joined(PREFIX, A::CATEGORY);
 }
 
-impl<A: Aggregate> Event for BookedFor<A> {
+impl<A: Aggregate> Event for AppointmentEventFor<A> {
     const NAMESPACE: &'static str = Self::JOINED.as_str();
 }
 
 impl<A: Aggregate> Aggregate for AppointmentFor<A> {
-    const CATEGORY: &'static str = BookedFor::<A>::NAMESPACE;
-    type Event = BookedFor<A>;
-    type Command = Book;
+    const CATEGORY: &'static str = AppointmentEventFor::<A>::NAMESPACE;
+    type Event = AppointmentEventFor<A>;
+    type Command = AppointmentCommand;
     type Refusal = ScheduleRefusal;
 
     fn authority() -> Authority {
         Authority::RUNTIME
     }
 
-    fn apply(&mut self, event: &BookedFor<A>) {
+    fn apply(&mut self, event: &AppointmentEventFor<A>) {
         self.state.apply(&event.what);
     }
 
-    fn decide(&self, book: &Book) -> Result<Vec<BookedFor<A>>, ScheduleRefusal> {
-        Ok(self.state.decide(book)?.into_iter().map(BookedFor::from).collect())
+    fn decide(
+        &self,
+        book: &AppointmentCommand,
+    ) -> Result<Vec<AppointmentEventFor<A>>, ScheduleRefusal> {
+        Ok(self.state.decide(book)?.into_iter().map(AppointmentEventFor::from).collect())
     }
 }
 
 impl Appointment {
-    fn apply(&mut self, event: &Booked) {
+    fn apply(&mut self, event: &AppointmentEvent) {
         match event.clone() {
-            Booked::Scheduled { at, target, command, origin } => {
-                (self.at, self.asked) = (Some(at), Some(AskedFor { at, target, command, origin }));
+            AppointmentEvent::Scheduled { at, target, command, origin } => {
+                (self.at, self.asked) =
+                    (Some(at), Some(FirstRequest { at, target, command, origin }));
             }
-            Booked::Moved { at } => self.at = Some(at),
-            Booked::Cancelled {} => self.over = Some(Over::Cancelled),
-            Booked::FellDue { .. } => self.over = Some(Over::Due),
-            Booked::Refused { reason } => self.over = Some(Over::Refused(reason)),
+            AppointmentEvent::Moved { at } => self.at = Some(at),
+            AppointmentEvent::Cancelled {} => self.over = Some(AppointmentEnd::Cancelled),
+            AppointmentEvent::FellDue { .. } => self.over = Some(AppointmentEnd::Due),
+            AppointmentEvent::Refused { reason } => {
+                self.over = Some(AppointmentEnd::Refused(reason))
+            }
         }
     }
 
-    fn decide(&self, book: &Book) -> Result<Option<Booked>, ScheduleRefusal> {
+    fn decide(
+        &self,
+        book: &AppointmentCommand,
+    ) -> Result<Option<AppointmentEvent>, ScheduleRefusal> {
         let (Some(asked), Some(until)) = (&self.asked, self.at) else {
             return match book.clone() {
-                Book::Schedule { at, target, command, origin } => {
-                    Ok(Some(Booked::Scheduled { at, target, command, origin }))
+                AppointmentCommand::Schedule { at, target, command, origin } => {
+                    Ok(Some(AppointmentEvent::Scheduled { at, target, command, origin }))
                 }
-                Book::Move { .. } | Book::Cancel => Err(ScheduleRefusal::Unknown),
-                Book::Fire { .. } | Book::Refuse { .. } => Ok(None),
+                AppointmentCommand::Move { .. } | AppointmentCommand::Cancel => {
+                    Err(ScheduleRefusal::Unknown)
+                }
+                AppointmentCommand::Fire { .. } | AppointmentCommand::Refuse { .. } => Ok(None),
             };
         };
         let happened = match (book, &self.over) {
             // Where a repetition comes from is its own: another attempt, or another trace.
-            (Book::Schedule { at, target, command, .. }, over) => {
+            (AppointmentCommand::Schedule { at, target, command, .. }, over) => {
                 let is_same = asked.at == *at
                     && asked.target == *target
                     && asked.command.says_the_same(command);
@@ -196,28 +207,39 @@ impl Appointment {
                             at: asked.at,
                         });
                     }
-                    Some(Over::Cancelled) => return Err(ScheduleRefusal::Cancelled),
-                    None | Some(Over::Due | Over::Refused(_)) => None,
+                    Some(AppointmentEnd::Cancelled) => return Err(ScheduleRefusal::Cancelled),
+                    None | Some(AppointmentEnd::Due | AppointmentEnd::Refused(_)) => None,
                 }
             }
-            (Book::Move { at }, None) => (*at != until).then_some(Booked::Moved { at: *at }),
-            (Book::Cancel, None) => Some(Booked::Cancelled {}),
-            (Book::Move { .. }, Some(Over::Cancelled)) => return Err(ScheduleRefusal::Cancelled),
-            (Book::Cancel, Some(Over::Cancelled)) => None,
-            (Book::Move { .. } | Book::Cancel, Some(Over::Due | Over::Refused(_))) => {
+            (AppointmentCommand::Move { at }, None) => {
+                (*at != until).then_some(AppointmentEvent::Moved { at: *at })
+            }
+            (AppointmentCommand::Cancel, None) => Some(AppointmentEvent::Cancelled {}),
+            (AppointmentCommand::Move { .. }, Some(AppointmentEnd::Cancelled)) => {
+                return Err(ScheduleRefusal::Cancelled);
+            }
+            (AppointmentCommand::Cancel, Some(AppointmentEnd::Cancelled)) => None,
+            (
+                AppointmentCommand::Move { .. } | AppointmentCommand::Cancel,
+                Some(AppointmentEnd::Due | AppointmentEnd::Refused(_)),
+            ) => {
                 return Err(ScheduleRefusal::TooLate { due: until });
             }
             // A timer for a moment that it was moved away from counts no longer.
-            (Book::Fire { due }, None) if until <= *due => Some(Booked::FellDue {
-                target: asked.target.clone(),
-                command: asked.command.clone(),
-                origin: asked.origin.clone(),
-            }),
-            (Book::Fire { .. }, _) => None,
-            (Book::Refuse { reason }, Some(Over::Due)) => {
-                Some(Booked::Refused { reason: reason.chars().take(REASON_CHARS_MAX).collect() })
+            (AppointmentCommand::Fire { due }, None) if until <= *due => {
+                Some(AppointmentEvent::FellDue {
+                    target: asked.target.clone(),
+                    command: asked.command.clone(),
+                    origin: asked.origin.clone(),
+                })
             }
-            (Book::Refuse { .. }, _) => None,
+            (AppointmentCommand::Fire { .. }, _) => None,
+            (AppointmentCommand::Refuse { reason }, Some(AppointmentEnd::Due)) => {
+                Some(AppointmentEvent::Refused {
+                    reason: reason.chars().take(REASON_CHARS_MAX).collect(),
+                })
+            }
+            (AppointmentCommand::Refuse { .. }, _) => None,
         };
         Ok(happened)
     }

@@ -6,7 +6,9 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::appointment::{AppointmentFor, Book, Booked, BookedFor};
+use super::appointment::{
+    AppointmentCommand, AppointmentEvent, AppointmentEventFor, AppointmentFor,
+};
 use super::{PROCESS_PREFIX, joined};
 use crate::fold::{Aggregate, Recorded};
 use crate::runtime::names::JoinedName;
@@ -42,34 +44,37 @@ where
     A::Refusal: Serialize + DeserializeOwned,
 {
     const NAME: &'static str = Self::name();
-    type Event = BookedFor<A>;
+    type Event = AppointmentEventFor<A>;
 
     fn targets() -> Targets {
         Targets::of::<A>().and::<AppointmentFor<A>>()
     }
 
-    fn correlate(event: &Recorded<BookedFor<A>>) -> Correlation {
+    fn correlate(event: &Recorded<AppointmentEventFor<A>>) -> Correlation {
         let id = event.stream_id();
         match event.event.what {
-            Booked::Scheduled { .. } => Correlation::starts(id),
-            Booked::Moved { .. } => Correlation::continues(id),
-            Booked::Cancelled {} | Booked::FellDue { .. } => Correlation::ends(id),
-            Booked::Refused { .. } => Correlation::ignores(),
+            AppointmentEvent::Scheduled { .. } => Correlation::starts(id),
+            AppointmentEvent::Moved { .. } => Correlation::continues(id),
+            AppointmentEvent::Cancelled {} | AppointmentEvent::FellDue { .. } => {
+                Correlation::ends(id)
+            }
+            AppointmentEvent::Refused { .. } => Correlation::ignores(),
         }
     }
 
-    fn apply(&mut self, _: &Trigger<BookedFor<A>>, _: &Context) {}
+    fn apply(&mut self, _: &Trigger<AppointmentEventFor<A>>, _: &Context) {}
 
-    fn react(&self, trigger: &Trigger<BookedFor<A>>, context: &Context) -> Reaction {
+    fn react(&self, trigger: &Trigger<AppointmentEventFor<A>>, context: &Context) -> Reaction {
         let own = |book| Reaction::none().command::<AppointmentFor<A>>(&context.key, book);
         match trigger {
-            Trigger::Event(BookedFor {
-                what: Booked::Scheduled { at, .. } | Booked::Moved { at },
+            Trigger::Event(AppointmentEventFor {
+                what: AppointmentEvent::Scheduled { at, .. } | AppointmentEvent::Moved { at },
                 ..
             }) => Reaction::none().timer(DUE, *at),
-            Trigger::TimerFired { .. } => own(Book::Fire { due: context.at }),
-            Trigger::Event(BookedFor {
-                what: Booked::FellDue { target, command, origin }, ..
+            Trigger::TimerFired { .. } => own(AppointmentCommand::Fire { due: context.at }),
+            Trigger::Event(AppointmentEventFor {
+                what: AppointmentEvent::FellDue { target, command, origin },
+                ..
             }) => match command.read::<A::Command>() {
                 Ok(command) => {
                     Reaction::none().command::<A>(target, command).requested(origin.metadata())
@@ -91,10 +96,10 @@ where
                     reason,
                     "a scheduled command was refused"
                 );
-                own(Book::Refuse { reason: reason.to_owned() })
+                own(AppointmentCommand::Refuse { reason: reason.to_owned() })
             }
-            Trigger::Event(BookedFor {
-                what: Booked::Cancelled {} | Booked::Refused { .. },
+            Trigger::Event(AppointmentEventFor {
+                what: AppointmentEvent::Cancelled {} | AppointmentEvent::Refused { .. },
                 ..
             }) => Reaction::none(),
         }

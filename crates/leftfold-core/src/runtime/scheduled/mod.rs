@@ -32,10 +32,10 @@ use crate::fold::metadata::origin_methods;
 use crate::fold::{Aggregate, Aggregates, ExecuteError, LoadError, MetadataError, Origin};
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{Invalid, Store, StreamName, Timestamp};
-use appointment::{Appointment, AppointmentFor, AskedFor, Book, Over};
+use appointment::{Appointment, AppointmentCommand, AppointmentEnd, AppointmentFor, FirstRequest};
 use carrying::CarryingOut;
 use origin::StoredOrigin;
-use unattended::Attended;
+use unattended::AttendedKinds;
 pub(super) use unattended::announce;
 
 /// Beginning of the categories of scheduled commands.
@@ -293,9 +293,9 @@ impl<A: Aggregate> ScheduledCommand<A> {
             }
         })?;
         let origin = StoredOrigin::of(&self.origin);
-        self.book(Book::Schedule { at, target, command, origin }).await?;
+        self.book(AppointmentCommand::Schedule { at, target, command, origin }).await?;
         let store = self.appointments.store();
-        Attended::sent(store, A::CATEGORY, std::any::type_name::<A>()).await;
+        AttendedKinds::sent(store, A::CATEGORY, std::any::type_name::<A>()).await;
         Ok(())
     }
 
@@ -305,7 +305,7 @@ impl<A: Aggregate> ScheduledCommand<A> {
     /// [`ScheduleRefusal::Unknown`], [`TooLate`](ScheduleRefusal::TooLate) and
     /// [`Cancelled`](ScheduleRefusal::Cancelled), and the store's.
     pub async fn move_to(&self, at: Timestamp) -> Result<(), ScheduleError> {
-        self.book(Book::Move { at }).await
+        self.book(AppointmentCommand::Move { at }).await
     }
 
     /// Cancels it: once this has returned, it is never carried out.
@@ -313,7 +313,7 @@ impl<A: Aggregate> ScheduledCommand<A> {
     /// # Errors
     /// [`ScheduleRefusal::Unknown`] and [`TooLate`](ScheduleRefusal::TooLate), and the store's.
     pub async fn cancel(&self) -> Result<(), ScheduleError> {
-        self.book(Book::Cancel).await
+        self.book(AppointmentCommand::Cancel).await
     }
 
     /// Reads its state; `None` if nothing was scheduled under the id.
@@ -343,12 +343,12 @@ impl<A: Aggregate> ScheduledCommand<A> {
     /// Those of reading its stream.
     pub async fn status(&self) -> Result<Option<ScheduledStatus>, LoadError> {
         let Appointment { asked, at, over } = self.appointments.load(&self.id).await?.state.state;
-        let (Some(AskedFor { target, .. }), Some(at)) = (asked, at) else { return Ok(None) };
+        let (Some(FirstRequest { target, .. }), Some(at)) = (asked, at) else { return Ok(None) };
         let state = match over {
-            Some(Over::Cancelled) => ScheduledState::Cancelled,
-            Some(Over::Refused(reason)) => ScheduledState::Refused { reason },
+            Some(AppointmentEnd::Cancelled) => ScheduledState::Cancelled,
+            Some(AppointmentEnd::Refused(reason)) => ScheduledState::Refused { reason },
             None => self.outcome(ScheduledState::Open).await?,
-            Some(Over::Due) => self.outcome(ScheduledState::Due).await?,
+            Some(AppointmentEnd::Due) => self.outcome(ScheduledState::Due).await?,
         };
         Ok(Some(ScheduledStatus { target, at, state }))
     }
@@ -365,7 +365,7 @@ impl<A: Aggregate> ScheduledCommand<A> {
         })
     }
 
-    async fn book(&self, book: Book) -> Result<(), ScheduleError> {
+    async fn book(&self, book: AppointmentCommand) -> Result<(), ScheduleError> {
         Invalid::if_over("the id of a scheduled command", self.id.len(), SCHEDULED_ID_BYTES_MAX)
             .map_err(|invalid| self.invalid(invalid))?;
         let command = self.appointments.command(&self.id, book).of_origin(self.origin.clone());
@@ -424,7 +424,7 @@ impl Runtime {
         A::Command: Serialize + DeserializeOwned,
         A::Refusal: Serialize + DeserializeOwned,
     {
-        Attended::by_runtime(&self.host.store, A::CATEGORY);
+        AttendedKinds::by_runtime(&self.host.store, A::CATEGORY);
         self.process::<CarryingOut<A>>()
     }
 }

@@ -20,9 +20,9 @@ const OVERDUE_AFTER: Duration = Duration::from_secs(60);
 /// Kinds of aggregates, by category, about which nothing is to be said in this program: a runtime
 /// of it has their scheduled commands, one of another program had them, or it was said.
 #[derive(Debug, Default)]
-pub(super) struct Attended(Mutex<HashSet<&'static str>>);
+pub(super) struct AttendedKinds(Mutex<HashSet<&'static str>>);
 
-impl Attended {
+impl AttendedKinds {
     /// A runtime of this program carries out the commands for this kind.
     pub(super) fn by_runtime(store: &Store, category: &'static str) {
         store.attached(Self::default).add(category);
@@ -59,7 +59,7 @@ impl Attended {
 }
 
 /// Commands of one kind that wait.
-struct Waiting {
+struct WaitingCommands {
     count: usize,
     first_due: Timestamp,
     /// Position of the last record about them.
@@ -68,7 +68,7 @@ struct Waiting {
 
 /// The part of a record that says when the command is due.
 #[derive(Deserialize)]
-struct Due {
+struct DueRecord {
     at: Timestamp,
 }
 
@@ -77,7 +77,7 @@ struct Due {
 pub(in crate::runtime) async fn announce(host: &Host, carries_out: impl Fn(&str) -> bool) {
     // A store that cannot be read now says nothing of them.
     let Ok(waiting) = waiting(&host.store).await else { return };
-    for (category, Waiting { count, first_due, last }) in waiting {
+    for (category, WaitingCommands { count, first_due, last }) in waiting {
         if carries_out(&name_of_process(&category)) {
             continue;
         }
@@ -97,11 +97,11 @@ pub(in crate::runtime) async fn announce(host: &Host, carries_out: impl Fn(&str)
 }
 
 /// The commands that wait, by the category of their aggregates, among the latest records.
-async fn waiting(store: &Store) -> Result<BTreeMap<String, Waiting>, ReadError> {
+async fn waiting(store: &Store) -> Result<BTreeMap<String, WaitingCommands>, ReadError> {
     let types = vec![TypeMatch::Prefix(PREFIX.to_owned())];
     let query = Query::from(QueryItem { types, ..QueryItem::default() });
     let read = Read::matching(query, Position::END).backwards().page_of(LOOKED_AT);
-    let (mut seen, mut all) = (HashSet::new(), BTreeMap::<String, Waiting>::new());
+    let (mut seen, mut all) = (HashSet::new(), BTreeMap::<String, WaitingCommands>::new());
     for record in store.page(read).await?.events {
         let Some(stream) = record.stream.as_ref().map(|at| &at.name) else { continue };
         let Some(category) = stream.category().strip_prefix(PREFIX) else { continue };
@@ -112,8 +112,8 @@ async fn waiting(store: &Store) -> Result<BTreeMap<String, Waiting>, ReadError> 
         if !is_last || !waits {
             continue;
         }
-        let Ok(Due { at }) = serde_json::from_slice(&record.data) else { continue };
-        let waiting = all.entry(category.to_owned()).or_insert(Waiting {
+        let Ok(DueRecord { at }) = serde_json::from_slice(&record.data) else { continue };
+        let waiting = all.entry(category.to_owned()).or_insert(WaitingCommands {
             count: 0,
             first_due: at,
             last: record.position,

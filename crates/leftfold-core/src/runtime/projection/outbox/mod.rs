@@ -1,6 +1,10 @@
-//! The outbox: messages that follow from events, handed to a bus in order, at least once.
+//! The outbox (also called transactional outbox): messages that follow from events, handed to a bus
+//! in order, at least once.
+//!
+//! This file has the bus and the target of a projection that collects messages; a commit sends
+//! them, and then records checkpoint and parked items as the outbox's `notes`, in the store.
 
-mod keep;
+mod notes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,9 +17,9 @@ use uuid::Uuid;
 
 use super::{Place, ProjectionError, Session, Target};
 use crate::store::{EventId, Fence, Label, Position, RecordedEvent, Store};
-pub(in crate::runtime) use keep::OWNER;
-pub(super) use keep::consumer;
-use keep::{Keep, KeepError};
+pub(in crate::runtime) use notes::OWNER;
+pub(super) use notes::consumer;
+use notes::{NotesError, OutboxNotes};
 
 /// Carries messages to their receivers: a broker, another service.
 ///
@@ -154,11 +158,11 @@ pub struct Message {
 pub struct Outbox<B> {
     store: Store,
     bus: Arc<BusMutex<B>>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<OutboxState>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct OutboxState {
     open: BTreeSet<&'static str>,
     serving: BTreeMap<String, u32>,
 }
@@ -170,7 +174,7 @@ impl<B: Bus> Outbox<B> {
         Self { store: store.clone(), bus: Arc::new(BusMutex::new(bus)), state: Arc::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OutboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -250,7 +254,7 @@ enum SendError {
     #[error("the bus does not take the messages: {0}")]
     Bus(ProjectionError),
     #[error("where the outbox stands cannot be kept: {0}")]
-    Kept(KeepError),
+    Kept(NotesError),
 }
 
 impl<B: Bus> Target for Outbox<B> {
@@ -265,12 +269,12 @@ impl<B: Bus> Target for Outbox<B> {
                 place.name
             )));
         }
-        let opened = Opened { state: self.state.clone(), name: place.name };
-        let kept = |error: String| ProjectionError::from(SendError::Kept(KeepError::Away(error)));
-        let keep = Keep::load(self.store.clone(), place.name).await.map_err(kept)?;
+        let opened = SendingRight { state: self.state.clone(), name: place.name };
+        let kept = |error: String| ProjectionError::from(SendError::Kept(NotesError::Away(error)));
+        let notes = OutboxNotes::load(self.store.clone(), place.name).await.map_err(kept)?;
         Ok(OutboxSession {
             bus: self.bus.clone(),
-            keep,
+            notes,
             outgoing: Outgoing::of(place.name),
             fence: None,
             _opened: opened,
@@ -297,15 +301,15 @@ impl<B: Bus> Target for Outbox<B> {
     fn is_away(&self, error: &ProjectionError) -> bool {
         match error.downcast_ref::<SendError>() {
             Some(SendError::Bus(error)) => B::is_away(error),
-            Some(SendError::Kept(KeepError::TooMany { .. } | KeepError::Invalid(_))) | None => {
+            Some(SendError::Kept(NotesError::TooMany { .. } | NotesError::Invalid(_))) | None => {
                 false
             }
-            Some(SendError::Kept(KeepError::Fenced | KeepError::Away(_))) => true,
+            Some(SendError::Kept(NotesError::Fenced | NotesError::Away(_))) => true,
         }
     }
 
     fn is_in_use(&self, error: &ProjectionError) -> bool {
-        matches!(error.downcast_ref(), Some(SendError::Kept(KeepError::Fenced)))
+        matches!(error.downcast_ref(), Some(SendError::Kept(NotesError::Fenced)))
     }
 }
 
@@ -313,21 +317,21 @@ impl<B: Bus> Target for Outbox<B> {
 #[derive(Debug)]
 pub struct OutboxSession<B> {
     bus: Arc<BusMutex<B>>,
-    keep: Keep,
+    notes: OutboxNotes,
     outgoing: Outgoing,
     /// Fence of its appends.
     fence: Option<(Label, Fence)>,
-    _opened: Opened,
+    _opened: SendingRight,
 }
 
 /// The right to send, given back in the end.
 #[derive(Debug)]
-struct Opened {
-    state: Arc<Mutex<State>>,
+struct SendingRight {
+    state: Arc<Mutex<OutboxState>>,
     name: &'static str,
 }
 
-impl Drop for Opened {
+impl Drop for SendingRight {
     fn drop(&mut self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).open.remove(self.name);
     }
@@ -338,7 +342,7 @@ impl<B: Bus> Session for OutboxSession<B> {
 
     async fn begin(&mut self) -> Result<(), ProjectionError> {
         self.outgoing.clear();
-        self.keep.undo();
+        self.notes.undo();
         Ok(())
     }
 
@@ -355,7 +359,7 @@ impl<B: Bus> Session for OutboxSession<B> {
     }
 
     async fn note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), ProjectionError> {
-        self.keep.note(key, value);
+        self.notes.note(key, value);
         Ok(())
     }
 
@@ -365,23 +369,23 @@ impl<B: Bus> Session for OutboxSession<B> {
         after: Option<&str>,
         at_most: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
-        Ok(self.keep.notes(prefix, after, at_most))
+        Ok(self.notes.notes(prefix, after, at_most))
     }
 
     /// Sends, and then keeps that it did: in between lies the repetition that receivers must bear.
     async fn commit(&mut self) -> Result<(), ProjectionError> {
         // What is sent and cannot be kept would be sent again and again.
-        self.keep.check().map_err(SendError::Kept)?;
+        self.notes.check().map_err(SendError::Kept)?;
         let messages = std::mem::take(&mut self.outgoing.messages);
         if !messages.is_empty() {
             self.bus.lock().await.publish(messages).await.map_err(SendError::Bus)?;
         }
-        Ok(self.keep.commit(self.fence.clone()).await.map_err(SendError::Kept)?)
+        Ok(self.notes.commit(self.fence.clone()).await.map_err(SendError::Kept)?)
     }
 
     async fn rollback(&mut self) -> Result<(), ProjectionError> {
         self.outgoing.clear();
-        self.keep.undo();
+        self.notes.undo();
         Ok(())
     }
 }

@@ -93,7 +93,7 @@ pub enum CronError {
 
 /// Values that an expression names: a bit for each value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fields {
+pub(super) struct CronFields {
     minutes: u64,
     hours: u64,
     days: u64,
@@ -204,7 +204,7 @@ impl std::fmt::Display for CronField {
     }
 }
 
-impl Fields {
+impl CronFields {
     pub(super) fn parse(expression: &str) -> Result<Self, CronError> {
         let texts: Vec<&str> = expression.split_ascii_whitespace().collect();
         let [minutes, hours, days, months, weekdays] = texts[..] else {

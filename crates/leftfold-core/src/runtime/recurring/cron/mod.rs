@@ -13,7 +13,7 @@ use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
-use fields::Fields;
+use fields::CronFields;
 pub use fields::{CronError, CronField};
 
 /// Segments that are searched for a moment: more than any zone has in the eight years that a 29th
@@ -25,13 +25,13 @@ const TICK: SignedDuration = SignedDuration::from_micros(1);
 /// An expression and the zone whose clock it is read on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cron {
-    fields: Fields,
+    fields: CronFields,
     zone: TimeZone,
 }
 
 /// A stretch of time in which the clock of a zone stands at one distance from UTC.
 #[derive(Debug)]
-struct Segment {
+struct OffsetPeriod {
     start: Option<Timestamp>,
     end: Option<Timestamp>,
     offset: Offset,
@@ -42,7 +42,7 @@ struct Segment {
 impl Cron {
     /// Reads an expression, on the clock of UTC.
     pub(super) fn parse(expression: &str) -> Result<Self, CronError> {
-        Ok(Self { fields: Fields::parse(expression)?, zone: TimeZone::UTC })
+        Ok(Self { fields: CronFields::parse(expression)?, zone: TimeZone::UTC })
     }
 
     /// The same, on the clock of a zone of the system's database.
@@ -58,7 +58,7 @@ impl Cron {
     pub(super) fn after(&self, moment: Timestamp) -> Option<Timestamp> {
         let mut from = moment.checked_add(TICK).ok()?;
         for _ in 0..SEGMENTS_MAX {
-            let segment = Segment::of(&self.zone, from);
+            let segment = OffsetPeriod::of(&self.zone, from);
             if let Some(found) = self.first_in(&segment, from) {
                 return Some(found);
             }
@@ -71,7 +71,7 @@ impl Cron {
     pub(super) fn by(&self, moment: Timestamp) -> Option<Timestamp> {
         let mut by = moment;
         for _ in 0..SEGMENTS_MAX {
-            let segment = Segment::of(&self.zone, by);
+            let segment = OffsetPeriod::of(&self.zone, by);
             if let Some(found) = self.last_in(&segment, by) {
                 return Some(found);
             }
@@ -84,7 +84,7 @@ impl Cron {
     pub(super) fn count(&self, after: Timestamp, through: Timestamp) -> u64 {
         let (mut count, mut from) = (0, after.checked_add(TICK).ok());
         while let Some(begin) = from.filter(|from| *from <= through) {
-            let segment = Segment::of(&self.zone, begin);
+            let segment = OffsetPeriod::of(&self.zone, begin);
             let last = segment
                 .end
                 .and_then(|end| end.checked_sub(TICK).ok())
@@ -100,7 +100,7 @@ impl Cron {
         count
     }
 
-    fn first_in(&self, segment: &Segment, from: Timestamp) -> Option<Timestamp> {
+    fn first_in(&self, segment: &OffsetPeriod, from: Timestamp) -> Option<Timestamp> {
         if segment.start == Some(from) && self.is_jumped_over(segment) {
             return segment.start;
         }
@@ -109,7 +109,7 @@ impl Cron {
         segment.end.is_none_or(|end| found < end).then_some(found)
     }
 
-    fn last_in(&self, segment: &Segment, by: Timestamp) -> Option<Timestamp> {
+    fn last_in(&self, segment: &OffsetPeriod, by: Timestamp) -> Option<Timestamp> {
         let earliest = segment.start.map(|start| self.earliest(segment, start));
         let civil = self.fields.last_by(segment.offset.to_datetime(by));
         match civil.filter(|civil| earliest.is_none_or(|earliest| *civil >= earliest)) {
@@ -120,7 +120,7 @@ impl Cron {
 
     /// The civil time from which a segment has moments. Named hours that the clock shows again have
     /// had theirs.
-    fn earliest(&self, segment: &Segment, from: Timestamp) -> DateTime {
+    fn earliest(&self, segment: &OffsetPeriod, from: Timestamp) -> DateTime {
         let civil = segment.offset.to_datetime(from);
         match segment.start.filter(|_| self.fields.names_hours()) {
             Some(start) => civil.max(segment.before.to_datetime(start)),
@@ -129,14 +129,14 @@ impl Cron {
     }
 
     /// Tells whether named hours have a moment that the clock jumps over at the start of a segment.
-    fn is_jumped_over(&self, segment: &Segment) -> bool {
+    fn is_jumped_over(&self, segment: &OffsetPeriod) -> bool {
         let Some(start) = segment.start.filter(|_| self.fields.names_hours()) else { return false };
         let (from, to) = (segment.before.to_datetime(start), segment.offset.to_datetime(start));
         from < to && self.fields.first_from(from).is_some_and(|civil| civil < to)
     }
 }
 
-impl Segment {
+impl OffsetPeriod {
     /// The segment that a moment is in.
     fn of(zone: &TimeZone, moment: Timestamp) -> Self {
         let offset = zone.to_offset(moment);

@@ -113,7 +113,7 @@ fn expressions_name_the_moments_that_a_walk_over_every_minute_finds() {
     let (mut found, mut jumps) = (0, 0);
     for _ in 0..150 {
         let made_up = MadeUp::draw(&mut random);
-        let Ok(fields) = Fields::parse(&made_up.text()) else { continue };
+        let Ok(fields) = CronFields::parse(&made_up.text()) else { continue };
         let cron = Cron { fields, zone: made_up.zone.clone() };
         // Around a jump of the clock, if the zone has any.
         let some = Timestamp::from_second(random.i64(0..2_000_000_000) / 60 * 60).unwrap();

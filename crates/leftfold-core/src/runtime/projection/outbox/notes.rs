@@ -70,7 +70,7 @@ const NOTED_BYTES_MAX: usize = APPEND_BYTES_MAX / 6;
 
 /// The notes of one outbox.
 #[derive(Debug)]
-pub(super) struct Keep {
+pub(super) struct OutboxNotes {
     store: Store,
     consumer: Label,
     stream: StreamName,
@@ -85,7 +85,7 @@ pub(super) struct Keep {
 
 /// Reason why notes are not kept.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum KeepError {
+pub(super) enum NotesError {
     /// Whatever is tried, the store does not take them.
     #[error("{bytes} bytes of notes in one transaction, {NOTED_BYTES_MAX} at most")]
     TooMany { bytes: usize },
@@ -98,7 +98,7 @@ pub(super) enum KeepError {
     Away(String),
 }
 
-impl Keep {
+impl OutboxNotes {
     pub(super) async fn load(store: Store, name: &str) -> Result<Self, String> {
         let text = |error: &dyn std::error::Error| error.to_string();
         let consumer = consumer(name).map_err(|error| text(&error))?;
@@ -201,15 +201,15 @@ impl Keep {
     }
 
     /// Checks that the store can take the new notes: called before anything is sent.
-    pub(super) fn check(&self) -> Result<(), KeepError> {
+    pub(super) fn check(&self) -> Result<(), NotesError> {
         let bytes = self.changed.iter().map(|(key, value)| size(key, value.as_deref())).sum();
-        if bytes > NOTED_BYTES_MAX { Err(KeepError::TooMany { bytes }) } else { Ok(()) }
+        if bytes > NOTED_BYTES_MAX { Err(NotesError::TooMany { bytes }) } else { Ok(()) }
     }
 
     /// Records the notes that changed, and the outbox's position, in one append that succeeds only
     /// if no other runtime has recorded one since.
-    pub(super) async fn commit(&mut self, fence: Option<(Label, Fence)>) -> Result<(), KeepError> {
-        let away = |error: &dyn std::fmt::Display| KeepError::Away(error.to_string());
+    pub(super) async fn commit(&mut self, fence: Option<(Label, Fence)>) -> Result<(), NotesError> {
+        let away = |error: &dyn std::fmt::Display| NotesError::Away(error.to_string());
         let mut changed: Vec<(String, Option<Vec<u8>>)> =
             self.changed.clone().into_iter().collect();
         // The note of where the lane stands becomes the checkpoint of the append.
@@ -251,16 +251,16 @@ impl Keep {
         match self.store.append(append).await {
             Ok(Outcome::Appended(_)) => {}
             Ok(Outcome::Conflict(conflict)) => {
-                return Err(KeepError::Away(format!("another process keeps it: {conflict}")));
+                return Err(NotesError::Away(format!("another process keeps it: {conflict}")));
             }
             Ok(Outcome::Repeated(_)) => {
-                return Err(KeepError::Away("the store took it for a request".to_owned()));
+                return Err(NotesError::Away("the store took it for a request".to_owned()));
             }
             Err(error @ AppendError::CheckpointMoved { .. }) => {
-                return Err(KeepError::Away(format!("another process keeps it: {error}")));
+                return Err(NotesError::Away(format!("another process keeps it: {error}")));
             }
-            Err(AppendError::Fenced { .. }) => return Err(KeepError::Fenced),
-            Err(AppendError::Invalid(invalid)) => return Err(KeepError::Invalid(invalid)),
+            Err(AppendError::Fenced { .. }) => return Err(NotesError::Fenced),
+            Err(AppendError::Invalid(invalid)) => return Err(NotesError::Invalid(invalid)),
             Err(error) => return Err(away(&error)),
         }
         // Only what is durable is taken in.
