@@ -34,7 +34,7 @@ pub use keys::{KEY_REQUESTS_MAX, KeyFile, KeyFileError};
 pub use log::Log;
 pub use open::doubt::{ClockDoubt, ClockWitness, PAUSE_MAX, PROGRAM_AGE_MAX, REGULAR_PAUSE_MAX};
 pub use open::dump::{dump, dump_on};
-pub use open::error::{Cut, OpenError, Recovery};
+pub use open::error::{Cut, LogOpenError, Recovery};
 pub use open::verify::{Damage, VerifiedLog, verify, verify_on};
 pub use open::{Restored, restore, restore_on};
 pub use options::{ClockBehind, ClockDoubtful, Existing, Options, Upkeep};

@@ -16,15 +16,15 @@ use tokio::sync::{oneshot, watch};
 use crate::format::{CheckpointView, CommandView, RecordFrame, checkpoint_key};
 use crate::index::PostingKey;
 use crate::index::unreadable;
-use crate::open::error::OpenError;
+use crate::open::error::LogOpenError;
 use crate::read::pages;
-use crate::read::pool::Full;
+use crate::read::pool::PoolFull;
 use crate::segments::scan::place_of;
 use crate::segments::segment::damaged;
 use crate::shared::SharedLog;
 use crate::write::held_bytes;
 use crate::write::lease::QueuedLease;
-use crate::write::precheck::{JudgingOrder, Prechecked, is_slow, precheck};
+use crate::write::precheck::{JudgingOrder, PrecheckResult, is_slow, precheck};
 use crate::write::request::{AppendRequest, WriteRequest};
 use crate::write::writer::LogWriter;
 
@@ -46,7 +46,7 @@ struct WriterThread {
 }
 
 impl Log {
-    pub(crate) fn start(writer: LogWriter) -> Result<Self, OpenError> {
+    pub(crate) fn start(writer: LogWriter) -> Result<Self, LogOpenError> {
         let shared = Arc::clone(&writer.shared);
         let thread = std::thread::Builder::new()
             .name("leftfold-write".to_owned())
@@ -134,7 +134,7 @@ impl Log {
         });
         match run {
             Ok(()) => Pending::waiting(receiver),
-            Err(Full { waiting }) => Pending::ready(Err(ReadError::Busy { waiting })),
+            Err(PoolFull { waiting }) => Pending::ready(Err(ReadError::Busy { waiting })),
         }
     }
 
@@ -173,11 +173,11 @@ impl SharedLog {
     ) -> Result<(WriteRequest, Reply<Outcome, AppendError>), Box<Result<Outcome, AppendError>>>
     {
         match precheck(self, &append, order) {
-            Ok(Prechecked::Undecided(facts)) => {
+            Ok(PrecheckResult::Undecided(facts)) => {
                 let (sender, receiver) = oneshot::channel();
                 Ok((WriteRequest::Append(AppendRequest::new(append, facts, sender)), receiver))
             }
-            Ok(Prechecked::Answered(outcome)) => Err(Box::new(Ok(outcome))),
+            Ok(PrecheckResult::Answered(outcome)) => Err(Box::new(Ok(outcome))),
             Err(error) => Err(Box::new(Err(error))),
         }
     }
@@ -194,11 +194,11 @@ impl SharedLog {
             let found = caught(|| precheck(&announced.shared, &append, JudgingOrder::Free))
                 .unwrap_or_else(|error| Err(error.into()));
             let answer = match found {
-                Ok(Prechecked::Undecided(facts)) => {
+                Ok(PrecheckResult::Undecided(facts)) => {
                     return announced
                         .arrives(WriteRequest::Append(AppendRequest::new(append, facts, sender)));
                 }
-                Ok(Prechecked::Answered(outcome)) => Ok(outcome),
+                Ok(PrecheckResult::Answered(outcome)) => Ok(outcome),
                 Err(error) => Err(error),
             };
             announced.shared.figures.answered(&answer);

@@ -7,7 +7,7 @@ use crate::clock::{LogClock, MachineClock};
 /// Options for opening a log. The default suits most.
 ///
 /// ```
-/// use leftfold_log::{Existing, Log, OpenError, Options};
+/// use leftfold_log::{Existing, Log, LogOpenError, Options};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let place = tempfile::tempdir()?;

@@ -13,13 +13,13 @@ const DATABASES: u32 = 1_000;
 pub struct RedisServer {
     directory: ServerDirectory,
     port: u16,
-    keeps: Keeps,
+    keeps: RedisPersistence,
     process: Option<ServerProcess>,
     databases: AtomicU32,
 }
 
 #[derive(Clone, Copy)]
-enum Keeps {
+enum RedisPersistence {
     Nothing,
     Everything,
 }
@@ -35,16 +35,16 @@ impl RedisServer {
     /// A new server, in memory only: it is empty again after it was stopped.
     #[must_use]
     pub fn start() -> RedisServer {
-        Self::new(Keeps::Nothing)
+        Self::new(RedisPersistence::Nothing)
     }
 
     /// A new server that keeps an append-only file: what it acknowledged survives its SIGKILL.
     #[must_use]
     pub fn start_append_only() -> RedisServer {
-        Self::new(Keeps::Everything)
+        Self::new(RedisPersistence::Everything)
     }
 
-    fn new(keeps: Keeps) -> RedisServer {
+    fn new(keeps: RedisPersistence) -> RedisServer {
         let directory = ServerDirectory::new("redis");
         // 0 is for `url`.
         let mut server =
@@ -95,8 +95,8 @@ impl RedisServer {
     fn try_start(&mut self) -> Result<(), String> {
         assert!(self.process.is_none(), "it runs already; stop it first");
         let append_only = match self.keeps {
-            Keeps::Nothing => "no",
-            Keeps::Everything => "yes",
+            RedisPersistence::Nothing => "no",
+            RedisPersistence::Everything => "yes",
         };
         let mut server = self.directory.command(&told("LEFTFOLD_REDIS"));
         server.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""]);

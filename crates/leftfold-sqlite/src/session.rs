@@ -29,13 +29,13 @@ pub struct SqliteSession {
     path: PathBuf,
     /// True while the runtime itself commits.
     ends: Arc<AtomicBool>,
-    leaves: Leaves,
+    leaves: DeletedBytes,
     _lock: VersionLock,
 }
 
 /// Treatment of the bytes of rows that are deleted or replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Leaves {
+pub(crate) enum DeletedBytes {
     /// They stay in the file until something else is written there.
     #[default]
     Bytes,
@@ -47,7 +47,7 @@ impl SqliteSession {
     pub(crate) fn open(
         path: PathBuf,
         lock: VersionLock,
-        leaves: Leaves,
+        leaves: DeletedBytes,
     ) -> Result<Self, SqliteError> {
         let ends = Arc::new(AtomicBool::new(false));
         let connection =
@@ -77,12 +77,16 @@ impl SqliteSession {
     }
 }
 
-fn connect(path: &PathBuf, ends: Arc<AtomicBool>, leaves: Leaves) -> rusqlite::Result<Connection> {
+fn connect(
+    path: &PathBuf,
+    ends: Arc<AtomicBool>,
+    leaves: DeletedBytes,
+) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch(PRAGMAS)?;
-    if leaves == Leaves::Nothing {
+    if leaves == DeletedBytes::Nothing {
         connection.pragma_update(None, "secure_delete", "ON")?;
     }
     connection.execute_batch(NOTES)?;
@@ -136,9 +140,9 @@ impl Session for SqliteSession {
         self.ends.store(false, Ordering::Relaxed);
         committed.map_err(|e| self.failed(e))?;
         match self.leaves {
-            Leaves::Bytes => Ok(()),
+            DeletedBytes::Bytes => Ok(()),
             // What was committed is committed: the notes say so to the session that is opened then.
-            Leaves::Nothing => self.empty_journal().map_err(|e| self.failed(e)),
+            DeletedBytes::Nothing => self.empty_journal().map_err(|e| self.failed(e)),
         }
     }
 

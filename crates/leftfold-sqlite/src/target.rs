@@ -11,7 +11,7 @@ use crate::error::{SqliteError, is_away, is_in_use};
 use crate::files::{self, BUSY_SECONDS, VersionLock};
 use crate::reader::Reader;
 use crate::serving::version_that_serves;
-use crate::session::{Leaves, SqliteSession};
+use crate::session::{DeletedBytes, SqliteSession};
 
 /// A directory with read models, a file for each version of each.
 ///
@@ -38,13 +38,13 @@ use crate::session::{Leaves, SqliteSession};
 #[derive(Clone, Debug)]
 pub struct Sqlite {
     directory: PathBuf,
-    leaves: Leaves,
+    leaves: DeletedBytes,
 }
 
 impl Sqlite {
     /// Read models in a directory, which is made when the first is opened.
     pub fn at(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), leaves: Leaves::Bytes }
+        Self { directory: directory.into(), leaves: DeletedBytes::Bytes }
     }
 
     /// The same, but nothing is left of rows that were deleted or replaced: it is overwritten in
@@ -71,7 +71,7 @@ impl Sqlite {
     /// ```
     #[must_use]
     pub fn erasing(mut self) -> Self {
-        self.leaves = Leaves::Nothing;
+        self.leaves = DeletedBytes::Nothing;
         self
     }
 

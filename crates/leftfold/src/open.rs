@@ -100,7 +100,7 @@ pub enum OpenError {
     /// The embedded log cannot be opened.
     #[cfg(feature = "log")]
     #[error(transparent)]
-    Log(leftfold_log::OpenError),
+    Log(leftfold_log::LogOpenError),
 }
 
 impl OpenError {
@@ -124,7 +124,7 @@ async fn open_path(path: &str) -> Result<Store, OpenError> {
 
 #[cfg(feature = "log")]
 async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError> {
-    use leftfold_log::{ClockBehind, ClockDoubtful, Log, OpenError as LogError, Options};
+    use leftfold_log::{ClockBehind, ClockDoubtful, Log, LogOpenError as LogError, Options};
     let clock_behind =
         if options.goes_on_behind == Some(true) { ClockBehind::GoOn } else { ClockBehind::Refuse };
     let clock_doubtful = if options.refuses_doubtful == Some(true) {

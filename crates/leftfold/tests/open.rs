@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use leftfold::log::{ClockWitness, Log, LogClock, OpenError as LogError, Options};
+use leftfold::log::{ClockWitness, Log, LogClock, LogOpenError as LogError, Options};
 use leftfold::prelude::*;
 use leftfold::store::{Append, EventType, NewEvent, Read};
 use leftfold::{FileUrlError, OpenError};

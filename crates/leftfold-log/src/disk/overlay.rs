@@ -11,11 +11,11 @@ use super::{Disk, File, Lock};
 #[derive(Debug)]
 pub(crate) struct Overlay {
     below: Arc<dyn Disk>,
-    above: Mutex<Above>,
+    above: Mutex<OverlayFiles>,
 }
 
 #[derive(Debug, Default)]
-struct Above {
+struct OverlayFiles {
     files: BTreeMap<String, Arc<MemoryFile>>,
     hidden: BTreeSet<String>,
 }
@@ -25,7 +25,7 @@ impl Overlay {
         Self { below, above: Mutex::default() }
     }
 
-    fn above(&self) -> MutexGuard<'_, Above> {
+    fn above(&self) -> MutexGuard<'_, OverlayFiles> {
         // Each change is a few infallible steps.
         self.above.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -51,13 +51,13 @@ impl IndexEntry<'_> {
 
 /// The key and place of the first entry of a page, by which a page above leads to it.
 #[derive(Debug)]
-pub(super) struct First {
+pub(super) struct FirstEntry {
     key: Vec<u8>,
     at: u64,
     ordinal: u64,
 }
 
-impl First {
+impl FirstEntry {
     /// The entry of the page above.
     pub(super) fn leading_to<'a>(&'a self, value: &'a [u8]) -> IndexEntry<'a> {
         IndexEntry { key: &self.key, at: self.at, ordinal: self.ordinal, value }
@@ -69,7 +69,7 @@ impl First {
 pub(super) struct PageWriter {
     bytes: Vec<u8>,
     last_key: Vec<u8>,
-    first: Option<First>,
+    first: Option<FirstEntry>,
     count: usize,
 }
 
@@ -77,7 +77,7 @@ impl PageWriter {
     pub(super) fn push(&mut self, entry: IndexEntry<'_>) {
         if self.first.is_none() {
             self.first =
-                Some(First { key: entry.key.to_vec(), at: entry.at, ordinal: entry.ordinal });
+                Some(FirstEntry { key: entry.key.to_vec(), at: entry.at, ordinal: entry.ordinal });
         }
         let shared = entry.key.iter().zip(&self.last_key).take_while(|(a, b)| a == b).count();
         varint::put(shared as u64, &mut self.bytes);
@@ -105,7 +105,7 @@ impl PageWriter {
 
     /// Returns the finished page for its place in a file, and the place of its first entry; leaves
     /// the writer empty. `None` if there was no entry.
-    pub(super) fn finish(&mut self, file: u64, offset: u64) -> Option<(Vec<u8>, First)> {
+    pub(super) fn finish(&mut self, file: u64, offset: u64) -> Option<(Vec<u8>, FirstEntry)> {
         let first = self.first.take()?;
         self.count = 0;
         self.last_key.clear();

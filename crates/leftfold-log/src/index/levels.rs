@@ -21,7 +21,7 @@ pub(super) struct Levels {
     pub(super) active: Memory,
     /// Took them before. It stays when it is in a file, so that the writer's questions find at
     /// least one full table in memory, and goes when the active one takes its place.
-    pub(super) previous: Option<Previous>,
+    pub(super) previous: Option<RetiredTable>,
     /// Everything after this is in memory.
     pub(super) since: Covered,
     /// Oldest first.
@@ -30,17 +30,17 @@ pub(super) struct Levels {
 
 /// A table that takes nothing any more.
 #[derive(Clone, Debug)]
-pub(super) struct Previous {
+pub(super) struct RetiredTable {
     pub(super) table: Memory,
     /// End of the table.
     pub(super) covered: Covered,
     /// Place of the table: if it is in a run too, readers need not ask both.
-    pub(super) place: PlaceOfPrevious,
+    pub(super) place: PlaceOfRetired,
 }
 
 /// Place of a table that takes nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PlaceOfPrevious {
+pub(super) enum PlaceOfRetired {
     /// Only in memory.
     Memory,
     /// In the newest runs too.
@@ -56,8 +56,8 @@ pub(super) fn read(table: &RwLock<Memtable>) -> RwLockReadGuard<'_, Memtable> {
 
 impl Levels {
     /// Returns the previous table if it is not in a file yet.
-    pub(super) fn frozen(&self) -> Option<&Previous> {
-        self.previous.as_ref().filter(|previous| previous.place == PlaceOfPrevious::Memory)
+    pub(super) fn frozen(&self) -> Option<&RetiredTable> {
+        self.previous.as_ref().filter(|previous| previous.place == PlaceOfRetired::Memory)
     }
 
     /// Returns the tables in memory, newest first.

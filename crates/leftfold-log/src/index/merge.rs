@@ -8,7 +8,7 @@ use super::chunk::CHUNK_POSITIONS;
 use super::error::IndexError;
 use super::key::KeyKind;
 use super::manifest::RunEntry;
-use super::run::{SortedRun, Spot, Through};
+use super::run::{PageAccess, SortedRun, Spot};
 use super::run_writer::RunWriter;
 
 /// Number of neighbours of one size that become one: at most three runs of each size stay, and the
@@ -67,7 +67,7 @@ pub(super) fn merge(
     let (Some(oldest), Some(newest)) = (runs.first(), runs.last()) else { return Ok(None) };
     let mut sources = Vec::with_capacity(runs.len());
     for run in runs {
-        sources.push(RunCursor { run, spot: run.first(Through::Disk)? });
+        sources.push(RunCursor { run, spot: run.first(PageAccess::Disk)? });
     }
     let mut key = Vec::new();
     while next_key(&sources, &mut key) {
@@ -95,7 +95,7 @@ impl RunCursor<'_> {
     /// The next entry, if it is one of this key; it is passed.
     fn take(&mut self, key: &[u8]) -> Result<Option<Spot>, IndexError> {
         let Some(spot) = self.spot.take_if(|spot| spot.entry().key == key) else { return Ok(None) };
-        self.spot = self.run.next_through(spot.clone(), Through::Disk)?;
+        self.spot = self.run.next_through(spot.clone(), PageAccess::Disk)?;
         Ok(Some(spot))
     }
 }

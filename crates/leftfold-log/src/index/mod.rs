@@ -43,7 +43,7 @@ use key::RawKey;
 use levels::{Levels, read};
 use manifest::IndexManifest;
 use run::SortedRun;
-use upkeep::{Files, ManifestState, SharedIndex, UpkeepStatus, lock};
+use upkeep::{FilesState, ManifestState, SharedIndex, UpkeepStatus, lock};
 
 pub(crate) use cache::CacheFigures;
 pub(crate) use error::{IndexError, ListError, unreadable};
@@ -148,7 +148,7 @@ impl Index {
         let hasher = DefaultHashBuilder::default();
         let active = Arc::new(RwLock::new(Memtable::new(hasher.clone())));
         let levels = Levels { active, previous: None, since: covered, runs };
-        let files = Files {
+        let files = FilesState {
             next_run: manifest.next_run,
             covered,
             merged: Vec::new(),

@@ -195,19 +195,19 @@ impl SortedRun {
     }
 
     /// The first entry, to go through all of them past the cache.
-    pub(super) fn first(&self, through: Through) -> Result<Option<Spot>, IndexError> {
+    pub(super) fn first(&self, through: PageAccess) -> Result<Option<Spot>, IndexError> {
         if self.root.is_none() { Ok(None) } else { self.spot(0, 0, 0, through) }
     }
 
     /// The entry after this one.
     pub(super) fn next(&self, spot: &Spot) -> Result<Option<Spot>, IndexError> {
-        self.next_through(spot.clone(), Through::Cache)
+        self.next_through(spot.clone(), PageAccess::Cache)
     }
 
     pub(super) fn next_through(
         &self,
         mut spot: Spot,
-        through: Through,
+        through: PageAccess,
     ) -> Result<Option<Spot>, IndexError> {
         spot.index += 1;
         if spot.index < spot.page.len() {
@@ -251,28 +251,28 @@ impl SortedRun {
     fn around(&self, key: &[u8], point: Point) -> Result<(Option<Spot>, Option<Spot>), IndexError> {
         let Some(root) = &self.root else { return Ok((None, None)) };
         let Some(part) = self.part(key, point) else {
-            return Ok((None, self.first(Through::Cache)?));
+            return Ok((None, self.first(PageAccess::Cache)?));
         };
         if !self.may_contain(part, key)? {
             let next_begins_so = root.entry(part + 1).is_some_and(|next| next.key == key);
             return Ok((
                 None,
-                if next_begins_so { self.spot(part + 1, 0, 0, Through::Cache)? } else { None },
+                if next_begins_so { self.spot(part + 1, 0, 0, PageAccess::Cache)? } else { None },
             ));
         }
         match self.floor_in(part, key, point)? {
             Some(spot) if spot.entry().key == key => Ok((Some(spot), None)),
             Some(spot) => Ok((None, self.next(&spot)?)),
-            None => Ok((None, self.spot(part, 0, 0, Through::Cache)?)),
+            None => Ok((None, self.spot(part, 0, 0, PageAccess::Cache)?)),
         }
     }
 
     /// The first entry after a point, of whichever key.
     fn after(&self, key: &[u8], point: Point) -> Result<Option<Spot>, IndexError> {
-        let Some(part) = self.part(key, point) else { return self.first(Through::Cache) };
+        let Some(part) = self.part(key, point) else { return self.first(PageAccess::Cache) };
         match self.floor_in(part, key, point)? {
             Some(spot) => self.next(&spot),
-            None => self.spot(part, 0, 0, Through::Cache),
+            None => self.spot(part, 0, 0, PageAccess::Cache),
         }
     }
 
@@ -281,9 +281,9 @@ impl SortedRun {
     }
 
     fn floor_in(&self, part: usize, key: &[u8], point: Point) -> Result<Option<Spot>, IndexError> {
-        let guide = self.guide(part, Through::Cache)?;
+        let guide = self.guide(part, PageAccess::Cache)?;
         let Some(leaf) = guide.floor(key, point) else { return Ok(None) };
-        let page = self.leaf(&guide, leaf, Through::Cache)?;
+        let page = self.leaf(&guide, leaf, PageAccess::Cache)?;
         Ok(page.floor(key, point).map(|index| Spot { part, guide, leaf, page, index }))
     }
 
@@ -292,14 +292,14 @@ impl SortedRun {
         part: usize,
         leaf: usize,
         index: usize,
-        through: Through,
+        through: PageAccess,
     ) -> Result<Option<Spot>, IndexError> {
         let guide = self.guide(part, through)?;
         let page = self.leaf(&guide, leaf, through)?;
         Ok(Some(Spot { part, guide, leaf, page, index }))
     }
 
-    fn guide(&self, part: usize, through: Through) -> Result<Arc<IndexPage>, IndexError> {
+    fn guide(&self, part: usize, through: PageAccess) -> Result<Arc<IndexPage>, IndexError> {
         let (guide, _) = self.places(part)?;
         self.page(guide, through)
     }
@@ -308,7 +308,7 @@ impl SortedRun {
         &self,
         guide: &IndexPage,
         leaf: usize,
-        through: Through,
+        through: PageAccess,
     ) -> Result<Arc<IndexPage>, IndexError> {
         let place = guide.entry(leaf).and_then(|entry| take_place(&mut { entry.value }));
         self.page(place.ok_or_else(|| self.damaged(0, "a guide page names no data page"))?, through)
@@ -342,16 +342,16 @@ impl SortedRun {
     fn page(
         &self,
         (offset, bytes): Extent,
-        through: Through,
+        through: PageAccess,
     ) -> Result<Arc<IndexPage>, IndexError> {
         let id = (self.entry.number, offset);
-        if through == Through::Cache
+        if through == PageAccess::Cache
             && let Some(Cached::IndexPage(page)) = self.cache.page(id)
         {
             return Ok(page);
         }
         let page = Arc::new(self.load_page(offset, bytes)?);
-        if through == Through::Cache {
+        if through == PageAccess::Cache {
             self.cache.keep(id, Cached::IndexPage(Arc::clone(&page)));
         }
         Ok(page)
@@ -387,7 +387,7 @@ type Extent = (u64, u64);
 
 /// Way in which a page is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Through {
+pub(super) enum PageAccess {
     /// Through the cache.
     Cache,
     /// Past it: a reader of everything would only displace the pages that others use.

@@ -11,7 +11,7 @@ use leftfold_core::store::StoreId;
 use super::cache::Cache;
 use super::error::IndexError;
 use super::key::RawKey;
-use super::levels::{Levels, PlaceOfPrevious, Previous, read};
+use super::levels::{Levels, PlaceOfRetired, RetiredTable, read};
 use super::manifest::{self, IndexManifest, RunEntry, remove_if_there, run_name, temporary};
 use super::memtable::{Memtable, Value};
 use super::merge;
@@ -39,7 +39,7 @@ pub(super) struct SharedIndex {
     /// End of the active table.
     pub(super) end: Mutex<Covered>,
     /// Held by the thread that changes files.
-    pub(super) files: Mutex<Files>,
+    pub(super) files: Mutex<FilesState>,
     pub(super) status: Mutex<UpkeepStatus>,
     /// There is work, or an end.
     pub(super) asked: Condvar,
@@ -51,7 +51,7 @@ pub(super) struct SharedIndex {
 
 /// State of the files.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct FilesState {
     pub(super) next_run: u64,
     /// Part of the log that the manifest says is covered.
     pub(super) covered: Covered,
@@ -244,8 +244,11 @@ impl SharedIndex {
         }
         let since = levels.previous.as_ref().map_or(levels.since, |previous| previous.covered);
         let covered = *lock(&self.end);
-        let previous =
-            Previous { table: Arc::clone(&levels.active), covered, place: PlaceOfPrevious::Memory };
+        let previous = RetiredTable {
+            table: Arc::clone(&levels.active),
+            covered,
+            place: PlaceOfRetired::Memory,
+        };
         *levels = Arc::new(Levels {
             active: Arc::new(RwLock::new(Memtable::new(self.hasher.clone()))),
             previous: Some(previous),
@@ -256,7 +259,7 @@ impl SharedIndex {
     }
 
     /// Makes a run of the frozen table, if there is one.
-    fn flush_frozen(&self, files: &mut Files) -> Result<(), IndexError> {
+    fn flush_frozen(&self, files: &mut FilesState) -> Result<(), IndexError> {
         let levels = self.levels();
         let Some(frozen) = levels.frozen() else { return Ok(()) };
         let number = files.next_run;
@@ -266,7 +269,7 @@ impl SharedIndex {
             let mut next = Levels::clone(&levels);
             next.runs.extend(run.map(Arc::new));
             if let Some(previous) = &mut next.previous {
-                previous.place = PlaceOfPrevious::File;
+                previous.place = PlaceOfRetired::File;
             }
             *levels = Arc::new(next);
         });
@@ -284,9 +287,9 @@ impl SharedIndex {
     /// The file of a table, named in the manifest; none for a table that adds nothing.
     fn write_run(
         &self,
-        files: &mut Files,
+        files: &mut FilesState,
         levels: &Levels,
-        frozen: &Previous,
+        frozen: &RetiredTable,
     ) -> Result<Option<SortedRun>, IndexError> {
         let after = levels.runs.last().map_or(0, |run| run.entry.through);
         let table = read(&frozen.table);
@@ -308,7 +311,7 @@ impl SharedIndex {
 
     /// Merges neighbouring runs. Returns false if that was given up, or failed: the runs stay as
     /// they are.
-    fn merge(&self, files: &mut Files, range: Range<usize>, patience: Patience) -> bool {
+    fn merge(&self, files: &mut FilesState, range: Range<usize>, patience: Patience) -> bool {
         let old = self.levels().runs[range].to_vec();
         let number = files.next_run;
         files.next_run += 1;
@@ -338,7 +341,7 @@ impl SharedIndex {
 
     fn install_merged(
         &self,
-        files: &mut Files,
+        files: &mut FilesState,
         old: &[Arc<SortedRun>],
         entry: RunEntry,
     ) -> Result<(), IndexError> {
@@ -356,7 +359,7 @@ impl SharedIndex {
 
     fn replace_manifest(
         &self,
-        files: &mut Files,
+        files: &mut FilesState,
         covered: Covered,
         runs: Vec<RunEntry>,
     ) -> Result<(), IndexError> {
@@ -369,7 +372,7 @@ impl SharedIndex {
     }
 
     /// Takes the manifest away once damage was found, so that opening rebuilds the index.
-    fn heed_damage(&self, files: &mut Files) {
+    fn heed_damage(&self, files: &mut FilesState) {
         if files.manifest == ManifestState::Kept && lock(&self.status).damage.is_some() {
             match manifest::remove_manifest(&*self.disk) {
                 Ok(()) => files.manifest = ManifestState::Given,
@@ -382,7 +385,7 @@ impl SharedIndex {
 
     /// Removes the files of merged runs that nobody reads. What stays is removed by a later
     /// opening.
-    fn bury(&self, files: &mut Files) {
+    fn bury(&self, files: &mut FilesState) {
         files.merged.retain(|run| {
             let read = Arc::strong_count(run) > 1;
             read || remove_if_there(&*self.disk, &run_name(run.entry.number)).is_err()

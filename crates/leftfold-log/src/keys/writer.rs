@@ -26,14 +26,14 @@ pub(super) enum KeyRequest {
 const BATCH_MAX: usize = 200;
 
 /// Tells the caller of a request its result.
-type Tell = Box<dyn FnOnce(Result<(), KeyStoreError>) + Send>;
+type AnswerFn = Box<dyn FnOnce(Result<(), KeyStoreError>) + Send>;
 
 pub(super) struct KeyWriter {
     file: OpenKeyFile,
     shared: Arc<SharedKeys>,
     /// Records that are to be made durable: only of new things, or only of destructions.
     records: Vec<KeyRecord>,
-    waiting: Vec<Tell>,
+    waiting: Vec<AnswerFn>,
 }
 
 impl KeyWriter {

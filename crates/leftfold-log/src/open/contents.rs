@@ -14,7 +14,7 @@ use crate::format::{
 };
 use crate::index;
 use crate::open::doubt::{self, LogTimes};
-use crate::open::error::OpenError;
+use crate::open::error::LogOpenError;
 use crate::options::{Existing, Options};
 use crate::write::tail::begin_segment;
 
@@ -25,7 +25,7 @@ pub(crate) const LOCK: &str = "lock";
 pub(crate) fn headers(
     disk: &Arc<dyn Disk>,
     options: &Options,
-) -> Result<Vec<SegmentHeader>, OpenError> {
+) -> Result<Vec<SegmentHeader>, LogOpenError> {
     let names = disk.names()?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
@@ -42,17 +42,17 @@ pub(crate) fn headers(
     let mut length_before = 0;
     for number in numbers {
         let file = disk.open(&segment_name(number))?;
-        let header = header(&*file)?.map_err(|fault| OpenError::header(number, fault))?;
+        let header = header(&*file)?.map_err(|fault| LogOpenError::header(number, fault))?;
         if header.number != number {
             let detail = format!(
                 "its header is that of segment {}, so it was renamed or replaced",
                 header.number
             );
-            return Err(OpenError::damaged(number, 0, &detail));
+            return Err(LogOpenError::damaged(number, 0, &detail));
         }
         let follows = headers.last().is_none_or(|before| follows(before, &header));
         if !follows || u64::from(header.length_before) != length_before {
-            return Err(OpenError::damaged(
+            return Err(LogOpenError::damaged(
                 number,
                 0,
                 &"the segment does not follow from the one before",
@@ -63,7 +63,7 @@ pub(crate) fn headers(
     }
     refuse_lost_end(&**disk, &names, &headers)?;
     if options.open == Existing::Never {
-        return Err(OpenError::AlreadyThere { place: disk.place() });
+        return Err(LogOpenError::AlreadyThere { place: disk.place() });
     }
     for name in names.iter().filter(|name| name.ends_with(".tmp")) {
         match disk.remove(name) {
@@ -76,11 +76,11 @@ pub(crate) fn headers(
 }
 
 /// Begins a log in a directory.
-fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, OpenError> {
+fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, LogOpenError> {
     if options.open == Existing::Only {
-        return Err(OpenError::Missing { place: disk.place() });
+        return Err(LogOpenError::Missing { place: disk.place() });
     }
-    doubt::judge(options, LogTimes::NONE).map_err(OpenError::ClockDoubtful)?;
+    doubt::judge(options, LogTimes::NONE).map_err(LogOpenError::ClockDoubtful)?;
     let (store, epoch) = (StoreId::random(), Epoch::first());
     let header = SegmentHeader {
         store,
@@ -98,7 +98,7 @@ fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, Open
 
 /// Refuses a directory without a log that holds other files: it belongs to another program. A
 /// directory that holds the remains of a log is damaged.
-pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), OpenError> {
+pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), LogOpenError> {
     if names.iter().any(|name| segment_number(name).is_some()) {
         return Ok(());
     }
@@ -119,7 +119,7 @@ pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), Op
         return Err(missing(disk, names, 1, "a log was begun here, as the file lock says"));
     }
     match names.iter().find(|name| *name != LOCK && !name.ends_with(".tmp")) {
-        Some(file) => Err(OpenError::Foreign { place: disk.place(), file: file.clone() }),
+        Some(file) => Err(LogOpenError::Foreign { place: disk.place(), file: file.clone() }),
         None => Ok(()),
     }
 }
@@ -130,7 +130,7 @@ fn refuse_lost_end(
     disk: &dyn Disk,
     names: &[String],
     headers: &[SegmentHeader],
-) -> Result<(), OpenError> {
+) -> Result<(), LogOpenError> {
     let Some(last) = headers.last() else { return Ok(()) };
     if let Some(lost) = names
         .iter()
@@ -151,7 +151,7 @@ fn refuse_lost_end(
 }
 
 /// Makes the error of a segment that must be there, and is not there under its name.
-fn missing(disk: &dyn Disk, names: &[String], number: u64, why: &str) -> OpenError {
+fn missing(disk: &dyn Disk, names: &[String], number: u64, why: &str) -> LogOpenError {
     let name = segment_name(number);
     let is_it = |(_, header): &(&String, SegmentHeader)| header.number == number;
     let detail = match names.iter().filter_map(|name| renamed(disk, name)).find(is_it) {
@@ -160,7 +160,7 @@ fn missing(disk: &dyn Disk, names: &[String], number: u64, why: &str) -> OpenErr
         ),
         None => format!("the file is missing, though {why}"),
     };
-    OpenError::Damaged { place: name, detail }
+    LogOpenError::Damaged { place: name, detail }
 }
 
 /// Returns the header of a file that is a segment by its content, though not by its name, and that
@@ -202,7 +202,7 @@ pub(crate) fn keep_witness(disk: &dyn Disk, store: StoreId) {
     }
 }
 
-fn has_witness(disk: &dyn Disk) -> Result<bool, OpenError> {
+fn has_witness(disk: &dyn Disk) -> Result<bool, LogOpenError> {
     match disk.open(LOCK) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         opened => Ok(opened?.len()? > 0),

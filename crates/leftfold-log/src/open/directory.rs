@@ -6,24 +6,24 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, Lock, Real};
 use crate::open::contents::{LOCK, refuse_foreign};
-use crate::open::error::OpenError;
+use crate::open::error::LogOpenError;
 use crate::options::Existing;
 
 /// Takes the lock of a directory that is to be written. In a foreign directory nothing is created,
 /// not even the lock.
-pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>, OpenError> {
+pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>, LogOpenError> {
     refuse_foreign(disk, &disk.names()?)?;
     disk.lock(LOCK).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => OpenError::InUse { place: disk.place() },
+        io::ErrorKind::WouldBlock => LogOpenError::InUse { place: disk.place() },
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            OpenError::ReadOnly { place: disk.place(), detail: error.to_string() }
+            LogOpenError::ReadOnly { place: disk.place(), detail: error.to_string() }
         }
-        _ => OpenError::io(&error),
+        _ => LogOpenError::io(&error),
     })
 }
 
 /// Opens the directory, which is created unless the log must be there.
-pub(crate) fn directory(path: &Path, open: Existing) -> Result<Arc<dyn Disk>, OpenError> {
+pub(crate) fn directory(path: &Path, open: Existing) -> Result<Arc<dyn Disk>, LogOpenError> {
     let place = path.display().to_string();
     let opened = match open {
         Existing::Only => Real::open(path),
@@ -32,11 +32,11 @@ pub(crate) fn directory(path: &Path, open: Existing) -> Result<Arc<dyn Disk>, Op
     match opened {
         Ok(disk) => Ok(Arc::new(disk)),
         Err(error) => Err(match error.kind() {
-            io::ErrorKind::NotFound => OpenError::Missing { place },
+            io::ErrorKind::NotFound => LogOpenError::Missing { place },
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                OpenError::ReadOnly { place, detail: error.to_string() }
+                LogOpenError::ReadOnly { place, detail: error.to_string() }
             }
-            _ => OpenError::Io { detail: format!("{place}: {error}") },
+            _ => LogOpenError::Io { detail: format!("{place}: {error}") },
         }),
     }
 }

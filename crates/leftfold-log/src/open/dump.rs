@@ -8,7 +8,7 @@ use leftfold_core::store::{EventId, Position, StoreId};
 use crate::disk::{Disk, Overlay};
 use crate::format::{EventView, moment, segment_name};
 use crate::open::directory::directory;
-use crate::open::error::OpenError;
+use crate::open::error::LogOpenError;
 use crate::open::verify::{LogPart, VerifiedLog, lock_if_writable, walk};
 use crate::options::{Existing, Options};
 use crate::segments::scan::{Group, Record};
@@ -37,12 +37,18 @@ const SHOWN_BYTES: usize = 512;
 /// assert!(lines.iter().any(|line| line.contains("shop.Opened")));
 /// # Ok(()) }
 /// ```
-pub fn dump(path: impl AsRef<Path>, line: &mut dyn FnMut(&str)) -> Result<VerifiedLog, OpenError> {
+pub fn dump(
+    path: impl AsRef<Path>,
+    line: &mut dyn FnMut(&str),
+) -> Result<VerifiedLog, LogOpenError> {
     dump_on(directory(path.as_ref(), Existing::Only)?, line)
 }
 
 /// The same, on any disk.
-pub fn dump_on(disk: Arc<dyn Disk>, line: &mut dyn FnMut(&str)) -> Result<VerifiedLog, OpenError> {
+pub fn dump_on(
+    disk: Arc<dyn Disk>,
+    line: &mut dyn FnMut(&str),
+) -> Result<VerifiedLog, LogOpenError> {
     let _lock = lock_if_writable(&*disk)?;
     let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
     let options = Options { open: Existing::Only, ..Options::default() };

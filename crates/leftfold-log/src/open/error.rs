@@ -13,7 +13,7 @@ use crate::segments::segment::place;
 
 /// Error of opening a log. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
+pub enum LogOpenError {
     /// Another process has it open, or this one does.
     #[error("the log in {place} is open already, close it there first")]
     InUse {
@@ -97,7 +97,7 @@ pub enum OpenError {
     },
 }
 
-impl OpenError {
+impl LogOpenError {
     /// Returns the kind of the error, for the caller who opens the log.
     #[must_use]
     pub const fn kind(&self) -> Kind {
@@ -153,7 +153,7 @@ pub struct Cut {
     pub fault: GroupFault,
 }
 
-impl OpenError {
+impl LogOpenError {
     pub(crate) fn io(error: &io::Error) -> Self {
         Self::Io { detail: error.to_string() }
     }
@@ -172,13 +172,13 @@ impl OpenError {
     }
 }
 
-impl From<io::Error> for OpenError {
+impl From<io::Error> for LogOpenError {
     fn from(error: io::Error) -> Self {
         Self::io(&error)
     }
 }
 
-impl From<IndexError> for OpenError {
+impl From<IndexError> for LogOpenError {
     fn from(error: IndexError) -> Self {
         Self::Io { detail: error.to_string() }
     }

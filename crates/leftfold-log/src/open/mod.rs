@@ -25,8 +25,8 @@ use crate::format::segment_number;
 use crate::index::Index;
 use crate::log::Log;
 use crate::open::directory::{directory, take_lock};
-use crate::open::error::{OpenError, Recovery};
-use crate::open::recover::{Looks, next_epoch, recover};
+use crate::open::error::{LogOpenError, Recovery};
+use crate::open::recover::{TailRetries, next_epoch, recover};
 use crate::options::{Existing, Options};
 use crate::shared::SharedLog;
 use crate::write::tail::OpenPurpose;
@@ -54,7 +54,10 @@ impl Log {
     /// assert_eq!(recovery.head.position, Position(1));
     /// # Ok(()) }
     /// ```
-    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<(Self, Recovery), OpenError> {
+    pub fn open(
+        path: impl AsRef<Path>,
+        options: Options,
+    ) -> Result<(Self, Recovery), LogOpenError> {
         Self::open_on(directory(path.as_ref(), options.open)?, options)
     }
 
@@ -79,7 +82,10 @@ impl Log {
     /// assert_eq!(recovery.head.position, Position(1));
     /// # Ok(()) }
     /// ```
-    pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        options: Options,
+    ) -> Result<(Self, Recovery), LogOpenError> {
         let lock = take_lock(&*disk)?;
         let (mut writer, report) = Self::writer(disk, options, OpenPurpose::Write)?;
         writer.hold(lock);
@@ -91,7 +97,7 @@ impl Log {
         disk: Arc<dyn Disk>,
         options: Options,
         purpose: OpenPurpose,
-    ) -> Result<(LogWriter, Recovery), OpenError> {
+    ) -> Result<(LogWriter, Recovery), LogOpenError> {
         let (leased, tenure) = LeasedDisk::of(disk);
         let disk: Arc<dyn Disk> = Arc::new(leased);
         let recovered = recover(&disk, &options, purpose)?;
@@ -157,7 +163,7 @@ impl Log {
     pub fn open_read_only(
         path: impl AsRef<Path>,
         options: Options,
-    ) -> Result<(Self, Recovery), OpenError> {
+    ) -> Result<(Self, Recovery), LogOpenError> {
         Self::open_read_only_on(directory(path.as_ref(), Existing::Only)?, options)
     }
 
@@ -165,9 +171,9 @@ impl Log {
     pub fn open_read_only_on(
         disk: Arc<dyn Disk>,
         options: Options,
-    ) -> Result<(Self, Recovery), OpenError> {
+    ) -> Result<(Self, Recovery), LogOpenError> {
         let options = Options { open: Existing::Only, ..options };
-        let mut looks = Looks::new();
+        let mut looks = TailRetries::new();
         let mut before = None;
         let (writer, report) = loop {
             let over: Arc<dyn Disk> = Arc::new(Overlay::over(Arc::clone(&disk)));
@@ -175,7 +181,7 @@ impl Log {
                 // What looks wrong while a process is at the directory looks otherwise a moment
                 // later: files come and go between one look at them and the next. What is wrong
                 // stays as it is.
-                Err(error @ (OpenError::Damaged { .. } | OpenError::Io { .. })) => {
+                Err(error @ (LogOpenError::Damaged { .. } | LogOpenError::Io { .. })) => {
                     if before.as_ref() == Some(&error) || !looks.again() {
                         return Err(error);
                     }
@@ -216,16 +222,16 @@ pub struct Restored {
 /// assert_eq!(restored.identity.epoch.number, recovery.identity.epoch.number + 1);
 /// # Ok(()) }
 /// ```
-pub fn restore(path: impl AsRef<Path>, options: Options) -> Result<Restored, OpenError> {
+pub fn restore(path: impl AsRef<Path>, options: Options) -> Result<Restored, LogOpenError> {
     restore_on(directory(path.as_ref(), Existing::Only)?, options)
 }
 
 /// The same, on any disk.
-pub fn restore_on(disk: Arc<dyn Disk>, options: Options) -> Result<Restored, OpenError> {
+pub fn restore_on(disk: Arc<dyn Disk>, options: Options) -> Result<Restored, LogOpenError> {
     let options = Options { open: Existing::Only, ..options };
     let lock = take_lock(&*disk)?;
     if disk.names()?.iter().all(|name| segment_number(name).is_none()) {
-        return Err(OpenError::Missing { place: disk.place() });
+        return Err(LogOpenError::Missing { place: disk.place() });
     }
     Index::discard(&*disk)?;
     for name in disk.names()?.iter().filter(|name| name.ends_with(".off")) {
@@ -234,6 +240,7 @@ pub fn restore_on(disk: Arc<dyn Disk>, options: Options) -> Result<Restored, Ope
     let (mut writer, report) = Log::writer(Arc::clone(&disk), options, OpenPurpose::Write)?;
     writer.hold(lock);
     let epoch = next_epoch(report.identity, report.head);
-    let head = writer.begin_epoch(epoch).map_err(|error| OpenError::Io { detail: error.detail })?;
+    let head =
+        writer.begin_epoch(epoch).map_err(|error| LogOpenError::Io { detail: error.detail })?;
     Ok(Restored { identity: Identity { store: report.identity.store, epoch }, head })
 }

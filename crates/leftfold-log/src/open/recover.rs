@@ -11,11 +11,11 @@ use crate::format::{EventView, NO_TIME, SegmentHeader, offsets_name, segment_nam
 use crate::index::{Covered, Index, IndexSettings, Memtable};
 use crate::open::contents::{headers, keep_witness};
 use crate::open::doubt::{self, ClockDoubt, LogTimes};
-use crate::open::error::{Cut, OpenError, Recovery};
+use crate::open::error::{Cut, LogOpenError, Recovery};
 use crate::options::{ClockBehind, Options};
 use crate::segments::offsets::{Offsets, OffsetsFile};
 use crate::segments::scan::{ChainState, Group, GroupFault, Groups, Record, address, place_of};
-use crate::segments::segment::{Segment, Segments, Then};
+use crate::segments::segment::{OffsetsUse, Segment, Segments};
 use crate::write::fences::FENCES_KEY;
 use crate::write::tail::{OpenPurpose, Tail};
 
@@ -33,7 +33,7 @@ pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     options: &Options,
     purpose: OpenPurpose,
-) -> Result<Recovered, OpenError> {
+) -> Result<Recovered, LogOpenError> {
     let started = Instant::now();
     let headers = headers(disk, options)?;
     // The list has at least the first segment, which was there or was just made.
@@ -43,8 +43,9 @@ pub(crate) fn recover(
         walk.segment(header, headers.get(index + 1))?;
     }
     let tail = walk.tail.take();
-    let mut tail = tail
-        .ok_or_else(|| OpenError::damaged(last.number, 0, &"the last segment was not reached"))?;
+    let mut tail = tail.ok_or_else(|| {
+        LogOpenError::damaged(last.number, 0, &"the last segment was not reached")
+    })?;
     let closed_cleanly = tail.sealed || tail.chain.recorded_at == NO_TIME;
     let mut clock_doubt = None;
     if purpose == OpenPurpose::Write {
@@ -56,7 +57,7 @@ pub(crate) fn recover(
     let RecoveryWalk { index, segments, complete, replayed, rebuilt, cut, held_back, .. } = walk;
     let segments = Segments::new(Arc::clone(disk), last.store, segments, options);
     for (segment, hash) in complete {
-        segments.keep_offsets(&segment, hash, Then::ReadFromFile);
+        segments.keep_offsets(&segment, hash, OffsetsUse::ReadFromFile);
     }
     let report = Recovery {
         identity: Identity { store: last.store, epoch: last.epoch },
@@ -77,14 +78,18 @@ fn check_clock(
     options: &Options,
     headers: &[SegmentHeader],
     tail: &Tail,
-) -> Result<Option<ClockDoubt>, OpenError> {
+) -> Result<Option<ClockDoubt>, LogOpenError> {
     let (recorded, now) = (tail.head().recorded_at, options.clock.wall());
     if recorded.since(now) > CLOCK_JUMP_MAX {
         let is_refused = options.clock_behind == ClockBehind::Refuse;
-        return if is_refused { Err(OpenError::ClockBehind { recorded, now }) } else { Ok(None) };
+        return if is_refused {
+            Err(LogOpenError::ClockBehind { recorded, now })
+        } else {
+            Ok(None)
+        };
     }
     let history = LogTimes { headers, last: tail.chain.recorded_at, changed: tail.file.changed()? };
-    let doubt = doubt::judge(options, history).map_err(OpenError::ClockDoubtful)?;
+    let doubt = doubt::judge(options, history).map_err(LogOpenError::ClockDoubtful)?;
     if let Some(doubt) = &doubt {
         tracing::warn!(now = %doubt.now, known = %doubt.known, "{doubt}; what is recorded by it stays in the log for good");
     }
@@ -99,7 +104,7 @@ fn settle(
     options: &Options,
     tail: &mut Tail,
     last: Option<&LastGroup>,
-) -> Result<(), OpenError> {
+) -> Result<(), LogOpenError> {
     if tail.len > tail.end && !tail.zeros_behind {
         tail.file.set_len(tail.end)?;
         tail.len = tail.end;
@@ -125,11 +130,11 @@ struct LastGroup {
 /// Repetitions that a reader has left for bytes that another process may be writing, with a wait
 /// before each.
 #[derive(Debug)]
-pub(crate) struct Looks {
+pub(crate) struct TailRetries {
     left: u32,
 }
 
-impl Looks {
+impl TailRetries {
     const MAX: u32 = 32;
 
     pub(crate) fn new() -> Self {
@@ -185,13 +190,14 @@ impl RecoveryWalk {
         options: &Options,
         headers: &[SegmentHeader],
         purpose: OpenPurpose,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, LogOpenError> {
         let settings =
             IndexSettings { memory_bytes: options.memory_bytes / 8 * 7, upkeep: options.upkeep };
         let store = headers[0].store;
         let opened = Index::open(Arc::clone(disk), store, settings)?;
         let (index, covered, rebuilt) = (opened.index, opened.covered, opened.discarded);
-        let mut resumed = Resumed { from: 0, offset: None, chain: ChainState::before(&headers[0]) };
+        let mut resumed =
+            ResumePoint { from: 0, offset: None, chain: ChainState::before(&headers[0]) };
         if covered != Covered::NONE {
             resumed = resume(disk, headers, &covered)?;
         }
@@ -225,7 +231,7 @@ impl RecoveryWalk {
         &mut self,
         header: &SegmentHeader,
         next: Option<&SegmentHeader>,
-    ) -> Result<(), OpenError> {
+    ) -> Result<(), LogOpenError> {
         // What the index covers is not read again: the first segment may be begun in its middle.
         let resumed = self.offset.take();
         let (from, whole) = (resumed.unwrap_or_else(|| header.bytes()), resumed.is_none());
@@ -233,7 +239,7 @@ impl RecoveryWalk {
         if whole {
             self.enter(header)?;
             if ChainState::before(header) != self.chain {
-                return Err(OpenError::damaged(
+                return Err(LogOpenError::damaged(
                     header.number,
                     0,
                     &"the segment does not follow from the one before",
@@ -283,9 +289,9 @@ impl RecoveryWalk {
         groups: &mut Groups,
         from: u64,
         mut offsets: Option<&mut Offsets>,
-    ) -> Result<GroupsEnd, OpenError> {
+    ) -> Result<GroupsEnd, LogOpenError> {
         let mut end = GroupsEnd { offset: from, sealed: false };
-        let mut looks = Looks::new();
+        let mut looks = TailRetries::new();
         while end.offset < groups.len() {
             let offset = end.offset;
             // A reader shows no last group of which nothing tells that it is durable.
@@ -300,7 +306,7 @@ impl RecoveryWalk {
                 Ok(group) => group,
                 // The next segment was begun when this one was durable: a fault in it is damage.
                 Err(fault) if next.is_some() => {
-                    return Err(OpenError::damaged(header.number, offset, &fault));
+                    return Err(LogOpenError::damaged(header.number, offset, &fault));
                 }
                 Err(fault) => {
                     // A reader may meet a group that is being written at this moment.
@@ -325,18 +331,18 @@ impl RecoveryWalk {
             }
             self.chain = group.chain();
             end = GroupsEnd { offset: group.end(), sealed: group.is_seal() };
-            looks = Looks::new();
+            looks = TailRetries::new();
         }
         Ok(end)
     }
 
     /// An epoch begins with its identity in the chain.
-    fn enter(&mut self, header: &SegmentHeader) -> Result<(), OpenError> {
+    fn enter(&mut self, header: &SegmentHeader) -> Result<(), LogOpenError> {
         let Some(before) = self.segments.last().map(|segment| segment.header) else {
             let identity = SegmentHeader::epoch_hash(Hash::EMPTY, header.store, &header.epoch);
             let begun = ChainState { next: Position(1), hash: identity, recorded_at: NO_TIME };
             if begun != ChainState::before(header) {
-                return Err(OpenError::damaged(
+                return Err(LogOpenError::damaged(
                     header.number,
                     0,
                     &"the first segment does not begin a history",
@@ -352,7 +358,7 @@ impl RecoveryWalk {
     }
 
     /// Tells the index of the group that was held back.
-    fn release(&mut self) -> Result<(), OpenError> {
+    fn release(&mut self) -> Result<(), LogOpenError> {
         if let Some(covered) = self.held.take() {
             self.index.make_room()?;
             self.index.insert_group(&mut self.pending, covered);
@@ -363,18 +369,18 @@ impl RecoveryWalk {
     /// Takes a group for the index, which is told of it when another one follows, or when it is
     /// known to be durable: the index must never know of more than that. Returns the offsets of its
     /// events.
-    fn take(&mut self, number: u64, group: &Group<'_>) -> Result<Vec<u32>, OpenError> {
+    fn take(&mut self, number: u64, group: &Group<'_>) -> Result<Vec<u32>, LogOpenError> {
         self.release()?;
         let mut position = group.header.first;
         let mut events = Vec::with_capacity(group.header.events as usize);
         for record in group.records() {
             let (offset, record) =
-                record.map_err(|fault| OpenError::damaged(number, group.offset, &fault))?;
+                record.map_err(|fault| LogOpenError::damaged(number, group.offset, &fault))?;
             match record {
                 Record::Event(event) => {
                     events.push(offset as u32);
                     self.check_version(&event)
-                        .map_err(|detail| OpenError::damaged(number, offset, &detail))?;
+                        .map_err(|detail| LogOpenError::damaged(number, offset, &detail))?;
                     self.pending.add_event(
                         position,
                         event.event_type,
@@ -429,7 +435,7 @@ impl RecoveryWalk {
     }
 }
 
-struct Resumed {
+struct ResumePoint {
     from: usize,
     offset: Option<u64>,
     chain: ChainState,
@@ -441,14 +447,14 @@ fn resume(
     disk: &Arc<dyn Disk>,
     headers: &[SegmentHeader],
     covered: &Covered,
-) -> Result<Resumed, OpenError> {
+) -> Result<ResumePoint, LogOpenError> {
     let (number, offset) = place_of(covered.address);
     let missing = |detail: &dyn std::fmt::Display| {
         let what = format!(
             "the index knows of a durable group here, up to position {}, but {detail}",
             covered.position
         );
-        OpenError::damaged(number, offset, &what)
+        LogOpenError::damaged(number, offset, &what)
     };
     let from = usize::try_from(number).unwrap_or(usize::MAX).wrapping_sub(1);
     if from >= headers.len() {
@@ -460,7 +466,7 @@ fn resume(
     if chain.hash != covered.hash || chain.last() != covered.position {
         return Err(missing(&"another group is there"));
     }
-    Ok(Resumed { from, offset: Some(group.end()), chain })
+    Ok(ResumePoint { from, offset: Some(group.end()), chain })
 }
 
 /// Returns the offsets of the last segment up to the end of what the index covers: from their file
@@ -471,7 +477,7 @@ fn offsets_until(
     header: &SegmentHeader,
     end: u64,
     hash: Hash,
-) -> Result<Offsets, OpenError> {
+) -> Result<Offsets, LogOpenError> {
     if let Ok(file) = disk.open(&offsets_name(header.number))
         && let Ok(kept) = OffsetsFile::of(&*file, header, end, |found| found == hash)
         && let Ok(offsets) = kept.load(&*file)
@@ -482,7 +488,7 @@ fn offsets_until(
     let mut chain = ChainState::before(header);
     let mut offset = header.bytes();
     while offset < end {
-        let damage = |fault| OpenError::damaged(header.number, offset, &fault);
+        let damage = |fault| LogOpenError::damaged(header.number, offset, &fault);
         let group = groups.at(offset, Some(&chain))?.map_err(damage)?;
         let mut events = Vec::with_capacity(group.header.events as usize);
         for record in group.records() {
@@ -505,18 +511,18 @@ pub(crate) fn end_of_log(
     offset: u64,
     chain: &ChainState,
     fault: GroupFault,
-) -> Result<Option<Cut>, OpenError> {
+) -> Result<Option<Cut>, LogOpenError> {
     if groups.only_zeros(offset)? {
         return Ok(None);
     }
     if !fault.may_be_torn() {
-        return Err(OpenError::damaged(number, offset, &fault));
+        return Err(LogOpenError::damaged(number, offset, &fault));
     }
     if let Some(later) = groups.later_group(offset, chain)? {
         let detail = format!(
             "{fault}, though a later group at byte {later} was begun when this one was durable"
         );
-        return Err(OpenError::damaged(number, offset, &detail));
+        return Err(LogOpenError::damaged(number, offset, &detail));
     }
     let bytes = groups.len() - offset;
     Ok(Some(Cut { place: crate::segments::segment::place(number, offset), bytes, fault }))

@@ -12,7 +12,7 @@ use crate::format::{EventView, NO_TIME, SegmentHeader, segment_name};
 use crate::index::{Index, IndexError, PostingKey};
 use crate::open::contents::{LOCK, headers, refuse_foreign};
 use crate::open::directory::directory;
-use crate::open::error::{Cut, OpenError};
+use crate::open::error::{Cut, LogOpenError};
 use crate::open::recover::{end_of_log, recover};
 use crate::options::{Existing, Options};
 use crate::segments::scan::{ChainState, Group, Groups, Record, address};
@@ -80,12 +80,12 @@ pub struct Damage {
 /// println!("{} events in {} segments", verified.events, verified.segments);
 /// # Ok(()) }
 /// ```
-pub fn verify(path: impl AsRef<Path>) -> Result<VerifiedLog, OpenError> {
+pub fn verify(path: impl AsRef<Path>) -> Result<VerifiedLog, LogOpenError> {
     verify_on(directory(path.as_ref(), Existing::Only)?)
 }
 
 /// The same, on any disk.
-pub fn verify_on(disk: Arc<dyn Disk>) -> Result<VerifiedLog, OpenError> {
+pub fn verify_on(disk: Arc<dyn Disk>) -> Result<VerifiedLog, LogOpenError> {
     let _lock = lock_if_writable(&*disk)?;
     let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
     let options = Options { open: Existing::Only, ..Options::default() };
@@ -100,14 +100,14 @@ pub fn verify_on(disk: Arc<dyn Disk>) -> Result<VerifiedLog, OpenError> {
 /// for then no process can. In a foreign directory no lock is created.
 pub(crate) fn lock_if_writable(
     disk: &dyn Disk,
-) -> Result<Option<Box<dyn crate::disk::Lock>>, OpenError> {
+) -> Result<Option<Box<dyn crate::disk::Lock>>, LogOpenError> {
     refuse_foreign(disk, &disk.names()?)?;
     match disk.lock(LOCK) {
         Ok(lock) => Ok(Some(lock)),
         Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock => Err(OpenError::InUse { place: disk.place() }),
+            io::ErrorKind::WouldBlock => Err(LogOpenError::InUse { place: disk.place() }),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Ok(None),
-            _ => Err(OpenError::io(&error)),
+            _ => Err(LogOpenError::io(&error)),
         },
     }
 }
@@ -136,8 +136,8 @@ impl VerifiedLog {
 pub(crate) fn walk(
     disk: &Arc<dyn Disk>,
     options: &Options,
-    visit: &mut dyn FnMut(LogPart<'_>) -> Result<(), OpenError>,
-) -> Result<VerifiedLog, OpenError> {
+    visit: &mut dyn FnMut(LogPart<'_>) -> Result<(), LogOpenError>,
+) -> Result<VerifiedLog, LogOpenError> {
     let headers = headers(disk, options)?;
     // A log that is there has a first segment.
     let last = headers[headers.len() - 1];
@@ -183,7 +183,7 @@ pub(crate) fn walk(
                 Err(fault) if header.number == last.number => {
                     match end_of_log(&mut groups, header.number, offset, &chain, fault) {
                         Ok(tail) => verified.tail = tail,
-                        Err(OpenError::Damaged { place, detail }) => {
+                        Err(LogOpenError::Damaged { place, detail }) => {
                             verified.damage = Some(Damage { place, detail })
                         }
                         Err(other) => return Err(other),
@@ -209,10 +209,10 @@ fn damage(number: u64, offset: u64, detail: &str) -> Damage {
 }
 
 /// Brings the index up to date in memory, and asks it for everything that the log holds.
-fn index_damage(disk: &Arc<dyn Disk>, options: &Options) -> Result<Option<Damage>, OpenError> {
+fn index_damage(disk: &Arc<dyn Disk>, options: &Options) -> Result<Option<Damage>, LogOpenError> {
     let recovered = match recover(disk, options, crate::write::tail::OpenPurpose::Verify) {
         Ok(recovered) => recovered,
-        Err(OpenError::Damaged { place, detail }) => return Ok(Some(Damage { place, detail })),
+        Err(LogOpenError::Damaged { place, detail }) => return Ok(Some(Damage { place, detail })),
         Err(other) => return Err(other),
     };
     let head = recovered.report.head.position;

@@ -9,7 +9,7 @@ use leftfold_core::store::{
 
 use crate::index::unreadable;
 use crate::index::{Index, ListError, PostingKey, Postings};
-use crate::read::fetch::Take;
+use crate::read::fetch::ReaderDemand;
 use crate::shared::SharedLog;
 
 /// Names that may begin with a prefix; with more, the prefix is not looked up by name.
@@ -275,9 +275,9 @@ pub(crate) fn first_match(
         shared.segments.fetch(&batch, &mut |event: RecordedEvent, _| {
             if query.matches(&event) {
                 found = Some(event.position);
-                Take::Enough
+                ReaderDemand::Enough
             } else {
-                Take::More
+                ReaderDemand::More
             }
         })?;
         if found.is_some() {

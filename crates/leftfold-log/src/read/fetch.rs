@@ -22,13 +22,13 @@ const LOAD_BYTES_MAX: usize = 1 << 20;
 
 /// Answer of a reader: it wants more events, or has enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
+pub(crate) enum ReaderDemand {
     More,
     Enough,
 }
 
 /// Events that were read into one buffer.
-struct Load {
+struct EventBuffer {
     bytes: Bytes,
     /// For each event the offset of its record in the segment, and the part of `bytes` that was
     /// read of it.
@@ -41,8 +41,8 @@ impl Segments {
     pub(crate) fn fetch(
         &self,
         positions: &[Position],
-        take: &mut dyn FnMut(RecordedEvent, usize) -> Take,
-    ) -> Result<Take, ReadError> {
+        take: &mut dyn FnMut(RecordedEvent, usize) -> ReaderDemand,
+    ) -> Result<ReaderDemand, ReadError> {
         let mut rest = positions;
         while let Some(first) = rest.first() {
             let segment = self.holding(*first).ok_or_else(|| missing(*first))?;
@@ -53,12 +53,12 @@ impl Segments {
             if here.is_empty() {
                 return Err(missing(*first));
             }
-            if self.fetch_within(&segment, here, take)? == Take::Enough {
-                return Ok(Take::Enough);
+            if self.fetch_within(&segment, here, take)? == ReaderDemand::Enough {
+                return Ok(ReaderDemand::Enough);
             }
             rest = beyond;
         }
-        Ok(Take::More)
+        Ok(ReaderDemand::More)
     }
 
     /// The same from the last position to the first. No more than about `bytes_max` are read ahead
@@ -67,8 +67,8 @@ impl Segments {
         &self,
         positions: &[Position],
         bytes_max: usize,
-        take: &mut dyn FnMut(RecordedEvent, usize) -> Take,
-    ) -> Result<Take, ReadError> {
+        take: &mut dyn FnMut(RecordedEvent, usize) -> ReaderDemand,
+    ) -> Result<ReaderDemand, ReadError> {
         let mut rest = positions;
         let mut read = Vec::new();
         while let Some(last) = rest.last() {
@@ -78,16 +78,16 @@ impl Segments {
             let together = &here[here.len() - self.last_within(&segment, here, bytes_max)?..];
             self.fetch_within(&segment, together, &mut |event, bytes| {
                 read.push((event, bytes));
-                Take::More
+                ReaderDemand::More
             })?;
             for (event, bytes) in read.drain(..).rev() {
-                if take(event, bytes) == Take::Enough {
-                    return Ok(Take::Enough);
+                if take(event, bytes) == ReaderDemand::Enough {
+                    return Ok(ReaderDemand::Enough);
                 }
             }
             rest = &rest[..rest.len() - together.len()];
         }
-        Ok(Take::More)
+        Ok(ReaderDemand::More)
     }
 
     /// Returns how many of the last events have at most about `bytes_max` bytes together; at least
@@ -117,7 +117,7 @@ impl Segments {
         let mut found = None;
         self.fetch(&[position], &mut |event, _| {
             found = Some(event);
-            Take::Enough
+            ReaderDemand::Enough
         })?;
         found.ok_or_else(|| missing(position))
     }
@@ -126,8 +126,8 @@ impl Segments {
         &self,
         segment: &Segment,
         positions: &[Position],
-        take: &mut dyn FnMut(RecordedEvent, usize) -> Take,
-    ) -> Result<Take, ReadError> {
+        take: &mut dyn FnMut(RecordedEvent, usize) -> ReaderDemand,
+    ) -> Result<ReaderDemand, ReadError> {
         let file = self.file(segment.header.number)?;
         let mut rest = positions;
         while !rest.is_empty() {
@@ -136,13 +136,13 @@ impl Segments {
             for (position, (start, within)) in rest.iter().zip(&load.records) {
                 let buffer = load.bytes.slice(within.clone());
                 let (event, bytes) = self.event(segment, &file, *position, *start, buffer)?;
-                if take(event, bytes) == Take::Enough {
-                    return Ok(Take::Enough);
+                if take(event, bytes) == ReaderDemand::Enough {
+                    return Ok(ReaderDemand::Enough);
                 }
             }
             rest = &rest[load.records.len()..];
         }
-        Ok(Take::More)
+        Ok(ReaderDemand::More)
     }
 
     /// Reads the first events, one at least.
@@ -151,7 +151,7 @@ impl Segments {
         segment: &Segment,
         file: &Arc<dyn File>,
         positions: &[Position],
-    ) -> Result<Load, ReadError> {
+    ) -> Result<EventBuffer, ReadError> {
         let indexes = positions.iter().map(|position| segment.index_of(*position));
         let mut extents =
             self.table(segment, |table, blocks| table.extents(indexes.clone(), blocks))?;
@@ -189,7 +189,7 @@ impl Segments {
             }
             Ok(())
         })?;
-        Ok(Load { bytes, records })
+        Ok(EventBuffer { bytes, records })
     }
 
     /// The event, and how many bytes it has.

@@ -7,7 +7,7 @@ use leftfold_core::store::{
 
 use crate::index::unreadable;
 use crate::read::candidates::{Candidates, Span};
-use crate::read::fetch::Take;
+use crate::read::fetch::ReaderDemand;
 use crate::shared::SharedLog;
 
 /// Events that are looked at for one page: it ends there, however few of them match.
@@ -39,7 +39,7 @@ pub(crate) fn page(shared: &SharedLog, read: &Read) -> Result<Page, ReadError> {
                 through: head.position,
             };
             let candidates = Candidates::of_query(span, query)?;
-            let mut page = Filling::new(read, head, Some(query));
+            let mut page = PageBuilder::new(read, head, Some(query));
             page.fill(shared, span, candidates)?;
             Ok(page.end(None))
         }
@@ -58,7 +58,7 @@ fn stream_page(
         Direction::Forwards => from.max(Version(1)),
         Direction::Backwards => from.min(version),
     };
-    let mut page = Filling::new(read, head, None);
+    let mut page = PageBuilder::new(read, head, None);
     if from > Version::ABSENT
         && from <= version
         && let Some(from) = shared.index.position_of(stream, from).map_err(unreadable)?
@@ -71,7 +71,7 @@ fn stream_page(
 }
 
 /// A page that is being filled.
-struct Filling<'a> {
+struct PageBuilder<'a> {
     read: &'a Read,
     head: Head,
     query: Option<&'a Query>,
@@ -82,7 +82,7 @@ struct Filling<'a> {
     through: Option<Position>,
 }
 
-impl<'a> Filling<'a> {
+impl<'a> PageBuilder<'a> {
     fn new(read: &'a Read, head: Head, query: Option<&'a Query>) -> Self {
         Self {
             read,
@@ -132,7 +132,7 @@ impl<'a> Filling<'a> {
                     })?
                 }
             };
-            if taken == Take::Enough {
+            if taken == ReaderDemand::Enough {
                 return Ok(());
             }
             if self.looked_at >= LOOKED_AT_MAX && self.query.is_some() {
@@ -148,9 +148,9 @@ impl<'a> Filling<'a> {
         }
     }
 
-    fn take(&mut self, event: RecordedEvent, bytes: usize) -> Take {
+    fn take(&mut self, event: RecordedEvent, bytes: usize) -> ReaderDemand {
         if self.query.is_some_and(|query| !query.matches(&event)) {
-            return Take::More;
+            return ReaderDemand::More;
         }
         let bytes_max = self.read.page_bytes as usize;
         let full = self.events.len() >= self.read.page_events as usize
@@ -161,7 +161,7 @@ impl<'a> Filling<'a> {
                 Direction::Backwards => event.position.next(),
             });
             self.next = Some(self.read.what.starting_at(&event));
-            return Take::Enough;
+            return ReaderDemand::Enough;
         }
         self.bytes += bytes;
         let at = event.position;
@@ -179,9 +179,9 @@ impl<'a> Filling<'a> {
             && rest > 0
         {
             self.stop_at(at);
-            return Take::Enough;
+            return ReaderDemand::Enough;
         }
-        Take::More
+        ReaderDemand::More
     }
 
     /// The page ends after a position.

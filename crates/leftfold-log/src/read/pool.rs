@@ -8,7 +8,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// More waits than may.
 #[derive(Debug)]
-pub(crate) struct Full {
+pub(crate) struct PoolFull {
     pub(crate) waiting: usize,
 }
 
@@ -53,10 +53,10 @@ impl Pool {
         &self,
         weight: usize,
         job: impl FnOnce() + Send + 'static,
-    ) -> Result<(), Full> {
+    ) -> Result<(), PoolFull> {
         let state = self.inner.state();
         if state.bytes >= self.inner.bytes_max {
-            return Err(Full { waiting: state.bytes });
+            return Err(PoolFull { waiting: state.bytes });
         }
         self.add(state, weight, Box::new(job));
         Ok(())

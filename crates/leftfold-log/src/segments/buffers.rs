@@ -14,7 +14,7 @@ const KEPT_MAX: usize = 8;
 pub(crate) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// A buffer that goes back when its last reader is done.
-struct Lent {
+struct LentBuffer {
     bytes: Vec<u8>,
     len: usize,
     home: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -38,17 +38,17 @@ impl Buffers {
             bytes.resize(len, 0);
         }
         fill(&mut bytes[..len])?;
-        Ok(Bytes::from_owner(Lent { bytes, len, home: Arc::clone(&self.0) }))
+        Ok(Bytes::from_owner(LentBuffer { bytes, len, home: Arc::clone(&self.0) }))
     }
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for LentBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
 
-impl Drop for Lent {
+impl Drop for LentBuffer {
     fn drop(&mut self) {
         let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
         if home.len() < KEPT_MAX {

@@ -82,7 +82,7 @@ impl OffsetTable {
                 }));
             }
             Self::File(file) => {
-                let mut words = Words { file, blocks, at: None };
+                let mut words = WordReader { file, blocks, at: None };
                 for index in indexes.take_while(|index| *index < file.events) {
                     let start = words.word(index)?;
                     let end =
@@ -184,7 +184,7 @@ impl OffsetsFile {
     }
 
     fn word(&self, index: u32, blocks: &Blocks) -> Result<u32, OffsetsFault> {
-        Words { file: self, blocks, at: None }.word(index)
+        WordReader { file: self, blocks, at: None }.word(index)
     }
 
     fn read_block(&self, file: &dyn File, block: u32) -> Result<Vec<u32>, OffsetsFault> {
@@ -221,13 +221,13 @@ impl OffsetsFile {
 }
 
 /// Reads words of a file one after the other, mostly of the same block.
-struct Words<'a> {
+struct WordReader<'a> {
     file: &'a OffsetsFile,
     blocks: &'a Blocks,
     at: Option<(u32, Arc<Vec<u32>>)>,
 }
 
-impl Words<'_> {
+impl WordReader<'_> {
     fn word(&mut self, index: u32) -> Result<u32, OffsetsFault> {
         let (block, word) = (index / BLOCK_WORDS as u32, index as usize % BLOCK_WORDS);
         let words = match &self.at {

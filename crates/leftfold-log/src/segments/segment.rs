@@ -148,18 +148,18 @@ impl Segments {
 
     /// Writes the offsets of a segment to their file. They stay in memory if that fails, or if the
     /// segment goes on growing.
-    pub(crate) fn keep_offsets(&self, segment: &Segment, hash: Hash, then: Then) {
+    pub(crate) fn keep_offsets(&self, segment: &Segment, hash: Hash, then: OffsetsUse) {
         let held = segment.table.read().unwrap_or_else(PoisonError::into_inner);
         let Some(OffsetTable::Memory(offsets)) = &*held else { return };
         let written = offsets::write(&*self.disk, &segment.header, offsets, hash);
         drop(held);
         self.forget_offsets(segment);
         match (written, then) {
-            (Ok(file), Then::ReadFromFile) => {
+            (Ok(file), OffsetsUse::ReadFromFile) => {
                 *segment.table.write().unwrap_or_else(PoisonError::into_inner) =
                     Some(OffsetTable::File(file));
             }
-            (Ok(_), Then::StayInMemory) => {}
+            (Ok(_), OffsetsUse::StayInMemory) => {}
             (Err(error), _) => tracing::debug!(%error, "the offsets of a segment stay in memory"),
         }
     }
@@ -309,7 +309,7 @@ impl Segments {
 
 /// Use of the offsets of a segment once they are in a file: read from there, or kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum OffsetsUse {
     /// The segment is sealed.
     ReadFromFile,
     /// It may grow.

@@ -17,7 +17,7 @@ use crate::shared::SharedLog;
 use crate::write::request::Precheck;
 
 /// Result of the lookups for an append, before the writer sees it.
-pub(crate) enum Prechecked {
+pub(crate) enum PrecheckResult {
     /// The answer is final: no later event can change it.
     Answered(Outcome),
     /// The writer decides, from these facts.
@@ -52,13 +52,13 @@ pub(crate) fn precheck(
     shared: &SharedLog,
     append: &Append,
     order: JudgingOrder,
-) -> Result<Prechecked, AppendError> {
+) -> Result<PrecheckResult, AppendError> {
     // The head is read first: the index then knows at least as much.
     let head = shared.head();
     if let Some(command) = &append.command
         && let Some(address) = shared.index.command(&command.id.0).map_err(unreadable)?
     {
-        return repeated(shared, command, address).map(Prechecked::Answered);
+        return repeated(shared, command, address).map(PrecheckResult::Answered);
     }
     let mut facts = Precheck { at: head.position, ..Precheck::default() };
     streams(shared, append, head, &mut facts)?;
@@ -81,9 +81,9 @@ pub(crate) fn precheck(
         && append.fence.is_none()
         && let Some(conflict) = lasting_conflict(&append.condition, &facts)
     {
-        return Ok(Prechecked::Answered(Outcome::Conflict(conflict)));
+        return Ok(PrecheckResult::Answered(Outcome::Conflict(conflict)));
     }
-    Ok(Prechecked::Undecided(facts))
+    Ok(PrecheckResult::Undecided(facts))
 }
 
 fn streams(

@@ -16,7 +16,7 @@ use crate::format::{Binding, NO_TIME, SegmentHeader, segment_name};
 use crate::index::{Covered, IndexError};
 use crate::options::Options;
 use crate::segments::scan::{ChainState, address};
-use crate::segments::segment::{Segment, Then};
+use crate::segments::segment::{OffsetsUse, Segment};
 use crate::shared::{GroupSpan, SharedLog};
 use crate::write::group::GroupBuilder;
 use crate::write::queue::Dequeued;
@@ -60,14 +60,14 @@ enum CommitError {
 /// Gives the directory back and says that the log is closed when the writer ends, also by a panic
 /// of a clock or a disk: nothing is changed once another process may have the directory, and no
 /// caller waits for a writer that has ended.
-struct Ending {
+struct WriterGuard {
     shared: Arc<SharedLog>,
     tenure: Option<DirectoryOwnership>,
     /// Result of closing; `None` if the writer panicked.
     closed: Option<Result<(), CloseError>>,
 }
 
-impl Drop for Ending {
+impl Drop for WriterGuard {
     fn drop(&mut self) {
         let panicked = || Err(CloseError { detail: "the writer panicked".to_owned() });
         let closed = self.closed.take().unwrap_or_else(panicked);
@@ -90,7 +90,7 @@ impl LogWriter {
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let mut ending =
-            Ending { shared: Arc::clone(&shared), tenure: self.tenure.take(), closed: None };
+            WriterGuard { shared: Arc::clone(&shared), tenure: self.tenure.take(), closed: None };
         let mut waiting = VecDeque::new();
         let mut gathering = GroupBuilder::new(&shared.index);
         while let Dequeued::Requests = shared.queue.take(&mut waiting) {
@@ -213,7 +213,7 @@ impl LogWriter {
         // What it ends with may be a seal, which no group told of.
         self.shared.segments.end_at(&sealed, self.tail.end as u32);
         self.shared.segments.push(segment);
-        self.shared.segments.keep_offsets(&sealed, self.tail.chain.hash, Then::ReadFromFile);
+        self.shared.segments.keep_offsets(&sealed, self.tail.chain.hash, OffsetsUse::ReadFromFile);
         self.tail.chain.hash = header.hash;
         self.tail.file = file;
         self.tail.end = header.bytes();
@@ -356,7 +356,11 @@ impl LogWriter {
         let indexed = self.shared.index.flush(self.tail.covered);
         let offsets_hash = self.tail.chain.hash;
         if !self.tail.sealed {
-            self.shared.segments.keep_offsets(&self.tail.segment, offsets_hash, Then::StayInMemory);
+            self.shared.segments.keep_offsets(
+                &self.tail.segment,
+                offsets_hash,
+                OffsetsUse::StayInMemory,
+            );
         }
         self.write_seal().map_err(|error| {
             self.shared.become_read_only(&error.to_string());

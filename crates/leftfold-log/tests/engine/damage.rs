@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use leftfold_core::store::{Append, Backend, NewEvent, Position, Query, Read, Store};
 use leftfold_log::disk::{Disk, Real, Simulated};
-use leftfold_log::{Existing, Log, OpenError, Options, Upkeep, dump_on, restore_on, verify_on};
+use leftfold_log::{Existing, Log, LogOpenError, Options, Upkeep, dump_on, restore_on, verify_on};
 
 use crate::support::{Folder, TestClock, event_type, stream, wait};
 
@@ -83,7 +83,7 @@ const RESTORE: usize = 3;
 
 /// Holds every way to open a directory against the rule; whatever opens has all events. Returns the
 /// error of the first way.
-fn judged(what: &str, files: &Files) -> Option<OpenError> {
+fn judged(what: &str, files: &Files) -> Option<LogOpenError> {
     let open = |existing| {
         let (log, _) = Log::open_on(disk_of(files), Options { open: existing, ..options() })?;
         Ok(count(log))
@@ -108,7 +108,10 @@ fn judged(what: &str, files: &Files) -> Option<OpenError> {
             }
             Err(error) => {
                 let text = error.to_string();
-                assert!(matches!(error, OpenError::Damaged { .. }), "{what}, way {way}: {error:?}");
+                assert!(
+                    matches!(error, LogOpenError::Damaged { .. }),
+                    "{what}, way {way}: {error:?}"
+                );
                 assert!(
                     text.contains("log-0000") && text.contains("bring back a copy"),
                     "{what}, way {way}: {text}"
@@ -142,7 +145,7 @@ fn a_flipped_bit_in_any_header_is_damage_of_that_file_or_is_mended() {
             rotten.get_mut(name).unwrap()[byte] ^= 1 << (byte % 8);
             let error = judged(&format!("{name} byte {byte}"), &rotten);
             match error {
-                Some(OpenError::Damaged { place, .. }) => {
+                Some(LogOpenError::Damaged { place, .. }) => {
                     assert!(place.contains(name.as_str()), "{name} byte {byte}: {place}")
                 }
                 other => {
@@ -157,7 +160,7 @@ fn a_flipped_bit_in_any_header_is_damage_of_that_file_or_is_mended() {
 fn a_magic_that_is_wrong_is_no_foreign_directory() {
     let (_, mut files) = directories().remove(0);
     files.get_mut("log-000000000001.seg").unwrap()[..8].copy_from_slice(b"LEFTFOOT");
-    let Some(OpenError::Damaged { place, detail }) = judged("magic", &files) else {
+    let Some(LogOpenError::Damaged { place, detail }) = judged("magic", &files) else {
         panic!("it opens")
     };
     assert_eq!(
@@ -179,7 +182,7 @@ fn a_file_that_is_gone_is_named_and_nothing_is_begun_in_its_place() {
             }
             let error = judged(&format!("{state}, without {name}"), &left);
             match error {
-                Some(OpenError::Damaged { place, .. }) => {
+                Some(LogOpenError::Damaged { place, .. }) => {
                     assert!(place.contains(name.as_str()), "{place} for {name}")
                 }
                 other => {
@@ -193,7 +196,7 @@ fn a_file_that_is_gone_is_named_and_nothing_is_begun_in_its_place() {
         for kind in ["", ".off", ".manifest", ".run"] {
             left.retain(|name, _| kind.is_empty() || !name.ends_with(kind));
             let error = judged(&format!("{state}, with {:?}", left.keys()), &left);
-            let Some(OpenError::Damaged { place, .. }) = error else {
+            let Some(LogOpenError::Damaged { place, .. }) = error else {
                 panic!("{state}, {:?}: {error:?}", left.keys())
             };
             assert_eq!(place, "log-000000000001.seg");
@@ -225,7 +228,7 @@ fn a_segment_under_another_name_is_found_and_asked_for() {
                 let content = files.remove(name).unwrap();
                 files.insert(other.clone(), content);
                 let error = judged(&format!("{state}, {name} as {other}"), &files);
-                let Some(OpenError::Damaged { place, detail }) = error else {
+                let Some(LogOpenError::Damaged { place, detail }) = error else {
                     panic!("{state}, {name} as {other}: {error:?}")
                 };
                 assert!(
@@ -247,7 +250,7 @@ fn a_segment_under_another_name_is_found_and_asked_for() {
         swapped.insert("log-000000000002.seg".to_owned(), one.clone());
         let error = judged("swapped", &swapped);
         assert!(
-            matches!(&error, Some(OpenError::Damaged { detail, .. }) if detail.contains("that of segment 2")),
+            matches!(&error, Some(LogOpenError::Damaged { detail, .. }) if detail.contains("that of segment 2")),
             "{error:?}"
         );
     }
@@ -261,12 +264,12 @@ fn a_directory_without_any_history_is_somebody_elses_or_begins() {
     for begun in [files(&[]), files(&["lock"]), files(&["lock", "log-000000000001.seg.tmp"])] {
         assert!(Log::open_on(disk_of(&begun), options()).is_ok(), "{begun:?}");
         let missing = Log::open_on(disk_of(&begun), Options { open: Existing::Only, ..options() });
-        assert!(matches!(missing, Err(OpenError::Missing { .. })), "{missing:?}");
+        assert!(matches!(missing, Err(LogOpenError::Missing { .. })), "{missing:?}");
     }
     for name in ["photo.jpg", "log.txt", "log-1.seg", "keys"] {
         let opened = Log::open_on(disk_of(&files(&["lock", name])), options());
         assert!(
-            matches!(&opened, Err(OpenError::Foreign { file, .. }) if file == name),
+            matches!(&opened, Err(LogOpenError::Foreign { file, .. }) if file == name),
             "{opened:?}"
         );
     }

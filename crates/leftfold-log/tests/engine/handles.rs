@@ -11,7 +11,7 @@ use leftfold_core::store::{
     Query, Read, ReadError, State, Store,
 };
 use leftfold_log::disk::{Disk, DiskUse, Fault, Simulated};
-use leftfold_log::{Log, OpenError, Options, Upkeep, verify_on};
+use leftfold_log::{Log, LogOpenError, Options, Upkeep, verify_on};
 
 use crate::support::{TestClock, event_type, stream, wait};
 
@@ -227,7 +227,7 @@ fn a_log_that_cannot_be_opened_for_want_of_handles_opens_when_there_are_some() {
             let came = disk.count(kind) >= before + nth;
             disk.plan_nothing();
             if let Err(error) = &opened {
-                assert!(matches!(error, OpenError::Io { .. }), "{kind:?} {nth}: {error:?}");
+                assert!(matches!(error, LogOpenError::Io { .. }), "{kind:?} {nth}: {error:?}");
             }
             drop(opened);
             let (log, _) = Log::open_on(Arc::new(disk.clone()), options()).unwrap();

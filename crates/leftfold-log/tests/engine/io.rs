@@ -10,8 +10,8 @@ use leftfold_core::store::{
 };
 use leftfold_log::disk::{Disk, DiskUse, Fault, Simulated};
 use leftfold_log::{
-    ClockBehind, Existing, Log, OpenError, Options, Upkeep, dump_on, restore, restore_on, verify,
-    verify_on,
+    ClockBehind, Existing, Log, LogOpenError, Options, Upkeep, dump_on, restore, restore_on,
+    verify, verify_on,
 };
 
 use crate::support::{Folder, TestClock, event_type, stream, wait};
@@ -102,7 +102,7 @@ fn a_second_opening_is_refused_while_the_first_lasts() {
     let folder = Folder::new("taken");
     let (log, _) = Log::open(&folder.0, Options::default()).unwrap();
     let again = Log::open(&folder.0, Options::default());
-    assert!(matches!(again.map(|_| ()), Err(OpenError::InUse { .. })));
+    assert!(matches!(again.map(|_| ()), Err(LogOpenError::InUse { .. })));
     drop(log);
     Log::open(&folder.0, Options { open: Existing::Only, ..Options::default() }).unwrap();
 }
@@ -113,18 +113,18 @@ fn a_directory_that_is_no_log_is_left_alone() {
     fs::create_dir_all(&folder.0).unwrap();
     fs::write(folder.0.join("photo.jpg"), b"\xff\xd8").unwrap();
     let opened = Log::open(&folder.0, Options::default()).map(|_| ());
-    assert!(matches!(opened, Err(OpenError::Foreign { file, .. }) if file == "photo.jpg"));
+    assert!(matches!(opened, Err(LogOpenError::Foreign { file, .. }) if file == "photo.jpg"));
     fs::remove_file(folder.0.join("photo.jpg")).unwrap();
     fs::write(folder.0.join("log-000000000001.seg"), b"something else entirely").unwrap();
     let opened = Log::open(&folder.0, Options::default()).map(|_| ());
     assert!(
-        matches!(opened, Err(OpenError::Damaged { .. })),
+        matches!(opened, Err(LogOpenError::Damaged { .. })),
         "who names a file so has a log here: {opened:?}"
     );
     let missing =
         Log::open(folder.0.join("none"), Options { open: Existing::Only, ..Options::default() })
             .map(|_| ());
-    assert!(matches!(missing, Err(OpenError::Missing { .. })));
+    assert!(matches!(missing, Err(LogOpenError::Missing { .. })));
 }
 
 /// The root of a fresh ext4 volume holds a directory of the file system's own, and looked like
@@ -143,7 +143,7 @@ fn a_fresh_volume_is_an_empty_directory() {
     fs::create_dir_all(&other.0).unwrap();
     fs::write(other.0.join("lost+found"), "somebody's own list").unwrap();
     let opened = Log::open(&other.0, Options::default()).map(|_| ());
-    assert!(matches!(opened, Err(OpenError::Foreign { file, .. }) if file == "lost+found"));
+    assert!(matches!(opened, Err(LogOpenError::Foreign { file, .. }) if file == "lost+found"));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn another_format_version_is_named_and_nothing_is_changed() {
     fs::write(&file, &bytes).unwrap();
     let opened = Log::open(&folder.0, Options::default()).map(|_| ());
     assert!(
-        matches!(opened, Err(OpenError::OtherRelease { what: "format version", found: 3, .. })),
+        matches!(opened, Err(LogOpenError::OtherRelease { what: "format version", found: 3, .. })),
         "{opened:?}"
     );
     assert_eq!(fs::read(&file).unwrap(), bytes);
@@ -174,7 +174,7 @@ fn a_clock_far_behind_the_last_record_is_refused() {
     drop(log);
     clock.shift(-25 * 3_600_000_000);
     let opened = Log::open_on(Arc::new(disk.clone()), with(&clock)).map(|_| ());
-    assert!(matches!(opened, Err(OpenError::ClockBehind { .. })), "{opened:?}");
+    assert!(matches!(opened, Err(LogOpenError::ClockBehind { .. })), "{opened:?}");
     clock.shift(25 * 3_600_000_000);
     assert_eq!(count(&Log::open_on(Arc::new(disk), with(&clock)).unwrap().0), 1);
 }
@@ -197,7 +197,7 @@ fn a_log_with_a_record_of_the_far_future_goes_on_where_that_is_meant() {
     drop(log);
     clock.shift(-YEARS);
     for opening in 1..4 {
-        assert!(matches!(open(ClockBehind::Refuse), Err(OpenError::ClockBehind { .. })));
+        assert!(matches!(open(ClockBehind::Refuse), Err(LogOpenError::ClockBehind { .. })));
         let log = open(ClockBehind::GoOn).unwrap();
         append(&log, "now").unwrap();
         clock.shift(5_000_000);
@@ -264,7 +264,7 @@ fn a_lost_sector_across_two_groups_is_damage_where_a_later_group_stands() {
             dead.rot("log-000000000001.seg", at, 2);
         }
         let opened = Log::open_on(Arc::new(dead.clone()), options());
-        assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{pair:?}: {opened:?}");
+        assert!(matches!(opened, Err(LogOpenError::Damaged { .. })), "{pair:?}: {opened:?}");
         for at in [body, header] {
             dead.rot("log-000000000001.seg", at, 2);
         }
@@ -293,7 +293,7 @@ fn a_last_record_that_checks_and_is_not_understood_is_refused_and_not_cut() {
     dead.open(name).unwrap().write_all_at(&record, group as u64 + 80).unwrap();
     let opened = Log::open_on(Arc::new(dead.clone()), options());
     assert!(
-        matches!(&opened, Err(OpenError::Damaged { detail, .. }) if detail.contains("kind 9")),
+        matches!(&opened, Err(LogOpenError::Damaged { detail, .. }) if detail.contains("kind 9")),
         "{opened:?}"
     );
     assert_eq!(
@@ -356,7 +356,7 @@ fn an_index_that_knows_more_than_the_log_is_a_witness_of_loss() {
     file.write_all_at(&old, 0).unwrap();
     file.sync().unwrap();
     let opened = Log::open_on(Arc::new(disk.clone()), options()).map(|_| ());
-    assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{opened:?}");
+    assert!(matches!(opened, Err(LogOpenError::Damaged { .. })), "{opened:?}");
     let restored = leftfold_log::restore_on(Arc::new(disk.clone()), options()).unwrap();
     assert_eq!((restored.identity.epoch.number, restored.head.position), (2, Position(1)));
     let log = on(&disk);
@@ -546,7 +546,9 @@ fn an_index_that_cannot_be_read_is_no_damage_of_the_log() {
                 assert_eq!(again.head, recovery.head, "read {nth}");
                 opened += 1;
             }
-            Err(error) => assert!(matches!(error, OpenError::Io { .. }), "read {nth}: {error:?}"),
+            Err(error) => {
+                assert!(matches!(error, LogOpenError::Io { .. }), "read {nth}: {error:?}")
+            }
         }
         disk.plan_nothing();
     }

@@ -19,7 +19,7 @@ use leftfold_core::store::{
     Partition, Position, Read, RecordedEvent, Store, StoreId, Version,
 };
 use leftfold_log::disk::{DiskUse, Fault, Simulated};
-use leftfold_log::{ClockBehind, Log, OpenError, Options, Upkeep, restore_on};
+use leftfold_log::{ClockBehind, Log, LogOpenError, Options, Upkeep, restore_on};
 use leftfold_testing::extent;
 
 use judge::{Answer, comparable, refusal};
@@ -198,12 +198,12 @@ impl Run {
             let disk = Arc::new(Hooked(self.disk.clone(), Arc::clone(&self.gate)));
             match Log::open_on(disk, self.options.clone()) {
                 Ok((log, _)) if !self.disk.is_stopped() => return log,
-                Ok(_) | Err(OpenError::Io { .. }) if self.disk.is_stopped() => {
+                Ok(_) | Err(LogOpenError::Io { .. }) if self.disk.is_stopped() => {
                     *points += 1;
                     self.count("crash in recovery");
                     self.disk = self.disk.crash();
                 }
-                Err(OpenError::Io { .. }) if reads == Reads::MayFail => {
+                Err(LogOpenError::Io { .. }) if reads == Reads::MayFail => {
                     self.count("read failed in recovery");
                     self.disk.plan_nothing();
                 }

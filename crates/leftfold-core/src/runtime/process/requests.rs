@@ -280,22 +280,19 @@ impl<P: Process> Instances<P> {
         cause: &StoredCause,
         fence: Option<&(Label, Fence)>,
     ) -> Result<RetryOutcome, ProcessTrouble> {
+        let fails = |why: &str| Ok(RetryOutcome::Fails(why.to_owned()));
         let StoredCause::Command { position, index, .. } = cause else {
-            return Ok(RetryOutcome::Fails("it is no command".to_owned()));
+            return fails("it is no command");
         };
         let reaction = Position(*position);
         let record = self.archive.event_at(reaction).await?;
         let reacted = match record.as_ref().map(|record| self.archive.own(record)) {
             Some(Ok(ProcessEvent::Reacted(reacted))) => reacted,
             Some(Err(why)) => return Ok(RetryOutcome::Fails(why.to_string())),
-            Some(Ok(_)) | None => {
-                return Ok(RetryOutcome::Fails(
-                    "the reaction that issued it is not in the store".to_owned(),
-                ));
-            }
+            Some(Ok(_)) | None => return fails("the reaction that issued it is not in the store"),
         };
         let (Some(record), Some(command)) = (record, reacted.commands.get(*index as usize)) else {
-            return Ok(RetryOutcome::Fails("its reaction has no such command".to_owned()));
+            return fails("its reaction has no such command");
         };
         let targets = self.targets().clone();
         let id = command_id(P::NAME, key, record.version(), *index);
@@ -321,7 +318,7 @@ impl<P: Process> Instances<P> {
                 };
                 let Some(heard) = IncomingTrigger::refused(key, &refused, record.recorded_at)
                 else {
-                    return Ok(RetryOutcome::Fails("it is no refusal".to_owned()));
+                    return fails("it is no refusal");
                 };
                 let instance = self.instance(key).await?;
                 instance.unpark(cause);
@@ -414,12 +411,7 @@ impl<P: Process> Instances<P> {
                 if let Some(why) = self.archive.unreadable(position).await? {
                     return fails(why);
                 }
-                batch.take(vec![self.parking.unread_entry(
-                    P::NAME,
-                    stream,
-                    ProcessEvent::Unparked { cause },
-                    Metadata::default(),
-                )?]);
+                batch.take(vec![self.unpark_entry(stream, cause)?]);
                 return Ok(HandledRequest {
                     reads_again: true,
                     ..HandledRequest::goes_on(done + 1)
@@ -456,15 +448,20 @@ impl<P: Process> Instances<P> {
                     ));
                 }
             }
-            batch.take(vec![self.parking.unread_entry(
-                P::NAME,
-                stream,
-                ProcessEvent::Unparked { cause },
-                Metadata::default(),
-            )?]);
+            batch.take(vec![self.unpark_entry(stream, cause)?]);
             done += 1;
         }
         Ok(HandledRequest::goes_on(done))
+    }
+
+    /// Returns the record that an event of a stream is no longer parked.
+    fn unpark_entry(
+        &mut self,
+        stream: &str,
+        cause: StoredCause,
+    ) -> Result<BatchEntry, ProcessTrouble> {
+        let event = ProcessEvent::Unparked { cause };
+        self.parking.unread_entry(P::NAME, stream, event, Metadata::default())
     }
 }
 
