@@ -343,6 +343,8 @@ pub use leftfold_redis as redis;
 pub use leftfold_sqlite as sqlite;
 #[cfg(feature = "testing")]
 pub use leftfold_testing as testing;
+#[cfg(feature = "log")]
+pub use open::directory_of;
 pub use open::{OpenError, open};
 #[cfg(all(feature = "log", feature = "personal"))]
 pub use open_keys::{OpenKeysError, open_keys};

@@ -37,19 +37,63 @@ use crate::file_url::{self, FileUrlError, UrlOptions};
 /// What opening recovered, cut or rebuilt is told through `tracing`. For more say, open a
 /// [`Log`](crate::log::Log) with [`Options`](crate::log::Options) and hand it to [`Store::new`].
 pub async fn open(url: &str) -> Result<Store, OpenError> {
-    match url.split_once(':') {
-        None => open_path(url).await,
-        Some((scheme, "")) if scheme.eq_ignore_ascii_case("memory") => Ok(Store::memory()),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("memory") => {
-            Err(OpenError::Memory { rest: rest.to_owned() })
+    match StoreUrl::parse(url)? {
+        StoreUrl::Memory => Ok(Store::memory()),
+        StoreUrl::Log { path, options } => open_log(path, options).await,
+    }
+}
+
+/// Returns the directory of the store that [`open`] opens by this URL; `None` if the store has
+/// none, as one in memory. For what an application keeps beside its events, such as read models.
+/// Nothing is opened, and the directory need not exist.
+///
+/// # Errors
+/// Those of [`open`] that are faults of the URL: [`OpenError::UnknownScheme`],
+/// [`OpenError::Memory`] and [`OpenError::FileUrl`].
+///
+/// ```
+/// # fn main() -> Result<(), leftfold::OpenError> {
+/// let of = |url| leftfold::directory_of(url);
+/// assert_eq!(of("./data")?, Some("./data".into()));
+/// assert_eq!(of("file://localhost/my%20data?clock-doubtful=refuse")?, Some("/my data".into()));
+/// assert_eq!(of("memory:")?, None);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "log")]
+pub fn directory_of(url: &str) -> Result<Option<PathBuf>, OpenError> {
+    match StoreUrl::parse(url)? {
+        StoreUrl::Memory => Ok(None),
+        StoreUrl::Log { path, .. } => Ok(Some(path)),
+    }
+}
+
+/// The place of a store, as its URL names it.
+enum StoreUrl {
+    Memory,
+    Log { path: PathBuf, options: UrlOptions },
+}
+
+impl StoreUrl {
+    fn parse(url: &str) -> Result<Self, OpenError> {
+        let of_path = || {
+            let path = file_url::plain(url)?;
+            Ok(Self::Log { path, options: UrlOptions::default() })
+        };
+        match url.split_once(':') {
+            None => of_path(),
+            Some((scheme, "")) if scheme.eq_ignore_ascii_case("memory") => Ok(Self::Memory),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("memory") => {
+                Err(OpenError::Memory { rest: rest.to_owned() })
+            }
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file") => {
+                let (path, options) = file_url::path_and_options(rest)?;
+                Ok(Self::Log { path, options })
+            }
+            // A scheme has no slash before its colon; a path may have any.
+            Some((scheme, _)) if scheme.contains('/') || scheme.is_empty() => of_path(),
+            Some((scheme, _)) => Err(OpenError::UnknownScheme { scheme: scheme.to_owned() }),
         }
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file") => {
-            let (path, options) = file_url::path_and_options(rest)?;
-            open_log(path, options).await
-        }
-        // A scheme has no slash before its colon; a path may have any.
-        Some((scheme, _)) if scheme.contains('/') || scheme.is_empty() => open_path(url).await,
-        Some((scheme, _)) => Err(OpenError::UnknownScheme { scheme: scheme.to_owned() }),
     }
 }
 
@@ -116,10 +160,6 @@ impl OpenError {
             Self::Log(error) => error.kind(),
         }
     }
-}
-
-async fn open_path(path: &str) -> Result<Store, OpenError> {
-    open_log(file_url::plain(path)?, UrlOptions::default()).await
 }
 
 #[cfg(feature = "log")]

@@ -38,14 +38,20 @@ async fn a_file_url_is_read_as_the_rfc_has_it() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("my data");
     let url = format!("file://localhost{}/my%20data", place.path().display());
+    assert_eq!(leftfold::directory_of(&url).unwrap(), Some(path.clone()));
+    assert!(!path.exists(), "it was only asked for");
     let store = leftfold::open(&url).await.unwrap();
     store.append(Append::of(vec![happened("one")])).await.unwrap();
     store.close().await.unwrap();
     assert_eq!(texts(&leftfold::open(path.to_str().unwrap()).await.unwrap()).await, ["one"]);
-    let elsewhere = leftfold::open("file://other.example/data").await;
-    assert!(
-        matches!(&elsewhere, Err(OpenError::FileUrl(FileUrlError::Host { host })) if host == "other.example")
-    );
+    let elsewhere = "file://other.example/data";
+    for refused in
+        [leftfold::open(elsewhere).await.map(drop), leftfold::directory_of(elsewhere).map(drop)]
+    {
+        assert!(
+            matches!(&refused, Err(OpenError::FileUrl(FileUrlError::Host { host })) if host == "other.example")
+        );
+    }
 }
 
 #[tokio::test]
