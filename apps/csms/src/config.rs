@@ -2,21 +2,20 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::ValueExt;
-
+use crate::confidential::{Confidential, StorePlace, shown};
 use crate::domain::id_tag::Strangers;
 use crate::read::ReadModelPlace;
 
-/// Configuration of the server.
+/// Configuration of the server. Its `Debug` shows neither the token nor a URL with a password.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Address to listen on, for stations and people alike.
     pub(crate) listen: SocketAddr,
     /// Place of the events: a folder, or the URL of a store.
-    pub store: String,
+    pub store: StorePlace,
     /// Place of the read models.
     pub(crate) read_models: ReadModelPlace,
     /// True if the read models are rebuilt at the start.
@@ -35,7 +34,7 @@ pub struct Config {
     /// True if unknown stations and tags are served.
     pub open: bool,
     /// Token that callers of the API must send; `None` is possible in open mode only.
-    pub(crate) api_token: Option<String>,
+    pub(crate) api_token: Option<Confidential>,
     /// File with the identities of stations to register, one a line; `None` if there is no file.
     pub(crate) stations: Option<PathBuf>,
 }
@@ -54,7 +53,7 @@ pub enum Invocation {
 pub enum ConfigError {
     /// A flag is unknown, or lacks its value.
     #[error("{0}; see csms --help")]
-    Arguments(#[from] lexopt::Error),
+    Arguments(lexopt::Error),
     /// A value cannot be read, or is out of its range.
     #[error("{name} is {text:?}, which is no {expected}")]
     Value {
@@ -64,6 +63,14 @@ pub enum ConfigError {
         text: String,
         /// Description of the expected value.
         expected: &'static str,
+    },
+    /// The place of the events names no store.
+    #[error("the store {store} cannot be opened: {error}")]
+    Store {
+        /// Place that was given.
+        store: StorePlace,
+        /// Fault of it.
+        error: Box<leftfold::OpenError>,
     },
     /// The address can be reached from outside, and open mode is only for trying out.
     #[error(
@@ -154,22 +161,22 @@ impl Config {
             }
         }
         let mut parser = lexopt::Parser::from_args(arguments);
-        while let Some(argument) = parser.next()? {
+        while let Some(argument) = parser.next().map_err(refused)? {
             let lexopt::Arg::Long(long) = argument else {
                 return match argument {
                     lexopt::Arg::Short('h') => Ok(Invocation::Help),
-                    other => Err(other.unexpected().into()),
+                    other => Err(refused(other.unexpected())),
                 };
             };
             if long == "help" {
                 return Ok(Invocation::Help);
             }
             if let Some(name) = VALUES.into_iter().find(|name| *name == long) {
-                given.values.push((name, parser.value()?.string()?));
+                given.values.push((name, text_of(name, parser.value().map_err(refused)?)?));
             } else if let Some(name) = SWITCHES.into_iter().find(|name| *name == long) {
                 given.switches.push(name);
             } else {
-                return Err(argument.unexpected().into());
+                return Err(refused(argument.unexpected()));
             }
         }
         given.config().map(|config| Invocation::Serve(Box::new(config)))
@@ -195,7 +202,7 @@ impl GivenSettings {
         let listen: SocketAddr = listen
             .parse()
             .map_err(|_| invalid("listen", listen, "address such as 127.0.0.1:8180"))?;
-        let api_token = self.value("api-token").map(str::to_owned);
+        let api_token = self.value("api-token");
         let said = self.switches.iter().rev().find(|switch| matches!(**switch, "open" | "closed"));
         let open = match said {
             Some(switch) => *switch == "open",
@@ -204,21 +211,21 @@ impl GivenSettings {
         if open && !listen.ip().is_loopback() {
             return Err(ConfigError::OpenToAll { listen });
         }
-        match &api_token {
+        match api_token {
             None if !open => return Err(ConfigError::NoToken),
             Some(token) if token.len() < TOKEN_BYTES_MIN => {
                 return Err(ConfigError::WeakToken { bytes: token.len() });
             }
             _ => {}
         }
-        let store = self.value("store").unwrap_or("./csms-data");
+        let store = StorePlace::new(self.value("store").unwrap_or("./csms-data"));
         Ok(Config {
             listen,
-            store: store.to_owned(),
             read_models: match self.value("read-models") {
                 Some(text) => place(text)?,
-                None => ReadModelPlace::Directory(beside(store)),
+                None => ReadModelPlace::Directory(beside(&store)?),
             },
+            store,
             rebuild_read_models: self.switches.contains(&"rebuild-read-models"),
             call_timeout: self.duration("call-timeout", 30)?,
             offline_after: self.duration("offline-after", 120)?,
@@ -226,7 +233,7 @@ impl GivenSettings {
             heartbeat_interval: self.duration("heartbeat-interval", 60)?,
             keep_heartbeats: self.switches.contains(&"keep-heartbeats"),
             open,
-            api_token,
+            api_token: api_token.map(Confidential::new),
             stations: self.value("stations").map(PathBuf::from),
         })
     }
@@ -264,26 +271,22 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 fn place(text: &str) -> Result<ReadModelPlace, ConfigError> {
     match text.split_once("://") {
         None if !text.is_empty() => Ok(ReadModelPlace::Directory(text.into())),
-        Some(("postgres" | "postgresql", _)) => Ok(ReadModelPlace::Postgres(text.to_owned())),
+        Some(("postgres" | "postgresql", _)) => {
+            Ok(ReadModelPlace::Postgres(Confidential::new(text)))
+        }
         _ => Err(invalid("read-models", text, "folder, nor postgres://user@host/database")),
     }
 }
 
 /// Returns the default place of the read models: in the folder of the events, or in a temporary
 /// folder of this process if the events are kept in memory.
-fn beside(store: &str) -> PathBuf {
-    match store {
-        "memory:" => std::env::temp_dir().join(format!("csms-read-models-{}", std::process::id())),
-        store => directory(store).join("read-models"),
-    }
-}
-
-/// Returns the folder of a store that is not in memory. Behind a question mark a URL has options;
-/// in a path it is part of a name.
-fn directory(store: &str) -> &Path {
-    let of_url = store.strip_prefix("file:");
-    let path = of_url.map(|url| url.split_once('?').map_or(url, |(path, _options)| path));
-    Path::new(path.unwrap_or(store))
+fn beside(store: &StorePlace) -> Result<PathBuf, ConfigError> {
+    let directory = leftfold::directory_of(store.as_str())
+        .map_err(|error| ConfigError::Store { store: store.clone(), error: Box::new(error) })?;
+    Ok(match directory {
+        Some(directory) => directory.join("read-models"),
+        None => std::env::temp_dir().join(format!("csms-read-models-{}", std::process::id())),
+    })
 }
 
 fn variable(name: &str) -> String {
@@ -294,9 +297,23 @@ fn invalid(name: &str, text: &str, expected: &'static str) -> ConfigError {
     ConfigError::Value { name: name.to_owned(), text: shown(text).to_owned(), expected }
 }
 
-/// Returns the text of a value for a message: one with an `@` may be a URL with a password.
-pub(crate) fn shown(text: &str) -> &str {
-    if text.contains('@') { "[hidden, since it may hold a password]" } else { text }
+/// Returns the text of a flag's value.
+fn text_of(name: &str, value: OsString) -> Result<String, ConfigError> {
+    // One that is no text is not repeated: it may be a token.
+    let unreadable = |_| invalid(name, "[hidden]", "text in UTF-8");
+    value.into_string().map_err(unreadable)
+}
+
+/// Returns the error of arguments that cannot be read, without a value that may hold a password.
+fn refused(error: lexopt::Error) -> ConfigError {
+    let shown = |value: OsString| OsString::from(shown(&value.to_string_lossy()));
+    ConfigError::Arguments(match error {
+        lexopt::Error::UnexpectedArgument(value) => lexopt::Error::UnexpectedArgument(shown(value)),
+        lexopt::Error::UnexpectedValue { option, value } => {
+            lexopt::Error::UnexpectedValue { option, value: shown(value) }
+        }
+        error => error,
+    })
 }
 
 #[cfg(test)]
@@ -325,7 +342,7 @@ mod tests {
             (config.call_timeout.as_millis(), config.offline_after.as_millis()),
             (2_000, 500)
         );
-        assert_eq!(config.store, "./csms-data");
+        assert_eq!(config.store.as_str(), "./csms-data");
         assert!(config.open);
     }
 
@@ -371,11 +388,13 @@ mod tests {
             ("file:data", "data/read-models"),
             ("file:data?clock-behind=go-on&clock-doubtful=refuse", "data/read-models"),
             ("file:///data?clock-doubtful=refuse", "/data/read-models"),
+            ("file://localhost/my%20data", "/my data/read-models"),
+            ("./50%25", "./50%25/read-models"),
             ("./really?", "./really?/read-models"),
         ] {
             let config = read(&[], &[("CSMS_STORE", store)]).unwrap();
             assert_eq!(config.read_models, ReadModelPlace::Directory(expected.into()), "{store}");
-            assert_eq!(config.store, store, "the store is opened with its options");
+            assert_eq!(config.store.as_str(), store, "the store is opened with its options");
         }
         assert_eq!(
             read(&["--read-models", "rows"], &[]).unwrap().read_models,
@@ -384,17 +403,67 @@ mod tests {
         let url = "postgres://reader@localhost/csms";
         assert_eq!(
             read(&[], &[("CSMS_READ_MODELS", url)]).unwrap().read_models,
-            ReadModelPlace::Postgres(url.to_owned())
+            ReadModelPlace::Postgres(Confidential::new(url))
         );
         assert!(read(&["--read-models", "mysql://localhost"], &[]).unwrap_err().contains("mysql"));
     }
 
     #[test]
+    fn a_store_that_cannot_be_is_refused_before_read_models_are_looked_for_beside_it() {
+        let refused = read(&["--store", "file://elsewhere/data"], &[]).unwrap_err();
+        assert!(refused.contains("file://elsewhere/data") && refused.contains("host"), "{refused}");
+    }
+
+    #[test]
     fn a_value_that_may_hold_a_password_is_not_repeated() {
-        let given = ["--read-models", "mysql://csms:geheim@localhost/csms"].map(OsString::from);
-        let refused = Config::read(given, |_| None).unwrap_err();
-        assert!(refused.to_string().contains("read-models is \"[hidden"), "{refused}");
+        let url = "mysql://csms:geheim@localhost/csms";
+        let switch = format!("--open={url}");
+        for (given, said) in [
+            (vec!["--read-models", url], "read-models is \"[hidden"),
+            (
+                vec!["--read-models", "mysql://localhost?password=geheim"],
+                "read-models is \"[hidden",
+            ),
+            (vec!["--store", url], "the store [hidden"),
+            (vec!["--call-timeout", url], "call-timeout is \"[hidden"),
+            (vec![url], "\"[hidden"),
+            (vec![&switch], "\"[hidden"),
+        ] {
+            let refused = Config::read(given.iter().map(OsString::from), |_| None).unwrap_err();
+            assert!(refused.to_string().contains(said), "{refused}");
+            assert!(!format!("{refused} {refused:?}").contains("geheim"), "{refused:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_token_that_is_no_text_is_not_repeated() {
+        use std::os::unix::ffi::OsStringExt;
+        let token = OsString::from_vec(b"geheim\xff".to_vec());
+        let refused = Config::read(["--api-token".into(), token], |_| None).unwrap_err();
+        assert!(refused.to_string().contains("api-token"), "{refused}");
         assert!(!format!("{refused} {refused:?}").contains("geheim"), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn no_secret_is_debugged() {
+        let invocation = Config::read([], |name| {
+            let value = match name {
+                "CSMS_API_TOKEN" => "geheim-0123456789abcdef",
+                "CSMS_READ_MODELS" => "postgres://csms:geheim@localhost/csms",
+                "CSMS_STORE" => "postgres://csms:geheim@localhost/events",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        })
+        .unwrap();
+        let debugged = format!("{invocation:?} {invocation:#?}");
+        assert!(debugged.contains("[hidden]") && debugged.contains("127.0.0.1"), "{debugged}");
+        let Invocation::Serve(config) = invocation else { panic!("{debugged}") };
+        let csms = crate::app::Csms::new(*config, leftfold::prelude::Store::memory()).unwrap();
+        for said in [debugged, format!("{csms:?} {csms:#?}")] {
+            assert!(!said.contains("geheim"), "{said}");
+        }
     }
 
     #[test]

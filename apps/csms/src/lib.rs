@@ -9,6 +9,7 @@
 //!
 //! - `ocpp`: the protocol. Text goes in, values come out; without sockets, clocks or tasks
 //! - `domain`: aggregates, state and decisions: pure folds of events
+//! - `confidential`: passwords and tokens, which no message shows
 //! - `read`: read models for lists, reports and the dashboard: projections in memory, in SQLite
 //!   or in PostgreSQL
 //! - `config`: the configuration, by flags and environment
@@ -24,6 +25,7 @@
 
 mod api;
 mod app;
+mod confidential;
 mod config;
 mod connections;
 mod dashboard;
@@ -37,5 +39,6 @@ mod read;
 mod start;
 mod web;
 
+pub use confidential::StorePlace;
 pub use config::{Config, ConfigError, HELP, Invocation};
 pub use start::{RunningServer, ServerStartError, start};

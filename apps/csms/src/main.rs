@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use csms::{Config, HELP, Invocation};
+use csms::{Config, HELP, Invocation, StorePlace};
 use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main]
@@ -49,7 +49,7 @@ async fn serve(
 const STATION: &str = include_str!("station.py");
 
 /// Returns the text that is printed at the start: addresses and first steps.
-fn welcome(address: std::net::SocketAddr, store: &str, open: bool) -> String {
+fn welcome(address: std::net::SocketAddr, store: &StorePlace, open: bool) -> String {
     let token = if open { "" } else { " -H 'Authorization: Bearer TOKEN'" };
     let station = STATION.replace("ADDRESS", &address.to_string());
     format!(

@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::app::Csms;
-use crate::config::{Config, shown};
+use crate::confidential::StorePlace;
+use crate::config::Config;
 use crate::domain::id_tag::Strangers;
 use crate::domain::station::{OfflineReason, StationCommand, is_identity};
 use crate::read::fleet::{self, Fleet, StationRow};
@@ -35,8 +36,8 @@ pub enum ServerStartError {
     /// The store cannot be opened.
     #[error("the store {store} cannot be opened: {error}")]
     Store {
-        /// Store that was to be opened: a folder or a URL, unless it may hold a password.
-        store: String,
+        /// Store that was to be opened.
+        store: StorePlace,
         /// Error of opening it.
         error: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -109,9 +110,9 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerStartError> {
     let bound =
         TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|error| ServerStartError::Listen { listen, error })?;
-    let opened = leftfold::open(&config.store).await;
+    let opened = leftfold::open(config.store.as_str()).await;
     let store = opened.map_err(|error| ServerStartError::Store {
-        store: shown(&config.store).to_owned(),
+        store: config.store.clone(),
         error: error.into(),
     })?;
     let csms = Arc::new(Csms::new(config, store)?);

@@ -48,7 +48,7 @@ pub(crate) fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result
     match &csms.config.api_token {
         Some(token) => {
             let given = text(headers, &header::AUTHORIZATION).and_then(token_of);
-            if given.is_some_and(|given| is_equal(given.as_bytes(), token.as_bytes())) {
+            if given.is_some_and(|given| is_equal(given.as_bytes(), token.reveal().as_bytes())) {
                 return Ok(());
             }
             let detail =

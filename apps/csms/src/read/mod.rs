@@ -24,6 +24,7 @@ use leftfold::runtime::projection::{Memory, Rows, Target};
 use leftfold::sqlite::{self, Sqlite, SqliteError};
 use tokio::time::timeout;
 
+use crate::confidential::Confidential;
 use fleet::Fleet;
 use sql::{Conditions, Sql, SqlRow, Unexpected};
 
@@ -59,7 +60,7 @@ pub(crate) enum ReadModelPlace {
     /// In SQLite, in files of this directory.
     Directory(PathBuf),
     /// In PostgreSQL, in schemas of the database of this URL.
-    Postgres(String),
+    Postgres(Confidential),
 }
 
 /// Error of reading a read model.
@@ -106,7 +107,7 @@ impl ReadModels {
                 Tables::Sqlite(sqlite, readers)
             }
             ReadModelPlace::Postgres(url) => {
-                let postgres = Postgres::at(url)?;
+                let postgres = Postgres::at(url.reveal())?;
                 let readers = Readers::of(|name| postgres.reader_of(name));
                 Tables::Postgres(postgres, readers)
             }
