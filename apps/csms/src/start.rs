@@ -8,10 +8,10 @@ use std::time::Duration;
 use axum::serve::ListenerExt;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold::postgres::PostgresError;
-use leftfold::prelude::Timestamp;
+use leftfold::prelude::{Position, Timestamp};
 use leftfold::runtime::projection::NotReached;
 use leftfold::runtime::{Runtime, StartError};
-use leftfold::store::{CloseError, ReadError};
+use leftfold::store::{CloseError, ReadError, StoreId, SubscribeError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -66,9 +66,50 @@ pub enum ServerStartError {
     /// The URL of the read models' database is not valid.
     #[error(transparent)]
     ReadModels(#[from] PostgresError),
-    /// The read models belong to another store, or to an earlier state of this one.
-    #[error("{0}; start once with --rebuild-read-models")]
-    ForeignReadModels(StartError),
+    /// The read models are those of another store.
+    #[error(
+        "the read model {name} is of store {expected}, but {store} is store {actual}; correct --store or --read-models, \
+         or if this store took the place of the other, start once with --rebuild-read-models"
+    )]
+    ReadModelsOfOtherStore {
+        /// The read model.
+        name: &'static str,
+        /// Place of the store that was opened.
+        store: StorePlace,
+        /// Store that the read model was built from.
+        expected: StoreId,
+        /// Store that was opened.
+        actual: StoreId,
+    },
+    /// The read models have seen more than the store has: a copy of it was restored.
+    #[error(
+        "the read model {name} has seen position {checkpoint}, but {store}, which was restored from a copy, ends at {head}; \
+         start once with --rebuild-read-models"
+    )]
+    ReadModelsAhead {
+        /// The read model.
+        name: &'static str,
+        /// Place of the store.
+        store: StorePlace,
+        /// Position up to which the read model was built.
+        checkpoint: Position,
+        /// Durable end of the store.
+        head: Position,
+    },
+    /// The read models have seen events that the store no longer has: a copy of it was restored,
+    /// and others were recorded since.
+    #[error(
+        "the read model {name} has seen another event at position {position} than {store} has, which was restored from a \
+         copy and has grown since; start once with --rebuild-read-models"
+    )]
+    ReadModelsOfOtherHistory {
+        /// The read model.
+        name: &'static str,
+        /// Place of the store.
+        store: StorePlace,
+        /// Position of the read model's checkpoint.
+        position: Position,
+    },
     /// The store does not take what has to be recorded of a station.
     #[error("station {station} cannot be recorded: {error}")]
     Record {
@@ -151,10 +192,7 @@ async fn start_consumers(csms: &Arc<Csms>) -> Result<(), ServerStartError> {
         runtime = csms.read.rebuild(runtime);
     }
     let runtime = effects::register(runtime, csms);
-    let runtime = runtime.start().await.map_err(|error| match error {
-        error @ StartError::ForeignProjection { .. } => ServerStartError::ForeignReadModels(error),
-        error => ServerStartError::Runtime(error),
-    })?;
+    let runtime = runtime.start().await.map_err(|error| not_started(error, &csms.config.store))?;
     let (projections, head) = (runtime.projections(), csms.store.head().position);
     runtime.show_progress();
     csms.keep_runtime(runtime);
@@ -165,6 +203,26 @@ async fn start_consumers(csms: &Arc<Csms>) -> Result<(), ServerStartError> {
         tracing::info!(%late, "reading the stations from the log");
     }
     Ok(())
+}
+
+/// Returns the error of a start, in words for whoever starts the server.
+fn not_started(error: StartError, store: &StorePlace) -> ServerStartError {
+    let StartError::ForeignProjection { name, error: foreign, .. } = &error else {
+        return ServerStartError::Runtime(error);
+    };
+    let (name, store) = (*name, store.clone());
+    match *foreign {
+        SubscribeError::OtherStore { expected, actual } => {
+            ServerStartError::ReadModelsOfOtherStore { name, store, expected, actual }
+        }
+        SubscribeError::Ahead { checkpoint, head } => {
+            ServerStartError::ReadModelsAhead { name, store, checkpoint, head }
+        }
+        SubscribeError::OtherHistory { position } => {
+            ServerStartError::ReadModelsOfOtherHistory { name, store, position }
+        }
+        SubscribeError::Read(_) => ServerStartError::Runtime(error),
+    }
 }
 
 impl RunningServer {
@@ -244,5 +302,42 @@ async fn record(
         Err(error) => {
             Err(ServerStartError::Record { station: station.to_owned(), error: error.into() })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn read_models_of_another_history_are_told_with_the_one_remedy_of_their_case() {
+        let (expected, actual) = (StoreId::random(), StoreId::random());
+        let said = |error| {
+            let (projection, name, version) = ("Transactions", "transactions", 1);
+            let foreign = StartError::ForeignProjection { projection, name, version, error };
+            not_started(foreign, &StorePlace::new("./data")).to_string()
+        };
+        let rebuild = "start once with --rebuild-read-models";
+        let (checkpoint, head) = (Position(9), Position(7));
+        let cases = [
+            (
+                said(SubscribeError::OtherStore { expected, actual }),
+                format!("is of store {expected}, but ./data is store {actual}; correct --store or"),
+            ),
+            (
+                said(SubscribeError::Ahead { checkpoint, head }),
+                format!("restored from a copy, ends at 7; {rebuild}"),
+            ),
+            (
+                said(SubscribeError::OtherHistory { position: Position(5) }),
+                format!("has grown since; {rebuild}"),
+            ),
+        ];
+        for (said, expected) in cases {
+            assert!(said.contains(&expected) && said.ends_with(rebuild), "{said}");
+            assert!(!said.contains("Runtime::rebuild") && !said.contains("consumer"), "{said}");
+        }
+        let unread = said(SubscribeError::Read(ReadError::Closed));
+        assert!(!unread.contains(rebuild), "{unread}");
     }
 }

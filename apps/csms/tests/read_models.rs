@@ -350,7 +350,9 @@ fn read_models_of_another_store_are_refused_until_they_are_to_be_built_anew() {
     other.kill();
     let folder = Folder::new();
     let ended = Server::refuses_to_start(&options, &folder.path().join("store"));
-    assert!(ended.stderr.contains("--rebuild-read-models") && !ended.status.success(), "{ended:?}");
+    for said in ["correct --store or --read-models", "start once with --rebuild-read-models"] {
+        assert!(ended.stderr.contains(said) && !ended.status.success(), "{said:?} in {ended:?}");
+    }
     let server = Server::start_with(options.variable("CSMS_REBUILD_READ_MODELS", "1"));
     assert_eq!(server.api().all::<Value>("/api/transactions"), [] as [Value; 0]);
     let station = server.ready_station("CP-1", 1);
