@@ -8,9 +8,9 @@ use leftfold_core::fold::Answer;
 use leftfold_core::runtime::Clock;
 use leftfold_core::store::CommandId;
 
-use super::Broken;
-use super::clients::{Asking, ClientAnswer, ClientPlan, ClientStep};
-use super::story::Teller;
+use super::BrokenInvariant;
+use super::clients::{AskFuture, ClientAnswer, ClientPlan, ClientStep};
+use super::story::AppendAuthor;
 use super::task::{Application, Flag};
 
 /// Number of times that a client may ask for the same thing.
@@ -23,7 +23,7 @@ pub(super) struct ClientRun<'p> {
     tries: u32,
     /// Number of the application that it asks; `None` if it waits by itself.
     pub(super) application: Option<usize>,
-    asking: Option<Asking>,
+    asking: Option<AskFuture>,
     pub(super) flag: Arc<Flag>,
 }
 
@@ -40,7 +40,7 @@ impl<'p> ClientRun<'p> {
         index: usize,
         applications: &[Application],
         clock: &Arc<HandClock>,
-    ) -> Result<Poll<Option<String>>, Broken> {
+    ) -> Result<Poll<Option<String>>, BrokenInvariant> {
         loop {
             if self.asking.is_none() && !self.ask(index, applications, clock) {
                 return Ok(Poll::Pending);
@@ -54,7 +54,7 @@ impl<'p> ClientRun<'p> {
             let name = &self.plan.name;
             let line = match answered {
                 ClientAnswer::Later if self.tries > TRIES_MAX => {
-                    return Err(Broken::new(
+                    return Err(BrokenInvariant::new(
                         "clients are answered",
                         format!("{name} asked {TRIES_MAX} times in vain"),
                     ));
@@ -64,7 +64,7 @@ impl<'p> ClientRun<'p> {
                     continue;
                 }
                 ClientAnswer::Failed(why) => {
-                    return Err(Broken::new(
+                    return Err(BrokenInvariant::new(
                         "clients are answered",
                         format!("{name}: {}: {why}", self.what()),
                     ));
@@ -97,8 +97,8 @@ impl<'p> ClientRun<'p> {
         }
     }
 
-    pub(super) fn teller(&self) -> Teller<'_> {
-        Teller::Client { name: &self.plan.name, what: self.what() }
+    pub(super) fn teller(&self) -> AppendAuthor<'_> {
+        AppendAuthor::Client { name: &self.plan.name, what: self.what() }
     }
 
     pub(super) fn asks(&self, application: usize) -> bool {

@@ -31,13 +31,13 @@ pub(super) enum ClientStep {
     Ask {
         /// In words.
         what: String,
-        ask: Ask,
+        ask: AskFn,
     },
 }
 
 /// Asks once; the id names the request, however often it is asked.
-type Ask = Box<dyn Fn(Store, CommandId) -> Asking>;
-pub(super) type Asking = Pin<Box<dyn Future<Output = ClientAnswer> + Send>>;
+type AskFn = Box<dyn Fn(Store, CommandId) -> AskFuture>;
+pub(super) type AskFuture = Pin<Box<dyn Future<Output = ClientAnswer> + Send>>;
 
 /// Answer to a client.
 pub(super) enum ClientAnswer {
@@ -108,7 +108,7 @@ impl Client<'_> {
     /// A decision, with a command id.
     pub fn decide<D: Decision + Debug + Clone + 'static>(self, decision: D) -> Self {
         let what = format!("{decision:?}");
-        let ask = move |store: Store, command_id: CommandId| -> Asking {
+        let ask = move |store: Store, command_id: CommandId| -> AskFuture {
             let decision = decision.clone();
             Box::pin(async move {
                 // A command id is a hash: as text it names the request as well.
@@ -136,7 +136,7 @@ impl Client<'_> {
         let (source, id) = (source.to_owned(), id.to_owned());
         let number = sequence.map_or_else(String::new, |sequence| format!(", number {sequence}"));
         let what = format!("{message:?} as message {id}{number} of {source}");
-        let ask = move |store: Store, _: CommandId| -> Asking {
+        let ask = move |store: Store, _: CommandId| -> AskFuture {
             let (source, id, message) = (source.clone(), id.clone(), message.clone());
             Box::pin(async move {
                 received(store.inbox::<I>().receive(&source, &id, sequence, message).await)
@@ -161,7 +161,7 @@ impl Client<'_> {
     {
         let id = id.to_owned();
         let what = format!("{command:?} to {}-{id}", A::CATEGORY);
-        let ask = move |store: Store, command_id: CommandId| -> Asking {
+        let ask = move |store: Store, command_id: CommandId| -> AskFuture {
             let command = named(store.aggregate::<A>().command(&id, command.clone()), command_id);
             Box::pin(async move { answered(command.execute().await) })
         };

@@ -10,13 +10,13 @@ use leftfold_core::store::{MemoryBackend, RecordedEvent};
 
 use super::outside::Outside;
 use super::shown;
-use super::store::{About, SharedSimulation};
+use super::store::{OperationSubject, SharedSimulation};
 
 /// Number of lookups that may not find out the result of an attempt in doubt; the next one does.
 const LOOKS_IN_VAIN_MAX: u8 = 2;
 
 /// An effect that is scripted instead of performed.
-pub(super) struct Scripted<E: Effect> {
+pub(super) struct ScriptedEffect<E: Effect> {
     pub(super) effect: Arc<E>,
     pub(super) outcomes: Arc<[Performed<E::Outcome>]>,
     pub(super) shared: Arc<SharedSimulation>,
@@ -26,13 +26,13 @@ pub(super) struct Scripted<E: Effect> {
 
 /// Events in the outside world when an attempt is made.
 #[derive(Clone)]
-struct Happens<O> {
+struct OutsideReaction<O> {
     takes_place: bool,
     /// Answer of the outside world; `None` if none comes before the deadline.
     answer: Option<Performed<O>>,
 }
 
-impl<O> Happens<O> {
+impl<O> OutsideReaction<O> {
     fn words(&self) -> String {
         let takes_place = if self.takes_place { "takes place" } else { "does not take place" };
         format!("it {takes_place}, {}", self.answered())
@@ -48,29 +48,35 @@ impl<O> Happens<O> {
     }
 }
 
-impl<E: Effect> Scripted<E> {
+impl<E: Effect> ScriptedEffect<E> {
     /// All that can happen: the outcomes that were given, then an answer that comes too late.
-    fn ways(&self) -> Vec<Happens<E::Outcome>> {
+    fn ways(&self) -> Vec<OutsideReaction<E::Outcome>> {
         let mut ways = Vec::with_capacity(self.outcomes.len() + 3);
         for outcome in self.outcomes.iter() {
             let answer = Some(outcome.clone());
             match outcome {
-                Performed::Done(_) => ways.push(Happens { takes_place: true, answer }),
-                Performed::NotDone { .. } => ways.push(Happens { takes_place: false, answer }),
+                Performed::Done(_) => ways.push(OutsideReaction { takes_place: true, answer }),
+                Performed::NotDone { .. } => {
+                    ways.push(OutsideReaction { takes_place: false, answer })
+                }
                 Performed::InDoubt { .. } => {
-                    ways.extend(
-                        [true, false]
-                            .map(|takes_place| Happens { takes_place, answer: answer.clone() }),
-                    );
+                    ways.extend([true, false].map(|takes_place| OutsideReaction {
+                        takes_place,
+                        answer: answer.clone(),
+                    }));
                 }
             }
         }
-        ways.extend([true, false].map(|takes_place| Happens { takes_place, answer: None }));
+        ways.extend([true, false].map(|takes_place| OutsideReaction { takes_place, answer: None }));
         ways
     }
 
-    fn about(&self, does: &str, attempt: &Attempt<E::Intent>) -> About {
-        About::Outside(format!("{does} {} for {}", E::NAME, shown::event(&attempt.event)))
+    fn about(&self, does: &str, attempt: &Attempt<E::Intent>) -> OperationSubject {
+        OperationSubject::Outside(format!(
+            "{does} {} for {}",
+            E::NAME,
+            shown::event(&attempt.event)
+        ))
     }
 
     /// Returns the result of looking up an attempt.
@@ -84,7 +90,7 @@ impl<E: Effect> Scripted<E> {
     }
 }
 
-impl<E: Effect> Clone for Scripted<E> {
+impl<E: Effect> Clone for ScriptedEffect<E> {
     fn clone(&self) -> Self {
         let (effect, outcomes) = (self.effect.clone(), self.outcomes.clone());
         let (shared, clock, outside) =
@@ -93,7 +99,7 @@ impl<E: Effect> Clone for Scripted<E> {
     }
 }
 
-impl<E: Effect> Effect for Scripted<E> {
+impl<E: Effect> Effect for ScriptedEffect<E> {
     const NAME: &'static str = E::NAME;
     const INTENT: &'static str = E::INTENT;
     type Intent = E::Intent;
@@ -146,7 +152,8 @@ impl<E: Effect> Effect for Scripted<E> {
         let about = self.about("looking up", attempt);
         let asked = self.shared.ask(about, ways, move |_: &MemoryBackend, way| {
             let found = scripted.found(&looked_up, way);
-            let words = Happens { takes_place: false, answer: Some(found.clone()) }.answered();
+            let words =
+                OutsideReaction { takes_place: false, answer: Some(found.clone()) }.answered();
             scripted.outside.say(format!(
                 "outside, {} for {} is looked up: {words}",
                 E::NAME,

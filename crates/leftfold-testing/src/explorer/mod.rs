@@ -84,6 +84,12 @@
 // schedule. `world` is what invariants look at. `shrink` makes a schedule that fails shorter, and
 // `story` tells it, with values as `shown`.
 
+// A run is a `simulation`: each application has a `store` of its own over the memory backend, and
+// consumers that are a `task` each, on a `scene`. `clients` plans the requests, and `client_run`
+// makes them; `effects` and `projections` run over the `outside` world and rows in memory, and
+// `models` has the results. A `schedule` chooses the next step, `shrink` shortens one that fails.
+// Invariants see the `world`, people read the `story`, with values as they are `shown`.
+
 mod client_run;
 mod clients;
 mod effects;
@@ -109,7 +115,7 @@ use std::sync::Arc;
 pub use clients::{Client, Clients};
 pub use world::{PerformedIntent, World};
 
-use effects::Scripted;
+use effects::ScriptedEffect;
 use leftfold_core::drive::panic_message;
 use leftfold_core::fold::{Aggregate, Schema};
 use leftfold_core::runtime::inbox::Inbox;
@@ -119,7 +125,7 @@ use leftfold_core::runtime::{Effect, Performed};
 use leftfold_core::store::Append;
 use scene::Scene;
 use schedule::{ALL, ChoiceSource, RunSchedule};
-use simulation::{ExplorationPlan, RunResult, Telling};
+use simulation::{ExplorationPlan, RunResult, StoryMode};
 use world::{Fold, States};
 
 /// Number of schedules to run. With a few clients and processes some thousands take a second in a
@@ -194,7 +200,7 @@ impl Explorer {
         let start = move |scene: &Scene| -> task::ConsumerFuture {
             let (shared, clock, outside) =
                 (scene.shared.clone(), scene.clock.clone(), scene.outside.clone());
-            let scripted = Scripted {
+            let scripted = ScriptedEffect {
                 effect: effect.clone(),
                 outcomes: outcomes.clone(),
                 shared,
@@ -304,14 +310,22 @@ impl Explorer {
     /// assert!(explored.points > 0);
     /// # }
     /// ```
-    pub fn always<H: Holds>(mut self, name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
+    pub fn always<H: InvariantAnswer>(
+        mut self,
+        name: &str,
+        holds: impl Fn(&World) -> H + 'static,
+    ) -> Self {
         self.plan.always.push(Invariant::new(name, holds));
         self
     }
 
     /// Adds an invariant that must hold when nothing more happens: all is carried out, all timers
     /// have fired.
-    pub fn finally<H: Holds>(mut self, name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
+    pub fn finally<H: InvariantAnswer>(
+        mut self,
+        name: &str,
+        holds: impl Fn(&World) -> H + 'static,
+    ) -> Self {
         self.plan.finally.push(Invariant::new(name, holds));
         self
     }
@@ -418,7 +432,7 @@ impl Explorer {
             let usual = simulation::run(
                 &self.plan,
                 ChoiceSource::Known(RunSchedule::default()),
-                Telling::NotAtAll,
+                StoryMode::NotAtAll,
             );
             self.drawn(seed, usual.points)
         };
@@ -437,7 +451,7 @@ impl Explorer {
         seed: u64,
         source: ChoiceSource,
     ) -> Result<u32, Box<Failure>> {
-        let ended = simulation::run(&self.plan, source, Telling::NotAtAll);
+        let ended = simulation::run(&self.plan, source, StoryMode::NotAtAll);
         explored.schedules += 1;
         explored.points += u64::from(ended.points);
         if ended.broken.is_none() {
@@ -498,44 +512,44 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Answer of an invariant: it holds, or the reason it does not.
-pub trait Holds {
+pub trait InvariantAnswer {
     /// The error says why it does not hold, if it says anything.
     fn holds(self) -> Result<(), String>;
 }
 
-impl Holds for bool {
+impl InvariantAnswer for bool {
     fn holds(self) -> Result<(), String> {
         if self { Ok(()) } else { Err(String::new()) }
     }
 }
 
-impl<E: fmt::Display> Holds for Result<(), E> {
+impl<E: fmt::Display> InvariantAnswer for Result<(), E> {
     fn holds(self) -> Result<(), String> {
         self.map_err(|error| error.to_string())
     }
 }
 
-type Hold = dyn Fn(&World) -> Result<(), String>;
+type InvariantFn = dyn Fn(&World) -> Result<(), String>;
 
 /// Something that must hold.
 struct Invariant {
     name: String,
-    holds: Box<Hold>,
+    holds: Box<InvariantFn>,
 }
 
 /// Something that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Broken {
+struct BrokenInvariant {
     name: String,
     detail: String,
 }
 
 impl Invariant {
-    fn new<H: Holds>(name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
+    fn new<H: InvariantAnswer>(name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
         Self { name: name.to_owned(), holds: Box::new(move |world| holds(world).holds()) }
     }
 
-    fn hold(&self, world: &World) -> Result<(), Broken> {
+    fn hold(&self, world: &World) -> Result<(), BrokenInvariant> {
         let held = catch_unwind(AssertUnwindSafe(|| (self.holds)(world)));
         let why = match held {
             Ok(Ok(())) => return Ok(()),
@@ -548,17 +562,17 @@ impl Invariant {
         } else {
             format!("{why}\n     {states}")
         };
-        Err(Broken::new(&self.name, detail))
+        Err(BrokenInvariant::new(&self.name, detail))
     }
 }
 
-impl Broken {
+impl BrokenInvariant {
     fn new(name: &str, detail: String) -> Self {
         Self { name: name.to_owned(), detail }
     }
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for BrokenInvariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.name, self.detail)
     }

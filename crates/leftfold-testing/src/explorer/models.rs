@@ -13,16 +13,16 @@ use leftfold_core::store::RecordedEvent;
 pub(super) struct Models(Arc<Mutex<AllModels>>);
 
 /// Projections and outboxes by their name and application.
-pub(super) type AllModels = BTreeMap<(&'static str, usize), Box<dyn Follows>>;
+pub(super) type AllModels = BTreeMap<(&'static str, usize), Box<dyn ModelProjection>>;
 
 /// Messages sent by all applications together: of each outbox, in the order of arrival.
 #[derive(Clone, Default)]
-pub(super) struct Sent(Arc<Mutex<BTreeMap<&'static str, Vec<Message>>>>);
+pub(super) struct SentMessages(Arc<Mutex<BTreeMap<&'static str, Vec<Message>>>>);
 
 /// A projection of one application.
-pub(super) trait Follows: Send {
+pub(super) trait ModelProjection: Send {
     /// Checks that its result is the one that the events ask for.
-    fn judge(&self, events: &[RecordedEvent], sent: &Sent) -> Result<(), String>;
+    fn judge(&self, events: &[RecordedEvent], sent: &SentMessages) -> Result<(), String>;
 
     /// Its rows; `None` if it has none.
     fn rows(&self) -> Option<Box<dyn Any>>;
@@ -36,7 +36,7 @@ impl Models {
     pub(super) fn judge(
         &self,
         events: &[RecordedEvent],
-        sent: &Sent,
+        sent: &SentMessages,
     ) -> Result<(), (String, String)> {
         for ((name, application), follows) in &*self.all() {
             follows.judge(events, sent).map_err(|why| {
@@ -57,7 +57,7 @@ impl Models {
     }
 }
 
-impl Sent {
+impl SentMessages {
     pub(super) fn all(&self) -> MutexGuard<'_, BTreeMap<&'static str, Vec<Message>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

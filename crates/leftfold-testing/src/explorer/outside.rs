@@ -7,18 +7,18 @@ use leftfold_core::runtime::EffectId;
 
 /// Record of everything that really took place in the outside world.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outside(Arc<Mutex<Past>>);
+pub(super) struct Outside(Arc<Mutex<OutsidePast>>);
 
 #[derive(Debug, Default)]
-struct Past {
-    intents: BTreeMap<(&'static str, EffectId), Touched>,
+struct OutsidePast {
+    intents: BTreeMap<(&'static str, EffectId), IntentPast>,
     /// Last event outside, in words.
     said: Option<String>,
 }
 
 /// Past of one intent.
 #[derive(Debug, Default)]
-struct Touched {
+struct IntentPast {
     /// The attempts that took place.
     performed: Vec<u32>,
     looks: u8,
@@ -57,7 +57,7 @@ impl Outside {
         self.past().intents.get(&(name, effect)).map_or(0, |touched| touched.performed.len())
     }
 
-    fn past(&self) -> MutexGuard<'_, Past> {
+    fn past(&self) -> MutexGuard<'_, OutsidePast> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

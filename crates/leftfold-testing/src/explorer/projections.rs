@@ -13,10 +13,10 @@ use leftfold_core::runtime::projection::{
 };
 use leftfold_core::store::{MemoryBackend, RecordedEvent};
 
-use super::models::{Follows, Sent};
+use super::models::{ModelProjection, SentMessages};
 use super::outside::Outside;
 use super::scene::Scene;
-use super::store::{About, SharedSimulation};
+use super::store::{OperationSubject, SharedSimulation};
 use super::task::ConsumerFuture;
 
 /// The events that a projection reads, in order.
@@ -50,12 +50,12 @@ struct Model<S, P> {
     parked: Box<dyn Fn() -> Vec<Parked> + Send>,
 }
 
-impl<S, P> Follows for Model<S, P>
+impl<S, P> ModelProjection for Model<S, P>
 where
     S: Clone + Debug + Default + PartialEq + Send + Sync + 'static,
     P: Projection<Memory<S>>,
 {
-    fn judge(&self, events: &[RecordedEvent], _: &Sent) -> Result<(), String> {
+    fn judge(&self, events: &[RecordedEvent], _: &SentMessages) -> Result<(), String> {
         none_parked(&(self.parked)())?;
         let (projection, mut expected) = ((self.make)(), S::default());
         let _ = projection.set_up(&mut expected).now_or_never();
@@ -100,21 +100,21 @@ where
 }
 
 /// A bus that hands over what the schedule lets it.
-pub(super) struct Carrier {
+pub(super) struct ScheduledBus {
     name: &'static str,
     shared: Arc<SharedSimulation>,
     outside: Outside,
-    sent: Sent,
+    sent: SentMessages,
 }
 
-impl Bus for Carrier {
+impl Bus for ScheduledBus {
     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ProjectionError> {
         let (name, sent, outside) = (self.name, self.sent.clone(), self.outside.clone());
         let what = format!(
             "sending {} of {name}",
             if messages.len() == 1 { "a message" } else { "messages" }
         );
-        let about = About::Outside(what.clone());
+        let about = OperationSubject::Outside(what.clone());
         // It is done; or not, because the bus is away; or it is done, and nobody is told.
         let asked = self.shared.ask(about, 3, move |_: &MemoryBackend, way| {
             if way != 1 {
@@ -137,7 +137,7 @@ impl Bus for Carrier {
 /// The user's own projection, with a bus that does what the schedule says.
 struct SimulatedOutbox<B, P>(P, PhantomData<fn(B)>);
 
-impl<B: Bus, P: Projection<Outbox<B>>> Projection<Outbox<Carrier>> for SimulatedOutbox<B, P> {
+impl<B: Bus, P: Projection<Outbox<B>>> Projection<Outbox<ScheduledBus>> for SimulatedOutbox<B, P> {
     const NAME: &'static str = P::NAME;
     const VERSION: u32 = P::VERSION;
     type Event = P::Event;
@@ -160,14 +160,14 @@ impl<B: Bus, P: Projection<Outbox<B>>> Projection<Outbox<Carrier>> for Simulated
 }
 
 /// An outbox of one application.
-struct Sends<B, P> {
+struct OutboxModel<B, P> {
     make: Arc<dyn Fn() -> P + Send + Sync>,
     parked: Box<dyn Fn() -> Vec<Parked> + Send>,
     bus: PhantomData<fn(B)>,
 }
 
-impl<B: Bus, P: Projection<Outbox<B>>> Follows for Sends<B, P> {
-    fn judge(&self, events: &[RecordedEvent], sent: &Sent) -> Result<(), String> {
+impl<B: Bus, P: Projection<Outbox<B>>> ModelProjection for OutboxModel<B, P> {
+    fn judge(&self, events: &[RecordedEvent], sent: &SentMessages) -> Result<(), String> {
         none_parked(&(self.parked)())?;
         let (projection, mut expected) = ((self.make)(), drive::outgoing(P::NAME));
         for event in read::<P::Event>(events).map_err(|error| error.to_string())? {
@@ -208,14 +208,14 @@ pub(super) fn outbox<B: Bus, P: Projection<Outbox<B>>>(
     make: Arc<dyn Fn() -> P + Send + Sync>,
 ) -> ConsumerFuture {
     let (shared, outside, sent) = (scene.shared.clone(), scene.outside.clone(), scene.sent.clone());
-    let carrier = Carrier { name: P::NAME, shared, outside, sent };
+    let carrier = ScheduledBus { name: P::NAME, shared, outside, sent };
     let target = Outbox::new(&scene.store, carrier);
     let carried = SimulatedOutbox::<B, P>(make(), PhantomData);
     let (running, parked) = match scene.driver().projection(carried, target) {
         Ok(started) => started,
         Err(error) => return Box::pin(async move { Err(error) }),
     };
-    let follows = Sends::<B, P> { make, parked, bus: PhantomData };
+    let follows = OutboxModel::<B, P> { make, parked, bus: PhantomData };
     scene.models.all().insert((P::NAME, scene.application), Box::new(follows));
     running
 }
@@ -226,7 +226,7 @@ mod tests {
 
     use super::super::Explorer;
     use super::super::schedule::{Choice, ChoiceSource, RunSchedule};
-    use super::super::simulation::{self, Telling};
+    use super::super::simulation::{self, StoryMode};
     use super::*;
     use leftfold_core::fold::{Aggregate, Event};
 
@@ -296,7 +296,7 @@ mod tests {
                 (from..from + 300).map(|point| (point, Choice::Take { operation: 0, way: 1 }));
             let schedule = RunSchedule { others: 0, choices: away.collect() };
             let ended =
-                simulation::run(&given.plan, ChoiceSource::Known(schedule), Telling::InFull);
+                simulation::run(&given.plan, ChoiceSource::Known(schedule), StoryMode::InFull);
             assert_eq!(
                 ended.broken,
                 None,

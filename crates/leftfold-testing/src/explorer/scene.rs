@@ -6,7 +6,7 @@ use leftfold_core::drive::{Driver, HandClock};
 use leftfold_core::store::Store;
 use tokio::sync::watch;
 
-use super::models::{Models, Sent};
+use super::models::{Models, SentMessages};
 use super::outside::Outside;
 use super::store::SharedSimulation;
 
@@ -22,7 +22,7 @@ pub(super) struct Scene {
     /// Number of the application.
     pub(super) application: usize,
     pub(super) models: Models,
-    pub(super) sent: Sent,
+    pub(super) sent: SentMessages,
 }
 
 impl Scene {

@@ -62,14 +62,14 @@ pub(super) enum ChoiceSource {
     /// They are known.
     Known(RunSchedule),
     /// They are drawn on the way, and remembered.
-    Drawn(Box<Drawing>),
+    Drawn(Box<DrawnSchedule>),
 }
 
 /// A schedule that is drawn while the run goes on.
-pub(super) struct Drawing {
+pub(super) struct DrawnSchedule {
     rng: Rng,
     drawn: RunSchedule,
-    planned: BTreeMap<u32, Planned>,
+    planned: BTreeMap<u32, PlannedChoice>,
     /// Percentage of operations carried out next that are not the usual one.
     reorders: u32,
     /// Number of appends that still find the store busy.
@@ -81,7 +81,7 @@ pub(super) struct Drawing {
 }
 
 #[derive(Clone, Copy)]
-enum Planned {
+enum PlannedChoice {
     Crash,
     Clock,
     Hold,
@@ -115,11 +115,11 @@ impl ChoiceSource {
         let points = points.max(1) + points / 4;
         let mut planned = BTreeMap::new();
         for (kind, most) in [
-            (Planned::Crash, 3),
-            (Planned::Clock, 3),
-            (Planned::Hold, 4),
-            (Planned::Lose, 1),
-            (Planned::Outage, 1),
+            (PlannedChoice::Crash, 3),
+            (PlannedChoice::Clock, 3),
+            (PlannedChoice::Hold, 4),
+            (PlannedChoice::Lose, 1),
+            (PlannedChoice::Outage, 1),
         ] {
             for _ in 0..rng.u32(..=most) {
                 planned.insert(rng.u32(..points), kind);
@@ -129,7 +129,7 @@ impl ChoiceSource {
         let varies = [0, 5, 20][rng.usize(..3)];
         let lateness = [0, 20, 50][rng.usize(..3)];
         let drawn = RunSchedule { others: rng.u8(..=others_max), choices: BTreeMap::new() };
-        Self::Drawn(Box::new(Drawing {
+        Self::Drawn(Box::new(DrawnSchedule {
             rng,
             drawn,
             planned,
@@ -168,27 +168,27 @@ impl ChoiceSource {
     }
 }
 
-impl Drawing {
+impl DrawnSchedule {
     fn draw(&mut self, point: u32, options: &ChoiceOptions<'_>) -> Option<Choice> {
         let waiting = options.waiting.len();
         match self.planned.get(&point) {
-            Some(Planned::Crash) => {
+            Some(PlannedChoice::Crash) => {
                 let carried = [0, ALL, self.rng.u32(..)][self.rng.usize(..3)];
                 return Some(Choice::Crash {
                     application: self.rng.u8(..options.applications),
                     carried,
                 });
             }
-            Some(Planned::Clock) => return Some(Choice::Clock(self.turn())),
-            Some(Planned::Hold) if waiting > 1 => {
+            Some(PlannedChoice::Clock) => return Some(Choice::Clock(self.turn())),
+            Some(PlannedChoice::Hold) if waiting > 1 => {
                 return Some(Choice::Hold { operation: self.operation(waiting) });
             }
-            Some(Planned::Lose) if !options.asking.is_empty() => {
+            Some(PlannedChoice::Lose) if !options.asking.is_empty() => {
                 return Some(Choice::Lose {
                     client: options.asking[self.rng.usize(..options.asking.len())],
                 });
             }
-            Some(Planned::Outage) => self.outage = self.rng.u32(1..15),
+            Some(PlannedChoice::Outage) => self.outage = self.rng.u32(1..15),
             _ => {}
         }
         let Some(usual) = options.first else {

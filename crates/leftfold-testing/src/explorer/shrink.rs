@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::schedule::{ALL, Choice, ChoiceSource, ClockMove, RunSchedule};
-use super::simulation::{ExplorationPlan, RunResult, Telling, run};
+use super::simulation::{ExplorationPlan, RunResult, StoryMode, run};
 
 /// Runs that shrinking takes at most, and points of all of them.
 const RUNS_MAX: u32 = 2_000;
@@ -13,25 +13,25 @@ const SINGLE_POINTS_MAX: u32 = 100;
 
 /// The shortest run that was found. It fails as the one given does.
 pub(super) fn shrink(plan: &ExplorationPlan, failed: RunResult) -> RunResult {
-    let mut shrinking = Shrinking {
+    let mut shrinking = Shrinker {
         plan,
         runs: 0,
         points: 0,
-        best: run(plan, ChoiceSource::Known(failed.schedule), Telling::InFull),
+        best: run(plan, ChoiceSource::Known(failed.schedule), StoryMode::InFull),
     };
     while !shrinking.is_spent() && shrinking.round() {}
     shrinking.try_single_choices();
     shrinking.best
 }
 
-struct Shrinking<'p> {
+struct Shrinker<'p> {
     plan: &'p ExplorationPlan,
     runs: u32,
     points: u64,
     best: RunResult,
 }
 
-impl Shrinking<'_> {
+impl Shrinker<'_> {
     fn is_spent(&self) -> bool {
         self.runs >= RUNS_MAX || self.points >= POINTS_MAX
     }
@@ -125,7 +125,7 @@ impl Shrinking<'_> {
             return false;
         }
         self.runs += 1;
-        let ended = run(self.plan, ChoiceSource::Known(schedule), Telling::InFull);
+        let ended = run(self.plan, ChoiceSource::Known(schedule), StoryMode::InFull);
         self.points += u64::from(ended.points);
         let same = |ended: &RunResult| ended.broken.as_ref().map(|broken| broken.name.clone());
         let shorter = same(&ended) == same(&self.best) && cost(&ended) < cost(&self.best);

@@ -14,15 +14,15 @@ use tokio::sync::watch;
 
 use super::client_run::ClientRun;
 use super::clients::Clients;
-use super::models::{Models, Sent};
+use super::models::{Models, SentMessages};
 use super::outside::Outside;
 use super::scene::Scene;
 use super::schedule::{Choice, ChoiceOptions, ChoiceSource, ClockMove, RunSchedule};
-use super::store::{About, PendingOperation, SharedSimulation, SimulatedStore};
-use super::story::{Story, Teller, crashed};
+use super::store::{OperationSubject, PendingOperation, SharedSimulation, SimulatedStore};
+use super::story::{AppendAuthor, Story, crashed};
 use super::task::{Application, ConsumerFuture, ConsumerTask, Flag};
 use super::world::{States, World};
-use super::{Broken, Invariant};
+use super::{BrokenInvariant, Invariant};
 
 /// Beginning of every simulation: 2020-01-01T00:00:00Z.
 const BEGIN: i64 = 1_577_836_800_000_000;
@@ -55,19 +55,23 @@ type Start = Box<dyn Fn(&Scene) -> ConsumerFuture>;
 pub(super) struct RunResult {
     pub(super) schedule: RunSchedule,
     pub(super) points: u32,
-    pub(super) broken: Option<Broken>,
+    pub(super) broken: Option<BrokenInvariant>,
     pub(super) story: Vec<String>,
 }
 
 /// Tells whether the run is put into words.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Telling {
+pub(super) enum StoryMode {
     InFull,
     NotAtAll,
 }
 
 /// Carries out one run.
-pub(super) fn run(plan: &ExplorationPlan, mut source: ChoiceSource, telling: Telling) -> RunResult {
+pub(super) fn run(
+    plan: &ExplorationPlan,
+    mut source: ChoiceSource,
+    telling: StoryMode,
+) -> RunResult {
     // Jitter comes from here: it is the same in every run.
     let seed_of_the_thread = fastrand::get_seed();
     fastrand::seed(0);
@@ -88,7 +92,7 @@ struct Simulation<'p> {
     world: World,
     outside: Outside,
     models: Models,
-    sent: Sent,
+    sent: SentMessages,
     applications: Vec<Application>,
     tasks: Vec<ConsumerTask>,
     clients: Vec<ClientRun<'p>>,
@@ -102,17 +106,17 @@ struct Simulation<'p> {
 }
 
 impl<'p> Simulation<'p> {
-    fn new(plan: &'p ExplorationPlan, others: u8, telling: Telling) -> Self {
+    fn new(plan: &'p ExplorationPlan, others: u8, telling: StoryMode) -> Self {
         let clock = Arc::new(HandClock::of_simulation(Timestamp::from_micros(BEGIN)));
         let shared = SharedSimulation::new({
             let clock = clock.clone();
             move || clock.now()
         });
         let outside = Outside::default();
-        let (models, sent) = (Models::default(), Sent::default());
+        let (models, sent) = (Models::default(), SentMessages::default());
         let folds = plan.folds.iter().map(|make| make());
         let world = World::new(folds, outside.clone(), models.clone(), sent.clone(), clock.now());
-        let story = (telling == Telling::InFull).then(Story::default);
+        let story = (telling == StoryMode::InFull).then(Story::default);
         let clients = plan.clients.clients.iter().map(ClientRun::new).collect();
         let (applications, tasks) = (Vec::new(), Vec::new());
         let (patience, busy) = (Duration::ZERO, true);
@@ -166,7 +170,7 @@ impl<'p> Simulation<'p> {
         }
     }
 
-    fn go(&mut self, source: &mut ChoiceSource) -> Result<(), Broken> {
+    fn go(&mut self, source: &mut ChoiceSource) -> Result<(), BrokenInvariant> {
         self.give()?;
         loop {
             self.clock.begin_point();
@@ -181,7 +185,7 @@ impl<'p> Simulation<'p> {
             }
             self.point += 1;
             if self.point >= POINTS_MAX {
-                return Err(Broken::new(
+                return Err(BrokenInvariant::new(
                     "the run comes to an end",
                     format!("it goes on after {POINTS_MAX} points"),
                 ));
@@ -191,7 +195,7 @@ impl<'p> Simulation<'p> {
     }
 
     /// Records the events of the past.
-    fn give(&mut self) -> Result<(), Broken> {
+    fn give(&mut self) -> Result<(), BrokenInvariant> {
         let mut given = self.plan.clients.given.iter().cloned();
         loop {
             let events: Vec<_> = given.by_ref().take(100).collect();
@@ -200,7 +204,10 @@ impl<'p> Simulation<'p> {
             }
             let appended = self.shared.memory.append(Append::of(events)).now_or_never();
             if !matches!(appended, Some(Ok(_))) {
-                return Err(Broken::new("what is given can be recorded", format!("{appended:?}")));
+                return Err(BrokenInvariant::new(
+                    "what is given can be recorded",
+                    format!("{appended:?}"),
+                ));
             }
             let events = events_after(&self.shared.memory, self.world.head());
             if let Some(story) = &mut self.story {
@@ -232,7 +239,7 @@ impl<'p> Simulation<'p> {
     }
 
     /// Does what happens if the schedule says nothing else. Returns whether the run goes on.
-    fn usual(&mut self) -> Result<bool, Broken> {
+    fn usual(&mut self) -> Result<bool, BrokenInvariant> {
         let mut queue = self.shared.queue();
         if let Some(first) = queue.iter().position(|operation| !operation.held) {
             drop(queue);
@@ -283,7 +290,7 @@ impl<'p> Simulation<'p> {
         self.world.next_due().into_iter().chain(self.clock.due()).min()
     }
 
-    fn carry_on(&mut self, choice: Choice) -> Result<bool, Broken> {
+    fn carry_on(&mut self, choice: Choice) -> Result<bool, BrokenInvariant> {
         match choice {
             Choice::Take { operation, way } => {
                 if usize::from(operation) >= self.shared.queue().len() {
@@ -336,20 +343,20 @@ impl<'p> Simulation<'p> {
     }
 
     /// Carries out one operation, and holds what became durable against the invariants.
-    fn carry_out(&mut self, index: usize, way: u8) -> Result<(), Broken> {
+    fn carry_out(&mut self, index: usize, way: u8) -> Result<(), BrokenInvariant> {
         let operation = self.shared.queue().remove(index);
         self.perform(operation, way)
     }
 
-    fn perform(&mut self, operation: PendingOperation, way: u8) -> Result<(), Broken> {
+    fn perform(&mut self, operation: PendingOperation, way: u8) -> Result<(), BrokenInvariant> {
         let (by, about) = (operation.by, operation.about.clone());
         // What did not go as usual outside is tried again, after a wait that may be long.
-        self.busy |=
-            matches!(about, About::Append(_)) || (way > 0 && matches!(about, About::Outside(_)));
+        self.busy |= matches!(about, OperationSubject::Append(_))
+            || (way > 0 && matches!(about, OperationSubject::Outside(_)));
         operation.carry_out(&self.shared.memory, way);
         if let Some(story) = &mut self.story {
             self.outside.said().into_iter().for_each(|said| story.line(said));
-            if way > 0 && matches!(about, About::Append(_)) {
+            if way > 0 && matches!(about, OperationSubject::Append(_)) {
                 story.line(format!("the store is busy, and takes nothing: {}", about.words()));
             }
         }
@@ -361,7 +368,7 @@ impl<'p> Simulation<'p> {
         if let Some(story) = &mut self.story {
             let teller = match by.checked_sub(CLIENTS) {
                 Some(client) => self.clients[client].teller(),
-                None => Teller::Consumer(self.tasks[by].name),
+                None => AppendAuthor::Consumer(self.tasks[by].name),
             };
             story.appended(&teller, &events, &self.world);
         }
@@ -369,19 +376,19 @@ impl<'p> Simulation<'p> {
     }
 
     /// Folds what became durable: code of the user, that may panic at what should not be there.
-    fn take_in(&mut self, events: Vec<RecordedEvent>) -> Result<(), Broken> {
+    fn take_in(&mut self, events: Vec<RecordedEvent>) -> Result<(), BrokenInvariant> {
         let taken = catch_unwind(AssertUnwindSafe(|| self.world.take(events)));
         let taken =
             taken.unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_message(&*panic))));
-        taken.map_err(|why| Broken::new("every event can be folded", why))
+        taken.map_err(|why| BrokenInvariant::new("every event can be folded", why))
     }
 
-    fn hold_invariants(&self) -> Result<(), Broken> {
+    fn hold_invariants(&self) -> Result<(), BrokenInvariant> {
         self.plan.always.iter().try_for_each(|invariant| invariant.hold(&self.world))
     }
 
     /// An application stops, with what it has in memory, and is started again.
-    fn crash(&mut self, application: usize, carried: u32) -> Result<(), Broken> {
+    fn crash(&mut self, application: usize, carried: u32) -> Result<(), BrokenInvariant> {
         let application = application % self.applications.len();
         // Others wait for its leases now.
         self.busy = true;
@@ -435,7 +442,7 @@ impl<'p> Simulation<'p> {
     }
 
     /// Lets everyone go on who can, until nobody can.
-    fn settle(&mut self) -> Result<(), Broken> {
+    fn settle(&mut self) -> Result<(), BrokenInvariant> {
         loop {
             let mut went_on = false;
             for index in 0..self.tasks.len() {
@@ -457,7 +464,7 @@ impl<'p> Simulation<'p> {
         }
     }
 
-    fn poll_client(&mut self, index: usize) -> Result<(), Broken> {
+    fn poll_client(&mut self, index: usize) -> Result<(), BrokenInvariant> {
         self.shared.runs(CLIENTS + index);
         let client = &mut self.clients[index];
         while let Poll::Ready(line) = client.poll(index, &self.applications, &self.clock)? {
@@ -468,25 +475,25 @@ impl<'p> Simulation<'p> {
         Ok(())
     }
 
-    fn judge_the_end(&self) -> Result<(), Broken> {
+    fn judge_the_end(&self) -> Result<(), BrokenInvariant> {
         if let Some(client) = self.clients.iter().find(|client| !client.is_done()) {
-            return Err(Broken::new(
+            return Err(BrokenInvariant::new(
                 "clients are answered",
                 format!("{} never was: {}", client.plan.name, client.what()),
             ));
         }
         if let Some(parked) = self.world.parked_for().first() {
-            return Err(Broken::new("nothing is parked", parked.clone()));
+            return Err(BrokenInvariant::new("nothing is parked", parked.clone()));
         }
         if let Some(overdue) = self.world.overdue() {
-            return Err(Broken::new("timers fire", overdue));
+            return Err(BrokenInvariant::new("timers fire", overdue));
         }
         let models =
             catch_unwind(AssertUnwindSafe(|| self.models.judge(self.world.events(), &self.sent)));
         let models = models.unwrap_or_else(|panic| {
             Err(("projections do not panic".to_owned(), panic_message(&*panic)))
         });
-        models.map_err(|(name, why)| Broken::new(&name, why))?;
+        models.map_err(|(name, why)| BrokenInvariant::new(&name, why))?;
         self.plan.finally.iter().try_for_each(|invariant| invariant.hold(&self.world))
     }
 }

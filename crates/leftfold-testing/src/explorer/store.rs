@@ -28,20 +28,20 @@ pub(super) struct SharedSimulation {
 pub(super) struct PendingOperation {
     /// Task that asked.
     pub(super) by: usize,
-    pub(super) about: About,
+    pub(super) about: OperationSubject,
     /// In how many ways it can be carried out; the first is the usual one.
     pub(super) ways: u8,
     /// It is late: everything else goes first.
     pub(super) held: bool,
-    carry_out: CarryOut,
+    carry_out: OperationFn,
 }
 
 /// Does it, in one of its ways, and answers.
-type CarryOut = Box<dyn FnOnce(&MemoryBackend, u8) + Send>;
+type OperationFn = Box<dyn FnOnce(&MemoryBackend, u8) + Send>;
 
 /// Subject of an operation.
 #[derive(Clone, Debug)]
-pub(super) enum About {
+pub(super) enum OperationSubject {
     Reading,
     Append(Vec<(Option<StreamName>, EventType)>),
     Lease,
@@ -49,7 +49,7 @@ pub(super) enum About {
     Outside(String),
 }
 
-impl About {
+impl OperationSubject {
     pub(super) fn kind(&self) -> OperationKind {
         match self {
             Self::Reading | Self::Lease => OperationKind::Looks,
@@ -96,7 +96,7 @@ impl SharedSimulation {
     /// Queues an operation; the future has its answer, or an error if it was lost.
     pub(super) fn ask<T: Send + 'static>(
         &self,
-        about: About,
+        about: OperationSubject,
         ways: u8,
         carry_out: impl FnOnce(&MemoryBackend, u8) -> T + Send + 'static,
     ) -> oneshot::Receiver<T> {
@@ -126,7 +126,7 @@ pub(super) struct SimulatedStore {
 impl SimulatedStore {
     fn later<T: Send + 'static, E: Send + 'static>(
         &self,
-        about: About,
+        about: OperationSubject,
         ways: u8,
         carry_out: impl FnOnce(&MemoryBackend, u8) -> Pending<T, E> + Send + 'static,
     ) -> Pending<T, E>
@@ -153,7 +153,7 @@ impl Backend for SimulatedStore {
             .iter()
             .map(|event| (event.stream.clone(), event.event_type.clone()))
             .collect();
-        self.later(About::Append(about), 2, |memory, way| match way {
+        self.later(OperationSubject::Append(about), 2, |memory, way| match way {
             0 => memory.append(append),
             _ => Pending::ready(Err(AppendError::Busy { waiting: 1 << 20 })),
         })
@@ -161,7 +161,7 @@ impl Backend for SimulatedStore {
 
     fn read(&self, read: Read) -> Pending<Page, ReadError> {
         let ways = 1 + u8::from(read.page_events > 1);
-        self.later(About::Reading, ways, |memory, way| match way {
+        self.later(OperationSubject::Reading, ways, |memory, way| match way {
             0 => memory.read(read),
             // A page may end anywhere.
             _ => memory.read(read.page_of(1)),
@@ -169,7 +169,7 @@ impl Backend for SimulatedStore {
     }
 
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
-        self.later(About::Reading, 1, move |memory, _| memory.answered(id))
+        self.later(OperationSubject::Reading, 1, move |memory, _| memory.answered(id))
     }
 
     fn checkpoint(
@@ -178,29 +178,29 @@ impl Backend for SimulatedStore {
         source: StoreId,
         partition: Partition,
     ) -> Pending<Option<Checkpoint>, ReadError> {
-        self.later(About::Reading, 1, move |memory, _| {
+        self.later(OperationSubject::Reading, 1, move |memory, _| {
             memory.checkpoint(consumer, source, partition)
         })
     }
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
-        self.later(About::Reading, 1, move |memory, _| memory.position_at(moment))
+        self.later(OperationSubject::Reading, 1, move |memory, _| memory.position_at(moment))
     }
 
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
-        self.later(About::Reading, 1, move |memory, _| memory.appends(from, page_bytes))
+        self.later(OperationSubject::Reading, 1, move |memory, _| memory.appends(from, page_bytes))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
-        self.later(About::Reading, 1, move |memory, _| memory.hash_at(position))
+        self.later(OperationSubject::Reading, 1, move |memory, _| memory.hash_at(position))
     }
 
     fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
-        self.later(About::Reading, 1, move |memory, _| memory.positions_of(id, at_most))
+        self.later(OperationSubject::Reading, 1, move |memory, _| memory.positions_of(id, at_most))
     }
 
     fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {
-        self.later(About::Reading, 1, move |memory, _| memory.snapshot(key))
+        self.later(OperationSubject::Reading, 1, move |memory, _| memory.snapshot(key))
     }
 
     fn keep_snapshot(&self, key: Bytes, value: Bytes) {
@@ -208,15 +208,15 @@ impl Backend for SimulatedStore {
     }
 
     fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
-        self.later(About::Lease, 1, move |memory, _| memory.lease(request))
+        self.later(OperationSubject::Lease, 1, move |memory, _| memory.lease(request))
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
-        self.later(About::Lease, 1, move |memory, _| memory.release(lease))
+        self.later(OperationSubject::Lease, 1, move |memory, _| memory.release(lease))
     }
 
     fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
-        self.later(About::Lease, 1, |memory, _| memory.leases())
+        self.later(OperationSubject::Lease, 1, |memory, _| memory.leases())
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -23,7 +23,7 @@ pub(super) struct Story {
 }
 
 /// Author of an append.
-pub(super) enum Teller<'a> {
+pub(super) enum AppendAuthor<'a> {
     Client { name: &'a str, what: &'a str },
     Consumer(&'a str),
 }
@@ -64,7 +64,7 @@ impl Story {
     /// Tells the events that one append recorded.
     pub(super) fn appended(
         &mut self,
-        teller: &Teller<'_>,
+        teller: &AppendAuthor<'_>,
         events: &[RecordedEvent],
         world: &World,
     ) {
@@ -84,7 +84,7 @@ impl Story {
                     .and_then(|at| event_at(world, Position(at)))
                     .map(shown::event)
                     .unwrap_or_default();
-                let name = if let Teller::Consumer(name) = teller { name } else { "effect" };
+                let name = if let AppendAuthor::Consumer(name) = teller { name } else { "effect" };
                 self.line(format!("{name} for {intent}: {}", in_words(&entry)));
             } else if !event.event_type.starts_with('$') {
                 domain.push(event);
@@ -99,9 +99,9 @@ impl Story {
             .as_ref()
             .and_then(|cause| self.reactions.get(cause.as_str()));
         let who = match (teller, cause) {
-            (Teller::Client { name, what }, _) => format!("{name}: {what}"),
-            (Teller::Consumer(_), Some(who)) => who.clone(),
-            (Teller::Consumer(name), None) => (*name).to_owned(),
+            (AppendAuthor::Client { name, what }, _) => format!("{name}: {what}"),
+            (AppendAuthor::Consumer(_), Some(who)) => who.clone(),
+            (AppendAuthor::Consumer(name), None) => (*name).to_owned(),
         };
         let told = in_streams(&domain);
         // Where it was asked for is said already.

@@ -12,7 +12,7 @@ use leftfold_core::runtime::StartError;
 use leftfold_core::store::Store;
 use tokio::sync::watch;
 
-use super::Broken;
+use super::BrokenInvariant;
 
 /// A consumer that runs until it is told to stop.
 pub(super) type ConsumerFuture = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
@@ -35,7 +35,7 @@ pub(super) struct ConsumerTask {
 
 impl ConsumerTask {
     /// Lets the consumer go on. An error says why it does not run any more.
-    pub(super) fn poll(&mut self) -> Result<(), Broken> {
+    pub(super) fn poll(&mut self) -> Result<(), BrokenInvariant> {
         let Some(future) = &mut self.running else { return Ok(()) };
         let waker = Waker::from(self.flag.clone());
         let polled = catch_unwind(AssertUnwindSafe(|| {
@@ -48,7 +48,7 @@ impl ConsumerTask {
             Err(panic) => format!("it panicked: {}", panic_message(&*panic)),
         };
         self.running = None;
-        Err(Broken::new("everything runs", format!("{}: {why}", self.name)))
+        Err(BrokenInvariant::new("everything runs", format!("{}: {why}", self.name)))
     }
 }
 

@@ -13,7 +13,7 @@ use leftfold_core::runtime::projection::Message;
 use leftfold_core::runtime::{ATTEMPT_GRACE, Effect, EffectId};
 use leftfold_core::store::{EventType, Position, RecordedEvent, Timestamp};
 
-use super::models::{Models, Sent};
+use super::models::{Models, SentMessages};
 use super::outside::Outside;
 use super::shown;
 
@@ -28,7 +28,7 @@ pub struct World {
     effects: BTreeMap<String, Timestamp>,
     outside: Outside,
     models: Models,
-    sent: Sent,
+    sent: SentMessages,
     now: Timestamp,
 }
 
@@ -56,7 +56,7 @@ impl World {
         folds: impl Iterator<Item = (TypeId, Box<dyn States>)>,
         outside: Outside,
         models: Models,
-        sent: Sent,
+        sent: SentMessages,
         now: Timestamp,
     ) -> Self {
         let (events, instances, parked, effects) =

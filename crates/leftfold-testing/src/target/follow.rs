@@ -26,12 +26,12 @@ const POISON: &str = "poison";
 const MARK: &str = "made by the first version";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Sighting {
+enum CatEvent {
     Seen { name: String, colour: String },
     Left { name: String },
 }
 
-impl Event for Sighting {
+impl Event for CatEvent {
     const NAMESPACE: &'static str = "cat";
 }
 
@@ -46,7 +46,7 @@ impl<S: Subject + Send + Clone + 'static, const VERSION: u32> Projection<S::Targ
 {
     const NAME: &'static str = "cats";
     const VERSION: u32 = VERSION;
-    type Event = Sighting;
+    type Event = CatEvent;
 
     async fn set_up(&self, rows: &mut Rows<S::Target>) -> Result<(), ProjectionError> {
         self.subject.set_up(rows).await
@@ -55,29 +55,29 @@ impl<S: Subject + Send + Clone + 'static, const VERSION: u32> Projection<S::Targ
     async fn apply(
         &self,
         rows: &mut Rows<S::Target>,
-        event: &Recorded<Sighting>,
+        event: &Recorded<CatEvent>,
     ) -> Result<(), ProjectionError> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).push(event.envelope.position);
         match &event.event {
-            Sighting::Seen { colour, .. } if colour == POISON => {
+            CatEvent::Seen { colour, .. } if colour == POISON => {
                 Err(ProjectionError::message("a colour that is poison"))
             }
-            Sighting::Seen { name, colour } => {
+            CatEvent::Seen { name, colour } => {
                 if VERSION == 1 {
                     self.subject.write(rows, MARK, "here").await?;
                 }
                 self.subject.write(rows, name, colour).await
             }
-            Sighting::Left { name } => self.subject.remove(rows, name).await,
+            CatEvent::Left { name } => self.subject.remove(rows, name).await,
         }
     }
 }
 
 /// Time as it passes for the test, which may be virtual.
 #[derive(Debug)]
-struct Passing(Timestamp, Instant);
+struct TestTime(Timestamp, Instant);
 
-impl Clock for Passing {
+impl Clock for TestTime {
     fn now(&self) -> Timestamp {
         self.0.plus(self.1.elapsed())
     }
@@ -103,10 +103,10 @@ impl<'s, S: Subject + Send + Clone + 'static> FollowedLog<'s, S> {
         }
     }
 
-    async fn append(&self, event: &Sighting) -> Position {
+    async fn append(&self, event: &CatEvent) -> Position {
         let (kind, name) = match event {
-            Sighting::Seen { name, .. } => ("cat.Seen", name),
-            Sighting::Left { name } => ("cat.Left", name),
+            CatEvent::Seen { name, .. } => ("cat.Seen", name),
+            CatEvent::Left { name } => ("cat.Left", name),
         };
         let Ok(serde_json::Value::Object(tagged)) = serde_json::to_value(event) else {
             panic!("an event is an object")
@@ -125,7 +125,7 @@ impl<'s, S: Subject + Send + Clone + 'static> FollowedLog<'s, S> {
     }
 
     async fn seen(&self, name: &str, colour: &str) -> Position {
-        self.append(&Sighting::Seen { name: name.to_owned(), colour: colour.to_owned() }).await
+        self.append(&CatEvent::Seen { name: name.to_owned(), colour: colour.to_owned() }).await
     }
 
     /// Some sightings of a few cats, of which every fifth is a departure.
@@ -134,7 +134,7 @@ impl<'s, S: Subject + Send + Clone + 'static> FollowedLog<'s, S> {
         for number in 0..count {
             let name = format!("cat {}", number % 7);
             last = match number % 5 {
-                4 => self.append(&Sighting::Left { name }).await,
+                4 => self.append(&CatEvent::Left { name }).await,
                 _ => self.seen(&name, &format!("colour {number}")).await,
             };
         }
@@ -146,7 +146,7 @@ impl<'s, S: Subject + Send + Clone + 'static> FollowedLog<'s, S> {
             subject: self.stage.subject.clone(),
             applied: Arc::clone(&self.applied),
         };
-        let clock = Arc::new(Passing(Timestamp::now(), Instant::now()));
+        let clock = Arc::new(TestTime(Timestamp::now(), Instant::now()));
         let runtime =
             Runtime::new(&self.store).clock(clock).project(cats, self.stage.target.clone());
         let started = runtime.start().await;
@@ -260,7 +260,7 @@ pub async fn rows_are_the_fold_after_every_event<S: Subject + Send + Clone + 'st
     for number in 0..30 {
         let name = format!("cat {}", number % 4);
         let position = match number % 3 {
-            2 => log.append(&Sighting::Left { name }).await,
+            2 => log.append(&CatEvent::Left { name }).await,
             _ => log.seen(&name, &format!("colour {number}")).await,
         };
         FollowedLog::<S>::reached(&running, position).await;

@@ -3,6 +3,9 @@
 //! A target's test makes a [`Subject`] and awaits [`conformance`], and [`following`] for
 //! projections that follow a log into it.
 
+// A rule works on a `stage`. There are rules about one `transaction`, the `note`s beside its rows,
+// the `place` of a session, the `version` that serves, and about projections that `follow` a log.
+
 pub mod follow;
 pub mod note;
 pub mod place;
