@@ -1,6 +1,9 @@
 //! One small program per system. All that they share is where they and their tests keep their
 //! stores, how they are killed in tests, and how they say what they measure.
 
+// `killed` runs a program through kills, `figures` formats what one measures, and `table` compares
+// the tables of the README with the source.
+
 pub mod figures;
 mod killed;
 #[cfg(test)]

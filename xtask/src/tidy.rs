@@ -6,6 +6,7 @@
 mod arrows;
 mod circles;
 mod dependencies;
+mod guides;
 mod lexer;
 mod manifest;
 mod modules;
@@ -89,6 +90,7 @@ fn check(files: &[SourceFile]) -> Vec<RuleViolation> {
         arrows::check,
         modules::check,
         size::check,
+        guides::check,
         words::check,
         summaries::check,
         width::check,

@@ -13,6 +13,10 @@
 //!
 //! This crate knows no backend but the one in memory.
 
+// Beside these, `json` carries the values of users exactly, `panic` makes errors of panics in their
+// code, `span` has the spans of tracing, and `drive` is the interface for the testing kit.
+// `personal` is there by its feature.
+
 pub mod copy;
 #[doc(hidden)]
 pub mod drive;

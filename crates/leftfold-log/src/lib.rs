@@ -11,6 +11,12 @@
 // `log` conducts the rooms below it. In the order of the work: `open` finds the durable end of a
 // directory, `write` takes an append to the disk, `read` takes a query to a page. They stand on
 // `segments` (the files of the log), `index` (derived from them), `format` (bytes) and `disk`.
+// An append takes the way of `write`, and a query that of `read`. Both work on the files of
+// `segments`, whose bytes are in `format`, and on the `index` derived from them; below is the
+// `disk`. `open` finds the durable end of a directory, by its `options`, and makes a `log` of it,
+// whose parts have one `shared` state, its `figures` among them. Recorded time comes from the
+// `clock`. `keys` is a directory of its own, for personal data.
+
 pub mod disk;
 mod format;
 mod index;

@@ -24,6 +24,8 @@
 //! `cargo xtask setup` prints and `cargo xtask test` sets. Where the tests run as root the servers
 //! run as `nobody`.
 
+// `postgres`, `redis` and `rabbitmq` each start a `process` in a `directory` of its own.
+
 mod directory;
 mod postgres;
 mod process;

@@ -31,6 +31,10 @@
 // `target` is the database, `session` the one connection that writes a version, with `writes` for
 // the code of users; `reader` has the one that reads. `owner` says who writes a version, `keys`
 // names everything, `connect` makes connections, and `error` tells trouble that passes from faults.
+// The `target` names a database, to which `connect` goes; `keys` has the names in it. A `session`
+// writes the rows of a version, collected by `writes`, for as long as it has its `owner` key; a
+// `reader` reads them, and `error` says which failures are of the server and not of an event.
+
 mod connect;
 mod error;
 mod keys;

@@ -27,6 +27,10 @@
 // `target` is the directory, `session` the one connection that writes a version, `reader` those
 // that read. `files` names the files and holds their locks, `error` tells trouble that passes from
 // faults.
+// The `target` names a directory: `files` has the names in it and the lock of a version, `serving`
+// the table of the versions that readers see. A `session` writes the rows of a version, a `reader`
+// reads them, and `error` says which failures are of the file and not of an event.
+
 mod error;
 mod files;
 mod reader;

@@ -8,6 +8,9 @@
 #![cfg_attr(feature = "personal", doc = "- [`key_store`]: what every key store owes.")]
 //! - [`history`]: what concurrent tasks saw of a store, held against its log.
 
+// Of the private files, `given` judges an aggregate and `decided` a decision; `key_store` is a
+// suite like `conformance` and `target`.
+
 pub mod conformance;
 mod decided;
 pub mod explorer;

@@ -324,6 +324,8 @@
 //! | `testing` | given/when/then, the explorer, conformance suites |
 //! | `opentelemetry` | spans of `tracing` that continue the traces of their callers |
 
+// `open` takes the URL of a store, and `open_keys` that of its keys; `file_url` reads both.
+
 mod file_url;
 mod open;
 #[cfg(all(feature = "log", feature = "personal"))]

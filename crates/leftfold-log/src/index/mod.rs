@@ -6,7 +6,8 @@
 //! `run_writer` write it as a `run`: sorted pages (`block`) behind a filter (`bloom`). `merge`
 //! makes one large run of several small ones, and the `manifest` says which runs count. A reader
 //! takes the `levels` of one moment, the pages of runs from the `cache`, and goes through the
-//! positions of a key by `postings`, which are cut into pieces by `chunk`.
+//! positions of a key by `postings`, which are cut into pieces by `chunk`. A file that cannot be
+//! read or used is an `error`, and leads to a new index.
 
 mod block;
 mod bloom;

@@ -1,7 +1,7 @@
 //! The keys of subjects in a directory of their own, beside the log.
 //!
 //! `format` is the file byte by byte, `file` appends to it and rewrites it, `writer` is the thread
-//! that does so.
+//! that does so, and `error` has the errors of opening the file.
 
 mod error;
 mod file;

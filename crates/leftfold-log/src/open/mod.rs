@@ -1,9 +1,10 @@
 //! Opening a directory of the machine: to write, to read only, and after it was restored from a
 //! copy.
 //!
-//! `contents` tells a log from something else in the directory, `recover` finds its durable end
-//! (docs/log-format.md, section 5), `doubt` compares the machine's clock with the recorded time,
-//! and `error` has the errors. `verify` and `dump` go the same way without changing anything.
+//! `directory` takes the lock of the directory, `contents` tells a log from something else in it,
+//! `recover` finds its durable end (docs/log-format.md, section 5), `doubt` compares the machine's
+//! clock with the recorded time, and `error` has the errors. `verify` and `dump` take the same way
+//! without changing anything.
 
 pub(crate) mod contents;
 pub(crate) mod directory;

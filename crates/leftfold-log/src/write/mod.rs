@@ -1,13 +1,16 @@
 //! The way of an append, from its caller to the disk.
 //!
-//! 1. `precheck` looks up on the caller's thread what the append depends on, up to some head.
+//! 1. `precheck` looks up on the caller's thread what the append depends on, up to some head; both
+//!    together are a `request` to the writer.
 //! 2. `queue` holds it until the writer takes it; `held_bytes` says what it counts for there.
 //! 3. `group` judges it against everything before it and puts its records into one group with
 //!    others.
-//! 4. `writer` makes the group durable with one sync, shows it to readers and answers.
-//! 5. `recycle` keeps what was answered until a caller frees it.
+//! 4. `writer` makes the group durable with one sync at the `tail` of the log, shows it to readers
+//!    and answers.
+//! 5. `recycle` keeps answered requests until a caller frees them.
 //!
-//! A request for a lease takes the same way: `lease`.
+//! A request for a lease takes the same way: `lease` judges it, and `fences` makes sure that no
+//! fence is given twice.
 
 pub(crate) mod fences;
 pub(crate) mod group;

@@ -22,6 +22,11 @@
 //! # });
 //! ```
 
+// Rules about what is written: `append`, `condition`, `command`, `checkpoint`, `lease`, `envelope`,
+// `limits`, `snapshot`. About what is read: `read`, `query`, `appends`, `subscription`, `time`,
+// `hash`. About both at once and over the life of a store: `concurrency`, `model`, `durability`,
+// `close`, `fault`. They judge a `subject`, with `examples` of requests.
+
 pub mod append;
 pub mod appends;
 pub mod checkpoint;
