@@ -177,7 +177,6 @@ pub(crate) struct FrameError {
 
 /// Defect of a text that is not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub(crate) enum FrameProblem {
     /// Larger than [`FRAME_BYTES_MAX`].
     #[error("a message of {bytes} bytes; send at most {FRAME_BYTES_MAX}")]

@@ -58,7 +58,6 @@ impl fmt::Display for Violation {
 
 /// Kind of a departure from the specification, with the value that was read instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[non_exhaustive]
 pub(crate) enum ViolationKind {
     /// A required field is absent; read as `None`.
     #[error("required but missing")]

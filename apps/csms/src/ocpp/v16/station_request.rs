@@ -134,7 +134,6 @@ pub(crate) struct StopTransaction {
 
 /// A request that is answered with a CALLERROR.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub(crate) enum RequestError {
     /// The action is not one of OCPP 1.6.
     #[error("no action of OCPP 1.6: {action}")]
