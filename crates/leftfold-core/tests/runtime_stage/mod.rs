@@ -46,6 +46,14 @@ impl Stage {
         Self { backend: Arc::new(MemoryBackend::new()), clock, leases: Arc::default() }
     }
 
+    /// The same, with a store whose records have the time of the clock.
+    pub fn in_time() -> Self {
+        let clock = Arc::new(HandClock::default());
+        let time = clock.clone();
+        let backend = Arc::new(leftfold_core::drive::memory_at(move || time.now()));
+        Self { backend, clock, leases: Arc::default() }
+    }
+
     /// Somebody else is given some work, whoever has it.
     pub fn holder_takes(&self, work: &str) -> Lease {
         let later = self.clock.now().plus(Duration::from_secs(3_600));

@@ -29,6 +29,8 @@ pub(crate) struct WorkTenure {
     lease: Option<Lease>,
     /// Time at which the lease was last asked for.
     asked_at: Timestamp,
+    /// The answer, if it was not given; it is not asked for again before the moment in it.
+    refused: Option<Right>,
 }
 
 /// Right of a runner to work.
@@ -48,7 +50,7 @@ impl WorkTenure {
     pub(crate) fn new<C>(work: Label) -> Self {
         let (holder, type_name) = (Holder::random(), std::any::type_name::<C>());
         with_runners(|runners| runners.insert(holder, type_name));
-        Self { holder, type_name, work, lease: None, asked_at: Timestamp::MIN }
+        Self { holder, type_name, work, lease: None, asked_at: Timestamp::MIN, refused: None }
     }
 
     /// Asks for the lease, if it is not held or a third of its time is over.
@@ -58,13 +60,24 @@ impl WorkTenure {
     pub(crate) async fn hold(&mut self, host: &Host) -> Right {
         let now = host.clock.now();
         // A clock that was set back says nothing of how much has passed.
-        if self.lease.is_some() && now < self.renews_at() && now >= self.asked_at {
-            return Right::Held;
+        if now < self.renews_at() && now >= self.asked_at {
+            match &self.refused {
+                Some(refused) => return refused.clone(),
+                None if self.lease.is_some() => return Right::Held,
+                None => {}
+            }
         }
+        let right = self.ask(host, now).await;
+        self.asked_at = now;
+        self.refused = Some(right.clone()).filter(|right| *right != Right::Held);
+        right
+    }
+
+    async fn ask(&mut self, host: &Host, now: Timestamp) -> Right {
         let request = LeaseRequest::new(self.work.clone(), self.holder, WORK_LEASE);
         match host.store.lease_for_runtime(request).await {
             Ok(Leased::Held(lease)) => {
-                (self.lease, self.asked_at) = (Some(lease), now);
+                self.lease = Some(lease);
                 Right::Held
             }
             Ok(Leased::HeldBy { holder, until }) => {
@@ -95,8 +108,12 @@ impl WorkTenure {
         }
     }
 
+    /// Returns the moment at which to ask for the lease again.
     pub(crate) fn renews_at(&self) -> Timestamp {
-        self.asked_at.plus(WORK_LEASE / 3)
+        match &self.refused {
+            Some(Right::StandsBy(_, until) | Right::Waits(_, until)) => *until,
+            _ => self.asked_at.plus(WORK_LEASE / 3),
+        }
     }
 
     /// Returns the fence of its appends.
@@ -106,7 +123,7 @@ impl WorkTenure {
 
     /// Another has the work.
     pub(crate) fn lost(&mut self) {
-        self.lease = None;
+        (self.lease, self.refused) = (None, None);
     }
 
     /// Lets the next one work at once.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::intent::Intent;
 use super::ledger::{EffectState, Ledger};
 use super::queue::TurnKind;
-use super::turn::{ATTEMPT_GRACE, EffectTurns, NextTurn};
+use super::turn::{ATTEMPT_GRACE, EffectTurns, NextTurn, TurnRight};
 use super::word::{PersonsWord, Verdict, Word};
 use super::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
 use crate::fold::{Aggregate, Event};
@@ -172,7 +172,7 @@ impl World {
                 }
                 _ => {
                     looks = 0;
-                    self.take(turns.take(&intent, None))
+                    self.take(turns.take(&intent, TurnRight::Alone))
                 }
             };
             match next {

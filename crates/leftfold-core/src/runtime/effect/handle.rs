@@ -376,7 +376,7 @@ impl Effects {
 
     /// Looks up at once the effects that are in doubt and past their deadlines: the outside world
     /// has come back. Effects that wait to be tried again keep waiting, so that no attempt is
-    /// spent.
+    /// spent. Those that wait for a process that has them [here](Effect::is_here) are asked again.
     pub fn look_again(&self) {
         self.board.look_again();
     }

@@ -57,7 +57,7 @@ impl<E: Effect> Intents<E> {
     pub(super) fn key(&self, event: &RecordedEvent) -> Option<u64> {
         // What cannot be read stays in its stream, and so does what users' code panics at.
         let order = catch_unwind(AssertUnwindSafe(|| {
-            let intent = self.schema.payload(event, &self.intent_type).ok()?;
+            let intent = self.payload(event).ok()?;
             Some(self.effect.order(&intent, event))
         }));
         let name = match order.ok().flatten().unwrap_or_default() {
@@ -75,6 +75,11 @@ impl<E: Effect> Intents<E> {
         Ok(event.map(|event| Intent { id, event: event.detached() }))
     }
 
+    /// Returns what an intent asks for.
+    pub(super) fn payload(&self, event: &RecordedEvent) -> Result<E::Intent, EventError> {
+        self.schema.payload(event, &self.intent_type)
+    }
+
     /// Returns an attempt at what an intent asks for, with the attempts before it.
     pub(super) fn attempt(
         &self,
@@ -84,7 +89,7 @@ impl<E: Effect> Intents<E> {
         deadline: Timestamp,
     ) -> Result<Attempt<E::Intent>, EventError> {
         let (event, tries) = (intent.event.clone(), ledger.tries.clone());
-        let intent_data = self.schema.payload(&event, &self.intent_type)?;
+        let intent_data = self.payload(&event)?;
         Ok(Attempt { effect: intent.id, number, intent: intent_data, event, deadline, tries })
     }
 }

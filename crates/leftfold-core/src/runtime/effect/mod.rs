@@ -4,15 +4,17 @@
 //! place behind the `mark` that it has recorded. When its turn comes and there is one of the
 //! `slots`, `under_way` starts a job for it (`jobs`). A `turn` reads the `intent` and its `ledger`
 //! and does what is next: it opens an `attempt` and calls the user's code, within the limits of the
-//! `policy`, or looks up one in doubt. `record` writes the result into the ledger, and `conclude`
-//! writes the last line of it, together with what the target aggregate makes of it. People ask
-//! through the `handle`; what they say arrives as a `word`, and is judged beside the turns.
+//! `policy`, or looks up one in doubt. What only some processes can do waits until it is `here`.
+//! `record` writes the result into the ledger, and `conclude` writes the last line of it, together
+//! with what the target aggregate makes of it. People ask through the `handle`; what they say
+//! arrives as a `word`, and is judged beside the turns.
 
 mod attempt;
 mod conclude;
 #[cfg(test)]
 mod doubt_tests;
 mod handle;
+mod here;
 mod intent;
 mod jobs;
 mod ledger;
@@ -137,6 +139,70 @@ pub trait Effect: Send + Sync + 'static {
         Order::Stream
     }
 
+    /// Tells whether this process can carry an intent out. It is asked if the policy says
+    /// [`only_here`](Policy::only_here), and then again and again while the intent waits: it looks
+    /// into memory and returns at once.
+    ///
+    /// When something has come here, the application calls [`Effects::look_again`], so that what
+    /// waits for it begins at once and not within a second. Two processes may say yes, for a
+    /// moment: one of them opens the attempt.
+    ///
+    /// ```
+    /// use std::collections::HashSet;
+    /// use std::sync::{Arc, Mutex};
+    /// use std::time::Duration;
+    ///
+    /// use leftfold_core::fold::{Aggregate, Event};
+    /// use leftfold_core::runtime::{Attempt, Conclusion, Effect, Performed, Policy};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// struct Unlock {
+    ///     station: String,
+    /// }
+    ///
+    /// /// Unlocks a station through the socket that it has opened to one of several processes.
+    /// struct UnlockStation {
+    ///     connected: Arc<Mutex<HashSet<String>>>,
+    /// }
+    ///
+    /// # #[derive(Clone, Serialize, Deserialize)]
+    /// # enum StationEvent { UnlockAsked(Unlock) }
+    /// # impl Event for StationEvent { const NAMESPACE: &'static str = "station"; }
+    /// # #[derive(Clone, Default, Serialize, Deserialize)]
+    /// # struct Station;
+    /// # impl Aggregate for Station {
+    /// #     const CATEGORY: &'static str = "station";
+    /// #     type Event = StationEvent;
+    /// #     type Command = ();
+    /// #     type Refusal = std::convert::Infallible;
+    /// #     fn apply(&mut self, _: &StationEvent) {}
+    /// #     fn decide(&self, _: &()) -> Result<Vec<StationEvent>, Self::Refusal> { Ok(vec![]) }
+    /// # }
+    /// impl Effect for UnlockStation {
+    ///     # const NAME: &'static str = "unlock";
+    ///     # const INTENT: &'static str = "station.UnlockAsked";
+    ///     # type Intent = Unlock;
+    ///     # type Outcome = ();
+    ///     # type Target = Station;
+    ///     fn policy(&self) -> Policy {
+    ///         Policy::once().only_here(Duration::from_secs(60))
+    ///     }
+    ///
+    ///     fn is_here(&self, intent: &Unlock) -> bool {
+    ///         self.connected.lock().is_ok_and(|connected| connected.contains(&intent.station))
+    ///     }
+    ///     # async fn perform(&self, _: &Attempt<Unlock>) -> Performed<()> { Performed::Done(()) }
+    ///     # fn report(&self, _: &Attempt<Unlock>, _: &Conclusion<()>) -> Option<(String, ())> {
+    ///     #     None
+    ///     # }
+    /// }
+    /// ```
+    fn is_here(&self, intent: &Self::Intent) -> bool {
+        let _ = intent;
+        true
+    }
+
     /// Carries it out. At the attempt's deadline the future is dropped, and the attempt is in
     /// doubt. A panic, too, leaves the attempt in doubt.
     fn perform(
@@ -146,7 +212,8 @@ pub trait Effect: Send + Sync + 'static {
 
     /// Finds out what became of an attempt that is in doubt, without doing it again. Called after
     /// the deadlines of all attempts, and given as long as an attempt. If several are in doubt,
-    /// each is looked up: the answer is about the one that is given.
+    /// each is looked up: the answer is about the one that is given. With
+    /// [`only_here`](Policy::only_here) it is called where the intent is here.
     fn resolve(
         &self,
         attempt: &Attempt<Self::Intent>,

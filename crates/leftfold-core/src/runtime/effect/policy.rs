@@ -31,6 +31,8 @@ pub struct Policy {
     pub(super) concurrency: usize,
     pub(super) hanging: usize,
     pub(super) doubts_hold: bool,
+    /// Time for which an intent may be nowhere; `None` if every process can carry it out.
+    pub(super) here_within: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,7 @@ impl Policy {
             concurrency: 64,
             hanging: HANGING_MAX,
             doubts_hold: false,
+            here_within: None,
         }
     }
 
@@ -95,6 +98,22 @@ impl Policy {
     #[must_use]
     pub const fn doubts_hold(mut self) -> Self {
         self.doubts_hold = true;
+        self
+    }
+
+    /// Lets only those processes carry an intent out for which [`Effect::is_here`] says so: the one
+    /// that has the socket to the machine that is meant. Every runtime of the effect takes part,
+    /// each with what it has here; of several that have an intent here one opens the attempt.
+    ///
+    /// An intent that is nowhere waits. If it is nowhere still when this time has passed since it
+    /// was recorded, or since its next attempt was due, it ends as not done, with a reason that
+    /// says so; `Duration::MAX` lets it wait without an end. If an attempt at it is in doubt, it
+    /// stays in doubt. An effect in doubt is looked up where it is here, at any time.
+    ///
+    /// [`Effect::is_here`]: super::Effect::is_here
+    #[must_use]
+    pub const fn only_here(mut self, within: Duration) -> Self {
+        self.here_within = Some(within);
         self
     }
 

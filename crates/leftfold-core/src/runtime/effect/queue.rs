@@ -37,6 +37,13 @@ pub(super) struct Rest {
     pub(super) keeps_place: bool,
 }
 
+impl Rest {
+    /// The wait of one that keeps its place and has its next attempt at a moment.
+    pub(super) fn in_place(until: Timestamp) -> Self {
+        Self { until, kind: TurnKind::Attempt, keeps_place: true }
+    }
+}
+
 #[derive(Debug)]
 struct Open {
     key: Option<u64>,
@@ -165,13 +172,13 @@ impl EffectQueue {
         }
     }
 
-    /// Everything that is in doubt has its turn at once.
-    pub(super) fn wake_doubts(&mut self) {
+    /// Everything that is in doubt has its turn at once, but for some.
+    pub(super) fn wake_doubts(&mut self, but: impl Fn(EffectId) -> bool) {
         let doubts: Vec<_> = self
             .waiting
             .iter()
             .map(|(_, id)| *id)
-            .filter(|id| self.open[id].kind == TurnKind::Look)
+            .filter(|id| self.open[id].kind == TurnKind::Look && !but(*id))
             .collect();
         doubts.into_iter().for_each(|id| self.wake(id));
     }
@@ -293,7 +300,7 @@ mod tests {
         assert_eq!(started(&mut queue, TurnKind::Attempt), [1]);
         queue.rests(id(1), doubted(10));
         assert_eq!((started(&mut queue, TurnKind::Attempt), queue.in_doubt()), (vec![2], 1));
-        queue.wake_doubts();
+        queue.wake_doubts(|_| false);
         assert_eq!(started(&mut queue, TurnKind::Look), [1]);
         // It did not take place and is to be tried again.
         queue.rests(id(1), waits(20));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
+use super::here::Elsewhere;
 use super::intent::Intent;
 use super::jobs::Jobs;
 use super::mark::EffectMark;
@@ -64,6 +65,8 @@ pub(crate) struct EffectRunner<E: Effect> {
     /// Words of persons that are being recorded.
     pub(super) words: usize,
     pub(super) unrecorded: BTreeMap<EffectId, Unrecorded<E>>,
+    /// Intents that other runtimes are to carry out.
+    pub(super) elsewhere: Elsewhere<E::Intent>,
     /// Failures of the store in a row, of effects that are to be tried again.
     pub(super) failures: BTreeMap<EffectId, u32>,
     /// Effects that cannot go on before a person does something, with the reason.
@@ -148,6 +151,7 @@ impl<E: Effect> EffectRunner<E> {
             looks: Slots::new(bounds),
             words: 0,
             unrecorded: BTreeMap::new(),
+            elsewhere: Elsewhere::default(),
             failures: BTreeMap::new(),
             parked: BTreeMap::new(),
             settled: 0,
@@ -275,11 +279,16 @@ impl<E: Effect> EffectRunner<E> {
         {
             let before = tenure.fence();
             let right = tenure.hold(&self.host).await;
-            if tenure.fence() != before {
+            let is_local = self.turns.is_local();
+            if tenure.fence() != before && is_local {
+                self.follow_mark().await;
+            } else if tenure.fence() != before {
                 self.forget();
             }
             match right {
                 Right::Held => {}
+                // What is here is its own work, whoever holds the lease.
+                Right::StandsBy(..) | Right::Waits(..) if is_local => {}
                 Right::StandsBy(why, until) => return self.stand_by(why, until, true),
                 Right::Waits(why, until) => return self.stand_by(why, until, false),
                 Right::Closed => return false,
@@ -293,6 +302,15 @@ impl<E: Effect> EffectRunner<E> {
             }
         }
         true
+    }
+
+    /// Reads how far the holders of the lease before this one have come. What is open it knows
+    /// itself, as it has followed the log all the time.
+    async fn follow_mark(&mut self) {
+        let store = self.host.store.clone();
+        if let Err(error) = self.mark.read(&store).await {
+            tracing::warn!(effect = E::NAME, %error, "the checkpoint of an effect was not read");
+        }
     }
 
     fn stand_by(&mut self, why: String, until: Timestamp, is_for_another: bool) -> bool {
@@ -330,6 +348,7 @@ impl<E: Effect> EffectRunner<E> {
     pub(super) fn forget(&mut self) {
         self.subscription = None;
         (self.queue, self.fresh) = (EffectQueue::default(), None);
+        self.elsewhere = Elsewhere::default();
         self.failures.clear();
         self.parked.clear();
         if self.unrecorded.is_empty() {
@@ -372,7 +391,8 @@ impl<E: Effect> EffectRunner<E> {
             false => self.attempts.takes_back_at(),
         };
         let looks = awaits(&self.looks, self.queue.next(TurnKind::Look));
-        [self.queue.wakes_at(), self.reading.again_at, records, attempts, looks]
+        let asks = self.elsewhere.asks_at();
+        [self.queue.wakes_at(), self.reading.again_at, records, attempts, looks, asks]
             .into_iter()
             .flatten()
             .min()
@@ -469,12 +489,17 @@ impl<E: Effect> EffectRunner<E> {
         let now = self.host.clock.now();
         self.reading.again_at.take_if(|at| *at <= now);
         self.queue.wake_due(now);
+        if self.elsewhere.asks_at().is_some_and(|at| at <= now) {
+            self.ask_if_here();
+        }
         let due = self.unrecorded.iter().filter(|(_, one)| one.again_at <= now).map(|(id, _)| *id);
         due.collect::<Vec<_>>().into_iter().for_each(|id| self.record(id));
     }
 
     fn look_again(&mut self) {
-        self.queue.wake_doubts();
+        let elsewhere = &self.elsewhere;
+        self.queue.wake_doubts(|id| elsewhere.contains(id));
+        self.ask_if_here();
         self.parked.keys().for_each(|id| self.queue.wake(*id));
     }
 
@@ -489,6 +514,10 @@ impl<E: Effect> EffectRunner<E> {
         let Some(through) = self.subscription.as_ref().map(Subscription::through) else { return };
         self.settled = 0;
         let fence = self.tenure.as_ref().and_then(WorkTenure::fence);
+        if fence.is_none() && self.tenure.is_some() {
+            // The holder of the lease does that.
+            return;
+        }
         let open = self.queue.ids().collect();
         if let Err(detail) = self.mark.save(&self.host.store, fence, through, open).await {
             tracing::warn!(effect = E::NAME, %detail, "the checkpoint of an effect was not recorded");

@@ -53,12 +53,43 @@ pub(crate) struct EffectTurns<E: Effect> {
 /// Lease under which an attempt is opened; `None` if nobody else can work on it.
 pub(crate) type Fenced = Option<(Label, Fence)>;
 
+/// Right under which a runner takes a turn.
+#[derive(Clone, Debug)]
+pub(crate) enum TurnRight {
+    /// No other runner works.
+    Alone,
+    /// It holds the lease of the kind.
+    Holder((Label, Fence)),
+    /// Another one may hold the lease: it does only what is here.
+    Here,
+}
+
+impl TurnRight {
+    /// Tells whether the runner judges what no runtime speaks for.
+    pub(super) fn judges(&self) -> bool {
+        matches!(self, Self::Alone | Self::Holder(_))
+    }
+
+    pub(super) fn fence(&self) -> Fenced {
+        match self {
+            Self::Holder(fence) => Some(fence.clone()),
+            Self::Alone | Self::Here => None,
+        }
+    }
+}
+
 /// Time of the next turn.
 pub(crate) enum NextTurn<E: Effect> {
     /// Never: it is concluded.
     Concluded,
     /// At a moment.
     Rests(Rest),
+    /// At a moment, or as soon as it is here.
+    Elsewhere {
+        rest: Rest,
+        /// The intent to ask about; `None` if it cannot be read.
+        intent: Option<E::Intent>,
+    },
     /// After a person has done something about this.
     Parked(String),
     /// The work went to another runner.
@@ -120,9 +151,9 @@ impl<E: Effect> EffectTurns<E> {
 
     /// Takes the next step of an effect, and waits for nothing but the effect itself. A doubt is
     /// not looked up.
-    pub(crate) async fn take(&self, intent: &Intent, fence: Fenced) -> NextTurn<E> {
+    pub(crate) async fn take(&self, intent: &Intent, right: TurnRight) -> NextTurn<E> {
         for _ in 0..ROUNDS_MAX {
-            if let Some(next) = turned(self.step(intent, &fence).await) {
+            if let Some(next) = turned(self.step(intent, &right).await) {
                 return next;
             }
         }
@@ -140,7 +171,7 @@ impl<E: Effect> EffectTurns<E> {
     }
 
     /// Does what is next by the state of the ledger.
-    async fn step(&self, intent: &Intent, fence: &Fenced) -> Result<NextTurn<E>, TurnError> {
+    async fn step(&self, intent: &Intent, right: &TurnRight) -> Result<NextTurn<E>, TurnError> {
         let ledger = Ledger::load(&self.host.store, intent.id).await?;
         let now = self.now();
         match &ledger.state {
@@ -156,6 +187,11 @@ impl<E: Effect> EffectTurns<E> {
                 Ok(self.again_at(*again_at))
             }
             EffectState::Pending | EffectState::Waiting { .. } => {
+                if let Some(next) = self.if_elsewhere(intent, &ledger, right).await? {
+                    return Ok(next);
+                }
+                // One that is here is opened without the lease, which another one may hold.
+                let fence = if self.is_local() { None } else { right.fence() };
                 self.perform(intent, &ledger, fence)
                     .instrument(span::<E>(
                         &intent.event,
@@ -167,9 +203,8 @@ impl<E: Effect> EffectTurns<E> {
             // A turn that opens an attempt ends with its outcome: this one is another runner's,
             // which may be gone.
             EffectState::InFlight { deadline } => {
-                let given_up_at = deadline.plus(ATTEMPT_GRACE);
-                if now < given_up_at {
-                    return Ok(self.again_at(given_up_at));
+                if let Some(next) = self.while_in_flight(intent, *deadline, right) {
+                    return Ok(next);
                 }
                 let reason =
                     "whoever opened the attempt recorded no outcome before its deadline".to_owned();
@@ -189,27 +224,30 @@ impl<E: Effect> EffectTurns<E> {
         };
         let deadline = ledger.deadline().unwrap_or(since);
         if self.now() < deadline {
-            Ok(self.in_doubt(&ledger, deadline))
-        } else {
-            self.look_up(intent, &ledger, since).await
+            return Ok(self.in_doubt(&ledger, deadline));
+        }
+        match self.if_doubted_elsewhere(intent, &ledger, since) {
+            Some(next) => Ok(next),
+            None => self.look_up(intent, &ledger, since).await,
         }
     }
 
     /// It keeps its place, and has a turn at this moment.
     pub(super) fn again_at(&self, until: Timestamp) -> NextTurn<E> {
-        NextTurn::Rests(Rest { until, kind: TurnKind::Attempt, keeps_place: true })
+        NextTurn::Rests(Rest::in_place(until))
     }
 
     /// Lets an effect in doubt rest until a moment. It keeps its place if it may be tried again, or
     /// if the policy says so. One open at a restore is not in order with later ones.
     pub(super) fn in_doubt(&self, ledger: &Ledger, until: Timestamp) -> NextTurn<E> {
+        NextTurn::Rests(self.doubt_rest(ledger, until))
+    }
+
+    pub(super) fn doubt_rest(&self, ledger: &Ledger, until: Timestamp) -> Rest {
         let may_go_on =
             self.has_attempts_left(ledger) && !self.is_of_an_earlier_life(ledger.intent);
-        NextTurn::Rests(Rest {
-            until,
-            kind: TurnKind::Look,
-            keeps_place: self.policy.doubts_hold || may_go_on,
-        })
+        let keeps_place = self.policy.doubts_hold || may_go_on;
+        Rest { until, kind: TurnKind::Look, keeps_place }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -228,7 +266,7 @@ impl<E: Effect> EffectTurns<E> {
         &self,
         intent: &Intent,
         ledger: &Ledger,
-        fence: &Fenced,
+        fence: Fenced,
     ) -> Result<NextTurn<E>, TurnError> {
         let number = ledger.attempts.saturating_add(1);
         let deadline = self.now().plus(self.policy.deadline);
@@ -252,7 +290,7 @@ impl<E: Effect> EffectTurns<E> {
             }
         };
         let opened = LedgerEvent::AttemptOpened { effect: E::NAME.to_owned(), number, deadline };
-        self.write_under(ledger, &[opened], fence.clone()).await?;
+        self.write_under(ledger, &[opened], fence).await?;
         let performed = if self.now() < deadline {
             self.call(&attempt, EffectCall::Perform, deadline).await
         } else {

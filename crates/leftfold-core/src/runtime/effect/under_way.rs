@@ -7,7 +7,7 @@ use super::intent::Intent;
 use super::queue::{Rest, TurnKind};
 use super::runner::{EffectJob, EffectRunner, JobKind, Unrecorded};
 use super::slots::{Slots, fits};
-use super::turn::{EndedAttempt, NextTurn};
+use super::turn::{EndedAttempt, NextTurn, TurnRight};
 use super::word::PersonsWord;
 use super::{Effect, EffectId};
 use crate::runtime::consumer::backoff::{EFFECT_STORE, EFFECT_UNREADABLE};
@@ -52,7 +52,7 @@ impl<E: Effect> EffectRunner<E> {
         let (turns, bytes, now) = (self.turns.clone(), self.queue.bytes(id), self.host.clock.now());
         let fresh =
             self.fresh.take_if(|event| event.position == id.0).map(|event| Intent { id, event });
-        let fence = self.tenure.as_ref().and_then(WorkTenure::fence);
+        let right = self.right();
         let ticket = self.slots(kind).begin(bytes, now);
         self.job(JobKind::Turn(kind, ticket), id, async move {
             let intent = match fresh {
@@ -67,7 +67,7 @@ impl<E: Effect> EffectRunner<E> {
                 },
             };
             match kind {
-                TurnKind::Attempt => turns.take(&intent, fence).await,
+                TurnKind::Attempt => turns.take(&intent, right).await,
                 TurnKind::Look => turns.look(&intent).await,
             }
         });
@@ -103,6 +103,7 @@ impl<E: Effect> EffectRunner<E> {
     pub(super) async fn job_ended(&mut self, EffectJob { kind, id, next }: EffectJob<E>) {
         if let JobKind::Turn(kind, ticket) = kind {
             self.slots(kind).end(ticket);
+            self.elsewhere.remove(id);
         }
         let next = next.unwrap_or_else(|panic| NextTurn::Failed {
             detail: format!("it panicked: {panic}"),
@@ -120,18 +121,22 @@ impl<E: Effect> EffectRunner<E> {
         if is_known {
             self.unrecorded.remove(&id);
         }
-        if let NextTurn::Concluded | NextTurn::Rests(_) = next {
+        if let NextTurn::Concluded | NextTurn::Rests(_) | NextTurn::Elsewhere { .. } = next {
             self.failures.remove(&id);
             self.trouble = None;
         }
         match next {
             NextTurn::Concluded => self.concluded(id).await,
             NextTurn::Rests(rest) => self.rests(id, rest).await,
+            NextTurn::Elsewhere { rest, intent } => {
+                self.keep_elsewhere(id, intent);
+                self.rests(id, rest).await;
+            }
             NextTurn::Parked(why) => {
                 tracing::error!(effect = E::NAME, %id, why, "an effect cannot go on before a person does something");
                 self.parked.insert(id, why);
                 let until = self.host.clock.now().plus(EFFECT_UNREADABLE.first);
-                self.queue.rests(id, Rest { until, kind: TurnKind::Attempt, keeps_place: true });
+                self.queue.rests(id, Rest::in_place(until));
             }
             NextTurn::Fenced => {
                 tracing::warn!(effect = E::NAME, "an effect went to another runner");
@@ -155,7 +160,7 @@ impl<E: Effect> EffectRunner<E> {
         let failures = self.failures.entry(id).or_default();
         *failures += 1;
         let until = now.plus(EFFECT_STORE.after(*failures));
-        self.queue.rests(id, Rest { until, kind: TurnKind::Attempt, keeps_place: true });
+        self.queue.rests(id, Rest::in_place(until));
     }
 
     async fn rests(&mut self, id: EffectId, rest: Rest) {
@@ -172,5 +177,29 @@ impl<E: Effect> EffectRunner<E> {
         self.host.board.closed(id);
         self.settled += 1;
         self.save_mark_if_due().await;
+    }
+
+    /// Returns the right under which it takes turns now.
+    pub(super) fn right(&self) -> TurnRight {
+        match &self.tenure {
+            None => TurnRight::Alone,
+            Some(tenure) => tenure.fence().map_or(TurnRight::Here, TurnRight::Holder),
+        }
+    }
+
+    /// Lets an intent rest that is elsewhere.
+    pub(super) fn keep_elsewhere(&mut self, id: EffectId, intent: Option<E::Intent>) {
+        if let Some(intent) = intent {
+            let (bytes, now) = (self.queue.bytes(id), self.host.clock.now());
+            self.elsewhere.keep(id, intent, bytes.max(size_of::<E::Intent>()), now);
+        }
+    }
+
+    /// Gives a turn to the intents that are here by now.
+    pub(super) fn ask_if_here(&mut self) {
+        let (turns, now) = (self.turns.clone(), self.host.clock.now());
+        for id in self.elsewhere.ask(now, |id, intent| turns.says_here(id, intent)) {
+            self.queue.wake(id);
+        }
     }
 }
