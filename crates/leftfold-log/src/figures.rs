@@ -34,6 +34,7 @@ fn answer(outcome: &Result<Outcome, AppendError>) -> usize {
         Err(
             AppendError::Unknown { .. }
             | AppendError::ReadOnly { .. }
+            | AppendError::Unavailable { .. }
             | AppendError::Closed
             | AppendError::Read(_),
         ) => 7,

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use leftfold_core::store::held_bytes;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
     CommandId, Direction, EventId, Hash, HeldLease, Identity, Label, Lease, LeaseError,
@@ -22,7 +23,6 @@ use crate::read::pool::PoolFull;
 use crate::segments::scan::place_of;
 use crate::segments::segment::damaged;
 use crate::shared::SharedLog;
-use crate::write::held_bytes;
 use crate::write::lease::QueuedLease;
 use crate::write::precheck::{JudgingOrder, PrecheckResult, is_slow, precheck};
 use crate::write::request::{AppendRequest, WriteRequest};

@@ -405,6 +405,12 @@ pub enum AppendError {
         /// Reason, for people.
         detail: String,
     },
+    /// The database that keeps the store cannot be used now. Nothing was written.
+    #[error("the store cannot be reached now, append again: {detail}")]
+    Unavailable {
+        /// Reason, for people.
+        detail: String,
+    },
     /// The store is closed, or its writer is gone. Nothing was written.
     #[error("the store is closed, open it again")]
     Closed,

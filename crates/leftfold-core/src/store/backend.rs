@@ -180,8 +180,9 @@ pub trait Backend: Send + Sync + 'static {
     fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError>;
 
     /// Returns the durable end and whether the store takes appends, and every later change of it:
-    /// live subscriptions wait on this. The last status says
-    /// [`State::Closed`](super::State::Closed).
+    /// live subscriptions wait on this. What this handle appended is in it before the answer; what
+    /// another process appended comes a moment later, while a read sees it at once. The last status
+    /// says [`State::Closed`](super::State::Closed).
     fn status(&self) -> watch::Receiver<Status>;
 
     /// Adds the figures of the backend, if it has any: its appends, its queue, its disk. It waits

@@ -90,7 +90,9 @@ impl AppendError {
                 Kind::Conflict
             }
             Self::Busy { .. } => Kind::Busy,
-            Self::Full { .. } | Self::ReadOnly { .. } | Self::Closed => Kind::Unavailable,
+            Self::Full { .. } | Self::ReadOnly { .. } | Self::Unavailable { .. } | Self::Closed => {
+                Kind::Unavailable
+            }
             Self::Unknown { .. } => Kind::InDoubt,
             Self::Read(error) => error.kind(),
         }

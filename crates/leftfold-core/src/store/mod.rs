@@ -7,7 +7,8 @@
 //!    `pending` until it comes. `backend` says what every store promises. `memory` keeps it in the
 //!    shortest form, with the rules of leases from `tenures`.
 //! 3. The `handle` on a backend, with the `subscription` that follows it, its `metrics`, and what
-//!    an error means to a caller (`kind`). `sleep` measures the time that the machine slept, for
+//!    an error means to a caller (`kind`). `held_bytes` says what a waiting request counts for;
+//!    `sleep` measures the time that the machine slept, for
 //!    clocks.
 
 mod append;
@@ -15,6 +16,7 @@ mod authority;
 mod backend;
 mod event;
 mod handle;
+pub mod held_bytes;
 mod invalid;
 mod kind;
 mod lease;
@@ -58,6 +60,6 @@ pub use read::{
 pub use record::{Answered, Checkpoint, CheckpointRecord, CommandRecord, MoveFrom, Partition};
 pub use sleep::SleepGauge;
 pub use subscription::{Signal, SubscribeError, Subscription};
-pub use tenures::Leases;
+pub use tenures::{Leases, Tenure};
 pub use time::{NotATime, Timestamp};
 pub use trace::{NotATrace, TraceContext};

@@ -80,7 +80,8 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// A BLAKE3 hash of the store's history up to some position.
+/// A hash of the store's history up to some position: BLAKE3 in the embedded log, SHA-256 in a
+/// database.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hash(pub [u8; 32]);
 

@@ -21,17 +21,20 @@ pub struct Leases {
     /// The greatest fence that was given for any work: so a tenure that is forgotten is still
     /// smaller than the next.
     last: Fence,
-    tenures: HashMap<Label, LatestTenure>,
+    tenures: HashMap<Label, Tenure>,
 }
 
 /// The latest tenure of one piece of work.
-#[derive(Debug)]
-struct LatestTenure {
-    fence: Fence,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenure {
+    /// Fence of the tenure.
+    pub fence: Fence,
     /// Holder of the tenure; `None` if it was released.
-    holder: Option<Holder>,
-    until: Timestamp,
-    note: Bytes,
+    pub holder: Option<Holder>,
+    /// Moment at which it is over, unless it is renewed.
+    pub until: Timestamp,
+    /// Note of the latest request.
+    pub note: Bytes,
 }
 
 impl Leases {
@@ -47,6 +50,25 @@ impl Leases {
         self.last
     }
 
+    /// Puts back a tenure that the backend keeps elsewhere too.
+    pub fn restore(&mut self, work: Label, tenure: Tenure) {
+        self.go_beyond(tenure.fence);
+        self.tenures.insert(work, tenure);
+    }
+
+    /// Returns the latest tenure of some work; `None` if there was none, or it was forgotten.
+    #[must_use]
+    pub fn tenure(&self, work: &Label) -> Option<&Tenure> {
+        self.tenures.get(work)
+    }
+
+    /// Returns the number of tenures that are kept. It falls only when those that are over, or were
+    /// given back, are forgotten to make room.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.tenures.len()
+    }
+
     /// Gives the work to the holder, or renews its lease, unless another has it at `now`.
     pub fn lease(&mut self, request: LeaseRequest, now: Timestamp) -> Result<Leased, LeaseError> {
         request.validate()?;
@@ -57,14 +79,14 @@ impl Leases {
                 (tenure.until, tenure.note) = (until, note);
                 return Ok(Leased::Held(Lease { work, fence: tenure.fence, until }));
             }
-            Some(LatestTenure { holder: Some(other), until, .. }) if *until > now => {
+            Some(Tenure { holder: Some(other), until, .. }) if *until > now => {
                 return Ok(Leased::HeldBy { holder: *other, until: *until });
             }
             Some(_) => {}
             None => self.make_room(now)?,
         }
         self.last = Fence(self.last.0.saturating_add(1));
-        let tenure = LatestTenure { fence: self.last, holder: Some(holder), until, note };
+        let tenure = Tenure { fence: self.last, holder: Some(holder), until, note };
         self.tenures.insert(work.clone(), tenure);
         Ok(Leased::Held(Lease { work, fence: self.last, until }))
     }
@@ -87,7 +109,7 @@ impl Leases {
             .iter()
             .filter(|(_, tenure)| tenure.until > now)
             .filter_map(|(work, tenure)| {
-                let LatestTenure { fence, holder, until, note } = tenure;
+                let Tenure { fence, holder, until, note } = tenure;
                 let (work, note) = (work.clone(), note.clone());
                 Some(HeldLease { work, holder: (*holder)?, fence: *fence, until: *until, note })
             })

@@ -49,6 +49,7 @@ fn an_error_has_the_kind_of_what_caused_it_through_every_layer() {
         (AppendError::Full { detail: detail() }, Kind::Unavailable),
         (AppendError::Unknown { detail: detail() }, Kind::InDoubt),
         (AppendError::ReadOnly { detail: detail() }, Kind::Unavailable),
+        (AppendError::Unavailable { detail: detail() }, Kind::Unavailable),
         (AppendError::Closed, Kind::Unavailable),
         (AppendError::Read(ReadError::Damaged { place: detail(), detail: detail() }), Kind::Bug),
     ];

@@ -2,7 +2,7 @@
 //!
 //! 1. `precheck` looks up on the caller's thread what the append depends on, up to some head; both
 //!    together are a `request` to the writer.
-//! 2. `queue` holds it until the writer takes it; `held_bytes` says what it counts for there.
+//! 2. `queue` holds it until the writer takes it.
 //! 3. `group` judges it against everything before it and puts its records into one group with
 //!    others.
 //! 4. `writer` makes the group durable with one sync at the `tail` of the log, shows it to readers
@@ -14,7 +14,6 @@
 
 pub(crate) mod fences;
 pub(crate) mod group;
-pub(crate) mod held_bytes;
 pub(crate) mod lease;
 pub(crate) mod precheck;
 pub(crate) mod queue;

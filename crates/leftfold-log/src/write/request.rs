@@ -1,5 +1,6 @@
 //! Requests to the writer: appends with what is known of them, and leases.
 
+use leftfold_core::store::held_bytes;
 use leftfold_core::store::{
     Append, AppendError, CheckpointRecord, CommandRecord, Condition, Fence, Label, NewEvent,
     Outcome, Position, StreamName, Version,
@@ -8,7 +9,6 @@ use tokio::sync::oneshot;
 
 use crate::figures::LogCounters;
 use crate::format::EncodedEvents;
-use crate::write::held_bytes;
 use crate::write::lease::QueuedLease;
 
 /// A request on its way to the writer. All are judged in one order.

@@ -1,7 +1,7 @@
 //! Promises under concurrency: no lost update, no write skew, no false success, no false conflict.
 
 use leftfold_core::store::{
-    Append, Condition, Conflict, Expected, Outcome, Position, Query, Read, Store, Version,
+    Append, Condition, Conflict, Expected, Outcome, Position, Query, Read, Status, Store, Version,
 };
 use tokio::task::JoinSet;
 
@@ -115,7 +115,10 @@ pub async fn handles_see_each_other(factory: &impl Factory) {
         };
         let answer = here.append(append).await;
         assert!(matches!(answer, Ok(Outcome::Appended(_))), "{answer:?}");
-        assert_eq!(there.head().position, Position(round + 1));
+        // Another process hears of it a moment later.
+        let reaches = |status: &Status| status.head.position >= Position(round + 1);
+        let head = there.status().wait_for(reaches).await.map(|status| status.head.position);
+        assert_eq!(head.ok(), Some(Position(round + 1)));
         assert_eq!(there.version(stream("a-1")).await, Ok(Version(round + 1)));
         let found = there
             .read(Read::matching(Query::tag("t"), Position(1)))

@@ -30,7 +30,8 @@ pub async fn a_write_that_fails_leaves_nothing<F: Factory>(factory: &F) {
                 Err(
                     error @ (AppendError::Unknown { .. }
                     | AppendError::Full { .. }
-                    | AppendError::ReadOnly { .. }),
+                    | AppendError::ReadOnly { .. }
+                    | AppendError::Unavailable { .. }),
                 ) => {
                     failures += 1;
                     in_doubt |= matches!(error, AppendError::Unknown { .. });

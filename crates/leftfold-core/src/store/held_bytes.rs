@@ -1,18 +1,19 @@
 //! Approximate bytes of memory that waiting requests count for: their own bytes, and those of the
-//! structures around them.
+//! structures around them. Every backend bounds what waits by them.
 
-use leftfold_core::store::{
+use super::{
     Append, CommandRecord, Condition, NewEvent, NoneMatching, Query, QueryItem, Read, StreamMatch,
     TypeMatch, What,
 };
 
 /// Bytes that every append and every read counts for, however small it is.
-pub(crate) const EACH: usize = 256;
+pub const EACH: usize = 256;
 /// Bytes that a name counts for beside its text.
 const NAME: usize = 32;
 
 /// Returns the bytes of an append whose events are not encoded yet.
-pub(crate) fn of_append(append: &Append) -> usize {
+#[must_use]
+pub fn of_append(append: &Append) -> usize {
     let data = |event: &NewEvent| {
         let trace = event.metadata.trace.as_ref().map_or(0, |trace| 2 * NAME + trace.state().len());
         let tags = event.tags.iter().map(|tag| tag.len() + NAME).sum::<usize>();
@@ -24,12 +25,14 @@ pub(crate) fn of_append(append: &Append) -> usize {
 }
 
 /// Returns the bytes of an append without its events, once these are encoded.
-pub(crate) fn beside_events(condition: &Condition, command: Option<&CommandRecord>) -> usize {
+#[must_use]
+pub fn beside_events(condition: &Condition, command: Option<&CommandRecord>) -> usize {
     EACH + of_condition(condition) + of_command(command)
 }
 
 /// Returns the bytes of a request for a page.
-pub(crate) fn of_read(read: &Read) -> usize {
+#[must_use]
+pub fn of_read(read: &Read) -> usize {
     EACH + match &read.what {
         What::Stream { stream, .. } => stream.len(),
         What::Matching { query, .. } => of_query(query),
