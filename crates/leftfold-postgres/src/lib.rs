@@ -21,20 +21,16 @@
 //! Connections are encrypted where [`Postgres::encrypted_by`] is given a connector, and not
 //! otherwise.
 
-// `target` is the database, `session` the one connection that writes a lane of a version, with
-// `rows` for the code of users; `reader` has those that read. `connect` makes connections, `place`
-// the schemas of versions, and `error` tells trouble that passes from faults.
+// `target` has the read models. It makes connections by `connect`, keeps statements prepared in
+// `rows`, and tells trouble that passes from faults by `error`.
 mod connect;
 mod error;
-mod place;
-mod reader;
 mod rows;
-mod session;
 mod target;
 
 pub use error::PostgresError;
-pub use reader::{Reader, Reading};
 pub use rows::Rows;
-pub use session::PostgresSession;
 pub use target::Postgres;
+pub use target::reader::{Reader, Reading};
+pub use target::session::PostgresSession;
 pub use tokio_postgres;

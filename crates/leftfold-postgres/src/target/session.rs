@@ -4,7 +4,7 @@ use leftfold_core::runtime::projection::{Place, ProjectionError, Session};
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use crate::connect::{Connected, PostgresConnector};
-use crate::place::{make, quoted, schema, take};
+use crate::target::place::{make, quoted, schema, take};
 use crate::{PostgresError, Rows};
 
 const KEEP: &str = "INSERT INTO leftfold_notes (key, value) VALUES ($1, $2)

@@ -1,4 +1,11 @@
 //! A database as a target of projections.
+//!
+//! This file has the database; `session` is the one connection that writes a lane of a version, and
+//! `reader` has those that read. `place` has the schemas of versions, and who has one.
+
+pub(crate) mod place;
+pub(crate) mod reader;
+pub(crate) mod session;
 
 use std::sync::Arc;
 
@@ -8,7 +15,7 @@ use tokio_postgres::{Config, Error, NoTls, Socket};
 
 use crate::connect::{Connected, PostgresConnector};
 use crate::error::{PostgresError, is_away, is_in_use};
-use crate::place::{self, SchemaState};
+use crate::target::place::SchemaState;
 use crate::{PostgresSession, Reader, Rows};
 
 /// Statement that limits the wait for readers of a version that is to be removed.
@@ -17,7 +24,7 @@ const REMOVE: &str = "SET lock_timeout TO '5s'";
 /// A database with read models, a schema for each version of each.
 ///
 /// ```no_run
-#[doc = include_str!("../doc/visits.rs")]
+#[doc = include_str!("../../doc/visits.rs")]
 ///
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # use leftfold_core::runtime::Runtime;

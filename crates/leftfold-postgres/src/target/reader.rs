@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use crate::connect::{Connected, PostgresConnector};
-use crate::place::{literal, schema};
+use crate::target::place::{literal, schema};
 use crate::{PostgresError, Rows};
 
 /// Reads at the same time; further ones wait.
