@@ -1,12 +1,17 @@
 //! Connections, each with the task that drives it.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Client, Config, Error, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
 
 use crate::{PostgresError, Rows};
 
@@ -25,7 +30,36 @@ pub(crate) struct Connected {
     pub(crate) rows: Rows,
     /// Something was begun and not ended.
     pub(crate) busy: bool,
+    pub(crate) heard: Arc<Heard>,
     drives: JoinHandle<()>,
+}
+
+/// Messages that the server sent without being asked.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// A warning came. It comes before the answer of the statement that it is about.
+    warned: AtomicBool,
+    /// Somebody else notified a channel that this connection listens to, or the connection ended.
+    pub(crate) news: Notify,
+}
+
+impl Heard {
+    /// Tells whether a warning came since this was asked last.
+    pub(crate) fn take_warning(&self) -> bool {
+        self.warned.swap(false, Ordering::AcqRel)
+    }
+
+    fn hear(&self, message: &AsyncMessage) {
+        match message {
+            AsyncMessage::Notice(notice) => {
+                if notice.parsed_severity() == Some(Severity::Warning) {
+                    self.warned.store(true, Ordering::Release);
+                }
+            }
+            AsyncMessage::Notification(_) => self.news.notify_one(),
+            _ => {}
+        }
+    }
 }
 
 /// Way to make a connection: the configuration, and the dialling.
@@ -36,7 +70,7 @@ pub(crate) struct PostgresConnector {
 
 /// Connects, encrypted or not; behind it stands one type for each kind of encryption.
 trait Dial: Send + Sync {
-    fn dial<'d>(&'d self, config: &'d Config) -> Dialling<'d>;
+    fn dial<'d>(&'d self, config: &'d Config, heard: &'d Arc<Heard>) -> Dialling<'d>;
 }
 
 /// A client, and the task that drives its connection.
@@ -50,11 +84,17 @@ where
     T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
     <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
 {
-    fn dial<'d>(&'d self, config: &'d Config) -> Dialling<'d> {
+    fn dial<'d>(&'d self, config: &'d Config, heard: &'d Arc<Heard>) -> Dialling<'d> {
         Box::pin(async {
-            let (client, connection) = config.connect(self.0.clone()).await?;
-            // Whoever waits for an answer gets the error too.
-            let drives = tokio::spawn(async move { drop(connection.await) });
+            let (client, mut connection) = config.connect(self.0.clone()).await?;
+            let heard = Arc::clone(heard);
+            let drives = tokio::spawn(async move {
+                // Whoever waits for an answer gets the error that ends it too.
+                while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                    heard.hear(&message);
+                }
+                heard.news.notify_one();
+            });
             Ok((client, drives))
         })
     }
@@ -74,9 +114,10 @@ impl PostgresConnector {
     }
 
     pub(crate) async fn connect(&self) -> Result<Connected, PostgresError> {
+        let heard = Arc::default();
         let (client, drives) =
-            self.dial.dial(&self.config).await.map_err(PostgresError::Unreachable)?;
-        let connected = Connected { rows: Rows::new(client), busy: false, drives };
+            self.dial.dial(&self.config, &heard).await.map_err(PostgresError::Unreachable)?;
+        let connected = Connected { rows: Rows::new(client), busy: false, heard, drives };
         connected.rows.batch_execute(NOTICE_GONE).await.map_err(PostgresError::Unreachable)?;
         Ok(connected)
     }

@@ -110,28 +110,62 @@ pub(crate) fn is_in_use(error: &ProjectionError) -> bool {
 /// Errors of conversion are the event's; those of the connection are not, nor some that the server
 /// tells.
 fn stands_still(error: &tokio_postgres::Error) -> bool {
-    let broken = error.is_closed()
-        || std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>());
-    broken
-        || error.as_db_error().is_some_and(|said| ended(said) || concerns_all(said.code().code()))
+    Trouble::of(error) != Trouble::Statement
+}
+
+/// Meaning of an error of the server, or of the connection to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The connection has ended: what was under way may have been carried out.
+    Broken,
+    /// The server has no room on its disk, or no memory.
+    Full,
+    /// The server only reads, as a standby does.
+    OnlyReads,
+    /// A table is not there, or is damaged: a person has to look at it.
+    Gone,
+    /// It concerns everything that is asked now, and may be over later.
+    Passes,
+    /// It concerns the statement, or its values.
+    Statement,
+}
+
+impl Trouble {
+    pub(crate) fn of(error: &tokio_postgres::Error) -> Self {
+        let broken = error.is_closed()
+            || std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>());
+        match error.as_db_error() {
+            _ if broken => Self::Broken,
+            None => Self::Statement,
+            Some(said) if ended(said) => Self::Broken,
+            Some(said) => Self::of_code(said.code().code()),
+        }
+    }
+
+    fn of_code(code: &str) -> Self {
+        match code {
+            // Cancelled, which a limit on the time of a statement does: that is the statement's.
+            "57014" => Self::Statement,
+            "53100" | "53200" => Self::Full,
+            "25006" => Self::OnlyReads,
+            "XX001" | "XX002" => Self::Gone,
+            // Serialization, deadlock; a lock, or a right, that is not to be had.
+            "40001" | "40P01" | "42501" | "55006" | "55P03" => Self::Passes,
+            // Connection; resources; intervention of operators; the system around.
+            _ if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
+                Self::Passes
+            }
+            _ => Self::Statement,
+        }
+    }
+
+    /// Tells whether it may be over later without anybody changing the store or the statement.
+    pub(crate) fn passes(self) -> bool {
+        matches!(self, Self::Broken | Self::Full | Self::OnlyReads | Self::Passes)
+    }
 }
 
 /// Tells whether the error ends the connection.
 fn ended(said: &DbError) -> bool {
     matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
-}
-
-fn concerns_all(code: &str) -> bool {
-    match code {
-        // Cancelled, which a limit on the time of a statement does: that is the event's.
-        "57014" => false,
-        // A server that only reads, as a standby does; serialization, deadlock; a lock, or a right,
-        // that is not to be had.
-        "25006" | "40001" | "40P01" | "42501" | "55006" | "55P03" => true,
-        // Damage, which a person has to look at.
-        "XX001" | "XX002" => true,
-        // Connection; resources, a full disk among them; intervention of operators; the system
-        // around.
-        _ => ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)),
-    }
 }

@@ -1,5 +1,10 @@
-//! Read models in PostgreSQL: the rows of a projection and its checkpoint in one transaction, in
-//! one schema a version.
+//! Events and read models in PostgreSQL.
+//!
+//! [`PostgresStore`] keeps events as rows, for several processes at once; its tables stand in
+//! `docs/postgres-store.md`. [`Postgres`] keeps read models: the rows of a projection and its
+//! checkpoint in one transaction, in one schema a version. Either works without the other.
+//!
+//! # Read models
 //!
 //! [`Postgres::at`] names a database. Version 2 of the projection `orders` lives in the schema
 //! `orders_v2`, which stands first in the search path, before `public`; `leftfold.serving` says
@@ -21,15 +26,19 @@
 //! Connections are encrypted where [`Postgres::encrypted_by`] is given a connector, and not
 //! otherwise.
 
-// `target` has the read models. It makes connections by `connect`, keeps statements prepared in
-// `rows`, and tells trouble that passes from faults by `error`.
+// `store` is the store, `target` the read models. Both make connections by `connect`, keep statements
+// prepared in `rows`, and tell trouble that passes from faults by `error`.
 mod connect;
 mod error;
 mod rows;
+mod store;
 mod target;
 
 pub use error::PostgresError;
 pub use rows::Rows;
+pub use store::{
+    PayloadColumn, PostgresStore, PostgresStoreError, PostgresStoreOptions, RowsReport,
+};
 pub use target::Postgres;
 pub use target::reader::{Reader, Reading};
 pub use target::session::PostgresSession;

@@ -320,7 +320,8 @@
 //! | --- | --- |
 //! | `log` (default) | the embedded log |
 //! | `personal` | personal data that can be forgotten; with `log`, its keys in a directory |
-//! | `sqlite`, `postgres`, `redis` | read models there |
+//! | `postgres` | the store in PostgreSQL, and read models there |
+//! | `sqlite`, `redis` | read models there |
 //! | `testing` | given/when/then, the explorer, conformance suites |
 //! | `opentelemetry` | spans of `tracing` that continue the traces of their callers |
 

@@ -21,6 +21,10 @@ use crate::file_url::{self, FileUrlError, UrlOptions};
 ///   - `clock-doubtful=refuse` does not open a log when there is reason to doubt the clock, as one
 ///     that is years ahead of the last record ([`ClockDoubtful`](crate::log::ClockDoubtful));
 ///     `clock-doubtful=warn` warns, which is the default;
+/// - `postgres://user:password@host:port/database?schema=NAME`, with the feature `postgres`: the
+///   store in that schema of a PostgreSQL database, which is created if it does not exist. A new
+///   one keeps data as JSON, or as bytes with `&payload=bytes`. The connections are not encrypted;
+///   for that open a `PostgresStore` by its `open_encrypted`;
 /// - `memory:`: an empty store in memory, for tests.
 ///
 /// ```
@@ -40,11 +44,13 @@ pub async fn open(url: &str) -> Result<Store, OpenError> {
     match StoreUrl::parse(url)? {
         StoreUrl::Memory => Ok(Store::memory()),
         StoreUrl::Log { path, options } => open_log(path, options).await,
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres => Ok(Store::new(leftfold_postgres::PostgresStore::open(url).await?)),
     }
 }
 
 /// Returns the directory of the store that [`open`] opens by this URL; `None` if the store has
-/// none, as one in memory. For what an application keeps beside its events, such as read models.
+/// none, as one in memory or in a database. For what an application keeps beside its events, such as read models.
 /// Nothing is opened, and the directory need not exist.
 ///
 /// # Errors
@@ -65,13 +71,20 @@ pub fn directory_of(url: &str) -> Result<Option<PathBuf>, OpenError> {
     match StoreUrl::parse(url)? {
         StoreUrl::Memory => Ok(None),
         StoreUrl::Log { path, .. } => Ok(Some(path)),
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres => Ok(None),
     }
 }
 
 /// The place of a store, as its URL names it.
 enum StoreUrl {
     Memory,
-    Log { path: PathBuf, options: UrlOptions },
+    Log {
+        path: PathBuf,
+        options: UrlOptions,
+    },
+    #[cfg(feature = "postgres")]
+    Postgres,
 }
 
 impl StoreUrl {
@@ -90,6 +103,13 @@ impl StoreUrl {
                 let (path, options) = file_url::path_and_options(rest)?;
                 Ok(Self::Log { path, options })
             }
+            #[cfg(feature = "postgres")]
+            Some((scheme, _))
+                if scheme.eq_ignore_ascii_case("postgres")
+                    || scheme.eq_ignore_ascii_case("postgresql") =>
+            {
+                Ok(Self::Postgres)
+            }
             // A scheme has no slash before its colon; a path may have any.
             Some((scheme, _)) if scheme.contains('/') || scheme.is_empty() => of_path(),
             Some((scheme, _)) => Err(OpenError::UnknownScheme { scheme: scheme.to_owned() }),
@@ -102,7 +122,9 @@ impl StoreUrl {
 #[non_exhaustive]
 pub enum OpenError {
     /// No backend of this build has the scheme.
-    #[error("{scheme:?} names no kind of store of this build, use a path, file:PATH or memory:")]
+    #[error(
+        "{scheme:?} names no kind of store of this build, use a path, file:PATH, memory:, or postgres: with the feature postgres"
+    )]
     UnknownScheme {
         /// Text before the colon.
         scheme: String,
@@ -145,6 +167,10 @@ pub enum OpenError {
     #[cfg(feature = "log")]
     #[error(transparent)]
     Log(leftfold_log::LogOpenError),
+    /// The store in PostgreSQL cannot be opened.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] leftfold_postgres::PostgresStoreError),
 }
 
 impl OpenError {
@@ -158,6 +184,8 @@ impl OpenError {
             Self::FileUrl(error) => error.kind(),
             #[cfg(feature = "log")]
             Self::Log(error) => error.kind(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(error) => error.kind(),
         }
     }
 }

@@ -1,0 +1,96 @@
+//! Hearing of what other processes commit, and letting them hear: LISTEN and NOTIFY, with polling
+//! below them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leftfold_core::store::State;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_postgres::Statement;
+
+use super::error::NotDone;
+use super::rows::{self, HEAD};
+use super::shared::StoreShared;
+use crate::connect::Connected;
+use crate::target::place::quoted;
+
+/// Time between looks at the head while notifications come.
+const POLL: Duration = Duration::from_secs(1);
+/// The same if none come, as on a standby.
+const POLL_UNNOTIFIED: Duration = Duration::from_millis(50);
+/// Least time between two notifications: each takes a lock of the whole server for a moment.
+const BETWEEN_NOTIFICATIONS: Duration = Duration::from_millis(4);
+/// Wait before another connection is tried.
+const CONNECT_AGAIN: Duration = Duration::from_millis(500);
+/// A server that does not answer for this long is connected to again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Follows the head until the store is closed.
+pub(super) async fn run(shared: Arc<StoreShared>) {
+    let mut status = shared.status.subscribe();
+    let following = async {
+        loop {
+            if let Err(why) = follow(&shared).await {
+                tracing::debug!(?why, "the connection that listens ended");
+            }
+            sleep(CONNECT_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        // It ends too when everybody who could close the store is gone.
+        _ = status.wait_for(|status| status.state == State::Closed) => {}
+        () = following => {}
+    }
+}
+
+async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
+    let connected = shared.connector.connect().await?;
+    let schema = quoted(&shared.options.schema);
+    let client = &connected.rows;
+    let look =
+        client.prepare(&format!("SELECT {HEAD}, pg_is_in_recovery() FROM {schema}.head h")).await?;
+    // A standby cannot listen.
+    let listens = client.batch_execute(&format!("LISTEN {schema}")).await.is_ok();
+    let poll = if listens { POLL } else { POLL_UNNOTIFIED };
+    let mut notified_at = Instant::now();
+    loop {
+        let is_standby = answered(see(shared, &connected, &look)).await?;
+        tokio::select! {
+            () = connected.heard.news.notified() => {}
+            () = sleep(poll) => {}
+            () = shared.committed.notified(), if listens => {
+                sleep_until(notified_at + BETWEEN_NOTIFICATIONS).await;
+                answered(async { Ok(client.batch_execute(&format!("NOTIFY {schema}")).await?) })
+                    .await?;
+                notified_at = Instant::now();
+            }
+        }
+        if is_standby == listens {
+            // It was promoted, or is another server than before.
+            return Ok(());
+        }
+    }
+}
+
+/// Looks at the head, and shows it. Tells whether the server is a standby.
+async fn see(
+    shared: &StoreShared,
+    connected: &Connected,
+    look: &Statement,
+) -> Result<bool, NotDone> {
+    let row = connected.rows.query_one(look, &[]).await?;
+    shared.show(&rows::head(&row, 0)?);
+    let is_standby = row.try_get(row.len() - 1)?;
+    shared.set_state(if is_standby {
+        let detail = "the server is a standby, which takes appends when it is promoted".to_owned();
+        State::ReadOnly { detail }
+    } else {
+        State::Open
+    });
+    Ok(is_standby)
+}
+
+async fn answered<T>(asking: impl Future<Output = Result<T, NotDone>>) -> Result<T, NotDone> {
+    let late = || NotDone::Away(format!("no answer came within {ANSWER_WITHIN:?}"));
+    timeout(ANSWER_WITHIN, asking).await.unwrap_or_else(|_| Err(late()))
+}

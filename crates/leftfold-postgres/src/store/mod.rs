@@ -1,0 +1,29 @@
+//! Events as rows: a store in a schema of a PostgreSQL database.
+//!
+//! 1. The words: `options` says where the store is and how it is used, `error` what opening can
+//!    fail with. `tables` creates and migrates the schema. `text`, `values`, `payload` and `rows`
+//!    turn what is stored into columns and back, and `chain` hashes it.
+//! 2. The way in (`write`): one task gathers what waits, judges it behind the lock of the head row
+//!    and commits it.
+//! 3. The way out (`read`): pages, lookups and whole appends, by connections of their own.
+//! 4. `follow` hears of what others commit; `backend` is the contract over all of it.
+
+mod backend;
+mod chain;
+mod error;
+mod follow;
+mod options;
+mod payload;
+mod read;
+mod rows;
+mod shared;
+mod tables;
+mod text;
+mod values;
+mod write;
+
+pub use backend::PostgresStore;
+pub use error::PostgresStoreError;
+pub use options::PostgresStoreOptions;
+pub use payload::PayloadColumn;
+pub use read::verify::RowsReport;

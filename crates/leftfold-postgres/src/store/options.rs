@@ -1,0 +1,189 @@
+//! Place and use of a store: a URL, and what it leaves open.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+
+use super::error::PostgresStoreError;
+use super::payload::PayloadColumn;
+
+/// Place of a store in a database, and how it is used.
+///
+/// ```
+/// use leftfold_postgres::{PayloadColumn, PostgresStoreOptions};
+///
+/// let options = PostgresStoreOptions::at("postgres://shop@db.internal/shop?schema=orders")?;
+/// assert_eq!(options.schema, "orders");
+/// let options = PostgresStoreOptions { payload: Some(PayloadColumn::Bytes), ..options };
+/// # let _ = options;
+/// # Ok::<(), leftfold_postgres::PostgresStoreError>(())
+/// ```
+#[derive(Clone)]
+pub struct PostgresStoreOptions {
+    /// The server, the database and the role.
+    pub config: Config,
+    /// Schema of the store's tables; it is created if it does not exist. A database may have
+    /// several stores, in a schema each.
+    pub schema: String,
+    /// Column of data and metadata, for a store that is created; `None` takes `json`, or what the
+    /// store has. Another one than the store has is refused.
+    pub payload: Option<PayloadColumn>,
+    /// Connections that read, beside one that writes and one that listens.
+    pub readers: usize,
+    /// Longest time for which a statement, or a transaction that waits for this process, may keep
+    /// others from writing. Below half of a lease, so that a process that stands still is fenced
+    /// before its work changes hands.
+    pub transaction_within: Duration,
+    /// Longest time for which the writer tries to find out what came of a commit whose answer was
+    /// lost. After it the answer is [`AppendError::Unknown`](leftfold_core::store::AppendError).
+    pub doubt_within: Duration,
+    /// Bytes of appends that may wait, and as many of reads; beyond that the answer is `Busy`.
+    pub queue_bytes: usize,
+}
+
+/// Schema of a store whose URL names none.
+const SCHEMA: &str = "leftfold_store";
+/// Bytes of an identifier in PostgreSQL.
+const IDENTIFIER_BYTES_MAX: usize = 63;
+
+impl PostgresStoreOptions {
+    /// The store of a URL: `postgres://user:password@host:port/database`, with the parameters that
+    /// [`Config`] lists, and two of the store's own:
+    ///
+    /// - `schema=NAME`: the schema with its tables; `leftfold_store` if it is left out;
+    /// - `payload=json` or `payload=bytes`: the column of data and metadata of a store that is
+    ///   created.
+    ///
+    /// # Errors
+    /// [`PostgresStoreError::Url`] if it cannot be parsed, [`PostgresStoreError::Option`] if one of
+    /// its own parameters has a value that it cannot have.
+    pub fn at(url: &str) -> Result<Self, PostgresStoreError> {
+        let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
+        let (mut schema, mut payload, mut others) = (None, None, Vec::new());
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("schema", name)) => schema = Some(decoded(name)?),
+                Some(("payload", name)) => {
+                    payload = Some(
+                        PayloadColumn::of_name(name)
+                            .ok_or_else(|| refused("payload", name, "json or bytes"))?,
+                    );
+                }
+                _ => others.push(parameter),
+            }
+        }
+        let rest = if others.is_empty() {
+            place.to_owned()
+        } else {
+            format!("{place}?{}", others.join("&"))
+        };
+        let config = rest.parse::<Config>().map_err(|_| PostgresStoreError::Url)?;
+        let schema = schema.unwrap_or_else(|| SCHEMA.to_owned());
+        Self { payload, ..Self::of(config, schema) }.checked()
+    }
+
+    /// The store in a schema of the database that is configured.
+    #[must_use]
+    pub fn of(config: Config, schema: impl Into<String>) -> Self {
+        Self {
+            config,
+            schema: schema.into(),
+            payload: None,
+            readers: 4,
+            transaction_within: Duration::from_secs(5),
+            doubt_within: Duration::from_secs(30),
+            queue_bytes: 64 << 20,
+        }
+    }
+
+    /// Refuses values that no store can have.
+    pub(super) fn checked(self) -> Result<Self, PostgresStoreError> {
+        let schema = &self.schema;
+        let is_name = (1..=IDENTIFIER_BYTES_MAX).contains(&schema.len())
+            && !schema.contains('\0')
+            && !schema.starts_with("pg_");
+        if !is_name {
+            let remedy = "a name of 1 to 63 bytes that does not begin with pg_";
+            return Err(refused("schema", schema, remedy));
+        }
+        if self.readers == 0 {
+            return Err(refused("readers", "0", "at least 1"));
+        }
+        if self.transaction_within < Duration::from_millis(100) {
+            let value = format!("{:?}", self.transaction_within);
+            return Err(refused("transaction_within", &value, "at least 100 ms"));
+        }
+        Ok(self)
+    }
+}
+
+impl fmt::Debug for PostgresStoreOptions {
+    /// The configuration shows no password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStoreOptions")
+            .field("config", &self.config)
+            .field("schema", &self.schema)
+            .field("payload", &self.payload)
+            .field("readers", &self.readers)
+            .field("transaction_within", &self.transaction_within)
+            .field("doubt_within", &self.doubt_within)
+            .field("queue_bytes", &self.queue_bytes)
+            .finish()
+    }
+}
+
+fn refused(option: &'static str, value: &str, remedy: &'static str) -> PostgresStoreError {
+    PostgresStoreError::Option { option, value: value.to_owned(), remedy }
+}
+
+/// Decodes the percent signs of a value.
+fn decoded(value: &str) -> Result<String, PostgresStoreError> {
+    let wrong = || refused("schema", value, "two hexadecimal digits behind each percent sign");
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = [rest.next().ok_or_else(wrong)?, rest.next().ok_or_else(wrong)?];
+        let digits = std::str::from_utf8(&digits).map_err(|_| wrong())?;
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_the_schema_and_keeps_the_parameters_of_the_connection() {
+        let url = "postgres://a:b@h:1/d?connect_timeout=3&schema=my%20events&payload=bytes";
+        let options = PostgresStoreOptions::at(url).unwrap();
+        assert_eq!(options.schema, "my events");
+        assert_eq!(options.payload, Some(PayloadColumn::Bytes));
+        assert_eq!(options.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        assert_eq!(options.config.get_dbname(), Some("d"));
+        let options = PostgresStoreOptions::at("postgresql://h/d").unwrap();
+        assert_eq!((&*options.schema, options.payload), (SCHEMA, None));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_can() {
+        for (url, told) in [
+            ("postgres://h/d?schema=", "schema"),
+            ("postgres://h/d?schema=pg_events", "pg_"),
+            ("postgres://h/d?schema=%zz", "percent"),
+            ("postgres://h/d?payload=xml", "json or bytes"),
+        ] {
+            let error = PostgresStoreOptions::at(url).unwrap_err().to_string();
+            assert!(error.contains(told), "{url}: {error}");
+        }
+        let secret = PostgresStoreOptions::at("postgres://me:secret@h:x/d").unwrap_err();
+        assert!(!format!("{secret} {secret:?}").contains("secret"));
+        let shown = PostgresStoreOptions::at("postgres://me:secret@h/d").unwrap();
+        assert!(!format!("{shown:?}").contains("secret"));
+    }
+}

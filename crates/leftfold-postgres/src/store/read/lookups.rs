@@ -1,0 +1,196 @@
+//! Single things: the record of a request, a checkpoint, positions, hashes and snapshots.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use leftfold_core::store::{
+    Answered, Checkpoint, CommandId, EventId, Fence, Hash, HeldLease, Holder, Label, Partition,
+    Position, ReadError, StoreId, Timestamp,
+};
+use sha2::{Digest, Sha256};
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::connect::Connected;
+use crate::store::error::NotDone;
+use crate::store::rows::{self, APPEND};
+use crate::store::shared::StoreShared;
+use crate::store::text::{original, stored};
+use crate::store::values::{Moment, at_most_signed, unsigned};
+use crate::target::place::quoted;
+
+/// Reads the rows of one statement; `{schema}` in it is the store's.
+async fn query(
+    shared: &StoreShared,
+    text: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, ReadError> {
+    let text = text.replace("{schema}", &quoted(&shared.options.schema));
+    let text = &text;
+    let ask = |by: Arc<Connected>| async move {
+        let statement = by.rows.prepare_cached(text).await?;
+        Ok(by.rows.query(&statement, parameters).await?)
+    };
+    shared.readers.read(ask).await
+}
+
+pub(in crate::store) async fn answered(
+    shared: &StoreShared,
+    id: CommandId,
+) -> Result<Option<Answered>, ReadError> {
+    let ask = format!("SELECT {APPEND} FROM {{schema}}.appends a WHERE a.command = $1");
+    let found = query(shared, &ask, &[&Uuid::from_bytes(id.0)]).await?;
+    Ok(found.first().map(|row| rows::append(row, 0)).transpose()?.and_then(|row| row.command))
+}
+
+pub(in crate::store) async fn checkpoint(
+    shared: &StoreShared,
+    consumer: Label,
+    source: StoreId,
+    partition: Partition,
+) -> Result<Option<Checkpoint>, ReadError> {
+    let ask = "SELECT position, hash FROM {schema}.checkpoints
+        WHERE consumer = $1 AND source = $2 AND partition = $3";
+    let name = partition.0.as_deref().map(stored).unwrap_or_default();
+    let found = query(shared, ask, &[&stored(&consumer), &source.0, &name]).await?;
+    found.first().map(|row| rows::checkpoint(row, source, partition)).transpose()
+}
+
+pub(in crate::store) async fn position_at(
+    shared: &StoreShared,
+    moment: Timestamp,
+) -> Result<Position, ReadError> {
+    let found = query(shared, "SELECT {schema}.position_at($1)", &[&Moment(moment)]).await?;
+    Ok(Position(unsigned(number(&found)?.unwrap_or(0))))
+}
+
+pub(in crate::store) async fn hash_at(
+    shared: &StoreShared,
+    position: Position,
+) -> Result<Option<Hash>, ReadError> {
+    if position == Position::START {
+        return Ok(Some(Hash::EMPTY));
+    }
+    let ask = format!(
+        "SELECT {APPEND} FROM {{schema}}.events e JOIN {{schema}}.appends a ON a.append = e.append
+        WHERE e.position = $1"
+    );
+    let found = query(shared, &ask, &[&at_most_signed(position.0)]).await?;
+    Ok(found.first().map(|row| rows::append(row, 0)).transpose()?.map(|append| append.hash))
+}
+
+pub(in crate::store) async fn positions_of(
+    shared: &StoreShared,
+    id: EventId,
+    at_most: u32,
+) -> Result<Vec<Position>, ReadError> {
+    let ask = "SELECT position FROM {schema}.events WHERE id = $1 AND NOT id_is_minted
+        ORDER BY position LIMIT $2";
+    let found = query(shared, ask, &[&id.0, &i64::from(at_most)]).await?;
+    found.iter().map(|row| Ok(Position(unsigned(row.try_get(0).map_err(misread)?)))).collect()
+}
+
+/// Sees that the table of tags, by which events are found, has those of the events and no others.
+pub(in crate::store) async fn verify_tags(
+    shared: &StoreShared,
+    events: u64,
+    tags: u64,
+) -> Result<(), ReadError> {
+    let ask = "SELECT (SELECT count(*) FROM {schema}.tags WHERE position <= $1),
+        (SELECT min(e.position) FROM {schema}.events e, unnest(e.tags) AS t (tag)
+            WHERE e.position <= $1 AND NOT EXISTS (SELECT FROM {schema}.tags i
+                WHERE i.tag = t.tag COLLATE \"C\" AND i.position = e.position))";
+    let found = query(shared, ask, &[&at_most_signed(events)]).await?;
+    let Some(row) = found.first() else { return Ok(()) };
+    let count = unsigned(row.try_get(0).map_err(misread)?);
+    let missing: Option<i64> = row.try_get(1).map_err(misread)?;
+    let detail = match missing {
+        Some(position) => format!("a tag of the event at {position} is missing"),
+        None if count != tags => format!("it has {count} rows, the events have {tags} tags"),
+        None => return Ok(()),
+    };
+    Err(ReadError::Damaged { place: "table tags".to_owned(), detail })
+}
+
+/// Lists the leases that are held now, by the clock of the database.
+pub(in crate::store) async fn leases(shared: &StoreShared) -> Result<Vec<HeldLease>, ReadError> {
+    let ask = "SELECT work, holder, fence, until, note FROM {schema}.leases
+        WHERE holder IS NOT NULL AND until > clock_timestamp() ORDER BY work";
+    let found = query(shared, ask, &[]).await?;
+    found.iter().map(held_lease).collect()
+}
+
+fn held_lease(row: &Row) -> Result<HeldLease, ReadError> {
+    let work = Label::new(original(row.try_get(0).map_err(misread)?))?;
+    Ok(HeldLease {
+        work,
+        holder: Holder(row.try_get(1).map_err(misread)?),
+        fence: Fence(unsigned(row.try_get(2).map_err(misread)?)),
+        until: row.try_get::<_, Moment>(3).map_err(misread)?.0,
+        note: Bytes::copy_from_slice(row.try_get(4).map_err(misread)?),
+    })
+}
+
+pub(in crate::store) async fn snapshot(
+    shared: &StoreShared,
+    key: Bytes,
+) -> Result<Option<Bytes>, ReadError> {
+    let text =
+        format!("SELECT value FROM {}.snapshots WHERE key = $1", quoted(&shared.options.schema));
+    let (text, key) = (&text, &digest(&key));
+    let ask = |by: Arc<Connected>| async move {
+        let found = match by.rows.prepare_cached(text).await {
+            Ok(statement) => by.rows.query_opt(&statement, &[key]).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(row) => {
+                let value = row.as_ref().map(|row| row.try_get::<_, &[u8]>(0)).transpose()?;
+                Ok(value.map(Bytes::copy_from_slice))
+            }
+            // A standby has no unlogged tables.
+            Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => Ok(None),
+            Err(error) => Err(NotDone::from(error)),
+        }
+    };
+    shared.readers.read(ask).await
+}
+
+/// Keeps a snapshot; if that fails it is not kept.
+pub(in crate::store) async fn keep_snapshot(shared: &StoreShared, key: Bytes, value: Bytes) {
+    let text = format!(
+        "INSERT INTO {}.snapshots (key, value) VALUES ($1, $2)
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        quoted(&shared.options.schema)
+    );
+    let (text, key, value) = (&text, &digest(&key), &*value);
+    let ask = |by: Arc<Connected>| async move {
+        let client = &by.rows;
+        // The connections that read write nothing else.
+        client.batch_execute("BEGIN READ WRITE; SET LOCAL synchronous_commit = off").await?;
+        let kept = match client.prepare_cached(text).await {
+            Ok(statement) => client.execute(&statement, &[key, &value]).await,
+            Err(error) => Err(error),
+        };
+        client.batch_execute(if kept.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+        kept.map(drop).map_err(NotDone::from)
+    };
+    if let Err(error) = shared.readers.read(ask).await {
+        tracing::debug!(%error, "a snapshot was not kept");
+    }
+}
+
+/// The key of a snapshot in its table: of any length, which an index does not take.
+fn digest(key: &[u8]) -> Vec<u8> {
+    Sha256::digest(key).to_vec()
+}
+
+fn number(found: &[Row]) -> Result<Option<i64>, ReadError> {
+    found.first().map(|row| row.try_get(0).map_err(misread)).transpose()
+}
+
+fn misread(error: tokio_postgres::Error) -> ReadError {
+    NotDone::from(error).for_read()
+}

@@ -1,0 +1,263 @@
+//! Pages of events, and the first match of a condition.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use leftfold_core::store::{
+    Direction, Head, Page, Position, Query, Read, ReadError, RecordedEvent, StreamName, Version,
+    What,
+};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::statement::PositionsSql;
+use crate::Rows;
+use crate::connect::Connected;
+use crate::store::error::NotDone;
+use crate::store::rows::{self, EVENT, HEAD};
+use crate::store::shared::StoreShared;
+use crate::store::text::stored;
+use crate::store::values::{at_most_signed, unsigned};
+use crate::store::write::request::LookedUp;
+use crate::target::place::quoted;
+
+/// Events that a page asks for at least, however large they have been so far.
+const EVENTS_MIN: u64 = 64;
+/// Largest position that a statement computes with.
+const POSITION_MAX: i64 = i64::MAX - 1;
+
+/// Usual bytes of an event: a page asks for about as many events as its bytes allow.
+#[derive(Debug)]
+pub(in crate::store) struct UsualBytes(AtomicU64);
+
+impl Default for UsualBytes {
+    fn default() -> Self {
+        Self(AtomicU64::new(512))
+    }
+}
+
+impl UsualBytes {
+    fn events_of(&self, page_bytes: u32) -> u64 {
+        let usual = self.0.load(Ordering::Relaxed).max(1);
+        (u64::from(page_bytes) / usual * 5 / 4).max(EVENTS_MIN)
+    }
+
+    fn learn(&self, events: &[RecordedEvent]) {
+        if events.len() >= EVENTS_MIN as usize {
+            let bytes: usize = events.iter().map(|event| event.data.len()).sum();
+            let mean = (bytes / events.len()) as u64;
+            let usual = self.0.load(Ordering::Relaxed);
+            self.0.store((usual * 3 + mean) / 4, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Reads a page.
+pub(in crate::store) async fn page(shared: &StoreShared, read: &Read) -> Result<Page, ReadError> {
+    let schema = quoted(&shared.options.schema);
+    let usual = shared.usual_bytes.events_of(read.page_bytes);
+    let wanted = u64::from(read.page_events).min(usual);
+    let schema = &*schema;
+    let page = match &read.what {
+        What::Stream { stream, from } => {
+            let ask = |by: Arc<Connected>| async move {
+                stream_page(&by.rows, schema, stream, *from, (read, wanted)).await
+            };
+            shared.readers.read(ask).await?
+        }
+        What::Matching { query, from } => {
+            let sql = PositionsSql::of(query, read.direction, schema);
+            let sql = sql.as_ref();
+            let ask = |by: Arc<Connected>| async move {
+                matching_page(&by.rows, schema, (query, sql), *from, (read, wanted)).await
+            };
+            shared.readers.read(ask).await?
+        }
+    };
+    shared.usual_bytes.learn(&page.events);
+    Ok(page)
+}
+
+/// Selects the events whose positions, or versions, `chosen` selects, in the order of `by`, as far
+/// as the bytes of a page allow (parameter `bytes`). The first column is the number that was chosen.
+fn bounded(chosen: &str, schema: &str, by: &str, direction: Direction, bytes: usize) -> String {
+    let down = if direction == Direction::Backwards { " DESC" } else { "" };
+    format!(
+        "SELECT e.chosen, {EVENT} FROM (
+            SELECT e.*, count(*) OVER () AS chosen,
+                sum(greatest(e.bytes, 1)) OVER (ORDER BY e.{by}{down}) AS so_far
+            FROM ({chosen}) c JOIN {schema}.events e ON e.position = c.position) e
+        WHERE e.so_far <= ${bytes}::bigint OR e.so_far = greatest(e.bytes, 1) ORDER BY e.{by}{down}"
+    )
+}
+
+async fn stream_page(
+    client: &Rows,
+    schema: &str,
+    stream: &StreamName,
+    from: Version,
+    (read, wanted): (&Read, u64),
+) -> Result<Page, NotDone> {
+    let (compare, down) = match read.direction {
+        Direction::Forwards => (">=", ""),
+        Direction::Backwards => ("<=", " DESC"),
+    };
+    let chosen = format!(
+        "SELECT e.position FROM {schema}.events e WHERE e.stream = $1 AND e.version {compare} $2
+        ORDER BY e.version{down} LIMIT $3"
+    );
+    let page = bounded(&chosen, schema, "version", read.direction, 4);
+    let head = format!(
+        "SELECT {HEAD}, (SELECT e.version FROM {schema}.events e WHERE e.stream = $1
+            ORDER BY e.version DESC LIMIT 1) FROM {schema}.head h"
+    );
+    let (page, head) = (client.prepare_cached(&page).await?, client.prepare_cached(&head).await?);
+    let name = stored(stream);
+    let (from, limit) = (at_most_signed(from.0), at_most_signed(wanted + 1));
+    let bytes = i64::from(read.page_bytes);
+    // The head is read first: what the page has beyond it came in between.
+    let (of_stream, of_page): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 4]) =
+        ([&name], [&name, &from, &limit, &bytes]);
+    let (head, found) =
+        tokio::join!(client.query_one(&head, &of_stream), client.query(&page, &of_page));
+    let head = head?;
+    let version = head.try_get::<_, Option<i64>>(head.len() - 1)?;
+    let stream_version = version.map_or(Version::ABSENT, |version| Version(unsigned(version)));
+    let head = rows::head(&head, 0)?.head;
+    let found = FoundEvents::of(&found?, head, wanted)?;
+    let begin = |at: Option<(u64, Position)>| What::Stream {
+        stream: stream.clone(),
+        from: Version(at.map_or(0, |(version, _)| version)),
+    };
+    Ok(found.page(read.direction, head, Some(stream_version), None, begin))
+}
+
+async fn matching_page(
+    client: &Rows,
+    schema: &str,
+    (query, sql): (&Query, Option<&PositionsSql>),
+    from: Position,
+    (read, wanted): (&Read, u64),
+) -> Result<Page, NotDone> {
+    let head = client.prepare_cached(&format!("SELECT {HEAD} FROM {schema}.head h")).await?;
+    let Some(sql) = sql else {
+        let head = rows::head(&client.query_one(&head, &[]).await?, 0)?.head;
+        let through = match read.direction {
+            Direction::Forwards => head.position,
+            Direction::Backwards => Position::START,
+        };
+        return Ok(Page { events: Vec::new(), next: None, through, head, stream_version: None });
+    };
+    let bytes_parameter = super::statement::PARAMETERS + sql.terms.len() + 1;
+    let page = bounded(&sql.text, schema, "position", read.direction, bytes_parameter);
+    let page = client.prepare_cached(&page).await?;
+    // A read backwards from beyond the end begins at the end, and no event is before the first.
+    let from = match read.direction {
+        Direction::Forwards => at_most_signed(from.0).clamp(1, POSITION_MAX),
+        Direction::Backwards => {
+            let head = rows::head(&client.query_one(&head, &[]).await?, 0)?.head;
+            at_most_signed(from.min(head.position).0)
+        }
+    };
+    let span = at_most_signed(sql.span - 1);
+    let until = match read.direction {
+        Direction::Forwards => from.saturating_add(span).min(POSITION_MAX),
+        Direction::Backwards => from.saturating_sub(span).max(1),
+    };
+    let (limit, bytes) = (at_most_signed(wanted + 1), i64::from(read.page_bytes));
+    let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&from, &until, &limit];
+    parameters.extend(sql.terms.iter().map(|term| term as &(dyn ToSql + Sync)));
+    parameters.push(&bytes);
+    // The head is read first: what the page has beyond it came in between.
+    let (head, found) =
+        tokio::join!(client.query_one(&head, &[]), client.query(&page, &parameters));
+    let head = rows::head(&head?, 0)?.head;
+    let found = FoundEvents::of(&found?, head, wanted)?;
+    let begin = |at: Option<(u64, Position)>| What::Matching {
+        query: query.clone(),
+        from: at.map_or(Position::START, |(_, position)| position),
+    };
+    let looked_to = Position(unsigned(until));
+    Ok(found.page(read.direction, head, None, Some(looked_to), begin))
+}
+
+/// Events of a page, and whether there are more.
+struct FoundEvents {
+    events: Vec<RecordedEvent>,
+    /// Version and position of the first event that has no room; its place is known, or it stands
+    /// somewhere behind the last one that is returned.
+    more: Option<Option<(u64, Position)>>,
+}
+
+impl FoundEvents {
+    fn of(rows: &[Row], head: Head, wanted: u64) -> Result<Self, NotDone> {
+        let chosen: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+        let returned = rows.len();
+        let mut events = Vec::with_capacity(returned);
+        for row in rows {
+            events.push(rows::event(row, 1)?);
+        }
+        let mut more = (unsigned(chosen) > returned as u64).then_some(None);
+        if events.len() as u64 > wanted {
+            let left = events.pop();
+            more = Some(left.map(|event| (event.version().0, event.position)));
+        }
+        let known = events.len();
+        events.retain(|event| event.position <= head.position);
+        if events.len() < known {
+            // Forwards these are the last ones, and backwards nothing was left out behind them.
+            more = more.filter(|_| events.is_empty() && known == 0);
+        }
+        Ok(Self { events, more })
+    }
+
+    fn page(
+        self,
+        direction: Direction,
+        head: Head,
+        stream_version: Option<Version>,
+        looked_to: Option<Position>,
+        begin: impl Fn(Option<(u64, Position)>) -> What,
+    ) -> Page {
+        let last = self.events.last().map(|event| (event.version().0, event.position));
+        let (next, through) = match (direction, self.more) {
+            (Direction::Forwards, Some(at)) => {
+                let at = at.or_else(|| last.map(|(version, at)| (version + 1, at.next())));
+                let position = at.map_or(Position::START, |(_, position)| position);
+                (Some(begin(at)), Position(position.0.saturating_sub(1)))
+            }
+            (Direction::Backwards, Some(at)) => {
+                let before = |(version, at): (u64, Position)| (version - 1, Position(at.0 - 1));
+                let at = at.or_else(|| last.map(before));
+                let position = at.map_or(Position::START, |(_, position)| position);
+                (Some(begin(at)), position.next())
+            }
+            (Direction::Forwards, None) => match looked_to {
+                Some(to) if to < head.position => (Some(begin(Some((0, to.next())))), to),
+                _ => (None, head.position),
+            },
+            (Direction::Backwards, None) => match looked_to {
+                Some(to) if to.0 > 1 => (Some(begin(Some((0, Position(to.0 - 1))))), to),
+                _ => (None, Position::START),
+            },
+        };
+        Page { events: self.events, next, through, head, stream_version }
+    }
+}
+
+/// Looks for the first event after a position that matches.
+pub(in crate::store) async fn first_match(
+    shared: &StoreShared,
+    query: &Query,
+    after: Position,
+) -> Result<LookedUp, ReadError> {
+    let mut read = Read::matching(query.clone(), after.next()).page_of(1);
+    loop {
+        let page = page(shared, &read).await?;
+        match (page.events.first(), page.next) {
+            (Some(event), _) => return Ok(LookedUp::Found(event.position)),
+            (None, Some(next)) => read.what = next,
+            (None, None) => return Ok(LookedUp::NoneThrough(page.head.position)),
+        }
+    }
+}

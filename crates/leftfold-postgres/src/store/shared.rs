@@ -1,0 +1,264 @@
+//! What the writer, the readers and the handle of a store share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use leftfold_core::store::{
+    AppendError, Head, Identity, Metrics, Outcome, Position, State, Status,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use super::error::NotDone;
+use super::options::PostgresStoreOptions;
+use super::payload::PayloadColumn;
+use super::read::pages::{self, UsualBytes};
+use super::read::pool::ReaderPool;
+use super::rows::HeadRow;
+use super::write::queue::WaitingRequests;
+use super::write::request::{LookedUp, StoreRequest, Verdict, WaitingAppend};
+use crate::connect::PostgresConnector;
+
+/// A store that is open.
+#[derive(Debug)]
+pub(super) struct StoreShared {
+    pub(super) options: PostgresStoreOptions,
+    pub(super) connector: Arc<PostgresConnector>,
+    pub(super) identity: Identity,
+    pub(super) payload: PayloadColumn,
+    pub(super) runtime: Handle,
+    pub(super) queue: WaitingRequests,
+    pub(super) readers: ReaderPool,
+    pub(super) usual_bytes: UsualBytes,
+    pub(super) status: watch::Sender<Status>,
+    /// Something was committed here, of which others are to be notified.
+    pub(super) committed: Notify,
+    pub(super) figures: StoreFigures,
+    /// The newest head that was shown, with the number of its append.
+    shown: Mutex<(u64, Head)>,
+    /// Position after which the writer knows every event.
+    recent_since: AtomicU64,
+    /// Reason why nothing is written until the store is opened again.
+    ended: OnceLock<String>,
+}
+
+/// Counts since the store was opened.
+#[derive(Debug, Default)]
+pub(super) struct StoreFigures {
+    appended: AtomicU64,
+    repeated: AtomicU64,
+    conflicts: AtomicU64,
+    refused: AtomicU64,
+    events: AtomicU64,
+    groups: AtomicU64,
+}
+
+impl StoreShared {
+    pub(super) fn new(
+        options: PostgresStoreOptions,
+        connector: Arc<PostgresConnector>,
+        (identity, payload): (Identity, PayloadColumn),
+        head: &HeadRow,
+    ) -> Self {
+        let readers = ReaderPool::new(Arc::clone(&connector), options.readers, options.queue_bytes);
+        Self {
+            queue: WaitingRequests::new(options.queue_bytes),
+            readers,
+            usual_bytes: UsualBytes::default(),
+            options,
+            connector,
+            identity,
+            payload,
+            runtime: Handle::current(),
+            status: watch::Sender::new(Status { head: head.head, state: State::Open }),
+            committed: Notify::new(),
+            figures: StoreFigures::default(),
+            shown: Mutex::new((head.append, head.head)),
+            recent_since: AtomicU64::new(head.head.position.0),
+            ended: OnceLock::new(),
+        }
+    }
+
+    fn lock_shown(&self) -> MutexGuard<'_, (u64, Head)> {
+        // It is replaced in one step.
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest head that was shown, with the number of its append.
+    pub(super) fn shown(&self) -> (u64, Head) {
+        *self.lock_shown()
+    }
+
+    /// Shows a head, unless a newer one was shown.
+    pub(super) fn show(&self, row: &HeadRow) {
+        let mut shown = self.lock_shown();
+        if row.append > shown.0 {
+            *shown = (row.append, row.head);
+            self.status.send_modify(|status| status.head = row.head);
+        }
+    }
+
+    /// Says whether appends are taken now.
+    pub(super) fn set_state(&self, state: State) {
+        if self.ended.get().is_none() {
+            self.status.send_if_modified(|status| {
+                let changes = status.state != State::Closed && status.state != state;
+                if changes {
+                    status.state = state;
+                }
+                changes
+            });
+        }
+    }
+
+    /// Takes no appends until the store is opened again.
+    pub(super) fn end(&self, detail: &str) {
+        tracing::error!(
+            schema = self.options.schema,
+            detail,
+            "the store takes no appends any more"
+        );
+        self.set_state(State::ReadOnly { detail: detail.to_owned() });
+        let _ = self.ended.set(detail.to_owned());
+    }
+
+    /// Reason why nothing is written until the store is opened again.
+    pub(super) fn ended(&self) -> Option<String> {
+        self.ended.get().cloned()
+    }
+
+    /// Notes what kept a group from being written.
+    pub(super) fn note_trouble(&self, why: &NotDone) {
+        if let NotDone::OnlyReads(detail) = why {
+            self.set_state(State::ReadOnly { detail: detail.clone() });
+        }
+    }
+
+    pub(super) fn closed(&self) {
+        self.status.send_modify(|status| status.state = State::Closed);
+        self.queue.closed();
+        self.readers.close();
+    }
+
+    pub(super) fn keep_recent_since(&self, since: Position) {
+        self.recent_since.store(since.0, Ordering::Release);
+    }
+
+    /// Tells whether the queries of an append's condition must be looked up before the writer can
+    /// judge it.
+    pub(super) fn needs_look_up(&self, waiting: &WaitingAppend) -> bool {
+        let since = Position(self.recent_since.load(Ordering::Acquire));
+        waiting.append.condition.none_matching.iter().enumerate().any(|(clause, none)| {
+            none.after < since
+                && match waiting.looked_up.get(clause) {
+                    Some(LookedUp::Found(_)) => false,
+                    Some(LookedUp::NoneThrough(through)) => *through < since,
+                    None => true,
+                }
+        })
+    }
+
+    /// Looks up the queries of a condition by the connections that read, and hands the append to
+    /// the writer then. It was announced to the queue.
+    pub(super) fn look_up(self: &Arc<Self>, waiting: Box<WaitingAppend>) {
+        let announced =
+            AnnouncedAppend { shared: Arc::clone(self), bytes: waiting.held_bytes, request: None };
+        let shared = Arc::clone(self);
+        self.runtime.spawn(async move { announced.arrive(shared.looked_up(waiting).await) });
+    }
+
+    async fn looked_up(&self, mut waiting: Box<WaitingAppend>) -> Option<StoreRequest> {
+        let mut found = Vec::new();
+        for none in &waiting.append.condition.none_matching {
+            match pages::first_match(self, &none.query, none.after).await {
+                Ok(one) => found.push(one),
+                Err(error) => {
+                    let _ = waiting.answer.send(Err(AppendError::Read(error)));
+                    return None;
+                }
+            }
+        }
+        waiting.looked_up = found;
+        Some(StoreRequest::Append(waiting))
+    }
+
+    /// Looks a condition up again for which more was written meanwhile than the writer keeps.
+    pub(super) fn look_up_again(self: &Arc<Self>, request: StoreRequest) {
+        let StoreRequest::Append(waiting) = request else { return };
+        match self.queue.announce(waiting.held_bytes) {
+            Ok(()) => self.look_up(waiting),
+            Err(refused) => {
+                let _ = waiting.answer.send(Err(refused.into()));
+            }
+        }
+    }
+}
+
+/// An append that was announced to the queue: it arrives there, or is taken back even by a panic.
+struct AnnouncedAppend {
+    shared: Arc<StoreShared>,
+    bytes: usize,
+    request: Option<StoreRequest>,
+}
+
+impl AnnouncedAppend {
+    fn arrive(mut self, request: Option<StoreRequest>) {
+        self.request = request;
+    }
+}
+
+impl Drop for AnnouncedAppend {
+    fn drop(&mut self) {
+        self.shared.queue.arrive(self.bytes, self.request.take());
+    }
+}
+
+impl StoreFigures {
+    pub(super) fn answered(&self, verdict: &Verdict) {
+        let counter = match verdict {
+            Verdict::Append(Ok(Outcome::Appended(_))) => &self.appended,
+            Verdict::Append(Ok(Outcome::Repeated(_))) => &self.repeated,
+            Verdict::Append(Ok(Outcome::Conflict(_))) => &self.conflicts,
+            Verdict::Append(Err(_)) => &self.refused,
+            Verdict::Lease(_) | Verdict::Release => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn committed(&self, events: usize) {
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.events.fetch_add(events as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn measure(&self, metrics: &mut Metrics, (requests, bytes): (usize, usize)) {
+        let name = "leftfold_postgres_appends_total";
+        let help = "Appends that were answered.";
+        let answers = [
+            ("appended", &self.appended),
+            ("repeated", &self.repeated),
+            ("conflict", &self.conflicts),
+            ("refused", &self.refused),
+        ];
+        for (answer, counter) in answers {
+            metrics.counter(name, help, &[("answer", answer)], counter.load(Ordering::Relaxed));
+        }
+        let name = "leftfold_postgres_waiting_requests";
+        metrics.gauge(name, "Requests that wait for the writer.", &[], requests);
+        let name = "leftfold_postgres_waiting_bytes";
+        metrics.gauge(name, "Bytes of the requests that wait for the writer.", &[], bytes);
+        let events = self.events.load(Ordering::Relaxed);
+        metrics.counter(
+            "leftfold_postgres_events_total",
+            "Events that were committed.",
+            &[],
+            events,
+        );
+        let groups = self.groups.load(Ordering::Relaxed);
+        metrics.counter(
+            "leftfold_postgres_commits_total",
+            "Groups that were committed.",
+            &[],
+            groups,
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! The tables of a store: created, and brought to the newest format, under a lock.
+
+use leftfold_core::store::{Epoch, Identity, Position, StoreId};
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+use super::error::PostgresStoreError;
+use super::options::PostgresStoreOptions;
+use super::payload::PayloadColumn;
+use super::values::unsigned;
+use crate::Rows;
+use crate::target::place::quoted;
+
+/// The steps from one format to the next; the first creates the tables.
+const STEPS: [&str; 1] = [include_str!("v1.sql")];
+/// The format that the last step leads to.
+const FORMAT: i64 = STEPS.len() as i64;
+/// The oldest server that the tests run on.
+const SERVER_VERSION_MIN: i32 = 150_000;
+
+/// A store as it was found, or created.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FoundStore {
+    pub(super) identity: Identity,
+    pub(super) payload: PayloadColumn,
+}
+
+/// Finds the store, creates it if there is none, and brings it to the newest format.
+pub(super) async fn open(
+    rows: &Rows,
+    options: &PostgresStoreOptions,
+) -> Result<FoundStore, PostgresStoreError> {
+    let schema = &options.schema;
+    check_server(rows, schema).await?;
+    if format(rows, schema).await? != Some(FORMAT) {
+        rows.batch_execute("BEGIN").await.map_err(refused(schema))?;
+        let migrated = migrate(rows, options).await;
+        // After an error this undoes the steps.
+        let end = if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = rows.batch_execute(end).await.map_err(refused(schema));
+        migrated?;
+        ended?;
+    }
+    let found = find(rows, schema).await?;
+    match options.payload {
+        Some(asked) if asked != found.payload => Err(PostgresStoreError::OtherPayload {
+            schema: schema.clone(),
+            found: found.payload.name(),
+            asked: asked.name(),
+        }),
+        _ => Ok(found),
+    }
+}
+
+/// Begins a new life of the store: see
+/// [`PostgresStore::declare_restored`](super::PostgresStore::declare_restored).
+pub(super) async fn begin_epoch(rows: &Rows, schema: &str) -> Result<(), PostgresStoreError> {
+    let quoted = quoted(schema);
+    let begin = format!(
+        "WITH h AS (UPDATE {quoted}.head SET epoch = epoch + 1 RETURNING epoch, position)
+        INSERT INTO {quoted}.epochs (number, id, began_after) SELECT epoch, $1, position FROM h"
+    );
+    rows.execute(&begin, &[&Uuid::new_v4()]).await.map_err(refused(schema))?;
+    Ok(())
+}
+
+async fn check_server(rows: &Rows, schema: &str) -> Result<(), PostgresStoreError> {
+    let ask = "SELECT current_setting('server_encoding'), current_setting('server_version'),
+        current_setting('server_version_num')::int";
+    let row = rows.query_one(ask, &[]).await.map_err(refused(schema))?;
+    let (encoding, version): (String, String) = (row.get(0), row.get(1));
+    if encoding != "UTF8" {
+        return Err(PostgresStoreError::Encoding { encoding });
+    }
+    if row.get::<_, i32>(2) < SERVER_VERSION_MIN {
+        return Err(PostgresStoreError::OldServer { found: version });
+    }
+    Ok(())
+}
+
+/// Returns the format of the store in a schema; `None` if there is none.
+async fn format(rows: &Rows, schema: &str) -> Result<Option<i64>, PostgresStoreError> {
+    let ask = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'store'),
+        EXISTS (SELECT FROM pg_tables WHERE schemaname = $1)";
+    let row = rows.query_one(ask, &[&schema]).await.map_err(refused(schema))?;
+    match (row.get(0), row.get(1)) {
+        (false, true) => Err(PostgresStoreError::NotAStore { schema: schema.to_owned() }),
+        (false, false) => Ok(None),
+        (true, _) => {
+            let ask = format!("SELECT format FROM {}.store", quoted(schema));
+            match rows.query_one(&ask, &[]).await {
+                Ok(row) => Ok(Some(row.get(0))),
+                Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
+                    Err(PostgresStoreError::NotAStore { schema: schema.to_owned() })
+                }
+                Err(error) => Err(refused(schema)(error)),
+            }
+        }
+    }
+}
+
+/// Makes the steps that are missing. Of several processes that start at once one makes them, and
+/// the others wait for it.
+async fn migrate(rows: &Rows, options: &PostgresStoreOptions) -> Result<(), PostgresStoreError> {
+    let schema = &options.schema;
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('leftfold store ' || $1, 0))";
+    rows.query_one(lock, &[schema]).await.map_err(creating(schema))?;
+    let found = format(rows, schema).await?;
+    match found {
+        Some(found) if found > FORMAT => {
+            let schema = schema.clone();
+            return Err(PostgresStoreError::NewerFormat { schema, found, known: FORMAT });
+        }
+        Some(_) => {}
+        None => {
+            let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+            let row = rows.query_one(exists, &[schema]).await.map_err(refused(schema))?;
+            if !row.get::<_, bool>(0) {
+                let create = format!("CREATE SCHEMA {}", quoted(schema));
+                rows.batch_execute(&create).await.map_err(creating(schema))?;
+            }
+        }
+    }
+    let done = usize::try_from(found.unwrap_or(0)).unwrap_or(0);
+    for step in STEPS.iter().skip(done) {
+        let step = step.replace("{schema}", &quoted(schema));
+        rows.batch_execute(&step).await.map_err(creating(schema))?;
+    }
+    if found.is_none() {
+        begin(rows, options).await?;
+    }
+    let set = format!("UPDATE {}.store SET format = $1", quoted(schema));
+    rows.execute(&set, &[&FORMAT]).await.map_err(refused(schema))?;
+    Ok(())
+}
+
+/// Writes the rows that every store has.
+async fn begin(rows: &Rows, options: &PostgresStoreOptions) -> Result<(), PostgresStoreError> {
+    let schema = quoted(&options.schema);
+    let refused = || refused(&options.schema);
+    let payload = options.payload.unwrap_or_default().name();
+    let store = format!("INSERT INTO {schema}.store (format, id, payload) VALUES (0, $1, $2)");
+    rows.execute(&store, &[&StoreId::random().0, &payload]).await.map_err(refused())?;
+    let epoch = format!("INSERT INTO {schema}.epochs (number, id, began_after) VALUES (1, $1, 0)");
+    rows.execute(&epoch, &[&Uuid::new_v4()]).await.map_err(refused())?;
+    let head = format!(
+        "INSERT INTO {schema}.head (append, position, chain, recorded_at, fence, lease_round, epoch)
+        VALUES (0, 0, $1, NULL, 0, 0, 1)"
+    );
+    rows.execute(&head, &[&[0_u8; 32].as_slice()]).await.map_err(refused())?;
+    Ok(())
+}
+
+/// Reads who the store is.
+async fn find(rows: &Rows, schema: &str) -> Result<FoundStore, PostgresStoreError> {
+    let quoted = quoted(schema);
+    let ask = format!(
+        "SELECT s.id, s.payload, e.id, e.number, e.began_after
+        FROM {quoted}.store s, {quoted}.head h JOIN {quoted}.epochs e ON e.number = h.epoch"
+    );
+    let row = rows.query_opt(&ask, &[]).await.map_err(refused(schema))?;
+    let payload = row.as_ref().and_then(|row| PayloadColumn::of_name(row.get(1)));
+    let (Some(row), Some(payload)) = (row, payload) else {
+        return Err(PostgresStoreError::NotAStore { schema: schema.to_owned() });
+    };
+    let epoch = Epoch {
+        id: row.get(2),
+        number: u32::try_from(row.get::<_, i64>(3)).unwrap_or(u32::MAX),
+        began_after: Position(unsigned(row.get(4))),
+    };
+    Ok(FoundStore { identity: Identity { store: StoreId(row.get(0)), epoch }, payload })
+}
+
+fn refused(schema: &str) -> impl FnOnce(tokio_postgres::Error) -> PostgresStoreError {
+    let schema = schema.to_owned();
+    |source| PostgresStoreError::Refused { schema, source }
+}
+
+/// An error of creating something, which a standby and a role without the right refuse.
+fn creating(schema: &str) -> impl FnOnce(tokio_postgres::Error) -> PostgresStoreError {
+    let schema = schema.to_owned();
+    |source| match source.as_db_error() {
+        Some(said)
+            if [SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::INSUFFICIENT_PRIVILEGE]
+                .contains(said.code()) =>
+        {
+            PostgresStoreError::Absent { schema, detail: said.message().to_owned() }
+        }
+        _ => PostgresStoreError::Refused { schema, source },
+    }
+}

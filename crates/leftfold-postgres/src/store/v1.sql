@@ -1,0 +1,165 @@
+-- Tables of a store, format 1. "{schema}" is replaced by the quoted name of its schema.
+
+CREATE TABLE {schema}.store (
+    is_one boolean PRIMARY KEY DEFAULT true CHECK (is_one),
+    format bigint NOT NULL,
+    id uuid NOT NULL,
+    payload text NOT NULL CHECK (payload IN ('json', 'bytes')),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- A life of the store each: the first, and one for each declared restore.
+CREATE TABLE {schema}.epochs (
+    number bigint PRIMARY KEY,
+    id uuid NOT NULL,
+    began_after bigint NOT NULL,
+    began_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- The end of the history, the last fence that was given, and the number of changes of leases. Every
+-- writer locks this row first.
+CREATE TABLE {schema}.head (
+    is_one boolean PRIMARY KEY DEFAULT true CHECK (is_one),
+    append bigint NOT NULL,
+    position bigint NOT NULL,
+    chain bytea NOT NULL,
+    recorded_at timestamptz,
+    fence bigint NOT NULL,
+    lease_round bigint NOT NULL,
+    epoch bigint NOT NULL
+) WITH (fillfactor = 10);
+
+-- An append each: what became durable together, and its link of the chain.
+CREATE TABLE {schema}.appends (
+    append bigint PRIMARY KEY,
+    first bigint NOT NULL,
+    events bigint NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    hash bytea NOT NULL,
+    command uuid,
+    digest bytea,
+    answer bytea,
+    consumer text COLLATE "C",
+    source uuid,
+    partition text COLLATE "C",
+    checkpoint bigint,
+    checkpoint_hash bytea
+);
+CREATE UNIQUE INDEX appends_command ON {schema}.appends (command) WHERE command IS NOT NULL;
+
+CREATE TABLE {schema}.events (
+    position bigint PRIMARY KEY,
+    append bigint NOT NULL,
+    continues boolean NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    stream text COLLATE "C",
+    version bigint,
+    type text COLLATE "C" NOT NULL,
+    schema_version bigint NOT NULL,
+    id uuid NOT NULL,
+    id_is_minted boolean NOT NULL,
+    content_type text COLLATE "C" NOT NULL,
+    data json,
+    data_bytes bytea,
+    metadata json,
+    metadata_bytes bytea,
+    tags text[] COLLATE "C" NOT NULL,
+    correlation text COLLATE "C",
+    causation text COLLATE "C",
+    traceparent text COLLATE "C",
+    tracestate text COLLATE "C",
+    key_ids text[] COLLATE "C" NOT NULL,
+    bytes bigint NOT NULL,
+    CHECK ((stream IS NULL) = (version IS NULL)),
+    CHECK (num_nonnulls(data, data_bytes) = 1),
+    CHECK (num_nonnulls(metadata, metadata_bytes) <= 1)
+);
+CREATE UNIQUE INDEX events_stream ON {schema}.events (stream, version);
+CREATE INDEX events_type ON {schema}.events (type, position);
+CREATE INDEX events_category ON {schema}.events (split_part(stream, '-', 1), position)
+    WHERE stream IS NOT NULL;
+CREATE INDEX events_id ON {schema}.events (id, position) WHERE NOT id_is_minted;
+
+CREATE TABLE {schema}.tags (
+    tag text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    PRIMARY KEY (tag, position)
+);
+
+-- The checkpoint of each consumer; "appends" has how it came there.
+CREATE TABLE {schema}.checkpoints (
+    consumer text COLLATE "C" NOT NULL,
+    source uuid NOT NULL,
+    partition text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    hash bytea NOT NULL,
+    PRIMARY KEY (consumer, source, partition)
+) WITH (fillfactor = 50);
+
+CREATE TABLE {schema}.leases (
+    work text COLLATE "C" PRIMARY KEY,
+    holder uuid,
+    fence bigint NOT NULL,
+    until timestamptz NOT NULL,
+    note bytea NOT NULL
+) WITH (fillfactor = 50);
+
+-- A cache: it may be emptied at any time.
+CREATE UNLOGGED TABLE {schema}.snapshots (
+    key bytea PRIMARY KEY,
+    value bytea NOT NULL
+);
+
+-- The last position at or before a moment.
+CREATE FUNCTION {schema}.position_at(moment timestamptz) RETURNS bigint
+    LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    low bigint := 0;
+    high bigint := (SELECT position FROM {schema}.head);
+    middle bigint;
+BEGIN
+    WHILE low < high LOOP
+        middle := (low + high + 1) / 2;
+        IF (SELECT recorded_at <= moment FROM {schema}.events WHERE position = middle) THEN
+            low := middle;
+        ELSE
+            high := middle - 1;
+        END IF;
+    END LOOP;
+    RETURN low;
+END $$;
+
+-- The first version of a stream at or after a position.
+CREATE FUNCTION {schema}.version_at(name text, at bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    low bigint := 1;
+    high bigint := coalesce((SELECT version FROM {schema}.events
+        WHERE stream = name COLLATE "C" ORDER BY version DESC LIMIT 1), 0) + 1;
+    middle bigint;
+BEGIN
+    WHILE low < high LOOP
+        middle := (low + high) / 2;
+        IF (SELECT position >= at FROM {schema}.events
+            WHERE stream = name COLLATE "C" AND version = middle) THEN
+            high := middle;
+        ELSE
+            low := middle + 1;
+        END IF;
+    END LOOP;
+    RETURN low;
+END $$;
+
+-- The types that begin with a text.
+CREATE FUNCTION {schema}.types_beginning(prefix text) RETURNS SETOF text
+    LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    found text := (SELECT type FROM {schema}.events
+        WHERE type >= prefix COLLATE "C" ORDER BY type LIMIT 1);
+BEGIN
+    WHILE starts_with(found, prefix) LOOP
+        RETURN NEXT found;
+        found := (SELECT type FROM {schema}.events
+            WHERE type > found COLLATE "C" ORDER BY type LIMIT 1);
+    END LOOP;
+END $$;

@@ -1,0 +1,362 @@
+//! The rows of a group, each table's in one statement.
+
+use std::borrow::Cow;
+
+use leftfold_core::store::{Hash, Label, Leases, Timestamp};
+use tokio_postgres::{Error, Statement};
+use uuid::Uuid;
+
+use super::judge::{WrittenEvent, WrittenGroup};
+use crate::Rows;
+use crate::store::payload::{PayloadColumn, content_type_text};
+use crate::store::rows::{AppendRow, HeadRow};
+use crate::store::text::{array, stored};
+use crate::store::values::{JsonText, Moment, signed};
+
+/// The prepared statements that write a group.
+#[derive(Debug)]
+pub(super) struct GroupStatements {
+    events: Statement,
+    tags: Statement,
+    appends: Statement,
+    consumers: Statement,
+    leases: Statement,
+    forget_leases: Statement,
+    head: Statement,
+}
+
+impl GroupStatements {
+    pub(super) async fn prepare(rows: &Rows, schema: &str) -> Result<Self, Error> {
+        let events = format!(
+            "INSERT INTO {schema}.events (position, append, continues, recorded_at, stream, version,
+                type, schema_version, id, id_is_minted, content_type, data, data_bytes, metadata,
+                metadata_bytes, correlation, causation, traceparent, tracestate, bytes, tags, key_ids)
+            SELECT u.p, u.a, u.c, u.r, u.s, u.v, u.t, u.sv, u.id, u.m, u.ct, u.d, u.db, u.m1, u.m2,
+                u.co, u.ca, u.tp, u.ts, u.b, u.tags::text[], u.keys::text[]
+            FROM unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::timestamptz[], $5::text[],
+                $6::bigint[], $7::text[], $8::bigint[], $9::uuid[], $10::boolean[], $11::text[],
+                $12::json[], $13::bytea[], $14::json[], $15::bytea[], $16::text[], $17::text[],
+                $18::text[], $19::text[], $20::bigint[], $21::text[], $22::text[])
+            AS u (p, a, c, r, s, v, t, sv, id, m, ct, d, db, m1, m2, co, ca, tp, ts, b, tags, keys)"
+        );
+        let tags = format!(
+            "INSERT INTO {schema}.tags (tag, position) SELECT * FROM unnest($1::text[], $2::bigint[])"
+        );
+        let appends = format!(
+            "INSERT INTO {schema}.appends (append, first, events, recorded_at, hash, command, digest,
+                answer, consumer, source, partition, checkpoint, checkpoint_hash)
+            SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[],
+                $5::bytea[], $6::uuid[], $7::bytea[], $8::bytea[], $9::text[], $10::uuid[],
+                $11::text[], $12::bigint[], $13::bytea[])"
+        );
+        let consumers = format!(
+            "INSERT INTO {schema}.checkpoints (consumer, source, partition, position, hash)
+            SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::bytea[])
+            ON CONFLICT (consumer, source, partition)
+            DO UPDATE SET position = excluded.position, hash = excluded.hash"
+        );
+        let leases = format!(
+            "INSERT INTO {schema}.leases (work, holder, fence, until, note)
+            SELECT * FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::bytea[])
+            ON CONFLICT (work) DO UPDATE SET holder = excluded.holder, fence = excluded.fence,
+                until = excluded.until, note = excluded.note"
+        );
+        let forget_leases =
+            format!("DELETE FROM {schema}.leases WHERE holder IS NULL OR until <= $1");
+        let head = format!(
+            "UPDATE {schema}.head SET append = $1, position = $2, chain = $3, recorded_at = $4,
+                fence = $5, lease_round = $6"
+        );
+        let (events, tags, appends, consumers, leases, forget_leases, head) = tokio::try_join!(
+            rows.prepare(&events),
+            rows.prepare(&tags),
+            rows.prepare(&appends),
+            rows.prepare(&consumers),
+            rows.prepare(&leases),
+            rows.prepare(&forget_leases),
+            rows.prepare(&head),
+        )?;
+        Ok(Self { events, tags, appends, consumers, leases, forget_leases, head })
+    }
+}
+
+/// A group, and what it is stored with.
+pub(super) struct GroupRows<'g> {
+    pub(super) group: &'g WrittenGroup,
+    pub(super) head: HeadRow,
+    pub(super) leases: &'g Leases,
+    pub(super) now: Timestamp,
+    pub(super) payload: PayloadColumn,
+}
+
+/// Writes the rows of a group and commits them, all in one round trip. The first error is returned;
+/// then nothing is committed, unless it is the connection's.
+pub(super) async fn commit(
+    client: &Rows,
+    statements: &GroupStatements,
+    rows: &GroupRows<'_>,
+) -> Result<(), Error> {
+    let group = rows.group;
+    // They are sent in this order. After one that failed the transaction is over, and the commit
+    // undoes it.
+    let (events, tags, appends, consumers, forgotten, leases, head, committed) = tokio::join!(
+        some(!group.events.is_empty(), events(client, statements, &group.events, rows.payload)),
+        some(
+            group.events.iter().any(|one| !one.event.tags.is_empty()),
+            tags(client, statements, &group.events)
+        ),
+        some(!group.appends.is_empty(), appends(client, statements, &group.appends)),
+        some(
+            group.appends.iter().any(|one| one.checkpoint.is_some()),
+            consumers(client, statements, &group.appends)
+        ),
+        some(group.forgets_leases, async {
+            client.execute(&statements.forget_leases, &[&Moment(rows.now)]).await
+        }),
+        some(!group.works.is_empty(), leases(client, statements, group, rows.leases)),
+        head(client, statements, rows),
+        client.batch_execute("COMMIT"),
+    );
+    for written in [events, tags, appends, consumers, forgotten, leases, head] {
+        written?;
+    }
+    committed
+}
+
+async fn some(wanted: bool, write: impl Future<Output = Result<u64, Error>>) -> Result<u64, Error> {
+    if wanted { write.await } else { Ok(0) }
+}
+
+async fn events(
+    client: &Rows,
+    statements: &GroupStatements,
+    written: &[WrittenEvent],
+    payload: PayloadColumn,
+) -> Result<u64, Error> {
+    let columns = EventColumns::of(written, payload);
+    let each = |number: fn(&WrittenEvent) -> i64| written.iter().map(number).collect::<Vec<i64>>();
+    let positions = each(|one| signed(one.event.position.0));
+    let appends = each(|one| signed(one.append));
+    let schema_versions = each(|one| i64::from(one.event.schema_version));
+    let bytes = each(|one| one.event.data.len() as i64);
+    let versions: Vec<_> = written
+        .iter()
+        .map(|one| one.event.stream.as_ref().map(|at| signed(at.version.0)))
+        .collect();
+    let continues: Vec<_> = written.iter().map(|one| one.event.append_continues).collect();
+    let moments: Vec<_> = written.iter().map(|one| Moment(one.event.recorded_at)).collect();
+    let ids: Vec<_> = written.iter().map(|one| one.event.id.0).collect();
+    let minted: Vec<_> = written.iter().map(|one| one.id_is_minted).collect();
+    client
+        .execute(
+            &statements.events,
+            &[
+                &positions,
+                &appends,
+                &continues,
+                &moments,
+                &columns.streams,
+                &versions,
+                &columns.types,
+                &schema_versions,
+                &ids,
+                &minted,
+                &columns.content_types,
+                &columns.data.0,
+                &columns.data.1,
+                &columns.metadata.0,
+                &columns.metadata.1,
+                &columns.correlations,
+                &columns.causations,
+                &columns.traces.0,
+                &columns.traces.1,
+                &bytes,
+                &columns.tags,
+                &columns.keys,
+            ],
+        )
+        .await
+}
+
+/// The columns of texts and payloads.
+struct EventColumns<'e> {
+    streams: Vec<Option<Cow<'e, str>>>,
+    types: Vec<Cow<'e, str>>,
+    content_types: Vec<String>,
+    data: (Vec<Option<JsonText<'e>>>, Vec<Option<&'e [u8]>>),
+    metadata: (Vec<Option<JsonText<'e>>>, Vec<Option<&'e [u8]>>),
+    correlations: Vec<Option<Cow<'e, str>>>,
+    causations: Vec<Option<Cow<'e, str>>>,
+    traces: (Vec<Option<String>>, Vec<Option<&'e str>>),
+    tags: Vec<String>,
+    keys: Vec<String>,
+}
+
+impl<'e> EventColumns<'e> {
+    fn of(written: &'e [WrittenEvent], payload: PayloadColumn) -> Self {
+        let label = |label: &'e Option<Label>| label.as_ref().map(|label| stored(label));
+        let events = || written.iter().map(|one| &one.event);
+        let places = |bytes: &'e [u8]| {
+            if payload.takes_as_json(bytes) {
+                (Some(JsonText(bytes)), None)
+            } else {
+                (None, Some(bytes))
+            }
+        };
+        Self {
+            streams: events()
+                .map(|event| event.stream.as_ref().map(|at| stored(&at.name)))
+                .collect(),
+            types: events().map(|event| stored(&event.event_type)).collect(),
+            content_types: events()
+                .map(|event| stored(&content_type_text(&event.content_type)).into_owned())
+                .collect(),
+            data: events().map(|event| places(&event.data)).unzip(),
+            metadata: events()
+                .map(|event| match &*event.metadata.user {
+                    [] => (None, None),
+                    user => places(user),
+                })
+                .unzip(),
+            correlations: events().map(|event| label(&event.metadata.correlation)).collect(),
+            causations: events().map(|event| label(&event.metadata.causation)).collect(),
+            traces: events()
+                .map(|event| {
+                    let trace = event.metadata.trace.as_ref();
+                    (trace.map(ToString::to_string), trace.map(|trace| trace.state()))
+                })
+                .unzip(),
+            tags: events().map(|event| array(event.tags.iter().map(|tag| &**tag))).collect(),
+            keys: events().map(|event| array(event.key_ids.iter().map(|key| &**key))).collect(),
+        }
+    }
+}
+
+async fn tags(
+    client: &Rows,
+    statements: &GroupStatements,
+    written: &[WrittenEvent],
+) -> Result<u64, Error> {
+    let (tags, positions): (Vec<_>, Vec<_>) = written
+        .iter()
+        .flat_map(|one| one.event.tags.iter().map(|tag| (tag, one.event.position)))
+        .map(|(tag, position)| (stored(tag), signed(position.0)))
+        .unzip();
+    client.execute(&statements.tags, &[&tags, &positions]).await
+}
+
+async fn appends(
+    client: &Rows,
+    statements: &GroupStatements,
+    written: &[AppendRow],
+) -> Result<u64, Error> {
+    let each = |number: fn(&AppendRow) -> u64| -> Vec<i64> {
+        written.iter().map(|one| signed(number(one))).collect()
+    };
+    let (numbers, firsts) = (each(|one| one.number), each(|one| one.first.0));
+    let events = each(|one| one.events);
+    let moments: Vec<_> = written.iter().map(|one| Moment(one.recorded_at)).collect();
+    let hashes: Vec<_> = written.iter().map(|one| one.hash.0.as_slice()).collect();
+    let records = || written.iter().map(|one| one.command.as_ref().map(|one| &one.record));
+    let ids: Vec<_> = records().map(|one| one.map(|one| Uuid::from_bytes(one.id.0))).collect();
+    let digests: Vec<_> = records().map(|one| one.map(|one| one.digest.0.as_slice())).collect();
+    let answers: Vec<_> = records().map(|one| one.map(|one| &*one.answer)).collect();
+    let moves = || written.iter().map(|one| one.checkpoint.as_ref());
+    let consumers: Vec<_> = moves().map(|one| one.map(|(name, _)| stored(name))).collect();
+    let sources: Vec<_> = moves().map(|one| one.map(|(_, at)| at.store.0)).collect();
+    let partitions: Vec<_> =
+        moves().map(|one| one.and_then(|(_, at)| at.partition.0.as_deref()).map(stored)).collect();
+    let positions: Vec<_> = moves().map(|one| one.map(|(_, at)| signed(at.position.0))).collect();
+    let checkpoint_hashes: Vec<_> =
+        moves().map(|one| one.map(|(_, at)| at.hash.0.as_slice())).collect();
+    client
+        .execute(
+            &statements.appends,
+            &[
+                &numbers,
+                &firsts,
+                &events,
+                &moments,
+                &hashes,
+                &ids,
+                &digests,
+                &answers,
+                &consumers,
+                &sources,
+                &partitions,
+                &positions,
+                &checkpoint_hashes,
+            ],
+        )
+        .await
+}
+
+/// Moves the consumers; of two moves of one in a group the later one counts.
+async fn consumers(
+    client: &Rows,
+    statements: &GroupStatements,
+    written: &[AppendRow],
+) -> Result<u64, Error> {
+    let mut last = std::collections::BTreeMap::new();
+    for (consumer, at) in written.iter().filter_map(|one| one.checkpoint.as_ref()) {
+        let partition = at.partition.0.as_deref().map_or(Cow::Borrowed(""), stored);
+        last.insert((stored(consumer), at.store.0, partition), at);
+    }
+    let (mut names, mut sources, mut partitions) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, source, partition) in last.keys() {
+        names.push(&**name);
+        sources.push(*source);
+        partitions.push(&**partition);
+    }
+    let positions: Vec<_> = last.values().map(|at| signed(at.position.0)).collect();
+    let hash = |Hash(bytes): &'_ Hash| bytes.to_vec();
+    let hashes: Vec<_> = last.values().map(|at| hash(&at.hash)).collect();
+    client
+        .execute(&statements.consumers, &[&names, &sources, &partitions, &positions, &hashes])
+        .await
+}
+
+async fn leases(
+    client: &Rows,
+    statements: &GroupStatements,
+    group: &WrittenGroup,
+    leases: &Leases,
+) -> Result<u64, Error> {
+    let (mut works, mut holders, mut fences) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut untils, mut notes) = (Vec::new(), Vec::new());
+    for work in &group.works {
+        // A release of what nobody has.
+        let Some(tenure) = leases.tenure(work) else { continue };
+        works.push(stored(work));
+        holders.push(tenure.holder.map(|holder| holder.0));
+        fences.push(signed(tenure.fence.0));
+        untils.push(Moment(tenure.until));
+        notes.push(tenure.note.to_vec());
+    }
+    client.execute(&statements.leases, &[&works, &holders, &fences, &untils, &notes]).await
+}
+
+async fn head(
+    client: &Rows,
+    statements: &GroupStatements,
+    rows: &GroupRows<'_>,
+) -> Result<u64, Error> {
+    let HeadRow { append, head, .. } = rows.head;
+    let fence = rows.head.fence.max(rows.leases.last().0);
+    let round = rows.head.lease_round + i64::from(!rows.group.works.is_empty());
+    // A store with nothing but leases has no time yet.
+    let recorded_at = (append > 0).then_some(Moment(head.recorded_at));
+    client
+        .execute(
+            &statements.head,
+            &[
+                &signed(append),
+                &signed(head.position.0),
+                &head.chain.0.as_slice(),
+                &recorded_at,
+                &signed(fence),
+                &round,
+            ],
+        )
+        .await
+}

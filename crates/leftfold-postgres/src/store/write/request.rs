@@ -1,0 +1,106 @@
+//! Requests to the writer: appends, with what is known of their conditions, and leases.
+
+use leftfold_core::store::{
+    Append, AppendError, Lease, LeaseError, LeaseRequest, Leased, Outcome, Position,
+};
+use tokio::sync::oneshot;
+
+use crate::store::error::NotDone;
+
+/// A request on its way to the writer. All are judged in the order in which they come.
+#[derive(Debug)]
+pub(in crate::store) enum StoreRequest {
+    Append(Box<WaitingAppend>),
+    Lease(LeaseRequest, oneshot::Sender<Result<Leased, LeaseError>>),
+    Release(Lease, oneshot::Sender<Result<(), LeaseError>>),
+}
+
+/// An append that waits for its answer.
+#[derive(Debug)]
+pub(in crate::store) struct WaitingAppend {
+    pub(in crate::store) append: Append,
+    /// What was looked up for each query of its condition.
+    pub(in crate::store) looked_up: Vec<LookedUp>,
+    pub(in crate::store) held_bytes: usize,
+    pub(in crate::store) answer: oneshot::Sender<Result<Outcome, AppendError>>,
+}
+
+/// Result of looking for the first event that matches a query of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum LookedUp {
+    /// None is there up to this position; what comes later is still to be looked at.
+    NoneThrough(Position),
+    /// This one: once there, it stays.
+    Found(Position),
+}
+
+/// Answer to a request, when the group is committed.
+#[derive(Debug)]
+pub(in crate::store) enum Verdict {
+    Append(Result<Outcome, AppendError>),
+    Lease(Result<Leased, LeaseError>),
+    Release,
+}
+
+/// Bytes that a request for a lease counts for.
+const LEASE_BYTES: usize = 512;
+
+impl StoreRequest {
+    /// Bytes that it counts for in the queue.
+    pub(in crate::store) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Append(waiting) => waiting.held_bytes,
+            Self::Lease(request, _) => LEASE_BYTES + request.note.len(),
+            Self::Release(..) => LEASE_BYTES,
+        }
+    }
+
+    /// Answers it. The caller may have gone.
+    pub(in crate::store) fn answer(self, verdict: Verdict) {
+        match (self, verdict) {
+            (Self::Append(waiting), Verdict::Append(outcome)) => {
+                let _ = waiting.answer.send(outcome);
+            }
+            (Self::Lease(_, answer), Verdict::Lease(leased)) => {
+                let _ = answer.send(leased);
+            }
+            (Self::Release(_, answer), Verdict::Release) => {
+                let _ = answer.send(Ok(()));
+            }
+            // Its channel closes: the caller hears that no answer came.
+            (request, verdict) => {
+                tracing::error!(?request, ?verdict, "a request was judged as another one");
+            }
+        }
+    }
+
+    /// Answers that nothing was done.
+    pub(in crate::store) fn refuse(self, why: &NotDone) {
+        match self {
+            Self::Append(waiting) => {
+                let _ = waiting.answer.send(Err(why.clone().for_append()));
+            }
+            Self::Lease(_, answer) => {
+                let _ = answer.send(Err(why.clone().for_lease()));
+            }
+            Self::Release(_, answer) => {
+                let _ = answer.send(Err(why.clone().for_lease()));
+            }
+        }
+    }
+
+    /// Answers that the store is closed.
+    pub(in crate::store) fn refuse_closed(self) {
+        match self {
+            Self::Append(waiting) => {
+                let _ = waiting.answer.send(Err(AppendError::Closed));
+            }
+            Self::Lease(_, answer) => {
+                let _ = answer.send(Err(LeaseError::Closed));
+            }
+            Self::Release(_, answer) => {
+                let _ = answer.send(Err(LeaseError::Closed));
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The connection that writes, and the transaction of a group.
+
+use std::time::Duration;
+
+use leftfold_core::store::{Head, StoreId};
+use tokio_postgres::Error;
+use tokio_postgres::types::ToSql;
+
+use super::facts::{self, FactStatements, KnownState};
+use super::group_rows::{self, GroupRows, GroupStatements};
+use super::judge::{GroupJudge, LooksStale};
+use super::request::{StoreRequest, Verdict};
+use crate::connect::Connected;
+use crate::error::Trouble;
+use crate::store::error::NotDone;
+use crate::store::payload::PayloadColumn;
+use crate::store::rows::{self, HEAD, HeadRow};
+use crate::store::values::signed;
+use crate::target::place::quoted;
+
+/// The one connection that writes, with its statements prepared.
+#[derive(Debug)]
+pub(super) struct WriteSession {
+    connected: Connected,
+    facts: FactStatements,
+    rows: GroupStatements,
+    schema: String,
+    begin: String,
+}
+
+/// What a group is written with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupContext {
+    pub(super) minter: StoreId,
+    pub(super) payload: PayloadColumn,
+    /// Life of the store in which it was opened.
+    pub(super) epoch: i64,
+}
+
+/// A group that is durable, and the answers to its requests in their order.
+#[derive(Debug)]
+pub(super) struct CommittedGroup {
+    pub(super) verdicts: Vec<Result<Verdict, LooksStale>>,
+    pub(super) head: HeadRow,
+    pub(super) appends: usize,
+    pub(super) events: usize,
+}
+
+/// A group that is not known to be durable.
+#[derive(Debug)]
+pub(super) enum GroupFailure {
+    /// Nothing of it is there.
+    NotDone(NotDone),
+    /// The store began another life since it was opened here.
+    OtherEpoch,
+    /// The commit was sent, and no answer came: it is there if the head has this append.
+    InDoubt { group: Box<CommittedGroup>, detail: String },
+    /// It is there, but the server did not wait until a standby has it too.
+    NotReplicated(Box<CommittedGroup>),
+}
+
+impl From<NotDone> for GroupFailure {
+    fn from(why: NotDone) -> Self {
+        Self::NotDone(why)
+    }
+}
+
+impl WriteSession {
+    pub(super) async fn new(
+        connected: Connected,
+        schema: &str,
+        transaction_within: Duration,
+    ) -> Result<Self, Error> {
+        let schema = quoted(schema);
+        let millis = transaction_within.as_millis();
+        // Commits are durable before they are answered, unless the server asks for more than that.
+        // One that stands still is ended by the server, and lets others write.
+        let settings = format!(
+            "SET idle_in_transaction_session_timeout = {millis};
+            SET statement_timeout = {};
+            SET jit = off;
+            SELECT set_config('synchronous_commit', 'on', false)
+                WHERE current_setting('synchronous_commit') IN ('off', 'local')",
+            2 * millis
+        );
+        connected.rows.batch_execute(&settings).await?;
+        let (facts, rows) = tokio::try_join!(
+            FactStatements::prepare(&connected.rows, &schema),
+            GroupStatements::prepare(&connected.rows, &schema)
+        )?;
+        // The search path of a role may name tables of the same names.
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
+        Ok(Self { connected, facts, rows, schema, begin })
+    }
+
+    /// Judges the requests behind the lock of the head, and commits what goes in.
+    pub(super) async fn run(
+        &mut self,
+        requests: &[StoreRequest],
+        known: &mut KnownState,
+        context: GroupContext,
+    ) -> Result<CommittedGroup, GroupFailure> {
+        // If this is given up half-way the connection is cut, and the server undoes it.
+        self.connected.busy = true;
+        let loaded =
+            facts::load(&self.connected.rows, &self.facts, &self.begin, requests, known).await;
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(why) => return Err(self.undo(why).await.into()),
+        };
+        if loaded.head.epoch != context.epoch {
+            self.end().await?;
+            return Err(GroupFailure::OtherEpoch);
+        }
+        let mut judge = GroupJudge::new(loaded, known, context.minter);
+        let verdicts = requests.iter().map(|request| judge.judge(request)).collect();
+        let GroupJudge { facts, written, .. } = judge;
+        let (appends, events) = (written.appends.len(), written.events.len());
+        let mut group = CommittedGroup { verdicts, head: facts.head, appends, events };
+        if written.is_empty() {
+            self.end().await?;
+            return Ok(group);
+        }
+        self.connected.heard.take_warning();
+        let rows = GroupRows {
+            group: &written,
+            head: facts.head,
+            leases: &known.leases,
+            now: facts.now,
+            payload: context.payload,
+        };
+        if let Err(error) = group_rows::commit(&self.connected.rows, &self.rows, &rows).await {
+            if Trouble::of(&error) == Trouble::Broken {
+                let detail = error.to_string();
+                return Err(GroupFailure::InDoubt { group: Box::new(group), detail });
+            }
+            self.connected.busy = false;
+            return Err(NotDone::of(&error).into());
+        }
+        self.connected.busy = false;
+        if !written.works.is_empty() {
+            group.head.lease_round += 1;
+            known.lease_round = Some(group.head.lease_round);
+        }
+        if self.connected.heard.take_warning() {
+            return Err(GroupFailure::NotReplicated(Box::new(group)));
+        }
+        Ok(group)
+    }
+
+    /// Ends a transaction that wrote nothing.
+    async fn end(&mut self) -> Result<(), NotDone> {
+        self.connected.rows.batch_execute("COMMIT").await?;
+        self.connected.busy = false;
+        Ok(())
+    }
+
+    /// Ends a transaction that failed.
+    async fn undo(&mut self, why: NotDone) -> NotDone {
+        if self.connected.rows.batch_execute("ROLLBACK").await.is_ok() {
+            self.connected.busy = false;
+        }
+        why
+    }
+
+    /// Tells whether the connection can be used for another group.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.connected.busy && !self.connected.rows.is_closed()
+    }
+
+    /// Reads the head behind its lock: after it, what another session had under way is there or
+    /// not. Also tells whether the history still has an append with that hash.
+    pub(super) async fn settle(
+        &mut self,
+        known: Option<(u64, Head)>,
+    ) -> Result<SettledHead, NotDone> {
+        self.connected.busy = true;
+        let lock = format!("SELECT {HEAD} FROM {}.head h FOR UPDATE", self.schema);
+        let hash = format!("SELECT hash FROM {}.appends WHERE append = $1", self.schema);
+        let client = &self.connected.rows;
+        let number = known.map_or(0, |(number, _)| signed(number));
+        let asked: [&(dyn ToSql + Sync); 1] = [&number];
+        let (begun, head, found) = tokio::join!(
+            client.batch_execute(&self.begin),
+            client.query_one(&lock, &[]),
+            client.query_opt(&hash, &asked)
+        );
+        begun?;
+        let head = rows::head(&head?, 0)?;
+        let found = found?;
+        self.end().await?;
+        let has_known = match known {
+            None | Some((0, _)) => true,
+            Some((_, known)) => {
+                let hash = found.as_ref().map(|row| row.try_get::<_, &[u8]>(0)).transpose()?;
+                hash == Some(&known.chain.0)
+            }
+        };
+        Ok(SettledHead { head, has_known })
+    }
+}
+
+/// The head, when nothing is under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SettledHead {
+    pub(super) head: HeadRow,
+    /// True if the append that was asked for is in the history.
+    pub(super) has_known: bool,
+}

@@ -1,0 +1,229 @@
+//! The one task that writes: it takes what waits as a group, commits it and answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leftfold_core::store::{AppendError, Head, Outcome, StoreId};
+use tokio::time::Instant;
+
+use super::facts::KnownState;
+use super::recent::RecentEvents;
+use super::request::{StoreRequest, Verdict};
+use super::session::{CommittedGroup, GroupContext, GroupFailure, WriteSession};
+use crate::store::error::NotDone;
+use crate::store::payload::PayloadColumn;
+use crate::store::shared::StoreShared;
+
+/// Requests of a group at most, and the bytes that they count for.
+const GROUP_MAX: usize = 1_024;
+const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Wait before another try to learn what came of a commit.
+const SETTLE_AGAIN: Duration = Duration::from_millis(200);
+
+/// The writer, and all that only it may touch.
+#[derive(Debug)]
+pub(in crate::store) struct StoreWriter {
+    shared: Arc<StoreShared>,
+    session: Option<WriteSession>,
+    known: KnownState,
+    /// The last append that is known to be in the history.
+    last: (u64, Head),
+}
+
+/// A commit whose answer was lost.
+struct Doubt {
+    group: Box<CommittedGroup>,
+    detail: String,
+    until: Instant,
+}
+
+/// Says that the store is closed when the writer ends, also by a panic.
+struct WriterEnding(Arc<StoreShared>);
+
+impl Drop for WriterEnding {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
+}
+
+impl StoreWriter {
+    pub(in crate::store) fn new(shared: Arc<StoreShared>) -> Self {
+        let last = shared.shown();
+        let known =
+            KnownState { recent: RecentEvents::after(last.1.position), ..Default::default() };
+        Self { shared, session: None, known, last }
+    }
+
+    /// Works until the store is closed.
+    pub(in crate::store) async fn run(mut self) {
+        let _ending = WriterEnding(Arc::clone(&self.shared));
+        while let Some(requests) = self.shared.queue.take(GROUP_MAX, GROUP_BYTES_MAX).await {
+            self.group(requests).await;
+            self.known.recent.trim();
+            self.shared.keep_recent_since(self.known.recent.since());
+        }
+    }
+
+    fn context(&self, payload: PayloadColumn) -> GroupContext {
+        let identity = self.shared.identity;
+        // A life that began with a restore mints other ids than the lives before it.
+        let minter =
+            if identity.epoch.number == 1 { identity.store } else { StoreId(identity.epoch.id) };
+        GroupContext { minter, payload, epoch: i64::from(identity.epoch.number) }
+    }
+
+    /// Commits the requests and answers them, or answers why that cannot be done.
+    async fn group(&mut self, requests: Vec<StoreRequest>) {
+        let (mut payload, mut tries, mut doubt) = (self.shared.payload, 0, None);
+        loop {
+            if let Some(detail) = self.shared.ended() {
+                return refuse(requests, &NotDone::OnlyReads(detail));
+            }
+            tries += 1;
+            if let Some(why) = self.connect().await.err() {
+                let Some(pending) = doubt.take() else { return self.refuse(requests, why) };
+                doubt = match self.wait(pending).await {
+                    Ok(pending) => Some(pending),
+                    Err(pending) => {
+                        return self.tell_unknown(requests, *pending.group, &pending.detail);
+                    }
+                };
+                continue;
+            }
+            let context = self.context(payload);
+            let Some(session) = &mut self.session else { continue };
+            if let Some(pending) = doubt.take() {
+                let sent = (pending.group.head.append, pending.group.head.head);
+                match session.settle(Some(sent)).await {
+                    Ok(settled) if settled.has_known => {
+                        return self.confirm(requests, *pending.group);
+                    }
+                    Ok(_) => self.forget(),
+                    Err(_) => {
+                        self.session = None;
+                        doubt = Some(pending);
+                        continue;
+                    }
+                }
+            }
+            let Some(session) = &mut self.session else { continue };
+            match session.run(&requests, &mut self.known, context).await {
+                Ok(group) => return self.confirm(requests, group),
+                Err(GroupFailure::NotReplicated(group)) => {
+                    let detail = "the server did not wait for its standby";
+                    return self.tell_unknown(requests, *group, detail);
+                }
+                Err(GroupFailure::InDoubt { group, detail }) => {
+                    let until = Instant::now() + self.shared.options.doubt_within;
+                    doubt = Some(Doubt { group, detail, until });
+                    self.session = None;
+                }
+                Err(GroupFailure::OtherEpoch) => {
+                    self.forget();
+                    self.shared.end("the store was declared restored since it was opened here");
+                }
+                Err(GroupFailure::NotDone(why)) => {
+                    self.forget();
+                    let is_usable = self.session.as_ref().is_some_and(WriteSession::is_usable);
+                    match why {
+                        // A connection that was idle may have ended before the group was sent.
+                        _ if !is_usable && tries == 1 => {}
+                        // JSON that the server refuses, and this program does not.
+                        NotDone::Value(_) if payload == PayloadColumn::Json => {
+                            payload = PayloadColumn::Bytes;
+                        }
+                        why => return self.refuse(requests, why),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Connects if there is no connection, and sees that the history is the one that is known.
+    async fn connect(&mut self) -> Result<(), NotDone> {
+        if self.session.as_ref().is_some_and(WriteSession::is_usable) {
+            return Ok(());
+        }
+        self.session = None;
+        let connected = self.shared.connector.connect().await?;
+        let options = &self.shared.options;
+        let mut session =
+            WriteSession::new(connected, &options.schema, options.transaction_within).await?;
+        let settled = session.settle(Some(self.last)).await?;
+        if !settled.has_known {
+            self.shared.end(
+                "the database has lost what was acknowledged: it was restored, or another server took over without it; declare the restore and open the store again",
+            );
+        }
+        self.shared.show(&settled.head);
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// Waits before another try to settle a doubt; fails if there is no time left for it.
+    async fn wait(&mut self, pending: Doubt) -> Result<Doubt, Doubt> {
+        if Instant::now() + SETTLE_AGAIN > pending.until {
+            return Err(pending);
+        }
+        tokio::time::sleep(SETTLE_AGAIN).await;
+        Ok(pending)
+    }
+
+    /// Forgets what was known on top of the last committed group.
+    fn forget(&mut self) {
+        self.known = KnownState {
+            recent: RecentEvents::after(self.last.1.position),
+            ..KnownState::default()
+        };
+    }
+
+    /// Shows and answers what is committed.
+    fn confirm(&mut self, requests: Vec<StoreRequest>, group: CommittedGroup) {
+        self.note(&group);
+        for (request, verdict) in requests.into_iter().zip(group.verdicts) {
+            match verdict {
+                Ok(verdict) => {
+                    self.shared.figures.answered(&verdict);
+                    request.answer(verdict);
+                }
+                Err(_) => self.shared.look_up_again(request),
+            }
+        }
+    }
+
+    fn note(&mut self, group: &CommittedGroup) {
+        self.last = (group.head.append, group.head.head);
+        self.shared.show(&group.head);
+        if group.appends > 0 {
+            self.shared.figures.committed(group.events);
+            self.shared.committed.notify_one();
+        }
+    }
+
+    /// Answers what may be there, or is there and may be lost.
+    fn tell_unknown(&mut self, requests: Vec<StoreRequest>, group: CommittedGroup, detail: &str) {
+        if self.session.is_some() {
+            self.note(&group);
+        } else {
+            self.forget();
+        }
+        for (request, verdict) in requests.into_iter().zip(group.verdicts) {
+            match verdict {
+                Ok(Verdict::Append(Ok(Outcome::Appended(_)))) => {
+                    let unknown = AppendError::Unknown { detail: detail.to_owned() };
+                    request.answer(Verdict::Append(Err(unknown)));
+                }
+                _ => request.refuse(&NotDone::Away(detail.to_owned())),
+            }
+        }
+    }
+
+    fn refuse(&mut self, requests: Vec<StoreRequest>, why: NotDone) {
+        self.shared.note_trouble(&why);
+        refuse(requests, &why);
+    }
+}
+
+fn refuse(requests: Vec<StoreRequest>, why: &NotDone) {
+    requests.into_iter().for_each(|request| request.refuse(why));
+}

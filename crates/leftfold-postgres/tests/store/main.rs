@@ -1,0 +1,5 @@
+//! The store in PostgreSQL.
+
+mod chain;
+mod conformance;
+mod support;

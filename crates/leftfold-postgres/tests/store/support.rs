@@ -1,0 +1,18 @@
+//! Places for stores, each a schema of its own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use leftfold_core::store::Label;
+use leftfold_proving::PostgresServer;
+
+/// Names a schema that no store is in yet, and the URL of a store there.
+pub(crate) fn place(name: &str) -> (String, String) {
+    static PLACES: AtomicU32 = AtomicU32::new(0);
+    let schema = format!("{name}_{}", PLACES.fetch_add(1, Ordering::Relaxed));
+    let url = format!("{}?schema={schema}", PostgresServer::shared().url());
+    (schema, url)
+}
+
+pub(crate) fn label(text: &str) -> Label {
+    Label::try_from(text).unwrap()
+}
