@@ -26,8 +26,8 @@
 //! Connections are encrypted where [`Postgres::encrypted_by`] is given a connector, and not
 //! otherwise.
 
-// `store` is the store, `target` the read models. Both make connections by `connect`, keep statements
-// prepared in `rows`, and tell trouble that passes from faults by `error`.
+// `store` is the store, `target` the read models. Both make connections by `connect`, keep
+// statements prepared in `rows`, and tell trouble that passes from faults by `error`.
 mod connect;
 mod error;
 mod rows;

@@ -50,8 +50,8 @@ pub async fn open(url: &str) -> Result<Store, OpenError> {
 }
 
 /// Returns the directory of the store that [`open`] opens by this URL; `None` if the store has
-/// none, as one in memory or in a database. For what an application keeps beside its events, such as read models.
-/// Nothing is opened, and the directory need not exist.
+/// none, as one in memory or in a database. For what an application keeps beside its events, such
+/// as read models. Nothing is opened, and the directory need not exist.
 ///
 /// # Errors
 /// Those of [`open`] that are faults of the URL: [`OpenError::UnknownScheme`],

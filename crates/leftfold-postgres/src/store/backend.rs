@@ -20,6 +20,7 @@ use super::read::verify::{RowsReport, verify};
 use super::read::{appends, lookups, pages};
 use super::rows::{self, HEAD};
 use super::shared::StoreShared;
+use super::write::look_up::look_up;
 use super::write::request::{StoreRequest, WaitingAppend};
 use super::write::writer::StoreWriter;
 use super::{follow, tables};
@@ -108,10 +109,10 @@ impl PostgresStore {
         Ok(Self { _closes: Arc::new(ClosesWhenDropped(Arc::clone(&shared))), shared })
     }
 
-    /// Declares that the database was restored from a copy, or has lost what was acknowledged: a new
-    /// life of the store begins behind what is there. Processes that have it open take no appends
-    /// any more until they open it again, and consumers in other places notice by their checkpoints
-    /// that history is another.
+    /// Declares that the database was restored from a copy, or has lost what was acknowledged: a
+    /// new life of the store begins behind what is there. Processes that have it open take no
+    /// appends any more until they open it again, and consumers in other places notice by their
+    /// checkpoints that history is another.
     ///
     /// ```no_run
     /// use leftfold_postgres::{PostgresStore, PostgresStoreOptions};
@@ -195,7 +196,7 @@ impl Backend for PostgresStore {
         let held_bytes = held_bytes::of_append(&append);
         let waiting = Box::new(WaitingAppend { append, looked_up: Vec::new(), held_bytes, answer });
         let queued = if self.shared.needs_look_up(&waiting) {
-            self.shared.queue.announce(held_bytes).map(|()| self.shared.look_up(waiting))
+            self.shared.queue.announce(held_bytes).map(|()| look_up(&self.shared, waiting))
         } else {
             self.shared.queue.push(StoreRequest::Append(waiting))
         };

@@ -19,7 +19,7 @@ pub(super) struct Link<'a> {
 
 /// Returns the hash of an append that follows one with the hash `before`.
 pub(super) fn hash(before: Hash, link: &Link<'_>) -> Hash {
-    let mut fields = Fields(Sha256::new());
+    let mut fields = HashedFields(Sha256::new());
     fields.bytes(&before.0);
     fields.number(link.number);
     fields.moment(link.recorded_at);
@@ -48,10 +48,10 @@ pub(super) fn hash(before: Hash, link: &Link<'_>) -> Hash {
     Hash(fields.0.finalize().into())
 }
 
-/// What is hashed: each field is its length, 4 bytes from the highest, and its bytes.
-struct Fields(Sha256);
+/// Hasher of fields, each its length, 4 bytes from the highest, and its bytes.
+struct HashedFields(Sha256);
 
-impl Fields {
+impl HashedFields {
     fn bytes(&mut self, bytes: &[u8]) {
         // No field is longer than 16 MiB.
         self.0.update((bytes.len() as u32).to_be_bytes());

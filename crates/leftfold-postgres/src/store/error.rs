@@ -123,7 +123,7 @@ pub(super) enum NotDone {
     Full(String),
     /// The server only reads.
     OnlyReads(String),
-    /// What is stored is not as this release writes it.
+    /// A row or a table is not as this release writes it.
     Damaged(ReadError),
     /// The server refuses a value.
     Value(String),

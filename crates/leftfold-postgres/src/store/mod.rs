@@ -6,7 +6,8 @@
 //! 2. The way in (`write`): one task gathers what waits, judges it behind the lock of the head row
 //!    and commits it.
 //! 3. The way out (`read`): pages, lookups and whole appends, by connections of their own.
-//! 4. `follow` hears of what others commit; `backend` is the contract over all of it.
+//! 4. `follow` hears of what others commit. `shared` is what all of these have in common, and
+//!    `backend` the contract over it.
 
 mod backend;
 mod chain;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::payload::content_type;
 use super::text::original;
-use super::values::{JsonText, Moment, unsigned};
+use super::values::{DatabaseTime, JsonText, unsigned};
 
 /// Columns of an event, as [`event`] reads them.
 pub(super) const EVENT: &str = "e.position, e.continues, e.recorded_at, e.stream, e.version, e.type, \
@@ -71,7 +71,7 @@ pub(super) fn event(row: &Row, from: usize) -> Result<RecordedEvent, ReadError> 
 fn try_event(row: &Row, from: usize, position: Position) -> Result<RecordedEvent, Unreadable> {
     let mut columns = Columns { row, next: from + 1 };
     let append_continues = columns.take()?;
-    let Moment(recorded_at) = columns.take()?;
+    let DatabaseTime(recorded_at) = columns.take()?;
     let stream = columns.take::<Option<String>>()?.map(|text| StreamName::new(original(text)));
     let (stream, version) = (stream.transpose()?, columns.take::<Option<i64>>()?);
     let event_type = EventType::new(original(columns.take()?))?;
@@ -140,7 +140,7 @@ fn try_append(row: &Row, from: usize, number: u64) -> Result<AppendRow, Unreadab
     let mut columns = Columns { row, next: from + 1 };
     let first = Position(unsigned(columns.take()?));
     let events = unsigned(columns.take()?);
-    let Moment(recorded_at) = columns.take()?;
+    let DatabaseTime(recorded_at) = columns.take()?;
     let hash = hash(columns.take()?)?;
     let (id, digest, answer) = (
         columns.take::<Option<Uuid>>()?,
@@ -204,7 +204,8 @@ fn try_head(row: &Row, from: usize) -> Result<HeadRow, Unreadable> {
     let append = unsigned(columns.take()?);
     let position = Position(unsigned(columns.take()?));
     let chain = hash(columns.take()?)?;
-    let recorded_at = columns.take::<Option<Moment>>()?.map_or(Timestamp::MIN, |Moment(at)| at);
+    let recorded_at =
+        columns.take::<Option<DatabaseTime>>()?.map_or(Timestamp::MIN, |DatabaseTime(at)| at);
     let fence = unsigned(columns.take()?);
     let (lease_round, epoch) = (columns.take()?, columns.take()?);
     let head = Head { position, chain, recorded_at };

@@ -3,20 +3,18 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use leftfold_core::store::{
-    AppendError, Head, Identity, Metrics, Outcome, Position, State, Status,
-};
+use leftfold_core::store::{Head, Identity, Metrics, Outcome, Position, State, Status};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use super::error::NotDone;
 use super::options::PostgresStoreOptions;
 use super::payload::PayloadColumn;
-use super::read::pages::{self, UsualBytes};
 use super::read::pool::ReaderPool;
+use super::read::usual_bytes::UsualBytes;
 use super::rows::HeadRow;
 use super::write::queue::WaitingRequests;
-use super::write::request::{LookedUp, StoreRequest, Verdict, WaitingAppend};
+use super::write::request::{LookedUp, RequestVerdict, WaitingAppend};
 use crate::connect::PostgresConnector;
 
 /// A store that is open.
@@ -157,70 +155,16 @@ impl StoreShared {
                 }
         })
     }
-
-    /// Looks up the queries of a condition by the connections that read, and hands the append to
-    /// the writer then. It was announced to the queue.
-    pub(super) fn look_up(self: &Arc<Self>, waiting: Box<WaitingAppend>) {
-        let announced =
-            AnnouncedAppend { shared: Arc::clone(self), bytes: waiting.held_bytes, request: None };
-        let shared = Arc::clone(self);
-        self.runtime.spawn(async move { announced.arrive(shared.looked_up(waiting).await) });
-    }
-
-    async fn looked_up(&self, mut waiting: Box<WaitingAppend>) -> Option<StoreRequest> {
-        let mut found = Vec::new();
-        for none in &waiting.append.condition.none_matching {
-            match pages::first_match(self, &none.query, none.after).await {
-                Ok(one) => found.push(one),
-                Err(error) => {
-                    let _ = waiting.answer.send(Err(AppendError::Read(error)));
-                    return None;
-                }
-            }
-        }
-        waiting.looked_up = found;
-        Some(StoreRequest::Append(waiting))
-    }
-
-    /// Looks a condition up again for which more was written meanwhile than the writer keeps.
-    pub(super) fn look_up_again(self: &Arc<Self>, request: StoreRequest) {
-        let StoreRequest::Append(waiting) = request else { return };
-        match self.queue.announce(waiting.held_bytes) {
-            Ok(()) => self.look_up(waiting),
-            Err(refused) => {
-                let _ = waiting.answer.send(Err(refused.into()));
-            }
-        }
-    }
-}
-
-/// An append that was announced to the queue: it arrives there, or is taken back even by a panic.
-struct AnnouncedAppend {
-    shared: Arc<StoreShared>,
-    bytes: usize,
-    request: Option<StoreRequest>,
-}
-
-impl AnnouncedAppend {
-    fn arrive(mut self, request: Option<StoreRequest>) {
-        self.request = request;
-    }
-}
-
-impl Drop for AnnouncedAppend {
-    fn drop(&mut self) {
-        self.shared.queue.arrive(self.bytes, self.request.take());
-    }
 }
 
 impl StoreFigures {
-    pub(super) fn answered(&self, verdict: &Verdict) {
+    pub(super) fn answered(&self, verdict: &RequestVerdict) {
         let counter = match verdict {
-            Verdict::Append(Ok(Outcome::Appended(_))) => &self.appended,
-            Verdict::Append(Ok(Outcome::Repeated(_))) => &self.repeated,
-            Verdict::Append(Ok(Outcome::Conflict(_))) => &self.conflicts,
-            Verdict::Append(Err(_)) => &self.refused,
-            Verdict::Lease(_) | Verdict::Release => return,
+            RequestVerdict::Append(Ok(Outcome::Appended(_))) => &self.appended,
+            RequestVerdict::Append(Ok(Outcome::Repeated(_))) => &self.repeated,
+            RequestVerdict::Append(Ok(Outcome::Conflict(_))) => &self.conflicts,
+            RequestVerdict::Append(Err(_)) => &self.refused,
+            RequestVerdict::Lease(_) | RequestVerdict::Release => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

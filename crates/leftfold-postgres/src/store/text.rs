@@ -5,8 +5,9 @@ use std::borrow::Cow;
 /// Begins an escape: U+001A, "substitute".
 const ESCAPE: char = '\u{1a}';
 
-/// Returns the text as it is stored: U+0000 becomes the escape and `0`, the escape itself the escape
-/// and `1`. Each character stands for itself, so a prefix of a text is one of what is stored.
+/// Returns the text as it is stored: U+0000 becomes the escape and `0`, the escape itself the
+/// escape and `1`. Each character stands for itself, so a prefix of a text is one of what is
+/// stored.
 pub(super) fn stored(text: &str) -> Cow<'_, str> {
     if !text.contains(['\0', ESCAPE]) {
         return Cow::Borrowed(text);

@@ -15,9 +15,9 @@ const EARLIEST_MICROS: i64 = -62_135_596_800_000_000;
 
 /// A moment in a column `timestamptz`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment(pub(super) Timestamp);
+pub(super) struct DatabaseTime(pub(super) Timestamp);
 
-impl ToSql for Moment {
+impl ToSql for DatabaseTime {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
         out.put_i64(self.0.as_micros().max(EARLIEST_MICROS) - EPOCH_MICROS);
         Ok(IsNull::No)
@@ -27,7 +27,7 @@ impl ToSql for Moment {
     to_sql_checked!();
 }
 
-impl<'a> FromSql<'a> for Moment {
+impl<'a> FromSql<'a> for DatabaseTime {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Failure> {
         let micros = i64::from_be_bytes(raw.try_into()?);
         Ok(Self(Timestamp::from_micros(micros.saturating_add(EPOCH_MICROS))))
@@ -58,8 +58,8 @@ impl<'a> FromSql<'a> for JsonText<'a> {
     accepts!(JSON);
 }
 
-/// A number in a column `bigint`. Those beyond 2^63, which only foreign positions can be, are stored
-/// as the negative number of the same bits.
+/// A number in a column `bigint`. Those beyond 2^63, which only foreign positions can be, are
+/// stored as the negative number of the same bits.
 pub(super) const fn signed(number: u64) -> i64 {
     number.cast_signed()
 }

@@ -18,7 +18,7 @@ use crate::store::error::NotDone;
 use crate::store::rows::{self, APPEND};
 use crate::store::shared::StoreShared;
 use crate::store::text::{original, stored};
-use crate::store::values::{Moment, at_most_signed, unsigned};
+use crate::store::values::{DatabaseTime, at_most_signed, unsigned};
 use crate::target::place::quoted;
 
 /// Reads the rows of one statement; `{schema}` in it is the store's.
@@ -62,7 +62,7 @@ pub(in crate::store) async fn position_at(
     shared: &StoreShared,
     moment: Timestamp,
 ) -> Result<Position, ReadError> {
-    let found = query(shared, "SELECT {schema}.position_at($1)", &[&Moment(moment)]).await?;
+    let found = query(shared, "SELECT {schema}.position_at($1)", &[&DatabaseTime(moment)]).await?;
     Ok(Position(unsigned(number(&found)?.unwrap_or(0))))
 }
 
@@ -128,7 +128,7 @@ fn held_lease(row: &Row) -> Result<HeldLease, ReadError> {
         work,
         holder: Holder(row.try_get(1).map_err(misread)?),
         fence: Fence(unsigned(row.try_get(2).map_err(misread)?)),
-        until: row.try_get::<_, Moment>(3).map_err(misread)?.0,
+        until: row.try_get::<_, DatabaseTime>(3).map_err(misread)?.0,
         note: Bytes::copy_from_slice(row.try_get(4).map_err(misread)?),
     })
 }

@@ -1,12 +1,14 @@
 //! The way of a query to a page.
 //!
 //! `pool` has the connections that read. `statement` turns a query into SQL, `pages` reads pages by
-//! it, and the first match of a condition. `lookups` finds single things, `appends` reads whole
-//! appends, and `verify` recomputes the chain over them.
+//! it, and the first match of a condition, of as many events as `usual_bytes` expects to have room.
+//! `lookups` finds single things, `appends` reads whole appends, and `verify` recomputes the chain
+//! over them.
 
 pub(super) mod appends;
 pub(super) mod lookups;
 pub(super) mod pages;
 pub(super) mod pool;
 mod statement;
+pub(super) mod usual_bytes;
 pub(super) mod verify;

@@ -1,7 +1,6 @@
 //! Pages of events, and the first match of a condition.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use leftfold_core::store::{
     Direction, Head, Page, Position, Query, Read, ReadError, RecordedEvent, StreamName, Version,
@@ -21,36 +20,8 @@ use crate::store::values::{at_most_signed, unsigned};
 use crate::store::write::request::LookedUp;
 use crate::target::place::quoted;
 
-/// Events that a page asks for at least, however large they have been so far.
-const EVENTS_MIN: u64 = 64;
 /// Largest position that a statement computes with.
 const POSITION_MAX: i64 = i64::MAX - 1;
-
-/// Usual bytes of an event: a page asks for about as many events as its bytes allow.
-#[derive(Debug)]
-pub(in crate::store) struct UsualBytes(AtomicU64);
-
-impl Default for UsualBytes {
-    fn default() -> Self {
-        Self(AtomicU64::new(512))
-    }
-}
-
-impl UsualBytes {
-    fn events_of(&self, page_bytes: u32) -> u64 {
-        let usual = self.0.load(Ordering::Relaxed).max(1);
-        (u64::from(page_bytes) / usual * 5 / 4).max(EVENTS_MIN)
-    }
-
-    fn learn(&self, events: &[RecordedEvent]) {
-        if events.len() >= EVENTS_MIN as usize {
-            let bytes: usize = events.iter().map(|event| event.data.len()).sum();
-            let mean = (bytes / events.len()) as u64;
-            let usual = self.0.load(Ordering::Relaxed);
-            self.0.store((usual * 3 + mean) / 4, Ordering::Relaxed);
-        }
-    }
-}
 
 /// Reads a page.
 pub(in crate::store) async fn page(shared: &StoreShared, read: &Read) -> Result<Page, ReadError> {
@@ -79,7 +50,8 @@ pub(in crate::store) async fn page(shared: &StoreShared, read: &Read) -> Result<
 }
 
 /// Selects the events whose positions, or versions, `chosen` selects, in the order of `by`, as far
-/// as the bytes of a page allow (parameter `bytes`). The first column is the number that was chosen.
+/// as the bytes of a page allow (parameter `bytes`). The first column is the number that was
+/// chosen.
 fn bounded(chosen: &str, schema: &str, by: &str, direction: Direction, bytes: usize) -> String {
     let down = if direction == Direction::Backwards { " DESC" } else { "" };
     format!(

@@ -133,7 +133,7 @@ impl Builder<'_> {
         others: &[leftfold_core::store::Tag],
     ) -> String {
         let tag = self.text(first);
-        let mut filter = self.filter(item, Named::Tag);
+        let mut filter = self.filter(item, IndexedPart::Tag);
         if !others.is_empty() {
             let others = self.texts(others.iter().map(|tag| &**tag));
             let _ = write!(filter, " AND e.tags @> ${others}::text[]");
@@ -156,7 +156,7 @@ impl Builder<'_> {
 
     fn by_stream(&mut self, item: &QueryItem, stream: &str) -> String {
         let name = self.text(stream);
-        let filter = self.filter(item, Named::Stream);
+        let filter = self.filter(item, IndexedPart::Stream);
         if !item.types.is_empty() {
             self.sql.span = self.sql.span.min(FILTERED_MAX);
         }
@@ -192,7 +192,7 @@ impl Builder<'_> {
                 " UNION SELECT {schema}.types_beginning(p) FROM unnest(${prefixes}::text[]) p"
             );
         }
-        let filter = self.filter(item, Named::Types);
+        let filter = self.filter(item, IndexedPart::Types);
         if item.streams.is_some() {
             self.sql.span = self.sql.span.min(FILTERED_MAX);
         }
@@ -207,7 +207,7 @@ impl Builder<'_> {
 
     fn by_category(&mut self, item: &QueryItem, category: &str) -> String {
         let category = self.text(category);
-        let filter = self.filter(item, Named::Stream);
+        let filter = self.filter(item, IndexedPart::Stream);
         let (schema, range, order) =
             (self.schema, self.range("e.position"), self.order("e.position"));
         format!(
@@ -218,7 +218,7 @@ impl Builder<'_> {
 
     /// Looks at every event of a part of the store.
     fn by_position(&mut self, item: &QueryItem) -> String {
-        let filter = self.filter(item, Named::Nothing);
+        let filter = self.filter(item, IndexedPart::Nothing);
         self.sql.span = self.sql.span.min(SCANNED_MAX);
         let (schema, range, order) =
             (self.schema, self.range("e.position"), self.order("e.position"));
@@ -226,14 +226,14 @@ impl Builder<'_> {
     }
 
     /// The parts of an item that its index does not name.
-    fn filter(&mut self, item: &QueryItem, named: Named) -> String {
+    fn filter(&mut self, item: &QueryItem, named: IndexedPart) -> String {
         let mut filter = String::new();
-        if named != Named::Types && !item.types.is_empty() {
+        if named != IndexedPart::Types && !item.types.is_empty() {
             self.filter_types(item, &mut filter);
         }
         match &item.streams {
             None => {}
-            Some(_) if named == Named::Stream => {}
+            Some(_) if named == IndexedPart::Stream => {}
             Some(StreamMatch::Exact(stream)) => {
                 let stream = self.text(stream);
                 let _ = write!(filter, " AND e.stream = ${stream}");
@@ -283,7 +283,7 @@ impl Builder<'_> {
 
 /// Part of an item that its index names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Named {
+enum IndexedPart {
     Tag,
     Stream,
     Types,

@@ -16,11 +16,11 @@ use crate::Rows;
 use crate::store::error::NotDone;
 use crate::store::rows::{self, APPEND, HEAD, HeadRow};
 use crate::store::text::{original, stored};
-use crate::store::values::{Moment, signed, unsigned};
+use crate::store::values::{DatabaseTime, signed, unsigned};
 
 /// The stored state that the requests of a group ask about.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct GroupFacts {
     pub(super) head: HeadRow,
     /// Time of the database's clock.
     pub(super) now: Timestamp,
@@ -41,7 +41,7 @@ pub(super) fn consumer_key(record: &CheckpointRecord) -> ConsumerKey {
     (record.consumer.clone(), checkpoint.store, checkpoint.partition.0.clone())
 }
 
-/// What the writer knows from one group to the next.
+/// Knowledge that the writer keeps from one group to the next.
 #[derive(Debug, Default)]
 pub(super) struct KnownState {
     pub(super) recent: RecentEvents,
@@ -99,7 +99,7 @@ impl FactStatements {
 /// Parameters of a statement.
 type Parameters<'p, const N: usize> = [&'p (dyn ToSql + Sync); N];
 
-/// What the requests of a group ask about.
+/// The things that the requests of a group ask about.
 struct Asked<'r> {
     streams: Vec<&'r StreamName>,
     commands: Vec<Uuid>,
@@ -146,7 +146,7 @@ pub(super) async fn load(
     begin: &str,
     requests: &[StoreRequest],
     known: &mut KnownState,
-) -> Result<Facts, NotDone> {
+) -> Result<GroupFacts, NotDone> {
     let asked = Asked::by(requests);
     let names: Vec<_> = asked.streams.iter().map(|name| stored(name)).collect();
     let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
@@ -185,7 +185,7 @@ pub(super) async fn load(
     if asked.events {
         follow(&mut known.recent, &events, head.head.position)?;
     }
-    let (Moment(now), counts) = (versions.try_get(0)?, versions.try_get::<_, Vec<i64>>(1)?);
+    let (DatabaseTime(now), counts) = (versions.try_get(0)?, versions.try_get::<_, Vec<i64>>(1)?);
     let versions = asked.streams.iter().zip(counts);
     let mut answered = HashMap::new();
     for row in &commands {
@@ -198,7 +198,7 @@ pub(super) async fn load(
         let position = Position(unsigned(row.try_get(1)?));
         positions.extend(asked.consumers.get(place).map(|key| (key.clone(), position)));
     }
-    Ok(Facts {
+    Ok(GroupFacts {
         head,
         now,
         versions: versions
@@ -226,7 +226,7 @@ fn restored(stored: &[Row], head: HeadRow) -> Result<Leases, NotDone> {
         let tenure = Tenure {
             holder: row.try_get::<_, Option<Uuid>>(1)?.map(Holder),
             fence: Fence(unsigned(row.try_get(2)?)),
-            until: row.try_get::<_, Moment>(3)?.0,
+            until: row.try_get::<_, DatabaseTime>(3)?.0,
             note: bytes::Bytes::copy_from_slice(row.try_get(4)?),
         };
         leases.restore(work, tenure);

@@ -11,7 +11,7 @@ use crate::Rows;
 use crate::store::payload::{PayloadColumn, content_type_text};
 use crate::store::rows::{AppendRow, HeadRow};
 use crate::store::text::{array, stored};
-use crate::store::values::{JsonText, Moment, signed};
+use crate::store::values::{DatabaseTime, JsonText, signed};
 
 /// The prepared statements that write a group.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ pub(super) async fn commit(
             consumers(client, statements, &group.appends)
         ),
         some(group.forgets_leases, async {
-            client.execute(&statements.forget_leases, &[&Moment(rows.now)]).await
+            client.execute(&statements.forget_leases, &[&DatabaseTime(rows.now)]).await
         }),
         some(!group.works.is_empty(), leases(client, statements, group, rows.leases)),
         head(client, statements, rows),
@@ -144,7 +144,7 @@ async fn events(
         .map(|one| one.event.stream.as_ref().map(|at| signed(at.version.0)))
         .collect();
     let continues: Vec<_> = written.iter().map(|one| one.event.append_continues).collect();
-    let moments: Vec<_> = written.iter().map(|one| Moment(one.event.recorded_at)).collect();
+    let moments: Vec<_> = written.iter().map(|one| DatabaseTime(one.event.recorded_at)).collect();
     let ids: Vec<_> = written.iter().map(|one| one.event.id.0).collect();
     let minted: Vec<_> = written.iter().map(|one| one.id_is_minted).collect();
     client
@@ -255,7 +255,7 @@ async fn appends(
     };
     let (numbers, firsts) = (each(|one| one.number), each(|one| one.first.0));
     let events = each(|one| one.events);
-    let moments: Vec<_> = written.iter().map(|one| Moment(one.recorded_at)).collect();
+    let moments: Vec<_> = written.iter().map(|one| DatabaseTime(one.recorded_at)).collect();
     let hashes: Vec<_> = written.iter().map(|one| one.hash.0.as_slice()).collect();
     let records = || written.iter().map(|one| one.command.as_ref().map(|one| &one.record));
     let ids: Vec<_> = records().map(|one| one.map(|one| Uuid::from_bytes(one.id.0))).collect();
@@ -330,7 +330,7 @@ async fn leases(
         works.push(stored(work));
         holders.push(tenure.holder.map(|holder| holder.0));
         fences.push(signed(tenure.fence.0));
-        untils.push(Moment(tenure.until));
+        untils.push(DatabaseTime(tenure.until));
         notes.push(tenure.note.to_vec());
     }
     client.execute(&statements.leases, &[&works, &holders, &fences, &untils, &notes]).await
@@ -345,7 +345,7 @@ async fn head(
     let fence = rows.head.fence.max(rows.leases.last().0);
     let round = rows.head.lease_round + i64::from(!rows.group.works.is_empty());
     // A store with nothing but leases has no time yet.
-    let recorded_at = (append > 0).then_some(Moment(head.recorded_at));
+    let recorded_at = (append > 0).then_some(DatabaseTime(head.recorded_at));
     client
         .execute(
             &statements.head,

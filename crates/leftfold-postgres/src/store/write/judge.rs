@@ -8,23 +8,23 @@ use leftfold_core::store::{
 };
 use std::time::Duration;
 
-use super::facts::{Facts, KnownState, consumer_key};
+use super::facts::{GroupFacts, KnownState, consumer_key};
 use super::recent::RecentEvent;
-use super::request::{LookedUp, StoreRequest, Verdict, WaitingAppend};
+use super::request::{LookedUp, RequestVerdict, StoreRequest, WaitingAppend};
 use crate::store::chain::{self, Link};
 use crate::store::rows::AppendRow;
 
 /// A group that is being judged: what it adds, on top of what is stored.
 #[derive(Debug)]
 pub(super) struct GroupJudge<'k> {
-    pub(super) facts: Facts,
+    pub(super) facts: GroupFacts,
     pub(super) known: &'k mut KnownState,
     /// Stands for the store in the ids that are minted.
     minter: StoreId,
     pub(super) written: WrittenGroup,
 }
 
-/// What a group writes.
+/// The rows that a group writes.
 #[derive(Debug, Default)]
 pub(super) struct WrittenGroup {
     pub(super) appends: Vec<AppendRow>,
@@ -55,14 +55,14 @@ impl WrittenGroup {
 }
 
 impl<'k> GroupJudge<'k> {
-    pub(super) fn new(facts: Facts, known: &'k mut KnownState, minter: StoreId) -> Self {
+    pub(super) fn new(facts: GroupFacts, known: &'k mut KnownState, minter: StoreId) -> Self {
         Self { facts, known, minter, written: WrittenGroup::default() }
     }
 
     /// Judges a request, and adds what it writes to the group.
-    pub(super) fn judge(&mut self, request: &StoreRequest) -> Result<Verdict, LooksStale> {
+    pub(super) fn judge(&mut self, request: &StoreRequest) -> Result<RequestVerdict, LooksStale> {
         Ok(match request {
-            StoreRequest::Append(waiting) => Verdict::Append(self.judge_append(waiting)?),
+            StoreRequest::Append(waiting) => RequestVerdict::Append(self.judge_append(waiting)?),
             StoreRequest::Lease(request, _) => {
                 let kept = self.known.leases.kept();
                 let leased = self.known.leases.lease(request.clone(), self.facts.now);
@@ -70,12 +70,12 @@ impl<'k> GroupJudge<'k> {
                     self.written.works.insert(request.work.clone());
                 }
                 self.written.forgets_leases |= self.known.leases.kept() < kept;
-                Verdict::Lease(leased)
+                RequestVerdict::Lease(leased)
             }
             StoreRequest::Release(lease, _) => {
                 self.known.leases.release(lease);
                 self.written.works.insert(lease.work.clone());
-                Verdict::Release
+                RequestVerdict::Release
             }
         })
     }

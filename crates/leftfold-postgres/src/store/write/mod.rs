@@ -2,6 +2,7 @@
 //!
 //! 1. `queue` holds what waits, and `request` is what waits there: an append, or a word about a
 //!    lease.
+//!    `look_up` looks for events that a condition forbids further back than the writer knows.
 //! 2. `writer` takes it as a group, and answers it when the group is committed, or when it is known
 //!    that it is not.
 //! 3. `session` is the transaction of a group: the lock of the head, what the group depends on
@@ -12,6 +13,7 @@
 pub(super) mod facts;
 pub(super) mod group_rows;
 pub(super) mod judge;
+pub(super) mod look_up;
 pub(super) mod queue;
 pub(super) mod recent;
 pub(super) mod request;

@@ -125,8 +125,8 @@ impl WaitingRequests {
         if waiting >= self.bytes_max { Err(NotQueued::Busy { waiting }) } else { Ok(()) }
     }
 
-    /// Waits until something is there, and takes as much as a group may have; `None` if the store is
-    /// to be closed and nothing waits.
+    /// Waits until something is there, and takes as much as a group may have; `None` if the store
+    /// is to be closed and nothing waits.
     pub(in crate::store) async fn take(
         &self,
         group_max: usize,

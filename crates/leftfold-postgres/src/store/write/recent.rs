@@ -15,7 +15,7 @@ pub(in crate::store) struct RecentEvents {
     events: VecDeque<RecentEvent>,
 }
 
-/// What a query asks of an event.
+/// The part of an event that a query asks for.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct RecentEvent {
     pub(in crate::store) event_type: EventType,

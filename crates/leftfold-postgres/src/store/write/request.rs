@@ -19,7 +19,7 @@ pub(in crate::store) enum StoreRequest {
 #[derive(Debug)]
 pub(in crate::store) struct WaitingAppend {
     pub(in crate::store) append: Append,
-    /// What was looked up for each query of its condition.
+    /// Result of the lookup of each query of its condition.
     pub(in crate::store) looked_up: Vec<LookedUp>,
     pub(in crate::store) held_bytes: usize,
     pub(in crate::store) answer: oneshot::Sender<Result<Outcome, AppendError>>,
@@ -36,7 +36,7 @@ pub(in crate::store) enum LookedUp {
 
 /// Answer to a request, when the group is committed.
 #[derive(Debug)]
-pub(in crate::store) enum Verdict {
+pub(in crate::store) enum RequestVerdict {
     Append(Result<Outcome, AppendError>),
     Lease(Result<Leased, LeaseError>),
     Release,
@@ -56,15 +56,15 @@ impl StoreRequest {
     }
 
     /// Answers it. The caller may have gone.
-    pub(in crate::store) fn answer(self, verdict: Verdict) {
+    pub(in crate::store) fn answer(self, verdict: RequestVerdict) {
         match (self, verdict) {
-            (Self::Append(waiting), Verdict::Append(outcome)) => {
+            (Self::Append(waiting), RequestVerdict::Append(outcome)) => {
                 let _ = waiting.answer.send(outcome);
             }
-            (Self::Lease(_, answer), Verdict::Lease(leased)) => {
+            (Self::Lease(_, answer), RequestVerdict::Lease(leased)) => {
                 let _ = answer.send(leased);
             }
-            (Self::Release(_, answer), Verdict::Release) => {
+            (Self::Release(_, answer), RequestVerdict::Release) => {
                 let _ = answer.send(Ok(()));
             }
             // Its channel closes: the caller hears that no answer came.

@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use super::facts::{self, FactStatements, KnownState};
 use super::group_rows::{self, GroupRows, GroupStatements};
 use super::judge::{GroupJudge, LooksStale};
-use super::request::{StoreRequest, Verdict};
+use super::request::{RequestVerdict, StoreRequest};
 use crate::connect::Connected;
 use crate::error::Trouble;
 use crate::store::error::NotDone;
@@ -28,7 +28,7 @@ pub(super) struct WriteSession {
     begin: String,
 }
 
-/// What a group is written with.
+/// The identity and the options that a group is written with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GroupContext {
     pub(super) minter: StoreId,
@@ -40,7 +40,7 @@ pub(super) struct GroupContext {
 /// A group that is durable, and the answers to its requests in their order.
 #[derive(Debug)]
 pub(super) struct CommittedGroup {
-    pub(super) verdicts: Vec<Result<Verdict, LooksStale>>,
+    pub(super) verdicts: Vec<Result<RequestVerdict, LooksStale>>,
     pub(super) head: HeadRow,
     pub(super) appends: usize,
     pub(super) events: usize,

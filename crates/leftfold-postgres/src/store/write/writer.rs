@@ -7,8 +7,9 @@ use leftfold_core::store::{AppendError, Head, Outcome, StoreId};
 use tokio::time::Instant;
 
 use super::facts::KnownState;
+use super::look_up::look_up_again;
 use super::recent::RecentEvents;
-use super::request::{StoreRequest, Verdict};
+use super::request::{RequestVerdict, StoreRequest};
 use super::session::{CommittedGroup, GroupContext, GroupFailure, WriteSession};
 use crate::store::error::NotDone;
 use crate::store::payload::PayloadColumn;
@@ -31,7 +32,7 @@ pub(in crate::store) struct StoreWriter {
 }
 
 /// A commit whose answer was lost.
-struct Doubt {
+struct DoubtfulCommit {
     group: Box<CommittedGroup>,
     detail: String,
     until: Instant,
@@ -115,7 +116,7 @@ impl StoreWriter {
                 }
                 Err(GroupFailure::InDoubt { group, detail }) => {
                     let until = Instant::now() + self.shared.options.doubt_within;
-                    doubt = Some(Doubt { group, detail, until });
+                    doubt = Some(DoubtfulCommit { group, detail, until });
                     self.session = None;
                 }
                 Err(GroupFailure::OtherEpoch) => {
@@ -161,7 +162,7 @@ impl StoreWriter {
     }
 
     /// Waits before another try to settle a doubt; fails if there is no time left for it.
-    async fn wait(&mut self, pending: Doubt) -> Result<Doubt, Doubt> {
+    async fn wait(&mut self, pending: DoubtfulCommit) -> Result<DoubtfulCommit, DoubtfulCommit> {
         if Instant::now() + SETTLE_AGAIN > pending.until {
             return Err(pending);
         }
@@ -186,7 +187,7 @@ impl StoreWriter {
                     self.shared.figures.answered(&verdict);
                     request.answer(verdict);
                 }
-                Err(_) => self.shared.look_up_again(request),
+                Err(_) => look_up_again(&self.shared, request),
             }
         }
     }
@@ -209,9 +210,9 @@ impl StoreWriter {
         }
         for (request, verdict) in requests.into_iter().zip(group.verdicts) {
             match verdict {
-                Ok(Verdict::Append(Ok(Outcome::Appended(_)))) => {
+                Ok(RequestVerdict::Append(Ok(Outcome::Appended(_)))) => {
                     let unknown = AppendError::Unknown { detail: detail.to_owned() };
-                    request.answer(Verdict::Append(Err(unknown)));
+                    request.answer(RequestVerdict::Append(Err(unknown)));
                 }
                 _ => request.refuse(&NotDone::Away(detail.to_owned())),
             }
