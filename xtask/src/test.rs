@@ -139,6 +139,8 @@ fn long_tests(environment: &Environment) -> Command {
         "-p",
         "leftfold-log",
         "-p",
+        "leftfold-postgres",
+        "-p",
         "leftfold",
         "-p",
         "examples",

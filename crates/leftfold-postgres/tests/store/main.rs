@@ -2,4 +2,6 @@
 
 mod chain;
 mod conformance;
+mod ledger;
+mod processes;
 mod support;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use leftfold_core::store::Label;
 use leftfold_proving::PostgresServer;
+use tokio_postgres::{Client, NoTls};
 
 /// Names a schema that no store is in yet, and the URL of a store there.
 pub(crate) fn place(name: &str) -> (String, String) {
@@ -15,4 +16,11 @@ pub(crate) fn place(name: &str) -> (String, String) {
 
 pub(crate) fn label(text: &str) -> Label {
     Label::try_from(text).unwrap()
+}
+
+/// A connection beside those of the store.
+pub(crate) async fn rows(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
