@@ -103,10 +103,11 @@ pub const HELP: &str = "csms: a charging station management system for OCPP 1.6J
 usage: csms [flags]
 
   --listen ADDRESS       where to listen [127.0.0.1:8180]
-  --store FOLDER         where the events are kept [./csms-data]
+  --store PLACE          where the events are kept: a folder, or postgres://user@host/database?schema=NAME, which
+                         several processes may share; a password is better given as CSMS_STORE [./csms-data]
   --read-models PLACE    where transactions, meter values and reports are kept for reading: a folder, for SQLite,
                          or postgres://user@host/database, whose password is better given as CSMS_READ_MODELS
-                         [read-models in the store's folder]
+                         [read-models in the store's folder, or the store's database]
   --rebuild-read-models  have them built anew: after the store was replaced or restored
   --open, --closed       serve unknown stations and id tags, or only registered ones
                          [open on a loopback address without a token, else closed]
@@ -223,7 +224,7 @@ impl GivenSettings {
             listen,
             read_models: match self.value("read-models") {
                 Some(text) => place(text)?,
-                None => ReadModelPlace::Directory(beside(&store)?),
+                None => beside(&store)?,
             },
             store,
             rebuild_read_models: self.switches.contains(&"rebuild-read-models"),
@@ -278,15 +279,24 @@ fn place(text: &str) -> Result<ReadModelPlace, ConfigError> {
     }
 }
 
-/// Returns the default place of the read models: in the folder of the events, or in a temporary
-/// folder of this process if the events are kept in memory.
-fn beside(store: &StorePlace) -> Result<PathBuf, ConfigError> {
+/// Returns the default place of the read models: in the folder of the events, in their database, or
+/// in a temporary folder of this process if the events are kept in memory.
+fn beside(store: &StorePlace) -> Result<ReadModelPlace, ConfigError> {
+    if is_postgres(store.as_str()) {
+        return Ok(ReadModelPlace::StoreDatabase(Confidential::new(store.as_str())));
+    }
     let directory = leftfold::directory_of(store.as_str())
         .map_err(|error| ConfigError::Store { store: store.clone(), error: Box::new(error) })?;
-    Ok(match directory {
+    Ok(ReadModelPlace::Directory(match directory {
         Some(directory) => directory.join("read-models"),
         None => std::env::temp_dir().join(format!("csms-read-models-{}", std::process::id())),
-    })
+    }))
+}
+
+/// Tells whether the events are kept in PostgreSQL.
+fn is_postgres(store: &str) -> bool {
+    let scheme = store.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    matches!(scheme.as_deref(), Some("postgres" | "postgresql"))
 }
 
 fn variable(name: &str) -> String {
@@ -406,6 +416,16 @@ mod tests {
             ReadModelPlace::Postgres(Confidential::new(url))
         );
         assert!(read(&["--read-models", "mysql://localhost"], &[]).unwrap_err().contains("mysql"));
+        for store in ["postgres://csms@localhost/csms?schema=events", "PostgreSQL://localhost/csms"]
+        {
+            let config = read(&["--store", store], &[]).unwrap();
+            assert_eq!(
+                config.read_models,
+                ReadModelPlace::StoreDatabase(Confidential::new(store)),
+                "in the database of the events"
+            );
+            assert_eq!(config.store.as_str(), store);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod dashboard;
 mod deadlines;
 mod frames;
 mod liveness;
+mod postgres_store;
 mod read_models;
 mod remote_start;
 mod requests;

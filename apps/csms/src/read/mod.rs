@@ -18,7 +18,7 @@ pub(crate) mod transactions;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use leftfold::postgres::{self, Postgres, PostgresError};
+use leftfold::postgres::{self, Postgres, PostgresError, PostgresStoreOptions};
 use leftfold::prelude::Runtime;
 use leftfold::runtime::projection::{Memory, Rows, Target};
 use leftfold::sqlite::{self, Sqlite, SqliteError};
@@ -61,6 +61,8 @@ pub(crate) enum ReadModelPlace {
     Directory(PathBuf),
     /// In PostgreSQL, in schemas of the database of this URL.
     Postgres(Confidential),
+    /// In the database of the store of this URL, in schemas beside that of the events.
+    StoreDatabase(Confidential),
 }
 
 /// Error of reading a read model.
@@ -106,10 +108,12 @@ impl ReadModels {
                 let readers = Readers::of(|name| sqlite.reader_of(name));
                 Tables::Sqlite(sqlite, readers)
             }
-            ReadModelPlace::Postgres(url) => {
-                let postgres = Postgres::at(url.reveal())?;
-                let readers = Readers::of(|name| postgres.reader_of(name));
-                Tables::Postgres(postgres, readers)
+            ReadModelPlace::Postgres(url) => Tables::in_postgres(Postgres::at(url.reveal())?),
+            ReadModelPlace::StoreDatabase(url) => {
+                // The URL has parameters that only the store knows.
+                let store = PostgresStoreOptions::at(url.reveal());
+                let config = store.map_err(|_| PostgresError::Url)?.config;
+                Tables::in_postgres(Postgres::with(config))
             }
         };
         Ok(Self { fleet: Memory::new(), tables })
@@ -163,6 +167,13 @@ impl ReadModels {
             }
         };
         Ok(found.into_iter().map(read).collect::<Result<_, _>>()?)
+    }
+}
+
+impl Tables {
+    fn in_postgres(target: Postgres) -> Self {
+        let readers = Readers::of(|name| target.reader_of(name));
+        Self::Postgres(target, readers)
     }
 }
 

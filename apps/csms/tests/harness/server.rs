@@ -24,6 +24,8 @@ pub(crate) struct Options {
     offline_after_ms: u32,
     start_within_ms: u32,
     file_kib_max: Option<u32>,
+    /// URL of the store; None for a folder of its own.
+    store: Option<String>,
     variables: Vec<(&'static str, String)>,
 }
 
@@ -39,6 +41,7 @@ impl Default for Options {
             offline_after_ms,
             start_within_ms,
             file_kib_max,
+            store: None,
             variables: Vec::new(),
         }
     }
@@ -63,6 +66,11 @@ impl Options {
     /// No file can grow beyond this: what a full disk is to whoever writes.
     pub(crate) fn file_kib_max(self, file_kib_max: u32) -> Self {
         Self { file_kib_max: Some(file_kib_max), ..self }
+    }
+
+    /// Keeps its events in the store of this URL.
+    pub(crate) fn store(self, url: &str) -> Self {
+        Self { store: Some(url.to_owned()), ..self }
     }
 
     /// Listens on all interfaces.
@@ -231,7 +239,12 @@ impl Running {
                 shell
             }
         };
-        command.args(["--listen", &format!("{}:{port}", options.host)]).arg("--store").arg(store);
+        command.args(["--listen", &format!("{}:{port}", options.host)]);
+        match &options.store {
+            // Everybody can see arguments.
+            Some(url) => command.env("CSMS_STORE", url),
+            None => command.arg("--store").arg(store),
+        };
         command.args(["--call-timeout", &format!("{}ms", options.call_timeout_ms)]);
         command.args(["--offline-after", &format!("{}ms", options.offline_after_ms)]);
         command.args(["--start-within", &format!("{}ms", options.start_within_ms)]);
