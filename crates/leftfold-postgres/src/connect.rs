@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::config::LoadBalanceHosts;
 use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
@@ -66,6 +68,8 @@ impl Heard {
 pub(crate) struct PostgresConnector {
     config: Config,
     dial: Box<dyn Dial>,
+    /// A server took a connection and did not answer: the next attempt may begin with another one.
+    met_silence: AtomicBool,
 }
 
 /// Connects, encrypted or not; behind it stands one type for each kind of encryption.
@@ -106,7 +110,8 @@ impl PostgresConnector {
         T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        Self { config: with_limits(config), dial: Box::new(By(tls)) }
+        let met_silence = AtomicBool::new(false);
+        Self { config: with_limits(config), dial: Box::new(By(tls)), met_silence }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -114,9 +119,20 @@ impl PostgresConnector {
     }
 
     pub(crate) async fn connect(&self) -> Result<Connected, PostgresError> {
+        let within = connect_within(&self.config);
+        let mut config = self.config.clone();
+        if self.met_silence.load(Ordering::Relaxed) {
+            config.load_balance_hosts(LoadBalanceHosts::Random);
+        }
+        let made = timeout(within, self.make(&config)).await;
+        self.met_silence.store(made.is_err(), Ordering::Relaxed);
+        made.unwrap_or(Err(PostgresError::Silent { within }))
+    }
+
+    async fn make(&self, config: &Config) -> Result<Connected, PostgresError> {
         let heard = Arc::default();
         let (client, drives) =
-            self.dial.dial(&self.config, &heard).await.map_err(PostgresError::Unreachable)?;
+            self.dial.dial(config, &heard).await.map_err(PostgresError::Unreachable)?;
         let connected = Connected { rows: Rows::new(client), busy: false, heard, drives };
         connected.rows.batch_execute(NOTICE_GONE).await.map_err(PostgresError::Unreachable)?;
         Ok(connected)
@@ -128,6 +144,15 @@ impl fmt::Debug for PostgresConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.config.fmt(f)
     }
+}
+
+/// Time for making a connection. The driver's own limit is one on dialling each host: a server that
+/// stands still takes a connection and never greets.
+fn connect_within(config: &Config) -> Duration {
+    let each = config.get_connect_timeout().copied();
+    let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
+    let each = each.unwrap_or(Duration::from_secs(CONNECT_SECONDS));
+    each.saturating_mul(hosts.saturating_add(1))
 }
 
 /// Sets the limits and the name that the URL leaves open.

@@ -2,6 +2,7 @@
 //! be applied just now.
 
 use std::io;
+use std::time::Duration;
 
 use leftfold_core::runtime::projection::{ProjectionError, with_causes};
 use leftfold_core::store::Kind;
@@ -19,6 +20,12 @@ pub enum PostgresError {
     /// No connection can be made.
     #[error("cannot connect to PostgreSQL: {}", with_causes(.0))]
     Unreachable(#[source] tokio_postgres::Error),
+    /// No connection was made in time: a server takes connections and does not answer.
+    #[error("PostgreSQL did not answer within {within:?}; look at the server and at the network")]
+    Silent {
+        /// Time for making a connection.
+        within: Duration,
+    },
     /// Another session has the version.
     #[error(
         "{schema} is in use by {holder}; stop that one, since only one session writes a lane of a version at a time"
@@ -67,9 +74,10 @@ impl PostgresError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Unreachable(_) | Self::InUse { .. } | Self::NothingServes { .. } => {
-                Kind::Unavailable
-            }
+            Self::Unreachable(_)
+            | Self::Silent { .. }
+            | Self::InUse { .. }
+            | Self::NothingServes { .. } => Kind::Unavailable,
             Self::Refused { source, .. } if stands_still(source) => Kind::Unavailable,
             Self::Url
             | Self::NotOurs { .. }
@@ -94,6 +102,7 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
             ours,
             Some(
                 PostgresError::Unreachable(_)
+                    | PostgresError::Silent { .. }
                     | PostgresError::InUse { .. }
                     | PostgresError::NotOurs { .. }
             )

@@ -3,5 +3,7 @@
 mod chain;
 mod conformance;
 mod ledger;
+mod lost_answers;
 mod processes;
+mod proxy;
 mod support;

@@ -24,3 +24,10 @@ pub(crate) async fn rows(url: &str) -> Client {
     tokio::spawn(connection);
     client
 }
+
+/// Port of a server.
+pub(crate) fn port(server: &PostgresServer) -> u16 {
+    let url = server.url();
+    let (_, place) = url.split_once("127.0.0.1:").unwrap();
+    place.split('/').next().unwrap().parse().unwrap()
+}

@@ -2,9 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use leftfold_core::store::ReadError;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::connect::{Connected, PostgresConnector};
 use crate::store::error::NotDone;
@@ -14,6 +16,10 @@ use crate::store::error::NotDone;
 const SETTINGS: &str = "SET default_transaction_read_only = on; SET statement_timeout = '30s';
     SET jit = off; SET enable_seqscan = off; SET enable_bitmapscan = off;
     SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off";
+
+/// Time for the statements of a read, beyond the limit of each: a server that stands still keeps
+/// none.
+const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
 /// The connections that read.
 #[derive(Debug)]
@@ -81,8 +87,12 @@ impl ReaderPool {
         let _turn = self.turns.acquire().await.map_err(|_| ReadError::Closed)?;
         let mut used = true;
         loop {
-            let connected = self.connection(used).await.map_err(NotDone::for_read)?;
-            let found = ask(Arc::clone(&connected)).await;
+            let late = |_| ReadError::Io {
+                detail: format!("the server did not answer within {ANSWER_WITHIN:?}"),
+            };
+            let connected = timeout(ANSWER_WITHIN, self.connection(used)).await.map_err(late)?;
+            let connected = connected.map_err(NotDone::for_read)?;
+            let found = timeout(ANSWER_WITHIN, ask(Arc::clone(&connected))).await.map_err(late)?;
             match found {
                 Err(NotDone::Away(_)) if connected.rows.is_closed() && used => used = false,
                 Err(why) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leftfold_core::store::{Head, StoreId};
-use tokio_postgres::Error;
+use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 
 use super::facts::{self, FactStatements, KnownState};
@@ -26,7 +26,14 @@ pub(super) struct WriteSession {
     rows: GroupStatements,
     schema: String,
     begin: String,
+    answer_within: Duration,
 }
+
+/// Time that a server may take to answer on top of what its own limits allow. One that stands still
+/// keeps no limits.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
+/// Detail of an answer that must not be given yet.
+pub(super) const NOT_REPLICATED: &str = "the server did not wait for its standby";
 
 /// The identity and the options that a group is written with.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +77,7 @@ impl WriteSession {
         connected: Connected,
         schema: &str,
         transaction_within: Duration,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, NotDone> {
         let schema = quoted(schema);
         let millis = transaction_within.as_millis();
         // Commits are durable before they are answered, unless the server asks for more than that.
@@ -83,14 +90,19 @@ impl WriteSession {
                 WHERE current_setting('synchronous_commit') IN ('off', 'local')",
             2 * millis
         );
-        connected.rows.batch_execute(&settings).await?;
-        let (facts, rows) = tokio::try_join!(
-            FactStatements::prepare(&connected.rows, &schema),
-            GroupStatements::prepare(&connected.rows, &schema)
-        )?;
+        let answer_within = transaction_within.saturating_mul(4).saturating_add(ANSWER_GRACE);
+        let preparing = async {
+            connected.rows.batch_execute(&settings).await?;
+            tokio::try_join!(
+                FactStatements::prepare(&connected.rows, &schema),
+                GroupStatements::prepare(&connected.rows, &schema)
+            )
+        };
+        let prepared = timeout(answer_within, preparing).await;
+        let (facts, rows) = prepared.map_err(|_| silent(answer_within))??;
         // The search path of a role may name tables of the same names.
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
-        Ok(Self { connected, facts, rows, schema, begin })
+        Ok(Self { connected, facts, rows, schema, begin, answer_within })
     }
 
     /// Judges the requests behind the lock of the head, and commits what goes in.
@@ -102,11 +114,12 @@ impl WriteSession {
     ) -> Result<CommittedGroup, GroupFailure> {
         // If this is given up half-way the connection is cut, and the server undoes it.
         self.connected.busy = true;
-        let loaded =
-            facts::load(&self.connected.rows, &self.facts, &self.begin, requests, known).await;
-        let loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(why) => return Err(self.undo(why).await.into()),
+        self.connected.heard.take_warning();
+        let load = facts::load(&self.connected.rows, &self.facts, &self.begin, requests, known);
+        let loaded = match timeout(self.answer_within, load).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(why)) => return Err(self.undo(why).await.into()),
+            Err(_) => return Err(silent(self.answer_within).into()),
         };
         if loaded.head.epoch != context.epoch {
             self.end().await?;
@@ -121,7 +134,6 @@ impl WriteSession {
             self.end().await?;
             return Ok(group);
         }
-        self.connected.heard.take_warning();
         let rows = GroupRows {
             group: &written,
             head: facts.head,
@@ -129,13 +141,18 @@ impl WriteSession {
             now: facts.now,
             payload: context.payload,
         };
-        if let Err(error) = group_rows::commit(&self.connected.rows, &self.rows, &rows).await {
-            if Trouble::of(&error) == Trouble::Broken {
-                let detail = error.to_string();
-                return Err(GroupFailure::InDoubt { group: Box::new(group), detail });
+        let commit = group_rows::commit(&self.connected.rows, &self.rows, &rows);
+        let error = match timeout(self.answer_within, commit).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) if Trouble::of(&error) != Trouble::Broken => {
+                self.connected.busy = false;
+                return Err(NotDone::of(&error).into());
             }
-            self.connected.busy = false;
-            return Err(NotDone::of(&error).into());
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(silent_detail(self.answer_within)),
+        };
+        if let Some(detail) = error {
+            return Err(GroupFailure::InDoubt { group: Box::new(group), detail });
         }
         self.connected.busy = false;
         if !written.works.is_empty() {
@@ -148,16 +165,22 @@ impl WriteSession {
         Ok(group)
     }
 
-    /// Ends a transaction that wrote nothing.
+    /// Ends a transaction that wrote nothing but its lock. With a standby that is waited for, its
+    /// commit waits until the standby has everything that it saw.
     async fn end(&mut self) -> Result<(), NotDone> {
-        self.connected.rows.batch_execute("COMMIT").await?;
+        let commit = timeout(self.answer_within, self.connected.rows.batch_execute("COMMIT"));
+        commit.await.map_err(|_| silent(self.answer_within))??;
         self.connected.busy = false;
+        if self.connected.heard.take_warning() {
+            return Err(NotDone::Away(NOT_REPLICATED.to_owned()));
+        }
         Ok(())
     }
 
     /// Ends a transaction that failed.
     async fn undo(&mut self, why: NotDone) -> NotDone {
-        if self.connected.rows.batch_execute("ROLLBACK").await.is_ok() {
+        let rollback = timeout(self.answer_within, self.connected.rows.batch_execute("ROLLBACK"));
+        if matches!(rollback.await, Ok(Ok(()))) {
             self.connected.busy = false;
         }
         why
@@ -175,16 +198,21 @@ impl WriteSession {
         known: Option<(u64, Head)>,
     ) -> Result<SettledHead, NotDone> {
         self.connected.busy = true;
+        self.connected.heard.take_warning();
         let lock = format!("SELECT {HEAD} FROM {}.head h FOR UPDATE", self.schema);
         let hash = format!("SELECT hash FROM {}.appends WHERE append = $1", self.schema);
         let client = &self.connected.rows;
         let number = known.map_or(0, |(number, _)| signed(number));
         let asked: [&(dyn ToSql + Sync); 1] = [&number];
-        let (begun, head, found) = tokio::join!(
-            client.batch_execute(&self.begin),
-            client.query_one(&lock, &[]),
-            client.query_opt(&hash, &asked)
-        );
+        let asking = async {
+            tokio::join!(
+                client.batch_execute(&self.begin),
+                client.query_one(&lock, &[]),
+                client.query_opt(&hash, &asked)
+            )
+        };
+        let asked = timeout(self.answer_within, asking).await;
+        let (begun, head, found) = asked.map_err(|_| silent(self.answer_within))?;
         begun?;
         let head = rows::head(&head?, 0)?;
         let found = found?;
@@ -198,6 +226,14 @@ impl WriteSession {
         };
         Ok(SettledHead { head, has_known })
     }
+}
+
+fn silent(within: Duration) -> NotDone {
+    NotDone::Away(silent_detail(within))
+}
+
+fn silent_detail(within: Duration) -> String {
+    format!("the server did not answer within {within:?}")
 }
 
 /// The head, when nothing is under way.

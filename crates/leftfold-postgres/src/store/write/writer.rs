@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leftfold_core::store::{AppendError, Head, Outcome, StoreId};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::facts::KnownState;
 use super::look_up::look_up_again;
 use super::recent::RecentEvents;
 use super::request::{RequestVerdict, StoreRequest};
-use super::session::{CommittedGroup, GroupContext, GroupFailure, WriteSession};
+use super::session::{CommittedGroup, GroupContext, GroupFailure, NOT_REPLICATED, WriteSession};
 use crate::store::error::NotDone;
 use crate::store::payload::PayloadColumn;
 use crate::store::shared::StoreShared;
@@ -20,6 +20,9 @@ const GROUP_MAX: usize = 1_024;
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Wait before another try to learn what came of a commit.
 const SETTLE_AGAIN: Duration = Duration::from_millis(200);
+
+/// Reason why a store takes no appends whose history went back.
+const LOST: &str = "the database has lost what was acknowledged: it was restored, or another server took over without it; declare the restore and open the store again";
 
 /// The writer, and all that only it may touch.
 #[derive(Debug)]
@@ -75,44 +78,40 @@ impl StoreWriter {
 
     /// Commits the requests and answers them, or answers why that cannot be done.
     async fn group(&mut self, requests: Vec<StoreRequest>) {
-        let (mut payload, mut tries, mut doubt) = (self.shared.payload, 0, None);
+        let (mut payload, mut tries) = (self.shared.payload, 0);
+        let mut doubt: Option<DoubtfulCommit> = None;
         loop {
             if let Some(detail) = self.shared.ended() {
-                return refuse(requests, &NotDone::OnlyReads(detail));
+                return match doubt.take() {
+                    Some(pending) => self.tell_unknown(requests, *pending.group, &detail),
+                    None => refuse(requests, &NotDone::OnlyReads(detail)),
+                };
             }
             tries += 1;
-            if let Some(why) = self.connect().await.err() {
-                let Some(pending) = doubt.take() else { return self.refuse(requests, why) };
-                doubt = match self.wait(pending).await {
-                    Ok(pending) => Some(pending),
-                    Err(pending) => {
+            if let Some(pending) = doubt.take() {
+                match self.settle(&pending).await {
+                    Ok(true) => return self.confirm(requests, *pending.group),
+                    Ok(false) => self.forget(),
+                    Err(_) if Instant::now() + SETTLE_AGAIN > pending.until => {
+                        self.session = None;
                         return self.tell_unknown(requests, *pending.group, &pending.detail);
                     }
-                };
-                continue;
-            }
-            let context = self.context(payload);
-            let Some(session) = &mut self.session else { continue };
-            if let Some(pending) = doubt.take() {
-                let sent = (pending.group.head.append, pending.group.head.head);
-                match session.settle(Some(sent)).await {
-                    Ok(settled) if settled.has_known => {
-                        return self.confirm(requests, *pending.group);
-                    }
-                    Ok(_) => self.forget(),
                     Err(_) => {
                         self.session = None;
+                        sleep(SETTLE_AGAIN).await;
                         doubt = Some(pending);
                         continue;
                     }
                 }
+            } else if let Some(why) = self.connect().await.err() {
+                return self.refuse(requests, why);
             }
+            let context = self.context(payload);
             let Some(session) = &mut self.session else { continue };
             match session.run(&requests, &mut self.known, context).await {
                 Ok(group) => return self.confirm(requests, group),
                 Err(GroupFailure::NotReplicated(group)) => {
-                    let detail = "the server did not wait for its standby";
-                    return self.tell_unknown(requests, *group, detail);
+                    return self.tell_unknown(requests, *group, NOT_REPLICATED);
                 }
                 Err(GroupFailure::InDoubt { group, detail }) => {
                     let until = Instant::now() + self.shared.options.doubt_within;
@@ -152,22 +151,30 @@ impl StoreWriter {
             WriteSession::new(connected, &options.schema, options.transaction_within).await?;
         let settled = session.settle(Some(self.last)).await?;
         if !settled.has_known {
-            self.shared.end(
-                "the database has lost what was acknowledged: it was restored, or another server took over without it; declare the restore and open the store again",
-            );
+            self.shared.end(LOST);
+            return Err(NotDone::OnlyReads(LOST.to_owned()));
         }
         self.shared.show(&settled.head);
         self.session = Some(session);
         Ok(())
     }
 
-    /// Waits before another try to settle a doubt; fails if there is no time left for it.
-    async fn wait(&mut self, pending: DoubtfulCommit) -> Result<DoubtfulCommit, DoubtfulCommit> {
-        if Instant::now() + SETTLE_AGAIN > pending.until {
-            return Err(pending);
-        }
-        tokio::time::sleep(SETTLE_AGAIN).await;
-        Ok(pending)
+    /// Tells whether a commit in doubt is in the history; fails if that cannot be learned now. A
+    /// group of leases alone is not: they are given again, which changes nothing if they were.
+    async fn settle(&mut self, pending: &DoubtfulCommit) -> Result<bool, NotDone> {
+        let sent = (pending.group.head.append, pending.group.head.head);
+        let asking = async {
+            self.connect().await?;
+            match &mut self.session {
+                Some(session) => {
+                    let settled = session.settle(Some(sent)).await?;
+                    Ok(pending.group.appends > 0 && settled.has_known)
+                }
+                None => Ok(false),
+            }
+        };
+        let late = || NotDone::Away(pending.detail.clone());
+        timeout_at(pending.until, asking).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Forgets what was known on top of the last committed group.
