@@ -35,6 +35,7 @@ fn answer(outcome: &Result<Outcome, AppendError>) -> usize {
             AppendError::Unknown { .. }
             | AppendError::ReadOnly { .. }
             | AppendError::Unavailable { .. }
+            | AppendError::ReadModel { .. }
             | AppendError::Closed
             | AppendError::Read(_),
         ) => 7,

@@ -42,6 +42,14 @@ pub enum PostgresError {
         /// The schema of the version.
         schema: String,
     },
+    /// The rows of the version are written inline, by every append of a store.
+    #[error(
+        "{schema} is written by the appends of a store; leave the projection out of the runtime, or raise its VERSION"
+    )]
+    Inline {
+        /// The schema of the version.
+        schema: String,
+    },
     /// The transaction was over before the runtime ended it.
     #[error(
         "the transaction on {schema} was ended by the projection's own code; leave it to the runtime"
@@ -81,6 +89,7 @@ impl PostgresError {
             Self::Refused { source, .. } if stands_still(source) => Kind::Unavailable,
             Self::Url
             | Self::NotOurs { .. }
+            | Self::Inline { .. }
             | Self::TransactionEnded { .. }
             | Self::Refused { .. } => Kind::Bug,
         }
@@ -88,6 +97,9 @@ impl PostgresError {
 }
 
 impl PostgresError {
+    /// Key of the note by which rows are known as written inline.
+    pub(crate) const INLINE_NOTE: &str = "inline";
+
     pub(crate) fn refused(schema: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let schema = schema.into();
         |source| Self::Refused { schema, source }
@@ -105,6 +117,7 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
                     | PostgresError::Silent { .. }
                     | PostgresError::InUse { .. }
                     | PostgresError::NotOurs { .. }
+                    | PostgresError::Inline { .. }
             )
         );
         by_us || cause.downcast_ref::<tokio_postgres::Error>().is_some_and(stands_still)

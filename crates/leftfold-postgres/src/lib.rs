@@ -37,7 +37,8 @@ mod target;
 pub use error::PostgresError;
 pub use rows::Rows;
 pub use store::{
-    PayloadColumn, PostgresStore, PostgresStoreError, PostgresStoreOptions, RowsReport,
+    InlineProjections, PayloadColumn, PostgresStore, PostgresStoreError, PostgresStoreOptions,
+    RowsReport,
 };
 pub use target::Postgres;
 pub use target::reader::{Reader, Reading};

@@ -405,6 +405,15 @@ pub enum AppendError {
         /// Reason, for people.
         detail: String,
     },
+    /// A read model that is written in the same transaction does not take the events. Nothing was
+    /// written.
+    #[error("the read model {projection}, which is written with the append, refused it: {detail}")]
+    ReadModel {
+        /// Name of the projection.
+        projection: &'static str,
+        /// Reason, for people.
+        detail: String,
+    },
     /// The database that keeps the store cannot be used now. Nothing was written.
     #[error("the store cannot be reached now, append again: {detail}")]
     Unavailable {

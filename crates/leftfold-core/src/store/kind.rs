@@ -94,6 +94,7 @@ impl AppendError {
                 Kind::Unavailable
             }
             Self::Unknown { .. } => Kind::InDoubt,
+            Self::ReadModel { .. } => Kind::Bug,
             Self::Read(error) => error.kind(),
         }
     }

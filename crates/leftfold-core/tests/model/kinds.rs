@@ -50,6 +50,7 @@ fn an_error_has_the_kind_of_what_caused_it_through_every_layer() {
         (AppendError::Unknown { detail: detail() }, Kind::InDoubt),
         (AppendError::ReadOnly { detail: detail() }, Kind::Unavailable),
         (AppendError::Unavailable { detail: detail() }, Kind::Unavailable),
+        (AppendError::ReadModel { projection: "totals", detail: detail() }, Kind::Bug),
         (AppendError::Closed, Kind::Unavailable),
         (AppendError::Read(ReadError::Damaged { place: detail(), detail: detail() }), Kind::Bug),
     ];

@@ -15,6 +15,7 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{NoTls, Socket};
 
 use super::error::PostgresStoreError;
+use super::inline::register;
 use super::options::PostgresStoreOptions;
 use super::read::verify::{RowsReport, verify};
 use super::read::{appends, lookups, pages};
@@ -104,6 +105,7 @@ impl PostgresStore {
         drop(connected);
         let known = (found.identity, found.payload);
         let shared = Arc::new(StoreShared::new(options, connector, known, &head));
+        register::all(&shared).await?;
         tokio::spawn(StoreWriter::new(Arc::clone(&shared)).run());
         tokio::spawn(follow::run(Arc::clone(&shared)));
         Ok(Self { _closes: Arc::new(ClosesWhenDropped(Arc::clone(&shared))), shared })

@@ -91,6 +91,14 @@ pub enum PostgresStoreError {
         /// Version of the server.
         found: String,
     },
+    /// An inline projection cannot be built.
+    #[error("the inline projection {projection} cannot be built: {detail}")]
+    Inline {
+        /// Name of the projection.
+        projection: &'static str,
+        /// Reason, for people.
+        detail: String,
+    },
     /// A row of the store cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -110,6 +118,7 @@ impl PostgresStoreError {
             | Self::Absent { .. }
             | Self::NewerFormat { .. }
             | Self::OtherPayload { .. }
+            | Self::Inline { .. }
             | Self::Encoding { .. }
             | Self::OldServer { .. } => Kind::Bug,
         }

@@ -5,6 +5,7 @@
 //!    turn what is stored into columns and back, and `chain` hashes it.
 //! 2. The way in (`write`): one task gathers what waits, judges it behind the lock of the head row
 //!    and commits it.
+//!    `inline` has the read models that are written with it.
 //! 3. The way out (`read`): pages, lookups and whole appends, by connections of their own.
 //! 4. `follow` hears of what others commit. `shared` is what all of these have in common, and
 //!    `backend` the contract over it.
@@ -13,6 +14,7 @@ mod backend;
 mod chain;
 mod error;
 mod follow;
+mod inline;
 mod options;
 mod payload;
 mod read;
@@ -25,6 +27,7 @@ mod write;
 
 pub use backend::PostgresStore;
 pub use error::PostgresStoreError;
+pub use inline::InlineProjections;
 pub use options::PostgresStoreOptions;
 pub use payload::PayloadColumn;
 pub use read::verify::RowsReport;

@@ -3,10 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use leftfold_core::fold::EventError;
+use leftfold_core::runtime::projection::Projection;
 use tokio_postgres::Config;
 
 use super::error::PostgresStoreError;
+use super::inline::InlineProjections;
 use super::payload::PayloadColumn;
+use crate::Postgres;
 
 /// Place of a store in a database, and how it is used.
 ///
@@ -38,6 +42,9 @@ pub struct PostgresStoreOptions {
     /// Longest time for which the writer tries to find out what came of a commit whose answer was
     /// lost. After it the answer is [`AppendError::Unknown`](leftfold_core::store::AppendError).
     pub doubt_within: Duration,
+    /// Read models that are written in the append's own transaction. Every process that appends
+    /// must have the same ones.
+    pub inline: InlineProjections,
     /// Bytes of appends that may wait, and as many of reads; beyond that the answer is `Busy`.
     pub queue_bytes: usize,
 }
@@ -93,8 +100,18 @@ impl PostgresStoreOptions {
             readers: 4,
             transaction_within: Duration::from_secs(5),
             doubt_within: Duration::from_secs(30),
+            inline: InlineProjections::default(),
             queue_bytes: 64 << 20,
         }
+    }
+
+    /// The same, with a read model that is written in the append's own transaction: see
+    /// [`InlineProjections`].
+    ///
+    /// # Errors
+    /// [`EventError`] if the projection's enum of events cannot be one.
+    pub fn inline<P: Projection<Postgres>>(self, projection: P) -> Result<Self, EventError> {
+        Ok(Self { inline: self.inline.and(projection)?, ..self })
     }
 
     /// Refuses values that no store can have.
@@ -114,6 +131,7 @@ impl PostgresStoreOptions {
             let value = format!("{:?}", self.transaction_within);
             return Err(refused("transaction_within", &value, "at least 100 ms"));
         }
+        self.inline.check()?;
         Ok(self)
     }
 }
@@ -128,6 +146,7 @@ impl fmt::Debug for PostgresStoreOptions {
             .field("readers", &self.readers)
             .field("transaction_within", &self.transaction_within)
             .field("doubt_within", &self.doubt_within)
+            .field("inline", &self.inline)
             .field("queue_bytes", &self.queue_bytes)
             .finish()
     }

@@ -25,7 +25,7 @@ pub(super) const APPEND: &str = "a.append, a.first, a.events, a.recorded_at, a.h
 
 /// Columns of the head, as [`head`] reads them.
 pub(super) const HEAD: &str = "h.append, h.position, h.chain, h.recorded_at, h.fence, h.lease_round, \
-    h.epoch";
+    h.inline_round, h.epoch";
 
 /// The head of the history as its row has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(super) struct HeadRow {
     pub(super) fence: u64,
     /// Number of changes of leases.
     pub(super) lease_round: i64,
+    /// Number of changes of inline projections.
+    pub(super) inline_round: i64,
     pub(super) epoch: i64,
 }
 
@@ -207,9 +209,10 @@ fn try_head(row: &Row, from: usize) -> Result<HeadRow, Unreadable> {
     let recorded_at =
         columns.take::<Option<DatabaseTime>>()?.map_or(Timestamp::MIN, |DatabaseTime(at)| at);
     let fence = unsigned(columns.take()?);
-    let (lease_round, epoch) = (columns.take()?, columns.take()?);
+    let (lease_round, inline_round) = (columns.take()?, columns.take()?);
+    let epoch = columns.take()?;
     let head = Head { position, chain, recorded_at };
-    Ok(HeadRow { append, head, fence, lease_round, epoch })
+    Ok(HeadRow { append, head, fence, lease_round, inline_round, epoch })
 }
 
 fn hash(bytes: &[u8]) -> Result<Hash, Unreadable> {

@@ -144,8 +144,9 @@ async fn begin(rows: &Rows, options: &PostgresStoreOptions) -> Result<(), Postgr
     let epoch = format!("INSERT INTO {schema}.epochs (number, id, began_after) VALUES (1, $1, 0)");
     rows.execute(&epoch, &[&Uuid::new_v4()]).await.map_err(refused())?;
     let head = format!(
-        "INSERT INTO {schema}.head (append, position, chain, recorded_at, fence, lease_round, epoch)
-        VALUES (0, 0, $1, NULL, 0, 0, 1)"
+        "INSERT INTO {schema}.head (append, position, chain, recorded_at, fence, lease_round, inline_round,
+            epoch)
+        VALUES (0, 0, $1, NULL, 0, 0, 0, 1)"
     );
     rows.execute(&head, &[&[0_u8; 32].as_slice()]).await.map_err(refused())?;
     Ok(())

@@ -16,8 +16,8 @@ CREATE TABLE {schema}.epochs (
     began_at timestamptz NOT NULL DEFAULT now()
 );
 
--- The end of the history, the last fence that was given, and the number of changes of leases. Every
--- writer locks this row first.
+-- The end of the history, the last fence that was given, and the numbers of changes of leases and of
+-- inline projections. Every writer locks this row first.
 CREATE TABLE {schema}.head (
     is_one boolean PRIMARY KEY DEFAULT true CHECK (is_one),
     append bigint NOT NULL,
@@ -26,6 +26,7 @@ CREATE TABLE {schema}.head (
     recorded_at timestamptz,
     fence bigint NOT NULL,
     lease_round bigint NOT NULL,
+    inline_round bigint NOT NULL,
     epoch bigint NOT NULL
 ) WITH (fillfactor = 10);
 
@@ -103,6 +104,12 @@ CREATE TABLE {schema}.leases (
     until timestamptz NOT NULL,
     note bytea NOT NULL
 ) WITH (fillfactor = 50);
+
+-- The projections that every append writes in its own transaction.
+CREATE TABLE {schema}.inline_projections (
+    name text COLLATE "C" PRIMARY KEY,
+    version bigint NOT NULL
+);
 
 -- A cache: it may be emptied at any time.
 CREATE UNLOGGED TABLE {schema}.snapshots (

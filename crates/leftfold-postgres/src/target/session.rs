@@ -46,6 +46,7 @@ impl PostgresSession {
         take(&connected, place).await?;
         let schema = schema(place.name, place.version);
         make(&connected.rows, &schema).await?;
+        refuse_inline(&connected.rows, &schema).await?;
         connected
             .rows
             .batch_execute(TELL_OF_LOCKS)
@@ -71,6 +72,17 @@ impl PostgresSession {
             return Err(PostgresError::TransactionEnded { schema: self.schema.clone() }.into());
         }
         Ok(())
+    }
+}
+
+/// Refuses a version whose rows the appends of a store write.
+async fn refuse_inline(rows: &Rows, schema: &str) -> Result<(), PostgresError> {
+    let ask =
+        format!("SELECT EXISTS (SELECT FROM {}.leftfold_notes WHERE key = $1)", quoted(schema));
+    let row = rows.query_one(&ask, &[&PostgresError::INLINE_NOTE]).await;
+    match row.map_err(PostgresError::refused(schema))?.get(0) {
+        true => Err(PostgresError::Inline { schema: schema.to_owned() }),
+        false => Ok(()),
     }
 }
 

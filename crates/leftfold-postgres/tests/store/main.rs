@@ -2,6 +2,7 @@
 
 mod chain;
 mod conformance;
+mod inline;
 mod ledger;
 mod lost_answers;
 mod processes;

@@ -96,10 +96,21 @@ pub(super) async fn commit(
     statements: &GroupStatements,
     rows: &GroupRows<'_>,
 ) -> Result<(), Error> {
-    let group = rows.group;
     // They are sent in this order. After one that failed the transaction is over, and the commit
     // undoes it.
-    let (events, tags, appends, consumers, forgotten, leases, head, committed) = tokio::join!(
+    let (written, committed) =
+        tokio::join!(write(client, statements, rows), client.batch_execute("COMMIT"));
+    written.and(committed)
+}
+
+/// Writes the rows of a group in one round trip.
+pub(super) async fn write(
+    client: &Rows,
+    statements: &GroupStatements,
+    rows: &GroupRows<'_>,
+) -> Result<(), Error> {
+    let group = rows.group;
+    let (events, tags, appends, consumers, forgotten, leases, head) = tokio::join!(
         some(!group.events.is_empty(), events(client, statements, &group.events, rows.payload)),
         some(
             group.events.iter().any(|one| !one.event.tags.is_empty()),
@@ -115,12 +126,11 @@ pub(super) async fn commit(
         }),
         some(!group.works.is_empty(), leases(client, statements, group, rows.leases)),
         head(client, statements, rows),
-        client.batch_execute("COMMIT"),
     );
     for written in [events, tags, appends, consumers, forgotten, leases, head] {
         written?;
     }
-    committed
+    Ok(())
 }
 
 async fn some(wanted: bool, write: impl Future<Output = Result<u64, Error>>) -> Result<u64, Error> {

@@ -13,6 +13,8 @@ use super::request::{RequestVerdict, StoreRequest};
 use crate::connect::Connected;
 use crate::error::Trouble;
 use crate::store::error::NotDone;
+use crate::store::inline::{ApplyEnd, InlineProjections, ViewFailure};
+use crate::store::options::PostgresStoreOptions;
 use crate::store::payload::PayloadColumn;
 use crate::store::rows::{self, HEAD, HeadRow};
 use crate::store::values::signed;
@@ -27,11 +29,17 @@ pub(super) struct WriteSession {
     schema: String,
     begin: String,
     answer_within: Duration,
+    transaction_within: Duration,
+    inline: InlineProjections,
+    /// The round of which the registered inline projections are known to be these.
+    inline_round: Option<i64>,
 }
 
 /// Time that a server may take to answer on top of what its own limits allow. One that stands still
 /// keeps no limits.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
+/// Detail of a group whose transaction was ended by code of users: it is there, or is not.
+const ENDED_BY_CODE: &str = "code of an inline projection ended the transaction";
 /// Detail of an answer that must not be given yet.
 pub(super) const NOT_REPLICATED: &str = "the server did not wait for its standby";
 
@@ -58,6 +66,8 @@ pub(super) struct CommittedGroup {
 pub(super) enum GroupFailure {
     /// Nothing of it is there.
     NotDone(NotDone),
+    /// An inline projection does not take an event of it. Nothing of it is there.
+    Refused(ViewFailure),
     /// The store began another life since it was opened here.
     OtherEpoch,
     /// The commit was sent, and no answer came: it is there if the head has this append.
@@ -75,10 +85,10 @@ impl From<NotDone> for GroupFailure {
 impl WriteSession {
     pub(super) async fn new(
         connected: Connected,
-        schema: &str,
-        transaction_within: Duration,
+        options: &PostgresStoreOptions,
     ) -> Result<Self, NotDone> {
-        let schema = quoted(schema);
+        let schema = quoted(&options.schema);
+        let transaction_within = options.transaction_within;
         let millis = transaction_within.as_millis();
         // Commits are durable before they are answered, unless the server asks for more than that.
         // One that stands still is ended by the server, and lets others write.
@@ -102,7 +112,19 @@ impl WriteSession {
         let (facts, rows) = prepared.map_err(|_| silent(answer_within))??;
         // The search path of a role may name tables of the same names.
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
-        Ok(Self { connected, facts, rows, schema, begin, answer_within })
+        let inline = options.inline.clone();
+        let session = Self {
+            connected,
+            facts,
+            rows,
+            schema,
+            begin,
+            answer_within,
+            transaction_within,
+            inline,
+            inline_round: None,
+        };
+        Ok(session)
     }
 
     /// Judges the requests behind the lock of the head, and commits what goes in.
@@ -125,6 +147,9 @@ impl WriteSession {
             self.end().await?;
             return Err(GroupFailure::OtherEpoch);
         }
+        if let Err(why) = self.check_inline(loaded.head.inline_round).await {
+            return Err(self.undo(why).await.into());
+        }
         let mut judge = GroupJudge::new(loaded, known, context.minter);
         let verdicts = requests.iter().map(|request| judge.judge(request)).collect();
         let GroupJudge { facts, written, .. } = judge;
@@ -141,17 +166,7 @@ impl WriteSession {
             now: facts.now,
             payload: context.payload,
         };
-        let commit = group_rows::commit(&self.connected.rows, &self.rows, &rows);
-        let error = match timeout(self.answer_within, commit).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) if Trouble::of(&error) != Trouble::Broken => {
-                self.connected.busy = false;
-                return Err(NotDone::of(&error).into());
-            }
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(silent_detail(self.answer_within)),
-        };
-        if let Some(detail) = error {
+        if let Some(detail) = self.write(&rows).await? {
             return Err(GroupFailure::InDoubt { group: Box::new(group), detail });
         }
         self.connected.busy = false;
@@ -163,6 +178,71 @@ impl WriteSession {
             return Err(GroupFailure::NotReplicated(Box::new(group)));
         }
         Ok(group)
+    }
+
+    /// Writes the rows of a group, with those of inline projections, and commits them. Returns why
+    /// it is in doubt, if it is.
+    async fn write(&mut self, rows: &GroupRows<'_>) -> Result<Option<String>, GroupFailure> {
+        let is_plain = self.inline.is_empty() || rows.group.events.is_empty();
+        if !is_plain {
+            let written = group_rows::write(&self.connected.rows, &self.rows, rows);
+            match timeout(self.answer_within, written).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(self.undo(NotDone::of(&error)).await.into()),
+                Err(_) => return Err(silent(self.answer_within).into()),
+            }
+            let events: Vec<_> = rows.group.events.iter().map(|one| &one.event).collect();
+            let inline = self.inline.clone();
+            // Before the server ends a transaction that stands still.
+            let within = self.transaction_within / 2;
+            match inline.apply(&mut self.connected.rows, &events, within).await {
+                Ok(ApplyEnd::Open) => {}
+                Ok(ApplyEnd::EndedByCode) => return Ok(Some(ENDED_BY_CODE.to_owned())),
+                Err(failure) => {
+                    // Its code may have changed a table under a plan.
+                    self.connected.rows.forget_prepared();
+                    self.undo(NotDone::Away(String::new())).await;
+                    return Err(GroupFailure::Refused(failure));
+                }
+            }
+        }
+        let client = &self.connected.rows;
+        let commit = async {
+            match is_plain {
+                true => group_rows::commit(client, &self.rows, rows).await,
+                false => client.batch_execute("COMMIT").await,
+            }
+        };
+        match timeout(self.answer_within, commit).await {
+            Ok(Ok(())) => Ok(None),
+            Ok(Err(error)) if Trouble::of(&error) != Trouble::Broken => {
+                self.connected.busy = false;
+                Err(NotDone::of(&error).into())
+            }
+            Ok(Err(error)) => Ok(Some(error.to_string())),
+            Err(_) => Ok(Some(silent_detail(self.answer_within))),
+        }
+    }
+
+    /// Sees that this process has the inline projections that are registered, behind the lock.
+    async fn check_inline(&mut self, round: i64) -> Result<(), NotDone> {
+        if self.inline_round == Some(round) {
+            return Ok(());
+        }
+        let ask =
+            format!("SELECT name, version FROM {}.inline_projections ORDER BY name", self.schema);
+        let mut registered = Vec::new();
+        for row in self.connected.rows.query(&ask, &[]).await? {
+            registered.push((row.try_get::<_, String>(0)?, row.try_get::<_, i64>(1)?));
+        }
+        let own = self.inline.names();
+        if registered != own {
+            return Err(NotDone::Away(format!(
+                "every append writes the inline projections {registered:?}, this process has {own:?}; start it with the same ones"
+            )));
+        }
+        self.inline_round = Some(round);
+        Ok(())
     }
 
     /// Ends a transaction that wrote nothing but its lock. With a standby that is waited for, its

@@ -12,6 +12,7 @@ use super::recent::RecentEvents;
 use super::request::{RequestVerdict, StoreRequest};
 use super::session::{CommittedGroup, GroupContext, GroupFailure, NOT_REPLICATED, WriteSession};
 use crate::store::error::NotDone;
+use crate::store::inline::{ViewFailure, ViewRefusal};
 use crate::store::payload::PayloadColumn;
 use crate::store::shared::StoreShared;
 
@@ -118,6 +119,10 @@ impl StoreWriter {
                     doubt = Some(DoubtfulCommit { group, detail, until });
                     self.session = None;
                 }
+                Err(GroupFailure::Refused(failure)) => {
+                    self.forget();
+                    return self.apart(requests, failure).await;
+                }
                 Err(GroupFailure::OtherEpoch) => {
                     self.forget();
                     self.shared.end("the store was declared restored since it was opened here");
@@ -139,6 +144,23 @@ impl StoreWriter {
         }
     }
 
+    /// Commits the requests of a group one by one, since an inline projection refuses one of them.
+    async fn apart(&mut self, requests: Vec<StoreRequest>, failure: ViewFailure) {
+        match (failure.why, <[StoreRequest; 1]>::try_from(requests)) {
+            (ViewRefusal::NotDone(why), Ok([request])) => self.refuse(vec![request], why),
+            (ViewRefusal::NotDone(why), Err(requests)) => self.refuse(requests, why),
+            (ViewRefusal::Event(detail), Ok([request])) => {
+                let refused = AppendError::ReadModel { projection: failure.name, detail };
+                request.answer(RequestVerdict::Append(Err(refused)));
+            }
+            (ViewRefusal::Event(_), Err(requests)) => {
+                for request in requests {
+                    Box::pin(self.group(vec![request])).await;
+                }
+            }
+        }
+    }
+
     /// Connects if there is no connection, and sees that the history is the one that is known.
     async fn connect(&mut self) -> Result<(), NotDone> {
         if self.session.as_ref().is_some_and(WriteSession::is_usable) {
@@ -147,8 +169,7 @@ impl StoreWriter {
         self.session = None;
         let connected = self.shared.connector.connect().await?;
         let options = &self.shared.options;
-        let mut session =
-            WriteSession::new(connected, &options.schema, options.transaction_within).await?;
+        let mut session = WriteSession::new(connected, options).await?;
         let settled = session.settle(Some(self.last)).await?;
         if !settled.has_known {
             self.shared.end(LOST);
