@@ -1,6 +1,6 @@
 //! A shop keeps what it has of each article, what of it is promised to orders, and promises no more
 //! than is there. The pattern is optimistic concurrency: who orders is answered from the newest
-//! state, and where somebody else was faster the order is decided anew, so two people can never
+//! state, and where somebody else was faster the order is decided again, so two people can never
 //! both get the last piece. Leave it where selling more than there is costs nothing, as with
 //! downloads: count sales in a projection instead.
 
@@ -323,8 +323,8 @@ mod tests {
         given::<Stock>(impossible.clone())
             .when(ship("A"))
             .then_refused(StockRefusal::Overpromised { pieces: u64::MAX - 3 });
-        let mended =
+        let fixed =
             impossible.into_iter().chain([Released { order: "B".into() }, Added { pieces: 1 }]);
-        given::<Stock>(mended).when(ship("A")).then([Shipped { order: "A".into() }]);
+        given::<Stock>(fixed).when(ship("A")).then([Shipped { order: "A".into() }]);
     }
 }

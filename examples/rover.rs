@@ -100,7 +100,7 @@ struct Journey {
 // ANCHOR: aggregate
 impl Aggregate for Journey {
     const CATEGORY: &'static str = "rover";
-    /// 1 knew no distance. It is folded anew from all old events; snapshots of version 1 are not
+    /// 1 knew no distance. It is folded again from all old events; snapshots of version 1 are not
     /// used.
     const FOLD_VERSION: u32 = 2;
     type Event = RoverEvent;
@@ -301,8 +301,8 @@ mod tests {
         }
     }
 
-    /// After a start the first snapshots of a type are held against a fold of all events; then they
-    /// are believed, all but a few.
+    /// After a start the first snapshots of a type are compared with a fold of all events; then
+    /// they are believed, all but a few.
     #[tokio::test]
     async fn a_snapshot_is_made_every_hundred_events_and_only_what_came_since_is_folded() {
         const ROVERS: u64 = 24;

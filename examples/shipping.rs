@@ -29,7 +29,7 @@ enum ShipmentEvent {
         report: String,
         place: String,
     },
-    /// Delivered, even if nothing was heard of the journey: somebody may want to ask.
+    /// Delivered, even if nothing was known the journey: somebody may want to ask.
     Delivered {
         report: String,
         to: String,

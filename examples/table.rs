@@ -1,4 +1,4 @@
-//! Holds the tables of `README.md` against the source: a test that they name is there, and does
+//! Checks the tables of `README.md` against the source: a test that they name is there, and does
 //! what it is said to do.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
-//! Meeting rooms are booked, and whoever asks twice or too late must get an answer that holds. This
-//! is the program of the book's tutorial: an aggregate on a durable store, a read model, a process
-//! with a deadline. It is no calendar: where bookings of the same room are planned ahead and
-//! overlap, give each booking its own stream.
+//! Meeting rooms are booked, and anyone who asks twice or too late must get an answer that holds.
+//! This is the program of the book's tutorial: an aggregate on a durable store, a read model, a
+//! process with a deadline. It is no calendar: where bookings of the same room are planned ahead
+//! and overlap, give each booking its own stream.
 
 use std::env;
 use std::error::Error;

@@ -43,7 +43,7 @@ impl Ceiling {
         let file = zeros(path, file_bytes)?;
         let (sender, handed) = mpsc::channel();
         std::thread::Builder::new().name("ceiling".to_owned()).spawn(move || {
-            // Whoever waits for an answer learns that the thread ended; why, is told here.
+            // Anyone who waits for an answer learns that the thread ended; why, is reported here.
             if let Err(error) = write_groups(&file, file_bytes, &handed) {
                 eprintln!("the ceiling's file cannot be written: {error}");
             }

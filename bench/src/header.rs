@@ -11,7 +11,7 @@ use crate::Outcome;
 use crate::machine::field;
 use crate::settings::{BenchSettings, FOLDER_VARIABLE};
 
-/// Syncs whose median is told, at most; fewer if a round is too short for them.
+/// Syncs whose median is reported, at most; fewer if a round is too short for them.
 const SYNCS_MAX: usize = 200;
 const SYNC_BYTES: usize = 4 << 10;
 

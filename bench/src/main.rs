@@ -1,9 +1,9 @@
 //! Benchmarks, measured against a ceiling in the same run: `cargo xtask bench [names] [--rounds n]
 //! [--events n]`.
 //!
-//! The machine's own figures drift from minute to minute, so every throughput is held against a
+//! The machine's own figures drift from minute to minute, so every throughput is compared with a
 //! reference that is measured in turn with it, round by round, and the median of the rounds' ratios
-//! is judged. Figures that have an absolute target are held against that. No framework: rounds in
+//! is judged. Figures that have an absolute target are compared with that. No framework: rounds in
 //! turn with a reference, and stores and processes that live across them, are what the known ones
 //! do not do, and what is left is a loop and a table.
 
@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use settings::{BenchSettings, ProcessPurpose};
 
-/// Result of a step; every failure is told to a person and ends the program.
+/// Result of a step; every failure is reported to a person and ends the program.
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
@@ -61,7 +61,7 @@ fn start() -> Outcome {
 async fn measure(settings: BenchSettings) -> Outcome {
     let mut run = run::BenchRun::new(settings)?;
     println!("{}", header::describe(&run.settings, run.folder())?);
-    // What was measured before a failure is told too.
+    // What was measured before a failure is reported too.
     let mut rows = Vec::new();
     let outcome = measure::measure_into(&mut run, &mut rows).await;
     println!("{}", table::render(&rows));

@@ -71,7 +71,7 @@ async fn pass_by_pass(
     })
 }
 
-/// Reads everything once, and holds the count against what the store says it has.
+/// Reads everything once, and compares the count with what the store says it has.
 async fn passed(store: &Store, mut each: impl FnMut(&RecordedEvent) -> Outcome) -> Outcome<u64> {
     let mut events = store.read(Read::matching(Query::everything(), Position(1)));
     let mut count = 0;

@@ -55,7 +55,7 @@ pub(crate) async fn alternating(
     Ok(measured)
 }
 
-/// Measures again and again, after one unmeasured time, and holds it against an absolute figure.
+/// Measures again and again, after one unmeasured time, and compares it with an absolute figure.
 pub(crate) async fn against(
     target: f64,
     rounds: u32,

@@ -26,7 +26,7 @@ pub(crate) enum RowUnit {
 /// Requirement on the median of the rounds' ratios.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RatioTarget {
-    /// Nothing: it is told for information.
+    /// Nothing: it is reported for information.
     None,
     RatioAtLeast(f64),
     RatioAtMost(f64),

@@ -38,7 +38,7 @@ impl AccountEvent {
 impl Event for AccountEvent {
     const NAMESPACE: &'static str = "account";
 
-    /// Whoever asks for a name finds all that took it and all that gave it back.
+    /// Anyone who asks for a name finds all that took it and all that gave it back.
     fn tags(&self) -> Tags {
         match self {
             AccountEvent::SignedUp(Profile { account, name, email, .. })

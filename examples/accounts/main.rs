@@ -1,7 +1,7 @@
 //! People sign up with a user name and an e-mail address of their own, rename themselves, and
 //! leave; of a thousand who want one name at the same moment exactly one gets it, and of who has
 //! left nothing is left. The pattern is uniqueness as a decision: it reads whatever was ever said
-//! about the name and the address, and is decided anew if something is said in the meantime; a
+//! about the name and the address, and is decided again if something is said in the meantime; a
 //! secret is made safe, and personal data sealed, before it can become an event. Leave it where a
 //! name only has to be unique within one aggregate: there the aggregate's own fold knows.
 

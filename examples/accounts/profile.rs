@@ -54,7 +54,7 @@ impl Email {
 /// Everything of a person is sealed with the key of that person.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Profile {
-    /// Drawn by whoever asks; a UUID, in earnest.
+    /// Drawn by anyone who asks; a UUID, in earnest.
     pub(crate) account: String,
     pub(crate) name: Personal<UserName>,
     pub(crate) email: Personal<Email>,

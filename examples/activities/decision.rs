@@ -52,7 +52,7 @@ fn activity_tag(activity: &str) -> String {
 }
 
 /// A company buys another level. Nobody asks whether that fits: it is a fact, and it makes an
-/// assignment that races with it decide anew.
+/// assignment that races with it decide again.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) company: String,

@@ -181,7 +181,7 @@ impl Aggregate for Member {
                 }
                 vec![MemberEvent::Admitted { activity, ask }]
             }
-            // Whoever takes back an admission takes back that one, and once.
+            // Anyone who takes back an admission takes back that one, and once.
             MemberCommand::Release { activity, ask }
                 if self.active.get(&activity) == Some(&ask) =>
             {

@@ -1,8 +1,8 @@
 //! Activities live on their own and belong to at most one company; a company may have so many
 //! active ones, by its level. The patterns are two: one decision over both, which is never wrong
 //! for a moment, and a process between the two, in which each side answers for itself and what was
-//! done in vain is undone; `decision.rs` and `joining.rs` say when each is right. Leave both where
-//! one side owns the rule alone: then it is one aggregate, and the other only hears of it.
+//! done without effect is undone; `decision.rs` and `joining.rs` say when each is right. Leave both
+//! where one side owns the rule alone: then it is one aggregate, and the other only learns of it.
 
 mod decision;
 mod joining;

@@ -1,4 +1,4 @@
-//! Pure services: a price list and a rule table. They are values; whoever asks hands over those
+//! Pure services: a price list and a rule table. They are values; anyone who asks hands over those
 //! that hold today, and what was decided by them stands in the event, so that tomorrow's list
 //! changes nothing of yesterday.
 

@@ -192,7 +192,7 @@ fn plan(figures: &Figures, festivals: u64, teams: u64) {
     );
     println!("        positions, found in O(log n), however many other festivals there are");
     println!(
-        "    {} of rows, and {} to build them anew,",
+        "    {} of rows, and {} to rebuild them,",
         gigabytes(figures.rows_bytes),
         planned(figures.listed_in)
     );

@@ -97,7 +97,7 @@ impl Decision for Assign {
     type Refusal = AssignRefusal;
 
     /// Both streams, of the driver no more than vacations: what is written there meanwhile makes
-    /// this decision be made anew. The people office never waits for it.
+    /// this decision be made again. The people office never waits for it.
     fn query(&self) -> Query {
         let stream = |category, id: &str, types: &[&str]| {
             let types: Vec<_> = types

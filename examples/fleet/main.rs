@@ -1,7 +1,7 @@
 //! A vehicle has at most one driver, and none who is on vacation; but a vacation is the real
 //! world's fact and never refused. The pattern is a decision that reads vehicle and driver at once,
-//! so that a vacation recorded meanwhile makes it decide anew; vacations that come later make
-//! exceptions, which a report shows and a process mends by taking the driver off. Where a short
+//! so that a vacation recorded meanwhile makes it decide again; vacations that come later make
+//! exceptions, which a report shows and a process fixes by taking the driver off. Where a short
 //! double booking does no harm, the report and the process alone are enough, and cheaper.
 
 mod assigning;
@@ -65,11 +65,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     show(report.read(exceptions).await);
 
     let mut news = store.follow::<VehicleEvent>(ill.position)?;
-    let mending = Runtime::new(&store).process::<Unassignment>().start().await?;
+    let fixing = Runtime::new(&store).process::<Unassignment>().start().await?;
     if let VehicleEvent::Unassigned { vehicle, driver, because } = news.next().await?.event {
         println!("{driver} is taken off the {vehicle}: {because}");
     }
-    mending.stop().await?;
+    fixing.stop().await?;
     projecting
         .projections()
         .wait_until(ExceptionReport::NAME, store.head().position, Duration::from_secs(60))

@@ -1,4 +1,4 @@
-//! A customer has a postal address, changes it, and is told what became of the orders under way.
+//! A customer has a postal address, changes it, and is told what happened to the orders under way.
 
 use std::collections::{BTreeMap, BTreeSet};
 

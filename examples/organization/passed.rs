@@ -1,5 +1,5 @@
 //! (d) The effective value passed in with the command. Right where being a moment late does no
-//! harm, and the child shall decide fast and alone, on one stream: whoever asks looks at a read
+//! harm, and the child shall decide fast and alone, on one stream: anyone who asks looks at a read
 //! model first, and says what it saw.
 
 use leftfold::prelude::*;

@@ -1,4 +1,4 @@
-//! As many pairs as possible, kept while halves come and go: each change mends the matching that
+//! As many pairs as possible, kept while halves come and go: each change repairs the matching that
 //! there was, so the work of an event depends on the halves near its price, and not on how many
 //! wait or ever came.
 

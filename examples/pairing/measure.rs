@@ -100,7 +100,7 @@ fn held(metrics: &str) -> String {
     )
 }
 
-/// Reads what became of halves until no more than so many of those that were fed wait.
+/// Reads what happened to halves until no more than so many of those that were fed wait.
 async fn until(
     news: &mut Following<PoolEvent>,
     open_max: u64,

@@ -1,4 +1,4 @@
-//! The pool of one article: halves that wait, and what becomes of them.
+//! The pool of one article: halves that wait, and what happens to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

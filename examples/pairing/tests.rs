@@ -159,8 +159,8 @@ fn a_pool_that_is_full_refuses_more_and_loses_nobody() {
     assert_eq!(pool.decide(&late).unwrap().len(), 1);
 }
 
-/// Those that were gone were remembered for ever, and every end of a half's time matched all that
-/// waited anew.
+/// Those that were gone were remembered forever, and every end of a half's time matched all that
+/// waited again.
 #[test]
 fn neither_the_work_of_an_event_nor_the_pool_grows_with_the_length_of_the_feed() {
     const HALVES: usize = 6_000;

@@ -48,7 +48,7 @@ async fn bank(store: &Store) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A task wants so many points; tells what came of it.
+/// A task wants so many points, and reports the result.
 async fn want(
     store: &Store,
     name: &str,
@@ -187,7 +187,8 @@ mod tests {
             load(&store, 10).await.unwrap();
             runtime.stop().await.unwrap();
             assert_eq!(points(&store).await.0, FUNDS);
-            // In some round all of them together want more than there is, whoever comes first.
+            // In some round all of them together want more than there is, no matter which comes
+            // first.
             let denied = Query::types([EventType::new("task.Denied").unwrap()]);
             let denied = store.read(Read::matching(denied, Position(1))).all().await.unwrap();
             assert!(!denied.is_empty(), "some ask for more than there is");

@@ -28,8 +28,8 @@ pub(crate) enum ProjectCommand {
         task: String,
         points: u64,
     },
-    /// Points that were withdrawn in vain come back. A compensation may not be refused: a closed
-    /// project takes them too.
+    /// Points that were withdrawn without effect come back. A compensation may not be refused: a
+    /// closed project takes them too.
     PayBack {
         task: String,
         points: u64,

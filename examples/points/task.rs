@@ -115,7 +115,7 @@ impl Aggregate for Task {
 
     fn decide(&self, command: &TaskCommand) -> Result<Vec<TaskEvent>, TaskRefusal> {
         match command.clone() {
-            // A cancelled task may still be told what becomes of points that were on their way.
+            // A cancelled task may still be told what happens to points that were on their way.
             TaskCommand::Give => Ok(vec![TaskEvent::Given]),
             TaskCommand::Keep { points, reason } => Ok(vec![TaskEvent::Kept { points, reason }]),
             TaskCommand::Deny { reason } => Ok(vec![TaskEvent::Denied { reason }]),

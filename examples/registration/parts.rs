@@ -178,7 +178,7 @@ impl Aggregate for SecurityAccount {
     }
 }
 
-/// By login name, which belongs to one registration for ever.
+/// By login name, which belongs to one registration forever.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Login {
     pub(crate) registration: Option<String>,

@@ -8,7 +8,7 @@ use leftfold::prelude::*;
 /// One thing that happened to a card.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
-    /// When it happened, which may be long before it is heard of.
+    /// When it happened, which may be long before it is known.
     pub(crate) at: Timestamp,
     pub(crate) position: Position,
     /// Amount and place of a payment; `None` for a failed login.

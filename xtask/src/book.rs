@@ -41,7 +41,7 @@ pub(crate) fn run() -> Outcome {
         return Ok(());
     }
     broken.iter().for_each(|line| println!("{line}"));
-    Err(format!("the book has {} broken places; mend those listed above", broken.len()))
+    Err(format!("the book has {} broken places; fix those listed above", broken.len()))
 }
 
 fn is_complaint(line: &str) -> bool {

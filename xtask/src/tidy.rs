@@ -1,4 +1,4 @@
-//! The rules of the house, held against the source itself.
+//! The rules of the house, compared with the source itself.
 //!
 //! One file per rule; each rule takes the whole tree and returns what breaks it. The files are
 //! those that git tracks or would track, so that it is the same in a working folder and in a clone.
@@ -80,7 +80,7 @@ pub(crate) fn run() -> Outcome {
             println!("{} files are tidy", files.len());
             Ok(())
         }
-        n => Err(format!("the source breaks {n} rules of the house; mend the places listed above")),
+        n => Err(format!("the source breaks {n} rules of the house; fix the places listed above")),
     }
 }
 

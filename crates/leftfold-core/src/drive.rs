@@ -1,5 +1,5 @@
 //! The door of the testing kit: consumers of a runtime that run step by step, in the hands of
-//! whoever polls them.
+//! anyone who polls them.
 //!
 //! Not part of the API of this crate: anything here may change with any release. The kit itself is
 //! `leftfold-testing`.

@@ -5,8 +5,8 @@
 //! person's, as the ids of aggregates are, stand only in the span of an append, whose level is
 //! DEBUG.
 //!
-//! A trace goes on behind the log: the trace that caused an event is kept in its metadata, and the
-//! span of everything that follows from the event has it as its parent (with the feature
+//! A trace continues behind the log: the trace that caused an event is kept in its metadata, and
+//! the span of everything that follows from the event has it as its parent (with the feature
 //! `opentelemetry`), or tells it in the fields `trace_id` and `parent_id`.
 
 use std::future::Future;

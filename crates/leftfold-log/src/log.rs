@@ -129,7 +129,7 @@ impl Log {
         let shared = Arc::clone(&self.shared);
         let run = self.shared.pool.try_run(weight, move || {
             let found = caught(|| work(&shared)).unwrap_or_else(Err);
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = sender.send(found);
         });
         match run {
@@ -202,7 +202,7 @@ impl SharedLog {
                 Err(error) => Err(error),
             };
             announced.shared.figures.answered(&answer);
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = sender.send(answer);
         });
         Pending::waiting(receiver)
@@ -268,7 +268,7 @@ impl Backend for Log {
             && read.direction == Direction::Forwards
             && *from > head.position
         {
-            // Nothing is there yet: whoever waits for it need not wait for a thread.
+            // Nothing is there yet: anyone who waits for it need not wait for a thread.
             let page = Page {
                 events: Vec::new(),
                 next: None,

@@ -21,7 +21,7 @@
 //!   moment.
 //!
 //! What Redis loses, it loses together, rows and checkpoint; it is written again when the
-//! connection is made anew. A server that evicts keys as it likes would lose them one by one, and
+//! connection is made again. A server that evicts keys as it likes would lose them one by one, and
 //! is refused: `maxmemory-policy` has to be `noeviction`, or one of those for keys that expire.
 //! Needs Redis 6.2; a cluster has no place for keys that are read together.
 //!

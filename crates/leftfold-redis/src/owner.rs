@@ -114,8 +114,8 @@ async fn renew(
     RENEW.key(key).arg(&token.text).arg(LEASE.as_millis() as u64).invoke_async(connection).await
 }
 
-/// Keeps the ownership of a session that has nothing to write. One that lost it hears of it when it
-/// writes.
+/// Keeps the ownership of a session that has nothing to write. One that lost it learns of it when
+/// it writes.
 async fn give_signs(mut connection: MultiplexedConnection, key: String, token: SessionToken) {
     loop {
         time::sleep(SIGNS).await;

@@ -17,7 +17,7 @@ static READ: LazyLock<Script> = LazyLock::new(|| {
         "local version = ARGV[2]
         if version == '' then version = redis.call('GET', KEYS[1])
         elseif redis.call('HEXISTS', KEYS[2], version) == 0 then
-            -- A version that was built anew may be in its other place.
+            -- A version that was rebuilt may be in its other place.
             local beside = string.format('%.0f', tonumber(version) + 2147483648)
             if redis.call('HEXISTS', KEYS[2], beside) == 1 then version = beside end
         end

@@ -1,5 +1,5 @@
-//! Rows that cannot be read or written: what the server says, or the limit, reaches whoever has to
-//! mend it.
+//! Rows that cannot be read or written: what the server says, or the limit, reaches anyone who has
+//! to fix it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The history checker: what concurrent tasks saw of their appends is held against the log that
+//! The history checker: what concurrent tasks saw of their appends is compared with the log that
 //! came of it.
 //!
 //! An [`AppendHistory`] records for each append when it began, when it was answered, and how.
@@ -86,7 +86,7 @@ impl AppendHistory {
         Self { began_after: store.head().position, attempts: Mutex::default() }
     }
 
-    /// Appends, and records what came of it.
+    /// Appends, and records the result.
     pub async fn append(&self, store: &Store, append: Append) -> Result<Outcome, AppendError> {
         let id = self.start(store, &append);
         let pending: Pending<_, _> = store.append(append);

@@ -7,7 +7,7 @@ use leftfold_core::personal::{
 };
 use leftfold_core::store::{Label, Timestamp};
 
-/// Holds a key store against the contract. It is opened several times at one place, the one before
+/// Checks a key store against the contract. It is opened several times at one place, the one before
 /// being dropped; at first it keeps nothing.
 ///
 /// ```

@@ -6,7 +6,7 @@
 //! - [`HandClock`]: a clock that a test moves.
 //! - [`conformance`], [`target`]: what every backend and every target of projections owes.
 #![cfg_attr(feature = "personal", doc = "- [`key_store`]: what every key store owes.")]
-//! - [`history`]: what concurrent tasks saw of a store, held against its log.
+//! - [`history`]: what concurrent tasks saw of a store, compared with its log.
 
 // Of the private files, `given` judges an aggregate and `decided` a decision; `key_store` is a
 // suite like `conformance` and `target`.

@@ -38,7 +38,7 @@ use crate::file_url::{self, FileUrlError, UrlOptions};
 /// # }
 /// ```
 ///
-/// What opening recovered, cut or rebuilt is told through `tracing`. For more say, open a
+/// What opening recovered, cut or rebuilt is reported through `tracing`. For more control, open a
 /// [`Log`](crate::log::Log) with [`Options`](crate::log::Options) and hand it to [`Store::new`].
 pub async fn open(url: &str) -> Result<Store, OpenError> {
     match StoreUrl::parse(url)? {
@@ -206,7 +206,7 @@ async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError
     let opening = tokio::task::spawn_blocking(move || Log::open(directory, log_options));
     let opened =
         opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-    // The remedy is one that whoever gave a URL can take.
+    // The remedy is one that anyone who gave a URL can take.
     let (log, recovery) = opened.map_err(|error| match error {
         LogError::ClockBehind { recorded, now } => {
             let options = UrlOptions { goes_on_behind: Some(true), ..options };
@@ -228,7 +228,7 @@ async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError
         tracing::warn!(place = %cut.place, bytes = cut.bytes, "cut off what was never acknowledged");
     }
     if let Some(reason) = &recovery.index_rebuilt {
-        tracing::warn!(%reason, "the index was made anew");
+        tracing::warn!(%reason, "the index was rebuilt");
     }
     Ok(Store::new(log))
 }

@@ -134,7 +134,7 @@ impl Process for Greeting {
 }
 
 // ANCHOR: post
-/// Letters are posted to whoever is known when it is time.
+/// Letters are posted to anyone who is known when it is time.
 struct Post {
     keys: Keys,
     posted: Arc<Mutex<Vec<String>>>,
@@ -227,7 +227,7 @@ impl Projection<Sqlite> for Clear {
 // ANCHOR_END: clear
 
 // ANCHOR: sealed
-/// Rows with what is sealed, that are opened when they are shown: these need not hear of anything.
+/// Rows with what is sealed, that are opened when they are shown: these need to learn nothing.
 struct Sealed;
 
 impl Projection<Sqlite> for Sealed {
@@ -469,8 +469,8 @@ async fn check_anew(home: &Path, receipts: &[String], first: &Account) {
     let known: BTreeSet<String> =
         (0..CUSTOMERS).filter(|number| !is_forgotten(*number)).map(name_of).collect();
     let names = Memory::new();
-    bank.read_models("anew", &names).run_until_idle().await.unwrap();
-    assert_eq!((names.read(Clone::clone).await, bank.owners("anew")), (known.clone(), known));
+    bank.read_models("rebuilt", &names).run_until_idle().await.unwrap();
+    assert_eq!((names.read(Clone::clone).await, bank.owners("rebuilt")), (known.clone(), known));
     bank.close().await;
 }
 
@@ -529,7 +529,7 @@ async fn of_fifty_who_were_forgotten_nothing_is_in_any_file_and_everything_is_bu
     for home in [home.to_owned(), home.join("backup"), home.join("copy")] {
         check_anew(&home, &receipts, &first).await;
     }
-    assert_eq!(holding(home, &erased), Vec::<PathBuf>::new(), "after everything was built anew");
+    assert_eq!(holding(home, &erased), Vec::<PathBuf>::new(), "after everything was rebuilt");
 }
 
 async fn bank_of_one(home: &Path) -> Bank {

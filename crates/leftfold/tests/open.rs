@@ -105,7 +105,7 @@ async fn recorded_with_a_clock_off_by(days: i64, path: &Path) {
     segment.set_modified(then).unwrap();
 }
 
-/// Whoever was refused because of a clock could do nothing about it without `Log::open`.
+/// Anyone who was refused because of a clock could do nothing about it without `Log::open`.
 #[tokio::test]
 async fn a_log_of_the_future_is_opened_by_the_url_that_the_error_names() {
     let place = tempfile::tempdir().unwrap();

@@ -149,7 +149,7 @@ async fn rebuild(store: &Store, sqlite: &Sqlite) -> Result<(), Box<dyn Error>> {
     Runtime::new(store).project(ProductList, sqlite.clone()).run_until_idle().await?;
     let list = sqlite.reader::<ProductList>();
     let before = listed(&list)?;
-    println!("{} products are listed; the list is built anew, and asked meanwhile:", before.len());
+    println!("{} products are listed; the list is rebuilt, and asked meanwhile:", before.len());
     let running = Runtime::new(store)
         .project(ProductList, sqlite.clone())
         .rebuild(ProductList::NAME)
@@ -162,12 +162,12 @@ async fn rebuild(store: &Store, sqlite: &Sqlite) -> Result<(), Box<dyn Error>> {
             return Err(format!("{} of {} products are listed", answer.len(), before.len()).into());
         }
         if began.elapsed() > REBUILT_WITHIN {
-            return Err(format!("the list is not built anew within {REBUILT_WITHIN:?}").into());
+            return Err(format!("the list is not rebuilt within {REBUILT_WITHIN:?}").into());
         }
         answers += 1;
     }
     if answers == 0 {
-        return Err("the list was built anew before it was asked once: list more products".into());
+        return Err("the list was rebuilt before it was asked once: list more products".into());
     }
     println!(
         "    the old one answered {}, and never less than all",

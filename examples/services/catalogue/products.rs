@@ -114,7 +114,7 @@ impl Aggregate for Seller {
 }
 // ANCHOR_END: seller
 
-/// Whoever lists a product is needed.
+/// The user who lists a product is needed.
 #[derive(Debug, Default)]
 struct Replica;
 

@@ -1,4 +1,4 @@
-//! The list is built anew while it is asked all the time.
+//! The list is rebuilt while it is asked all the time.
 
 use std::path::PathBuf;
 use std::sync::Arc;

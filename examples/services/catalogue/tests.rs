@@ -93,7 +93,7 @@ async fn both_services_are_killed_again_and_again_and_in_the_end_they_agree() {
     let place = tempfile::tempdir().unwrap();
     let place = place.path().join("store").to_str().unwrap().to_owned();
     let directories = Directories::in_place(&place);
-    // Whoever is asked for is there, so each question has one answer.
+    // Every user that is asked for is there, so each question has one answer.
     let users = leftfold::open(&directories.users).await.unwrap();
     register_users(&users).await.unwrap();
     users.close().await.unwrap();
@@ -116,7 +116,7 @@ async fn both_services_are_killed_again_and_again_and_in_the_end_they_agree() {
 }
 // ANCHOR_END: killed
 
-/// Lets both services do what is left, and holds one against the other.
+/// Lets both services do what is left, and compares one with the other.
 async fn judge(directories: &Directories, rounds: u32, url: &str) {
     let (users, products) =
         (leftfold::open(&directories.users), leftfold::open(&directories.products));
@@ -159,7 +159,7 @@ async fn judge(directories: &Directories, rounds: u32, url: &str) {
         };
         let missed = heard.iter().filter(|event| **event == SellerEvent::Missed).count();
         let learned: Vec<u64> = heard.iter().filter_map(learned).collect();
-        // Every version from the first that was heard of on, in order: none is lost, and none is
+        // Every version from the first that was known on, in order: none is lost, and none is
         // there twice.
         let are_all = learned.windows(2).all(|two| two[1] == two[0] + 1);
         assert!(sells && missed == 1 && are_all, "{heard:?}");

@@ -1,5 +1,5 @@
-//! The service of users: it tells whoever listens what becomes of them, and tells it again when it
-//! is asked.
+//! The service of users: it tells anyone who listens what happens to them, and tells it again when
+//! it is asked.
 
 use std::time::Duration;
 

@@ -56,7 +56,7 @@ pub(crate) struct FooName {
 /// The stream does not name a bar and a baz.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the stream {stream:?} is not foos-barId-bazId with UUIDs or with {escape} for a dash, mend whoever writes it and retry",
+    "the stream {stream:?} is not foos-barId-bazId with UUIDs or with {escape} for a dash, fix its writer and retry",
     escape = "%2D"
 )]
 pub(crate) struct NotAFoo {
@@ -102,7 +102,7 @@ impl FooName {
         Self { id: Uuid::new_v5(&FOOS, text.as_bytes()), bar: bar.to_owned(), baz: baz.to_owned() }
     }
 
-    /// The stream of a foo, as whoever writes it names it.
+    /// The stream of a foo, as anyone who writes it names it.
     pub(crate) fn stream(&self) -> String {
         format!("foos-{}-{}", escaped(&self.bar), escaped(&self.baz))
     }

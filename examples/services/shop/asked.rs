@@ -21,8 +21,8 @@ pub(crate) struct Asked {
     pub(crate) request: Vec<u8>,
     /// The caller's own id for it, from `x-request-id`.
     pub(crate) conversation: Option<String>,
-    /// The caller's trace, from `traceparent`. One that cannot be read begins anew, as the standard
-    /// says.
+    /// The caller's trace, from `traceparent`. One that cannot be read begins again, as the
+    /// standard says.
     pub(crate) trace: Option<TraceContext>,
     body: Bytes,
 }

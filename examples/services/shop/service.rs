@@ -1,5 +1,5 @@
-//! The running shop: a store, what runs behind it, and a server before it. Whoever starts it stops
-//! it.
+//! The running shop: a store, what runs behind it, and a server before it. Anyone who starts it
+//! stops it.
 
 use std::error::Error;
 use std::net::SocketAddr;

@@ -262,7 +262,7 @@ async fn order_events(
 fn not_ahead(shop: &Shop, seen: Position) -> Result<(), Problem> {
     let end = shop.store.head().position;
     let ahead = || {
-        let detail = format!("the log ends at {end}: read the orders anew, and go on from there");
+        let detail = format!("the log ends at {end}: read the orders again, and go on from there");
         Problem::new(StatusCode::CONFLICT, "ahead", detail)
     };
     if seen > end { Err(ahead()) } else { Ok(()) }

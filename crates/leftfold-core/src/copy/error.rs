@@ -43,7 +43,7 @@ pub enum CopyError {
     },
     /// The function says something else of an event than it said when the event was copied.
     #[error(
-        "the copy was made by another function: {0}; go on with that one, or begin anew in an empty store"
+        "the copy was made by another function: {0}; go on with that one, or begin again in an empty store"
     )]
     OtherFunction(Difference),
     /// The old store is not the one, or not in the state, that the copy was begun from.

@@ -1,11 +1,11 @@
-//! What the errors of a copy mean to whoever makes it.
+//! What the errors of a copy mean to its caller.
 
 use super::{CopyError, FunctionFault};
 use crate::store::Kind;
 
 impl CopyError {
-    /// Returns what it means to whoever makes the copy. Whatever it says, what was copied before is
-    /// whole.
+    /// Returns what it means to the caller of the copy. Whatever it says, what was copied before
+    /// is whole.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -29,7 +29,7 @@ impl CopyError {
 }
 
 impl FunctionFault {
-    /// Returns what it means to whoever makes the copy.
+    /// Returns what it means to the caller of the copy.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {

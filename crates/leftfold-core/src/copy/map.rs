@@ -315,7 +315,7 @@ impl PositionMap {
 mod tests {
     use super::*;
 
-    /// Holds runs against a plain table.
+    /// Compares runs with a plain table.
     #[test]
     fn runs_say_what_a_table_says() {
         let seed = leftfold_testing::seed();

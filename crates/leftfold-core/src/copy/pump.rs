@@ -168,7 +168,7 @@ impl<'c> Pump<'c> {
     /// Leaves nothing under way: a later call must find what is there.
     async fn end(&mut self, ran: Result<(), CopyError>) -> Result<Progress, CopyError> {
         for under_way in self.under_way.drain(..) {
-            // What failed is told already; those behind it fail with it.
+            // What failed is reported already; those behind it fail with it.
             let _ = under_way.answer.await;
         }
         ran?;

@@ -26,8 +26,8 @@ impl References {
         Self { before: position, known: BTreeMap::new(), missing: RefCell::default() }
     }
 
-    /// Looks up the positions that were asked for in vain since. Returns true if there were any:
-    /// then the answers given count for nothing.
+    /// Looks up the positions that were asked for without result since. Returns true if there were
+    /// any: then the answers given count for nothing.
     pub(super) async fn look_up(&mut self, map: &mut PositionMap) -> Result<bool, CopyError> {
         let missing = self.missing.take();
         for position in &missing {

@@ -365,9 +365,9 @@ impl<A: Aggregate> Aggregates<A> {
 
     /// Tells whether a fold from the beginning gives the same state.
     async fn agrees(&self, folded: &Folded<A>, stream: &StreamName) -> Result<bool, LoadError> {
-        let mut anew = Folded::<A>::empty()?;
-        self.fold_on(&mut anew, stream, folded.version, folded.position).await?;
-        Ok(json::is_same(&anew.state, &folded.state))
+        let mut refolded = Folded::<A>::empty()?;
+        self.fold_on(&mut refolded, stream, folded.version, folded.position).await?;
+        Ok(json::is_same(&refolded.state, &folded.state))
     }
 
     /// Makes a snapshot if the policy asks for one.

@@ -1,9 +1,9 @@
 //! Queues of decisions on one boundary, once they have got into each other's way.
 //!
 //! A decision that meets nobody takes no turn: many boundaries overlap in something that is hardly
-//! ever written, and would wait for each other in vain. One that was overtaken queues for each item
-//! of its query that matched what was new, and so does every decision that comes while others queue
-//! there. Within the process each then decides on what the one before it recorded.
+//! ever written, and would wait for each other without need. One that was overtaken queues for each
+//! item of its query that matched what was new, and so does every decision that comes while others
+//! queue there. Within the process each then decides on what the one before it recorded.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +53,7 @@ impl<'q> DecisionTurn<'q> {
         if met.iter().all(|item| self.held.contains_key(item)) {
             return false;
         }
-        // All anew and in one order, so that no two wait for each other.
+        // All again and in one order, so that no two wait for each other.
         let all = self.held.keys().copied().chain(met).collect();
         self.give_back();
         self.wait_for(all).await;

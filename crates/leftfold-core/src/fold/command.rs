@@ -278,7 +278,7 @@ pub(crate) struct Request {
 /// A command, a decision or facts under a command id. Its caller has yet to say how another request
 /// under that id is found out.
 ///
-/// Nothing is digested but bytes as they came: what is serialized anew may look different after an
+/// Nothing is digested but bytes as they came: what is serialized again may look different after an
 /// upgrade, and then a repetition would be taken for another request.
 ///
 /// ```

@@ -173,7 +173,8 @@ impl<D: Decision> DecisionCommand<'_, D> {
         let mut overtaken = None;
         for _ in 0..ATTEMPTS_MAX {
             self.read_on(&schema, &query, &mut read).await?;
-            // Whoever was overtaken queues, and reads what the ones before it recorded meanwhile.
+            // Anyone who was overtaken queues, and reads what the ones before it recorded
+            // meanwhile.
             if overtaken.is_some() && turn.after(read.latest()).await {
                 self.read_on(&schema, &query, &mut read).await?;
             }
@@ -309,7 +310,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
 
     /// Takes the decided events into the state, as far as the decision would read them: a decision
     /// that panics at one could not be made again once it is recorded. If others are faster, the
-    /// state is folded anew.
+    /// state is folded again.
     fn try_out(
         &self,
         query: &Query,

@@ -34,7 +34,7 @@ pub enum EventError {
     /// A fold panics at an event that was decided on. Nothing was recorded: no fold could read it
     /// again.
     #[error(
-        "{name} cannot take {event_type}: its apply panics ({detail}); mend apply, or refuse the command in decide"
+        "{name} cannot take {event_type}: its apply panics ({detail}); fix apply, or refuse the command in decide"
     )]
     Apply {
         /// The Rust type of the fold.
@@ -61,7 +61,7 @@ pub enum EventError {
     /// The code that reads an event panics. The event is as it was recorded.
     #[error(
         "the event at position {position} cannot be read as {event_type} version {schema_version}: Deserialize of {name} \
-         panics, mend it and read again: {detail}"
+         panics, fix it and read again: {detail}"
     )]
     DecodePanics {
         /// Name of the Rust type.
@@ -135,7 +135,7 @@ pub enum EventError {
     },
     /// None of the owners that a view names has the type today.
     #[error(
-        "{name} names owners, and none of them has a variant for {event_type} today; mend the name, or owners()"
+        "{name} names owners, and none of them has a variant for {event_type} today; fix the name, or owners()"
     )]
     NotOwned {
         /// The Rust type of the view.
@@ -154,7 +154,7 @@ pub enum EventError {
         event_type: EventType,
     },
     /// Code of the application panics. Nothing was recorded.
-    #[error("{place} of {name} panics, mend it and try again: {detail}")]
+    #[error("{place} of {name} panics, fix it and try again: {detail}")]
     Panicked {
         /// Name of the Rust type.
         name: &'static str,

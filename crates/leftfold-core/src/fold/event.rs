@@ -84,7 +84,7 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// nobody could tell their tags. An owner that comes into use later is taken then; if events
     /// were read in another shape before, that is
     /// [`EventError::Claimed`](super::EventError::Claimed), and what was made of them is to be
-    /// built anew. A program that only reads should name the owners, so that it reads old events as
+    /// rebuilt. A program that only reads should name the owners, so that it reads old events as
     /// they do.
     ///
     /// ```

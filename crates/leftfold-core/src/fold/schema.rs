@@ -270,7 +270,7 @@ impl Schema {
         self.view.as_ref().is_some_and(|view| view.is_stale())
     }
 
-    /// Waits until the owner of a type comes into use; for ever if all are known. Safe to cancel.
+    /// Waits until the owner of a type comes into use; forever if all are known. Safe to cancel.
     pub(crate) async fn until_stale(&self) {
         match &self.view {
             Some(view) => view.until_stale().await,
@@ -288,7 +288,7 @@ impl Schema {
             VariantOwner::Other(owner) if variant.event_type == *event_type => Some(owner.name),
             _ => None,
         });
-        let what = "its events were read in another shape before their owner was known: build anew what was made of them, \
+        let what = "its events were read in another shape before their owner was known: rebuild what was made of them, \
                     and name the owner in owners()";
         EventError::claimed(event_type, self.name, owner.unwrap_or("its owner"), what)
     }

@@ -76,7 +76,7 @@ impl fmt::Display for Loss {
                 "{number} has 128 bits, which cannot be read within #[serde(tag)], #[serde(untagged)] or #[serde(flatten)]; \
                  store it as a text, or without these"
             ),
-            Self::Panics { code, detail } => write!(f, "its {code} panics, mend it and try again: {detail}"),
+            Self::Panics { code, detail } => write!(f, "its {code} panics, fix it and try again: {detail}"),
             Self::Unwritable { detail } => f.write_str(detail),
             Self::Unreadable { detail } => write!(f, "it could not be read again: {detail}; {}", remedy(detail)),
             Self::OtherVariant => {
@@ -98,7 +98,7 @@ pub(crate) enum JsonReadError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// The type's own code panics.
-    #[error("its Deserialize panics, mend it and try again: {0}")]
+    #[error("its Deserialize panics, fix it and try again: {0}")]
     Panicked(String),
 }
 

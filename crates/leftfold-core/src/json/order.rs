@@ -1,7 +1,7 @@
 //! Order: two values that differ in nothing else are the same if what is in another order is a set.
 //!
 //! serde does not say what is a set, so it is tried out. A set drops an element that stands twice,
-//! or comes back in an order that is drawn anew with each reading, or brings its elements into an
+//! or comes back in an order that is drawn again with each reading, or brings its elements into an
 //! order of its own, whatever the order was that they were written in. A list in which order counts
 //! does none of that.
 

@@ -14,9 +14,9 @@ use crate::store::{Gone, Label, Pending, Timestamp};
 /// handed over is carried out whether or not anyone waits. Promises that every key store keeps:
 /// - What is acknowledged is durable: a key before anything is sealed with it, a destruction before
 ///   it is told of.
-/// - A subject has one key, for ever. One that was destroyed does not come again, nor does the
+/// - A subject has one key, forever. One that was destroyed does not come again, nor does the
 ///   subject get another.
-/// - That a key was destroyed is known for ever, so that it can be told from a key that the place
+/// - That a key was destroyed is known forever, so that it can be told from a key that the place
 ///   never had.
 /// - A destroyed key is nowhere in what the place keeps, and neither are the tokens that were its
 ///   alone.

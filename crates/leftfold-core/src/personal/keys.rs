@@ -109,7 +109,7 @@ impl Keys {
         let actual = keys.shared.key_store.identity().id;
         if let Some(lost) = recorded.begun.filter(|begun| *begun != actual) {
             tracing::warn!(%lost, %actual, "a key store is declared lost: what was sealed with its keys is forgotten");
-            // Somebody else may declare the same: then what is recorded is held against this key
+            // Somebody else may declare the same: then what is recorded is compared with this key
             // store.
             keys.shared.say_begun(Expected::Exact(recorded.version)).await?;
         }
@@ -180,7 +180,7 @@ impl Keys {
                     format!("its JSON does not fit at column {}", error.column())
                 }
                 JsonReadError::Panicked(_) => {
-                    "its Deserialize panics, mend it and open again".to_owned()
+                    "its Deserialize panics, fix it and open again".to_owned()
                 }
             };
             KeysError::Shape { name: type_name::<T>(), key: id, detail }
@@ -204,7 +204,7 @@ impl Keys {
     /// found no more.
     ///
     /// The key is destroyed durably before anything else, so an error, or a crash, after that
-    /// leaves it destroyed; the store then hears of it when this is asked for again, or when keys
+    /// leaves it destroyed; the store then learns of it when this is asked for again, or when keys
     /// are opened the next time. To forget a subject again gives the same receipt.
     ///
     /// ```
@@ -410,7 +410,7 @@ impl KeysOfStore {
         Ok(recorded)
     }
 
-    /// Holds store and key store against each other.
+    /// Compares store and key store.
     async fn bind(&self) -> Result<(), KeysError> {
         let recorded = self.recorded().await?;
         self.has_losses.store(recorded.has_losses, Ordering::Release);

@@ -4,13 +4,13 @@
 //! A [`Personal`] is a value that was sealed before it became part of anything: a field of an
 //! event, a state, a command, an intent, a row. It has no plain text, so none can be written by
 //! accident, and everything that holds it holds ciphertext: the log, the index, snapshots, records
-//! of processes, copies, messages of errors. It is the same text for ever, so folds stay pure, time
+//! of processes, copies, messages of errors. It is the same text forever, so folds stay pure, time
 //! travel and the hash chain stay whole, and nothing has to be told apart when the key is gone.
 //!
 //! [`Keys`] seals and opens. A caller seals a value before it sends a request with it, as a
 //! password is hashed first; code that shows the value opens it, and sees [`Opened::Forgotten`]
 //! once the subject was forgotten. [`Keys::forget`] destroys the key, says so in the log
-//! ([`SubjectForgotten`], which read models hear of), and gives an [`Erasure`], a receipt that can
+//! ([`SubjectForgotten`], which read models learn of), and gives an [`Erasure`], a receipt that can
 //! be verified.
 //!
 //! `field` is the value, `secret` what it is sealed with, `cipher` how it is sealed, `key_store`

@@ -115,7 +115,7 @@ impl<K: Clone + Ord + Hash> Countdowns<K> {
                 Err(next) => next,
             };
             match next {
-                // Whoever sets a sooner timer wakes this up.
+                // A sooner timer wakes this up.
                 Some(next) => drop(timeout_at(next, self.sooner.notified()).await),
                 None => self.sooner.notified().await,
             }

@@ -1,7 +1,7 @@
 //! Positions in the runtime's own records, and how a copy of the store rewrites them.
 //!
 //! A record is read, rewritten and written again by the module that owns it, which alone knows what
-//! is a position in it: whoever adds a kind of record, or a position to one, says so in its
+//! is a position in it: anyone who adds a kind of record, or a position to one, says so in its
 //! [`Owner`], and copies carry it.
 
 use crate::fold::{Event, EventError, Schema, Unknown};

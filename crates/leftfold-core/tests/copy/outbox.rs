@@ -29,7 +29,7 @@ impl Bus for Broker {
 /// Sends what is noted; invoices only while there are words for them.
 #[derive(Clone, Default)]
 struct Mail {
-    mended: Arc<AtomicBool>,
+    fixed: Arc<AtomicBool>,
 }
 
 impl Projection<Outbox<Broker>> for Mail {
@@ -42,7 +42,7 @@ impl Projection<Outbox<Broker>> for Mail {
         event: &Recorded<Note>,
     ) -> Result<(), ProjectionError> {
         let Note::Added { key, what } = &event.event;
-        if what.starts_with("invoice") && !self.mended.load(Ordering::SeqCst) {
+        if what.starts_with("invoice") && !self.fixed.load(Ordering::SeqCst) {
             return Err(ProjectionError::message("no words for it"));
         }
         out.send("letters", key.clone(), what.clone());
@@ -102,7 +102,7 @@ async fn a_parked_message_is_sent_from_the_copy_and_no_other_in_its_place() {
         copy.switch().await.unwrap();
         assert_eq!(copy.verify().await.unwrap().difference, None);
         broker.0.lock().unwrap().clear();
-        mail.mended.store(true, Ordering::SeqCst);
+        mail.fixed.store(true, Ordering::SeqCst);
         let running = sends(&new, &stage.clock, &mail, &broker).await;
         let projections = running.projections();
         let parked = projections.parked("mail").unwrap();

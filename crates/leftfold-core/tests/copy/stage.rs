@@ -124,7 +124,7 @@ pub(crate) fn reforming(old: &Store, new: &Store) -> Copy {
 pub(crate) enum Crash {
     /// Before the append took effect.
     Before,
-    /// After it did, and before anyone heard of it.
+    /// After it did, and before anyone learned of it.
     After,
     /// It does not die: the store refuses that append alone, and takes those behind it.
     Hiccup,

@@ -1,4 +1,4 @@
-//! What the function may say, and what comes of it.
+//! Answers of the function, and their results.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -144,7 +144,7 @@ async fn two_events_of_an_append_are_merged_into_one() {
     copy.switch().await.unwrap();
     assert_eq!(copy.verify().await.unwrap().difference, None);
     assert_eq!(shape(&new).await, ["a-1@1 a.Opened 12 ", "a-1@2 a.Named 3 "]);
-    // Whoever refers to the one that was merged into the other finds that.
+    // Anyone who refers to the one that was merged into the other finds that.
     assert_eq!(
         copy.map(Position(2)).await.unwrap().position,
         copy.map(Position(1)).await.unwrap().position
@@ -320,10 +320,10 @@ async fn nothing_is_written_of_an_append_that_the_function_fails_at() {
             if matches!(fault, FunctionFault::Panicked { .. }) { Position(2) } else { Position(3) };
         assert_eq!(copy.run_until_caught_up().await, Err(CopyError::Function { position, fault }));
         assert_eq!(shape(&new).await, ["a-1@1 a.Good {} "]);
-        // With the function mended it goes on.
-        let mended = Copy::from(&old).into(&new).through(|_| Transformed::Keep);
-        mended.switch().await.unwrap();
-        assert_eq!(mended.verify().await.unwrap().difference, None);
+        // With the function fixed it goes on.
+        let fixed = Copy::from(&old).into(&new).through(|_| Transformed::Keep);
+        fixed.switch().await.unwrap();
+        assert_eq!(fixed.verify().await.unwrap().difference, None);
     }
 }
 

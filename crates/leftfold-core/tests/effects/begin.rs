@@ -111,7 +111,7 @@ async fn whoever_lost_the_lease_opens_no_attempt() {
     assert!(matches!(settled(&runtime.effects(), id).await, EffectState::Done { .. }));
 }
 
-/// A runtime that was stopped while its store took no appends forgot what had come of an attempt:
+/// A runtime that was stopped while its store took no appends forgot the result of an attempt:
 /// it was in doubt.
 #[tokio::test]
 async fn an_outcome_that_is_known_when_the_runtime_stops_is_recorded_when_the_store_works_again() {

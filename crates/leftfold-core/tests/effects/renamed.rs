@@ -94,7 +94,7 @@ async fn an_intent_under_an_older_name_is_carried_out_and_found() {
     running.stop().await.unwrap();
 }
 
-/// Whoever asks for effects by an event of somebody else's.
+/// Anyone who asks for effects by an event of somebody else's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum CashEvent {
     #[serde(rename = "bill.PaymentAsked")]

@@ -50,7 +50,7 @@ async fn an_intent_of_a_newer_release_is_not_carried_out_and_others_go_on() {
     until("it is found again", async || runtime.status()[0].parked == 1).await;
 }
 
-/// One ledger that could not be read was tried again for ever, and the list of effects could not be
+/// One ledger that could not be read was tried again forever, and the list of effects could not be
 /// shown.
 #[tokio::test]
 async fn a_ledger_that_cannot_be_read_parks_its_effect_and_no_other_one() {

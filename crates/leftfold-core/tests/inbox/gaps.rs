@@ -1,4 +1,4 @@
-//! What is held, and what becomes of it.
+//! What is held, and what happens to it.
 
 use leftfold_core::runtime::inbox::{
     Gap, HELD_MAX, Intake, Receipt, ReceiveError, Refusal, Reported,

@@ -29,7 +29,7 @@ fn error<T, E>(answer: Result<T, E>) -> E {
     }
 }
 
-/// Holds a text against everything that it must say.
+/// Checks that a text has everything that it must say.
 fn says(text: impl Display, parts: &[&str]) {
     let text = text.to_string();
     for part in parts {

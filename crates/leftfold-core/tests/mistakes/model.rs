@@ -66,7 +66,7 @@ async fn a_state_whose_default_panics_is_named_with_the_panic() {
         }
     }
     let store = Store::memory();
-    let wanted = ["default", "Bottomless", "mend it", "there is no bottom"];
+    let wanted = ["default", "Bottomless", "fix it", "there is no bottom"];
     says(
         error(at_once("the command", store.aggregate::<Bottomless>().execute("1", ())).await),
         &wanted,
@@ -74,7 +74,7 @@ async fn a_state_whose_default_panics_is_named_with_the_panic() {
     says(error(at_once("the load", store.aggregate::<Bottomless>().load("1")).await), &wanted);
     says(
         error(at_once("the decision", store.decide(&Deep)).await),
-        &["default", "mend it", "there is no bottom"],
+        &["default", "fix it", "there is no bottom"],
     );
 }
 

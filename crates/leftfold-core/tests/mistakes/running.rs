@@ -179,7 +179,7 @@ async fn crumbles<const AT: u8>(place: &str) {
     let parked = async || runtime.processes().parked("crumbles").await.unwrap();
     until("it is parked", async || !parked().await.is_empty()).await;
     let told = parked().await.remove(0).error.unwrap_or_default();
-    says(told, &[place, "running::Crumbles<", "mend it", "it crumbled"]);
+    says(told, &[place, "running::Crumbles<", "fix it", "it crumbled"]);
     at_once("the stop", runtime.stop()).await.unwrap();
 }
 

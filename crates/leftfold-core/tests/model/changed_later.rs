@@ -113,7 +113,7 @@ async fn what_an_upcaster_moves_untouched_is_what_it_was() {
     assert_eq!(read, Ok(vec![After::Noted { about: content, more, title: "none".to_owned() }]));
 }
 
-/// It passed as JSON, since nobody had looked into the text, and whoever did could not read the
+/// It passed as JSON, since nobody had looked into the text, and anyone who did could not read the
 /// event.
 #[tokio::test]
 async fn a_surrogate_that_is_alone_in_raw_json_is_refused() {

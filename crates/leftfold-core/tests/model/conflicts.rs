@@ -1,4 +1,4 @@
-//! Others write too: decided anew, on fresh state, a bounded number of times.
+//! Others write too: decided again, on fresh state, a bounded number of times.
 
 use leftfold_core::fold::{ATTEMPTS_MAX, ExecuteError};
 use leftfold_core::store::Version;

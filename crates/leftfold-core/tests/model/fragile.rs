@@ -68,7 +68,7 @@ async fn an_event_at_which_apply_panics_is_refused_before_it_is_written() {
     assert_eq!(fragile.execute("1", Step::Taken { many: 2 }).await.unwrap().version, Version(2));
 }
 
-/// Takes coins from a box that several may take from; whoever takes more than are left cannot be
+/// Takes coins from a box that several may take from; anyone who takes more than are left cannot be
 /// folded.
 struct Rush {
     takes: u32,

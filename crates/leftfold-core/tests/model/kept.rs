@@ -150,7 +150,7 @@ async fn a_kept_fold_hides_no_conflict() {
 }
 
 /// A fold that knew more than its stream, since an older store was put in place, was in conflict
-/// for ever.
+/// forever.
 #[tokio::test]
 async fn a_kept_fold_that_is_ahead_of_its_stream_is_folded_anew() {
     let filled = |coins: u64| {

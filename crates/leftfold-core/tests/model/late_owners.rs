@@ -235,7 +235,7 @@ async fn whoever_has_read_otherwise_than_the_late_owner_does_is_told_to_build_an
             assert!(
                 matches!(
                     &told,
-                    Err(LoadError::Event(EventError::Claimed { what, .. })) if what.contains("anew")
+                    Err(LoadError::Event(EventError::Claimed { what, .. })) if what.contains("rebuild")
                 ),
                 "{told:?}"
             );
@@ -405,7 +405,7 @@ impl Decision for Ask {
 #[error("there are {0} cents")]
 struct Has(u32);
 
-/// Each decision and each follower made the schema of its view anew, until there was an owner.
+/// Each decision and each follower made the schema of its view again, until there was an owner.
 #[tokio::test]
 async fn a_view_without_an_owner_is_made_once_for_a_store_and_once_more_when_the_owner_comes() {
     let store = with_old_events(&[("acc.Opened", 1, r#"{"cents":1}"#)]).await;

@@ -520,7 +520,7 @@ async fn types_that_a_decision_names_are_found_under_their_older_names() {
 }
 
 /// An enum with more types than a query may name was taken by aggregates; its projection stood
-/// still for ever.
+/// still forever.
 #[test]
 fn an_enum_with_more_types_than_a_query_may_name_is_refused_with_the_number() {
     faulty!(Many, "many", {

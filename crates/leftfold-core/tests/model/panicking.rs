@@ -113,7 +113,7 @@ fn says(error: &EventError, code: &str, words: &str) -> bool {
     let (whole, EventError::Panicked { name, place, detail }) = (error.to_string(), error) else {
         return false;
     };
-    whole.contains("mend it") && name.ends_with("Lit") && *place == code && detail.contains(words)
+    whole.contains("fix it") && name.ends_with("Lit") && *place == code && detail.contains(words)
 }
 
 /// Such a panic went through the caller, also through one that carries out the commands of others.

@@ -125,7 +125,7 @@ impl Probe {
         Pending::waiting(receiver)
     }
 
-    /// Gives the answers that were withheld, to whoever still waits.
+    /// Gives the answers that were withheld, to anyone who still waits.
     pub(crate) fn answer(&self) {
         let reads = self.state().withheld_reads.take();
         reads.into_iter().flatten().for_each(|answer| answer());

@@ -79,7 +79,7 @@ async fn execute<A: Aggregate<Command = Do, Refusal = TooFew, Event = PurseEvent
 }
 
 /// Loads with a fresh cache, and says from which versions the stream was read. One load in 64 is
-/// also held against a fold from the beginning, which reads from version 1; that read is left out.
+/// also compared with a fold from the beginning, which reads from version 1; that read is left out.
 async fn load<A: Aggregate>(probe: &Probe) -> (A, Vec<Version>) {
     probe.reads_from();
     let folded = probe.store().aggregate::<A>().load("1").await.unwrap();
@@ -90,7 +90,7 @@ async fn load<A: Aggregate>(probe: &Probe) -> (A, Vec<Version>) {
     (folded.state, reads)
 }
 
-/// The page that a snapshot is held against, then what follows it.
+/// The page that a snapshot is compared with, then what follows it.
 fn from_snapshot(version: u64) -> Vec<Version> {
     vec![Version(version), Version(version + 1)]
 }

@@ -1,4 +1,4 @@
-//! Those who stand behind the log: read models hear of a forgetting, messages that come twice are
+//! Those who stand behind the log: read models learn of a forgetting, messages that come twice are
 //! heard once.
 
 use std::collections::BTreeMap;
@@ -74,9 +74,9 @@ async fn read_models_hear_of_a_forgetting_and_those_built_anew_see_nothing_else(
     assert_eq!(rows.read(Clone::clone).await, Rows::from([bob.clone()]));
     running.stop().await.unwrap();
 
-    let anew = Memory::<Rows>::new();
-    Runtime::new(&store).project(Emails(keys), anew.clone()).run_until_idle().await.unwrap();
-    assert_eq!(anew.read(Clone::clone).await, Rows::from([bob]));
+    let rebuilt = Memory::<Rows>::new();
+    Runtime::new(&store).project(Emails(keys), rebuilt.clone()).run_until_idle().await.unwrap();
+    assert_eq!(rebuilt.read(Clone::clone).await, Rows::from([bob]));
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -164,8 +164,8 @@ async fn a_message_that_comes_twice_is_heard_once_though_it_is_sealed_twice() {
     assert_eq!(keys.open(&street).await, Ok(Opened::Known("Tea Street".to_owned())));
     let events =
         store.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
-    // The message, its delivery and what came of it name the key, though the runtime's records know
-    // nothing of what is in them.
+    // The message, its delivery and its result name the key, though the runtime's records
+    // know nothing of what is in them.
     let naming = events
         .iter()
         .filter(|event| event.key_ids == [Label::new(street.key().to_string()).unwrap()]);

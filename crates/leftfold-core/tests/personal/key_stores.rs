@@ -92,7 +92,7 @@ async fn two_that_were_forgotten_by_one_side_only_are_forgotten_by_both() {
     assert_eq!((receipt.at, receipt.position), (destroyed.at, before.next()));
     keys.verify(&receipt).await.unwrap();
 
-    // A store that was restored from before that forgetting hears of it again.
+    // A store that was restored from before that forgetting learns of it again.
     let older = Store::memory();
     Keys::of(&older, key_store).await.unwrap().verify(&receipt).await.unwrap_err();
     let said =
@@ -157,7 +157,7 @@ impl KeyStore for LongAgo {
     }
 }
 
-/// Whoever was refused an address had sealed it, and would have kept it findable for ever.
+/// Anyone who was refused an address had sealed it, and would have kept it findable forever.
 #[tokio::test]
 async fn who_was_refused_a_value_long_ago_does_not_keep_it_findable_and_who_has_it_does() {
     let (store, key_store) = (Store::memory(), Arc::new(MemoryKeys::new().unwrap()));

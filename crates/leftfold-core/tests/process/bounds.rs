@@ -1,4 +1,4 @@
-//! Limits, and what becomes of what is beyond them.
+//! Limits, and what happens to what is beyond them.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, Read, S
 use serde::{Deserialize, Serialize};
 
 use crate::clerk::{
-    Act, Ask, Desk, Do, ask, break_it, mend, parked, starts, texts, timer, until_written, works,
+    Act, Ask, Desk, Do, ask, break_it, fix, parked, starts, texts, timer, until_written, works,
     write,
 };
 use crate::runtime_stage::{Opener, SECOND, Stage, everything, quiet, until};
@@ -39,7 +39,7 @@ async fn as_many_instances_as_may_react_to_one_event_and_one_more_is_parked() {
     (0..100).for_each(|n| break_it(&format!("many {n}")));
     ask(&process.store, many(INSTANCES_MAX)).await;
     until("they wait", async || parked(&running.processes()).await == 101).await;
-    (0..100).for_each(|n| mend(&format!("many {n}")));
+    (0..100).for_each(|n| fix(&format!("many {n}")));
     running.stop().await.unwrap();
 }
 
@@ -295,7 +295,7 @@ async fn until_lines(store: &Store, desk: &str, lines: usize) {
 }
 
 /// A cascade to more than half a million children was parked as a process that reacts to itself;
-/// and whoever reacted to what its last batches did would have been.
+/// and anyone who reacted to what its last batches did would have been.
 #[tokio::test]
 async fn work_in_more_batches_than_a_chain_may_have_is_no_chain_nor_is_what_comes_of_it() {
     const LINES: usize = CHAIN_MAX as usize * 5 / 2;

@@ -167,7 +167,7 @@ pub fn break_it(what: &str) {
     BROKEN.lock().unwrap().insert(what.to_owned());
 }
 
-pub fn mend(what: &str) {
+pub fn fix(what: &str) {
     BROKEN.lock().unwrap().remove(what);
 }
 

@@ -382,7 +382,7 @@ async fn messages_of_every_depth_are_delivered_or_refused_at_the_door() {
     assert_eq!(accepted, 2 * (95..100).count());
 }
 
-/// An earlier release recorded commands that were deeper, and what became of such a one could not
+/// An earlier release recorded commands that were deeper, and what happened to such a one could not
 /// be recorded: it was carried out again and again.
 #[tokio::test]
 async fn a_refused_command_that_is_too_deep_to_be_recorded_again_waits_for_a_person() {

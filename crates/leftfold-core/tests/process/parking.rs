@@ -7,7 +7,7 @@ use leftfold_core::runtime::process::{
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
 
 use crate::clerk::{
-    Act, Ask, Desk, DeskEvent, Do, ask, ask_at, break_it, continues, mend, parked, starts, texts,
+    Act, Ask, Desk, DeskEvent, Do, ask, ask_at, break_it, continues, fix, parked, starts, texts,
     timer, until_written, works, write,
 };
 use crate::runtime_stage::{SECOND, Stage, quiet, until};
@@ -52,7 +52,7 @@ async fn an_instance_that_panics_waits_in_order_until_it_is_mended_and_others_go
         ask(&process.store, starts(&bad, [write(&bad, "4")])).await;
         until("four wait", async || parked(&running.processes()).await == 4).await;
         assert_eq!(running.status()[0].waiting, 4);
-        mend(&broken);
+        fix(&broken);
         assert_eq!(running.processes().retry("clerk", &instance(&bad)).await, Ok(4));
         until_written(&process.store, &bad, &["1", "2", "3", "4"]).await;
         assert_eq!(
@@ -88,7 +88,7 @@ async fn a_person_skips_one_trigger_once_and_the_rest_is_retried() {
     );
     let unknown = processes.skip("nobody", &instance("skipped"), first, "ann").await;
     assert_eq!(unknown, Err(AskError::UnknownProcess { name: "nobody".into() }));
-    mend("skipped");
+    fix("skipped");
     running.stop().await.unwrap();
     let running = works(&process).await;
     assert_eq!(running.processes().retry("clerk", &instance("skipped")).await, Ok(2));
@@ -146,26 +146,26 @@ async fn an_event_at_which_correlate_panics_waits_and_is_not_let_go_by_a_retry()
     let stream = Whose::Stream("desk-one".to_owned());
     until("both wait", async || parked(&processes).await == 2).await;
     assert!(matches!(processes.retry("clerk", &stream).await, Err(AskError::FailsAgain { .. })));
-    mend("lost correlate");
+    fix("lost correlate");
     assert_eq!(processes.retry("clerk", &stream).await, Ok(2));
     until_written(&process.store, "lost", &["1", "2"]).await;
     // Parked for an instance, and then correlate panics.
     break_it("lost");
     ask_at(&process.store, "one", starts("lost", [write("lost", "3")])).await;
     until("it waits", async || parked(&processes).await == 1).await;
-    mend("lost");
+    fix("lost");
     break_it("lost correlate");
     assert!(matches!(
         processes.retry("clerk", &instance("lost")).await,
         Err(AskError::FailsAgain { .. })
     ));
-    mend("lost correlate");
+    fix("lost correlate");
     assert_eq!(processes.retry("clerk", &instance("lost")).await, Ok(1));
     until_written(&process.store, "lost", &["1", "2", "3"]).await;
     running.stop().await.unwrap();
 }
 
-/// Two timers of one instance were due at once and the second one failed: they were tried for ever,
+/// Two timers of one instance were due at once and the second one failed: they were tried forever,
 /// together.
 #[tokio::test]
 async fn of_two_triggers_in_one_append_the_first_is_reacted_to_where_the_second_fails() {
@@ -197,14 +197,14 @@ async fn a_refusal_that_cannot_be_reacted_to_is_parked_and_retried_once() {
     let asked = starts("no", [Act::Scrawl { desk: "s".into() }, write("wrote", "it")]);
     ask(&process.store, asked.later("refused", [write("wrote", "refused")])).await;
     break_it("no");
-    mend("no");
+    fix("no");
     until_written(&process.store, "wrote", &["it", "refused"]).await;
     ask(&process.store, starts("no2", []).later("refused", [write("wrote2", "refused")])).await;
     quiet().await;
     // It breaks while the command is under way.
     process.faults.before_append(|| break_it("no2 apply"));
     ask(&process.store, continues("no2", [Act::Scrawl { desk: "s".into() }])).await;
-    mend("no2 apply");
+    fix("no2 apply");
     until_written(&process.store, "wrote2", &["refused"]).await;
     let found = processes.find("clerk", "no").await.unwrap().unwrap();
     assert_eq!(found.refused[0].reason(), "desk cannot be read, write better");
@@ -230,7 +230,7 @@ async fn one_event_that_was_two_is_reacted_to_twice_and_parked_for_whom_it_fails
         .unwrap();
     until_written(&process.store, "whole", &["2"]).await;
     assert_eq!(parked(&running.processes()).await, 2);
-    mend("half");
+    fix("half");
     assert_eq!(running.processes().retry("clerk", &instance("half")).await, Ok(2));
     until_written(&process.store, "whole", &["2", "2"]).await;
     until_written(&process.store, "half", &["1"]).await;
@@ -307,8 +307,8 @@ async fn a_timer_that_would_be_parked_where_no_more_can_be_asks_for_a_person() {
     until("it does not go on", async || running.status()[0].stalled).await;
     let status = running.status().remove(0);
     assert!(status.needs_person && status.waits_for.starts_with("a person: "), "{status:?}");
-    // The mended code has no need of room.
-    mend("full");
+    // The fixed code has no need of room.
+    fix("full");
     stage.clock.advance(60 * SECOND);
     until_written(&process.store, "full", &["1"]).await;
     until("it goes on", async || !running.status()[0].stalled).await;

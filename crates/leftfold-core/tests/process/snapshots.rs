@@ -16,7 +16,7 @@ static APPLIED: AtomicUsize = AtomicUsize::new(0);
 /// Lock of the test that counts what is applied.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Counts questions, and says how many there were, for ever. Its fold version is a parameter, and
+/// Counts questions, and says how many there were, forever. Its fold version is a parameter, and
 /// what it counts by.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Counter<const FOLD: u32, const STEP: u64> {
@@ -103,7 +103,7 @@ async fn an_instance_that_never_ends_is_read_from_where_its_snapshot_ends() {
     let _alone = ALONE.lock().await;
     let stage = Stage::new();
     assert_eq!(runs::<1, 1>(&stage, 200, 202).await, 202);
-    // The first that is used is held against the whole; then there are the events since.
+    // The first that is used is compared with the whole; then there are the events since.
     let applied = runs::<1, 1>(&stage, 20, 224).await;
     assert!((22..22 + 202 + 20).contains(&applied), "{applied} were applied");
     // The timer that was set before the snapshot is still set.

@@ -9,7 +9,7 @@ use leftfold_core::store::{
 use leftfold_testing::command_id_of_runtime;
 
 use crate::clerk::{
-    Act, Desk, Do, ask, break_it, mend, parked, starts, texts, timer, until_written, works, write,
+    Act, Desk, Do, ask, break_it, fix, parked, starts, texts, timer, until_written, works, write,
 };
 use crate::runtime_stage::{SECOND, Stage, quiet, until};
 
@@ -21,7 +21,7 @@ fn hit(desk: &str) -> Act {
     Act::Hit { desk: desk.to_owned() }
 }
 
-/// A desk at which every hit panics until it is mended.
+/// A desk at which every hit panics until it is fixed.
 async fn break_desk(store: &Store, desk: &str, text: &str) {
     store.aggregate::<Desk>().execute(desk, Do::Write(text.to_owned())).await.unwrap();
     break_it(text);
@@ -80,7 +80,7 @@ async fn a_command_at_which_an_aggregate_panics_waits_for_a_person_and_holds_up_
         (status.waiting, status.stuck, status.needs_person, status.stalled),
         (3, 2, true, false)
     );
-    mend("break me");
+    fix("break me");
     assert_eq!(running.processes().retry("clerk", &instance("hits")).await, Ok(3));
     until_written(&process.store, "hit", &["break me", "other", "hit", "behind"]).await;
     until_written(&process.store, "later", &["1"]).await;
@@ -133,7 +133,7 @@ async fn an_application_cannot_take_the_id_of_a_command_of_a_process() {
     running.stop().await.unwrap();
 }
 
-/// They were tried for ever, and neither status nor people were told.
+/// They were tried forever, and neither status nor people were told.
 #[tokio::test]
 async fn whatever_does_not_pass_parks_the_command_at_once_with_its_reason() {
     let stage = Stage::new();
@@ -185,7 +185,7 @@ async fn a_parked_command_that_is_refused_when_it_is_retried_is_reacted_to_as_re
         .later("refused", [write("told", "it was refused")]);
     ask(&process.store, asked).await;
     until("it waits", async || parked(&running.processes()).await == 1).await;
-    mend("break me first");
+    fix("break me first");
     assert_eq!(running.processes().retry("clerk", &instance("no")).await, Ok(1));
     until_written(&process.store, "told", &["it was refused"]).await;
     assert_eq!(parked(&running.processes()).await, 0);
@@ -233,12 +233,12 @@ async fn many_that_wait_are_retried_to_the_end_and_let_go_by_what_was_said_of_th
         }
     }
     until("all wait", async || parked(&processes).await == 610).await;
-    mend("many");
+    fix("many");
     assert_eq!(processes.retry("clerk", &instance("many")).await, Ok(600));
     until_written(&process.store, "many", &texts_of.iter().map(String::as_str).collect::<Vec<_>>())
         .await;
 
-    mend("break two");
+    fix("break two");
     let all =
         processes.retry_all("clerk", &ParkedFilter::all().saying("decide exploded")).await.unwrap();
     assert_eq!((all.done, all.failing.len()), (4, 3), "{all:?}");

@@ -50,9 +50,9 @@ async fn timers_are_replaced_and_cancelled_also_in_the_append_that_sets_them() {
         ask(store, sets("k", "moved", 100)).await;
         ask(store, sets("k", "cancelled", 10)).await;
         ask(store, continues("k", [cancel("cancelled")])).await;
-        ask(store, sets("k", "set anew", 10)).await;
-        ask(store, continues("k", [cancel("set anew")])).await;
-        ask(store, sets("k", "set anew", 20)).await;
+        ask(store, sets("k", "set again", 10)).await;
+        ask(store, continues("k", [cancel("set again")])).await;
+        ask(store, sets("k", "set again", 20)).await;
         ask(store, continues("k", [timer("both", 10), cancel("both"), cancel("none")])).await;
         let running = match early {
             Some(running) => running,
@@ -60,9 +60,9 @@ async fn timers_are_replaced_and_cancelled_also_in_the_append_that_sets_them() {
         };
         quiet().await;
         stage.clock.advance(60 * SECOND);
-        until_quiet_on(store, "k", &["set anew"]).await;
+        until_quiet_on(store, "k", &["set again"]).await;
         stage.clock.advance(60 * SECOND);
-        until_quiet_on(store, "k", &["set anew", "moved"]).await;
+        until_quiet_on(store, "k", &["set again", "moved"]).await;
         running.stop().await.unwrap();
     }
 }

@@ -150,7 +150,7 @@ async fn booked(store: &Store, id: &str) -> Vec<Amount> {
 }
 
 /// A command with a float was carried out once, and after a restart no other one ever was: its
-/// recorded JSON was parsed, written anew, and digested. One with a number beyond 64 bits parked
+/// recorded JSON was parsed, written again, and digested. One with a number beyond 64 bits parked
 /// the process.
 #[tokio::test]
 async fn commands_and_refusals_of_processes_are_what_they_were_also_after_a_restart() {

@@ -151,7 +151,7 @@ async fn is_seen_at_all_times(call: u64, fault: Fault) -> bool {
     next.calls() >= call
 }
 
-/// Lets time pass for ever; a target that has failed comes back after some of it.
+/// Lets time pass forever; a target that has failed comes back after some of it.
 async fn comes_back(process: &Process, next: &Shelf) {
     loop {
         for _ in 0..5 {

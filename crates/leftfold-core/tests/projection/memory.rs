@@ -142,7 +142,7 @@ impl Projection<Memory<Vec<u32>>> for Picky {
 }
 
 /// A rollback empties what is in memory, so an event that fails must not lead there, and one that
-/// hangs begins anew.
+/// hangs begins again.
 #[tokio::test]
 async fn what_fails_in_memory_is_parked_and_everything_else_is_there_once() {
     let stage = Stage::new();
@@ -220,7 +220,7 @@ async fn a_panic_half_way_leaves_nothing_of_its_event_in_memory_however_often_it
         projections.wait_until("half_way", head, 10 * SECOND).await.unwrap();
         assert_eq!(codes.read(|codes| codes.clone()).await, [1, 3]);
         let _ = projections.retry("half_way", "door-door2").await;
-        crate::runtime_stage::until("it is built anew", async || {
+        crate::runtime_stage::until("it is rebuilt", async || {
             codes.read(|codes| codes == &[1, 3]).await
         })
         .await;
@@ -290,7 +290,7 @@ async fn readers_of_memory_never_see_less_after_a_panic() {
     assert_eq!(seen.read_version(1, |seen| seen.codes.clone()).await, Some(all.clone()));
     let parked = projections.parked("seen").unwrap();
     assert_eq!(parked.iter().map(|item| item.position).collect::<Vec<_>>(), [explodes.0]);
-    // What was built anew goes on, and can be spoiled and built anew again.
+    // What was rebuilt goes on, and can be spoiled and rebuilt again.
     for code in [202, 777, 203] {
         let asked = process.ask(&format!("other{code}"), code).await;
         tokio::select! {

@@ -95,7 +95,7 @@ async fn waiting_for_an_event_that_is_parked_says_so_and_others_are_not_concerne
     assert_eq!(waited(poison).await, parked("poison is refused"));
     assert_eq!(waited(behind).await, parked("poison is refused"));
     assert_eq!(waited(other).await, Ok(other));
-    code.mend();
+    code.fix();
     projections.retry("tally", "x").await.unwrap();
     assert_eq!(waited(behind).await, Ok(other));
 }
@@ -119,7 +119,7 @@ async fn a_parked_key_is_replayed_in_order_after_the_code_was_mended_once_each()
         (applied(&again), again.stopped_by.map(|item| item.position)),
         (vec![], Some(Position(2)))
     );
-    code.mend();
+    code.fix();
     code.refuse("poison", 0);
     assert_eq!(applied(&projections.retry("tally", "x").await.unwrap()), [2, 3, 4, 5]);
     assert_eq!(projections.retry("tally", "x").await.unwrap(), Retried::default());
@@ -222,7 +222,7 @@ async fn an_event_that_cannot_be_read_is_parked_under_its_stream_and_holds_up_on
         still.stopped_by.unwrap().state,
         ParkedState::Unreadable { error } if error.contains("position 2")
     ));
-    // Whoever only waited for it goes on with it.
+    // Anyone who only waited for it goes on with it.
     assert_eq!(applied(&projections.skip("tally", Position(2), "ann").await.unwrap()), [4, 5]);
     assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
     assert_eq!(parked(&running), []);
@@ -519,7 +519,7 @@ async fn a_note_of_a_parked_event_that_cannot_be_read_is_made_anew_from_the_log(
         (Position(1), "x", "note-a")
     );
     assert!(item.state.error().unwrap().contains("its note could not be read"), "{item:?}");
-    code.mend();
+    code.fix();
     assert_eq!(applied(&running.projections().retry("tally", "x").await.unwrap()), [1]);
     assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
 }

@@ -167,7 +167,7 @@ fn status(running: &RunningRuntime) -> ConsumerStatus {
     running.status().swap_remove(0)
 }
 
-/// A commit that was never answered held its projection for ever, and `stop` with it.
+/// A commit that was never answered held its projection forever, and `stop` with it.
 #[tokio::test]
 async fn a_call_that_is_never_answered_is_given_up_and_every_event_is_in_the_rows_once() {
     for call in CALLS {

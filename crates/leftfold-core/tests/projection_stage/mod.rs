@@ -475,7 +475,7 @@ impl Code {
         drop(opened);
     }
 
-    pub fn mend(&self) {
+    pub fn fix(&self) {
         locked(&self.refuses).clear();
     }
 
@@ -571,7 +571,7 @@ pub async fn reach(process: &Process, running: &RunningRuntime, position: Positi
     }
 }
 
-/// Lets time pass for ever: for what is to be done meanwhile.
+/// Lets time pass forever: for what is to be done meanwhile.
 pub async fn time_goes_by(clock: &HandClock) {
     loop {
         clock.advance(SECOND / 10);

@@ -1,4 +1,4 @@
-//! The alerts that the book recommends, held against what a runtime says in each of its states.
+//! The alerts that the book recommends, compared with what a runtime says in each of its states.
 
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::RunningRuntime;
@@ -297,7 +297,7 @@ async fn a_command_that_is_stuck_is_told_at_once_and_until_a_person_has_done_som
     assert_eq!(fire(&process, &running).await, NONE);
 }
 
-/// Whoever served status over HTTP had to share the runtime that `main` stops.
+/// Anyone who served status over HTTP had to share the runtime that `main` stops.
 #[tokio::test]
 async fn clones_of_a_handle_say_how_it_goes_while_the_owner_stops_the_runtime() {
     let process = Stage::new().process();

@@ -1,4 +1,4 @@
-//! Commands that recur: each firing takes effect once, whoever tries it and however often.
+//! Commands that recur: each firing takes effect once, no matter who tries it, and how often.
 
 use std::time::Duration;
 

@@ -208,7 +208,7 @@ async fn the_same_request_is_recorded_once_and_another_one_under_its_id_is_refus
     assert_eq!(closed(&stage, "17").await, ["sold"]);
 }
 
-/// Ids and commands that cannot be recorded are told when they are sent.
+/// Ids and commands that cannot be recorded are reported when they are sent.
 #[tokio::test]
 async fn what_cannot_be_recorded_is_told_with_the_id_and_what_is_wrong() {
     let stage = Stage::new();
@@ -436,7 +436,7 @@ async fn what_is_scheduled_is_carried_out_from_a_copy_of_the_store() {
     closing(&old.store).send("17", &now("sold"), begin.plus(HOUR)).await.unwrap();
     closing(&old.store).move_to(begin.plus(DAY)).await.unwrap();
     run(&old).await;
-    // One that no runtime has heard of yet.
+    // One that no runtime knows of yet.
     let unheard: ScheduledCommand<Auction> = old.store.scheduled("closing of 18");
     unheard.send("18", &now("unheard"), begin.plus(DAY)).await.unwrap();
 

@@ -112,7 +112,7 @@ async fn the_events_of_a_scheduled_command_name_its_conversation_its_trace_and_i
         let from = from.header("user", "ann").header("tenant", "north");
         from.send("7", &Remind::Once {}, at).await.unwrap();
         if is_moved {
-            // Whoever moves it has a conversation of their own.
+            // Anyone who moves it has a conversation of their own.
             let mover = reminder(&store).correlated("a call").trace(trace('7'));
             mover.header("user", "bob").move_to(at.plus(HOUR)).await.unwrap();
         }

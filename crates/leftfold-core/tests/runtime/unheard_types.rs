@@ -135,7 +135,7 @@ impl Effect for Ring {
     }
 }
 
-/// Whoever records what the others ask for.
+/// Anyone who records what the others ask for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum TokenEvent {
     Token {},

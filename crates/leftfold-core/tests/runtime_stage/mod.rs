@@ -54,7 +54,7 @@ impl Stage {
         Self { backend, clock, leases: Arc::default() }
     }
 
-    /// Somebody else is given some work, whoever has it.
+    /// Somebody else is given some work, no matter who has it.
     pub fn holder_takes(&self, work: &str) -> Lease {
         let later = self.clock.now().plus(Duration::from_secs(3_600));
         let work = Label::try_from(work).unwrap();
@@ -148,7 +148,7 @@ pub struct Faults {
 pub enum Crash {
     /// The call has no effect.
     Before,
-    /// It takes effect, and nobody hears of it.
+    /// It takes effect, and nobody learns of it.
     After,
 }
 

@@ -1,4 +1,4 @@
-//! Spans, and the trace that goes on behind the log.
+//! Spans, and the trace that continues behind the log.
 
 #[cfg(feature = "opentelemetry")]
 mod collected;

@@ -408,7 +408,7 @@ pub(crate) fn later(
         for _ in 0..yields {
             tokio::task::yield_now().await;
         }
-        // Whoever asked may have gone.
+        // The caller may have gone.
         let _ = sender.send(carry_out(&right));
     });
     Pending::waiting(receiver)

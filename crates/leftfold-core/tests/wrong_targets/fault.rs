@@ -100,7 +100,7 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
         F::NothingCannotBeCommitted,
         &[],
     ),
-    // What is built anew replaces many rows in one transaction.
+    // What is rebuilt replaces many rows in one transaction.
     (
         "target::transaction::rows_are_replaced_and_removed",
         F::TheFirstWriteCounts,

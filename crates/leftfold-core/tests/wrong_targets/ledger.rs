@@ -19,7 +19,7 @@ pub(crate) struct Disk {
     serving: Map<u32>,
     /// Process that has each place.
     open: BTreeMap<(Of, usize), usize>,
-    /// Rows that are written and not committed, for whoever shows them.
+    /// Rows that are written and not committed, for anyone who shows them.
     uncommitted: BTreeMap<(Of, String), Option<String>>,
     processes: usize,
     /// Positions of versions that are gone.

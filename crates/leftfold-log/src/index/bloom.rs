@@ -44,7 +44,7 @@ impl Bloom {
 
 /// The hash of a key as filters store it. Our own, because stored filters outlive the version of
 /// any hasher; seeded by the store. A user who finds keys that collide makes a lookup read a page
-/// in vain, no more.
+/// without result, no more.
 pub(super) fn stored_hash(seed: u64, key: &[u8]) -> u64 {
     let mut hash = mix(seed ^ key.len() as u64);
     for chunk in key.chunks(8) {

@@ -32,7 +32,7 @@ pub(crate) enum IndexError {
         detail: String,
     },
     /// The system refused.
-    #[error("the index file {file} cannot be used, mend the disk and try again: {detail}")]
+    #[error("the index file {file} cannot be used, fix the disk and try again: {detail}")]
     Io {
         /// Name of the file.
         file: String,

@@ -14,7 +14,7 @@ use super::key::{KeyKind, RawKey};
 /// Entries in memory, unsorted.
 ///
 /// Positions must be added in increasing order, versions of a stream without gaps; it panics
-/// otherwise, because the index would be wrong for ever. Made by
+/// otherwise, because the index would be wrong forever. Made by
 /// [`Index::pending`](super::Index::pending), so that all tables of one index share one hash seed:
 /// a key is hashed once, in the group, and copied into the index without another allocation. The
 /// hasher is foldhash with a random seed: keys come from users, who must not be able to choose ones

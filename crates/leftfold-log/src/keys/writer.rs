@@ -92,7 +92,7 @@ impl KeyWriter {
         kept: Result<(T, Option<KeyRecord>), Randomless>,
         answer: AnswerSender<T>,
     ) {
-        // Whoever has left needs no answer.
+        // Anyone who has left needs no answer.
         match kept {
             Ok((value, None)) => drop(answer.send(Ok(value))),
             Ok((value, Some(record))) => {

@@ -90,7 +90,7 @@ pub enum LogOpenError {
         detail: String,
     },
     /// The system refused.
-    #[error("the log cannot be opened, mend the disk and try again: {detail}")]
+    #[error("the log cannot be opened, fix the disk and try again: {detail}")]
     Io {
         /// Message of the system.
         detail: String,

@@ -1,4 +1,4 @@
-//! Holding a whole log against itself: every group, the chain, every record, and the index against
+//! Check of a whole log: every group, the chain, every record, and the index against
 //! them.
 
 use std::io;

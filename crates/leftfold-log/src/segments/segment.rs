@@ -179,7 +179,7 @@ impl Segments {
                 Err(OffsetsFault::Io(error)) if lacks_room(&error) => {
                     return Err(io_error(number, &error));
                 }
-                Err(fault) => tracing::warn!(%fault, segment = number, "offsets are made anew"),
+                Err(fault) => tracing::warn!(%fault, segment = number, "offsets are rebuilt"),
             }
         }
         let mut held = segment.table.write().unwrap_or_else(PoisonError::into_inner);

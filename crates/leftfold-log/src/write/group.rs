@@ -452,7 +452,7 @@ impl GroupBuilder {
         shared.answered.give(self.requests.drain(..).map(|(_, request)| request));
     }
 
-    /// Gives the group up. Nothing of it is shown; who was told of it is told that it failed.
+    /// Gives the group up. Nothing of it is shown; who was told of it gets the error.
     pub(crate) fn fail(&mut self, shared: &SharedLog, error: &AppendError) {
         self.pending.clear();
         self.consumers.clear();

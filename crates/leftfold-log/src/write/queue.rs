@@ -209,7 +209,7 @@ impl RequestQueue {
     pub(crate) fn closed(&self, result: Result<(), CloseError>) {
         let mut state = self.state();
         for closer in state.closers.drain(..) {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = closer.send(result.clone());
         }
         state.requests.clear();

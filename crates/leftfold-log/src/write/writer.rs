@@ -72,7 +72,7 @@ impl Drop for WriterGuard {
         let panicked = || Err(CloseError { detail: "the writer panicked".to_owned() });
         let closed = self.closed.take().unwrap_or_else(panicked);
         drop(self.tenure.take());
-        // Whoever is told that it is closed finds that the status says so.
+        // Anyone who is told that it is closed finds that the status says so.
         self.shared.status.send_modify(|status| status.state = State::Closed);
         self.shared.queue.closed(closed);
     }
@@ -285,7 +285,7 @@ impl LogWriter {
         let head = self.tail.head();
         let status = &self.shared.status;
         let show = || {
-            // Whoever waits for it is woken below, when no lock is held.
+            // Anyone who waits for it is woken below, when no lock is held.
             status.send_if_modified(|status| {
                 status.head = head;
                 false

@@ -136,8 +136,8 @@ fn a_command_that_was_recorded_since_a_look_up_long_ago_is_found() {
     }
 }
 
-/// Whoever is told of a conflict decides anew on what is there. What may never become durable must
-/// not be told.
+/// Anyone who is told of a conflict decides again on what is there. What may never become durable
+/// must not be told.
 #[test]
 fn a_refusal_that_saw_only_what_failed_is_not_told() {
     let disk = Simulated::new(1);

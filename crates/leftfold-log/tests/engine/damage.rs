@@ -81,8 +81,8 @@ fn count(log: Log) -> usize {
 /// The place of `restore` among the ways.
 const RESTORE: usize = 3;
 
-/// Holds every way to open a directory against the rule; whatever opens has all events. Returns the
-/// error of the first way.
+/// Checks every way to open a directory against the rule; whatever opens has all events. Returns
+/// the error of the first way.
 fn judged(what: &str, files: &Files) -> Option<LogOpenError> {
     let open = |existing| {
         let (log, _) = Log::open_on(disk_of(files), Options { open: existing, ..options() })?;
@@ -133,8 +133,8 @@ fn a_flipped_bit_in_any_header_is_damage_of_that_file_or_is_mended() {
     let sound = made(&disk, true);
     assert!(sound.keys().filter(|name| is_segment(name)).count() >= 3, "{:?}", sound.keys());
     for (name, bytes) in &sound {
-        // The index is held against its checksums elsewhere; of each of its files the beginning and
-        // the end are tried.
+        // The index is compared with its checksums elsewhere; of each of its files the beginning
+        // and the end are tried.
         for byte in
             (0..bytes.len().min(256)).chain(bytes.len().saturating_sub(64).max(256)..bytes.len())
         {

@@ -1,6 +1,6 @@
-//! Forgetting over a log and a key file, stopped at every line of either: whoever was forgotten by
-//! one of the two is forgotten by both once they are opened again, and a receipt that was given
-//! holds.
+//! Forgetting over a log and a key file, stopped at every line of either: a person who was
+//! forgotten by one of the two is forgotten by both once they are opened again, and a receipt that
+//! was given holds.
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ fn recorded(disk: &Simulated) -> Vec<EventId> {
 }
 
 /// An event at the position of a lost one, recorded in the same millisecond by a clock that was set
-/// back, had the id of the lost one: a payment service that had heard of the lost one left the new
+/// back, had the id of the lost one: a payment service that knew of the lost one left the new
 /// payment out.
 #[test]
 fn an_id_never_comes_again_after_a_declared_restore_whatever_the_clock_says() {

@@ -519,7 +519,7 @@ fn a_page_backwards_reads_no_more_than_it_may_hold() {
     }
 }
 
-/// Versions are held against the index when a log is opened. An index that could not be read was
+/// Versions are compared with the index when a log is opened. An index that could not be read was
 /// taken for damage of the log.
 #[test]
 fn an_index_that_cannot_be_read_is_no_damage_of_the_log() {
@@ -556,8 +556,8 @@ fn an_index_that_cannot_be_read_is_no_damage_of_the_log() {
 }
 
 /// The hash in the header of a new epoch's segment is not that at the end of the one before. The
-/// offsets of that one were taken for another segment's, and made anew, by going through all of it,
-/// whenever a log was read that was restored once.
+/// offsets of that one were taken for another segment's, and made again, by going through all of
+/// it, whenever a log was read that was restored once.
 #[test]
 fn offsets_are_kept_over_a_change_of_epoch() {
     for closed in [true, false] {

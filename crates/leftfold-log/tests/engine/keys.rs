@@ -58,7 +58,7 @@ async fn the_key_file_keeps_the_contract() {
 struct Acknowledged {
     held: BTreeMap<KeyId, SubjectKey>,
     tokens: Vec<(Lookup, KeyId, Token)>,
-    /// Whoever asked for a token of a value may have it, answered or not.
+    /// Anyone who asked for a token of a value may have it, answered or not.
     asked: Vec<(Lookup, KeyId)>,
     destroyed: Vec<SubjectKey>,
     /// It may be destroyed or not.

@@ -42,7 +42,7 @@ impl Aggregate for Counter {
     }
 }
 
-/// Hears of everything, and does nothing.
+/// Learns of everything, and does nothing.
 #[derive(Default)]
 struct Listener;
 
@@ -140,8 +140,8 @@ async fn figures_tell_what_was_done_to_the_store_beside_its_consumers() {
         segment.filter(|file| file.path().extension().is_some_and(|extension| extension == "seg"));
     let bytes: u64 = segment.map(|file| file.metadata().unwrap().len()).sum();
     assert_eq!(now["leftfold_store_disk_bytes{part=\"segments\"}"], bytes as f64);
-    // One text has both, whomever it is asked of, and the consumers only for as long as they are
-    // there.
+    // One text has both, no matter what it is asked of, and the consumers only for as long as they
+    // are there.
     let up = "leftfold_consumer_up{consumer=\"listener\"}";
     assert_eq!(now.get(up), None);
     let running = Runtime::new(&store).process::<Listener>().start().await.unwrap();
@@ -155,14 +155,14 @@ async fn figures_tell_what_was_done_to_the_store_beside_its_consumers() {
     assert_eq!(samples(&store.metrics())["leftfold_store_up"], 0.0);
     let (log, _) = Log::open(&folder.0, Options::default()).unwrap();
     let text = Store::new(log).metrics();
-    let anew = samples(&text);
+    let rebuilt = samples(&text);
     assert_eq!(
-        (anew["leftfold_store_head_position"], anew["leftfold_store_events_total"]),
+        (rebuilt["leftfold_store_head_position"], rebuilt["leftfold_store_events_total"]),
         (7.0, 0.0)
     );
     assert!(
-        anew["leftfold_index_runs"] > 0.0
-            && anew["leftfold_store_disk_bytes{part=\"index\"}"] > 0.0,
+        rebuilt["leftfold_index_runs"] > 0.0
+            && rebuilt["leftfold_store_disk_bytes{part=\"index\"}"] > 0.0,
         "{text}"
     );
 }

@@ -1,6 +1,6 @@
-//! Stored logs of every format version: they open, and read the same, for ever.
+//! Stored logs of every format version: they open, and read the same, forever.
 //!
-//! `LEFTFOLD_STORE_OLD=1` makes the files of this release's version anew where there are none.
+//! `LEFTFOLD_STORE_OLD=1` makes the files of this release's version if there are none.
 
 use std::fmt::Display;
 use std::fs;

@@ -1,4 +1,4 @@
-//! A disk that panics: whoever waits is told, the log closes, and nobody writes where another
+//! A disk that panics: anyone who waits is told, the log closes, and nobody writes where another
 //! process may be.
 
 use std::io;
@@ -195,7 +195,7 @@ fn slow() -> Append {
     Append::of(vec![event("test-2")]).when(condition)
 }
 
-/// The append was announced to the queue, and a close waited for it for ever: the look-up had
+/// The append was announced to the queue, and a close waited for it forever: the look-up had
 /// panicked.
 #[test]
 fn a_look_up_that_panics_is_answered_and_keeps_nobody_from_closing() {
@@ -247,7 +247,7 @@ fn nobody_writes_after_the_lock_of_a_writer_that_panicked_is_given_back() {
     assert_eq!(script.unlocked_changes.load(Ordering::Relaxed), 0);
 }
 
-/// It came to a queue from which nobody took it any more, and its caller waited for ever.
+/// It came to a queue from which nobody took it any more, and its caller waited forever.
 #[test]
 fn an_append_that_is_looked_up_while_the_writer_panics_is_answered() {
     let (log, script) = opened(Options { upkeep: Upkeep::Inline, ..Options::default() });

@@ -1,4 +1,4 @@
-//! A random run on a simulated disk that crashes at every kind of point, held against the memory
+//! A random run on a simulated disk that crashes at every kind of point, compared with the memory
 //! backend.
 //!
 //! `LEFTFOLD_SEED` repeats a run, `LEFTFOLD_CRASHES` says how many crash points it has,
@@ -245,7 +245,7 @@ impl Run {
         kind
     }
 
-    /// One use of the log, held against the model.
+    /// One use of the log, compared with the model.
     fn step(&mut self, log: &Log) {
         match self.random.u8(..26) {
             0..12 => self.append_together(log),
@@ -271,7 +271,7 @@ impl Run {
         }
     }
 
-    /// Holds an answer against the model, which knows all that was judged before. What the append
+    /// Checks an answer against the model, which knows all that was judged before. What the append
     /// would have been refused with at earlier heads may be answered too, if it lasts.
     fn judge(&mut self, append: Append, answer: Answer, earlier: &[Option<Answer>]) {
         match answer {

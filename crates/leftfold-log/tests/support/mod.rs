@@ -100,7 +100,7 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Past the capture of the test runner: whoever runs the tests sees what was tried.
+/// Past the capture of the test runner: anyone who runs the tests sees what was tried.
 pub(crate) fn tell(text: &str) {
     let told = writeln!(std::io::stderr(), "{text}");
     assert!(told.is_ok(), "standard error takes a line");

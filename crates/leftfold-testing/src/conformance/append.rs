@@ -106,7 +106,7 @@ pub async fn an_append_without_events_takes_no_position(factory: &impl Factory) 
     assert_eq!(store.appended(events("a-1", 1)).await.first, Position(4));
 }
 
-/// An append's own events are not held against its condition: it is judged by what is ordered
+/// An append's own events are not compared with its condition: it is judged by what is ordered
 /// before.
 pub async fn an_append_does_not_conflict_with_itself(factory: &impl Factory) {
     let store = TestedStore::new(factory).await;

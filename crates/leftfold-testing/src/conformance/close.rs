@@ -85,7 +85,7 @@ pub async fn closing_again_is_no_error(factory: &impl Factory) {
     assert_eq!(store.close().await, Ok(()));
 }
 
-/// A subscription that waits for something new hears of the end.
+/// A subscription that waits for something new learns of the end.
 pub async fn a_waiting_subscription_ends(factory: &impl Factory) {
     let store = TestedStore::new(factory).await;
     store.appended(events("a-1", 1)).await;

@@ -1,4 +1,4 @@
-//! Command ids: one request takes effect once, and is answered the same for ever.
+//! Command ids: one request takes effect once, and is answered the same forever.
 
 use bytes::Bytes;
 use leftfold_core::store::{

@@ -10,7 +10,7 @@ use super::subject::TestedStore;
 use super::{Factory, Failed, Reopens};
 
 /// Of a batch whose write failed half-way nothing is seen, not even its command id, and the caller
-/// hears of it. After reopening it is there whole or not at all.
+/// learns of it. After reopening it is there whole or not at all.
 pub async fn a_write_that_fails_leaves_nothing<F: Factory>(factory: &F) {
     let mut failures = 0;
     for nth in 1..=4 {

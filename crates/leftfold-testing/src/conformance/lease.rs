@@ -1,4 +1,4 @@
-//! Leases: of all who ask for some work one is given it, and the fence refuses whoever had it
+//! Leases: of all who ask for some work one is given it, and the fence refuses anyone who had it
 //! before.
 
 use std::time::Duration;

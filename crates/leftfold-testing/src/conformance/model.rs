@@ -1,4 +1,4 @@
-//! Random operations, held against the memory backend; what differs is shrunk to the fewest
+//! Random operations, compared with the memory backend; what differs is shrunk to the fewest
 //! operations that still do.
 
 use leftfold_core::store::{

@@ -1,4 +1,4 @@
-//! Recorded time: it increases, and a moment maps to a position for ever.
+//! Recorded time: it increases, and a moment maps to a position forever.
 
 use std::time::Duration;
 

@@ -395,7 +395,8 @@ impl Explorer {
         if explored.schedules > schedules.0 {
             let thread = std::thread::current();
             let test = thread.name().unwrap_or("an explorer");
-            // Past the capture of the test runner: whoever starts a long run sees what was tried.
+            // Past the capture of the test runner: anyone who starts a long run sees what was
+            // tried.
             let line = format!(
                 "{test}: {} schedules with {} points\n",
                 explored.schedules, explored.points

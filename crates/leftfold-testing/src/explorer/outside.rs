@@ -37,7 +37,7 @@ impl Outside {
             .is_some_and(|touched| touched.performed.contains(&attempt))
     }
 
-    /// Somebody looks what became of it. How often that was done before.
+    /// Somebody looks what happened to it. How often that was done before.
     pub(super) fn look(&self, name: &'static str, effect: EffectId) -> u8 {
         let mut past = self.past();
         let looks = &mut past.intents.entry((name, effect)).or_default().looks;

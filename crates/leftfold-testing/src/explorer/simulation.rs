@@ -267,9 +267,9 @@ impl<'p> Simulation<'p> {
         if self.patience > if expected { QUIET_FOR_EVER } else { QUIET } {
             return false;
         }
-        // What is due comes before whoever only looks again and again whether something is: they
-        // would use up the patience. Where nothing is due, they look in vain until so much time has
-        // passed: a lease runs out meanwhile.
+        // What is due comes before consumers that only look again and again: they would use up the
+        // patience. If nothing is due, they look without result until so much time has passed: a
+        // lease runs out meanwhile.
         let at_least = now.plus(self.patience);
         let awaited = self.clock.awaited(at_least, for_ever);
         let moment = due
@@ -278,8 +278,8 @@ impl<'p> Simulation<'p> {
             .min()
             .or_else(|| self.clock.awaited(now, for_ever).map(|_| at_least));
         let Some(moment) = moment else { return false };
-        // Whoever is to act may look a moment later: all that is due at nearly the same time must
-        // not use up the patience.
+        // The one that is to act may look a moment later: all that is due at nearly the same time
+        // must not use up the patience.
         self.busy = due == Some(moment);
         self.set_clock(moment);
         true
@@ -342,7 +342,7 @@ impl<'p> Simulation<'p> {
         self.world.set_now(moment);
     }
 
-    /// Carries out one operation, and holds what became durable against the invariants.
+    /// Carries out one operation, and checks what became durable against the invariants.
     fn carry_out(&mut self, index: usize, way: u8) -> Result<(), BrokenInvariant> {
         let operation = self.shared.queue().remove(index);
         self.perform(operation, way)

@@ -102,7 +102,7 @@ impl SharedSimulation {
     ) -> oneshot::Receiver<T> {
         let (answer, answered) = oneshot::channel();
         let carry_out = Box::new(move |memory: &MemoryBackend, way| {
-            // Whoever asked may be gone; it is carried out all the same.
+            // The caller may be gone; it is carried out all the same.
             let _ = answer.send(carry_out(memory, way));
         });
         let by = self.running.load(Ordering::Relaxed);

@@ -17,7 +17,7 @@ use super::models::{Models, SentMessages};
 use super::outside::Outside;
 use super::shown;
 
-/// Everything that is durable, and what was done outside: what an invariant is held against.
+/// Everything that is durable, and what was done outside: what an invariant is compared with.
 pub struct World {
     events: Vec<RecordedEvent>,
     folds: HashMap<TypeId, Box<dyn States>>,

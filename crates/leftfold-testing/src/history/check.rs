@@ -9,7 +9,7 @@ use leftfold_core::store::{
 
 use super::{AppendAnswer, AppendAttempt, AppendHistory, AttemptId, HistoryViolation};
 
-/// Holds a history against all events of its store, the runtime's own included, in order.
+/// Checks a history against all events of its store, the runtime's own included, in order.
 pub fn check(history: &AppendHistory, events: &[RecordedEvent]) -> Result<(), HistoryViolation> {
     let attempts = history.attempts();
     let log = FinalLog::new(events)?;
@@ -342,7 +342,7 @@ fn check_commands(
         });
         let is_first_answer = match effective.get(&answered.record.id) {
             Some((_, first, _, appended)) => *answered == as_answered(first, appended),
-            // It took effect before the history began, or for a caller who never heard of it.
+            // It took effect before the history began, or for a caller who never learned of it.
             None => {
                 answered.first <= began_after
                     || attempts.iter().any(|a| {

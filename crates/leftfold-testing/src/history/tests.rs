@@ -1,4 +1,4 @@
-//! The checker is held against stores that lie: each planted bug is caught.
+//! The checker is tested with stores that lie: each planted bug is caught.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -163,7 +163,7 @@ impl<'s, S: Subject + Send + Clone + 'static> FollowedLog<'s, S> {
         assert!(stopped.is_ok(), "{stopped:?}");
     }
 
-    /// Holds what readers see against a fold of the log.
+    /// Compares what readers see with a fold of the log.
     async fn assert_is_the_fold(&self, when: &str) {
         let events = self
             .store

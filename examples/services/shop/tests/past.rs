@@ -140,8 +140,8 @@ impl Aggregate for Counted {
     }
 }
 
-/// After a start the first snapshots of a type are held against a fold of all events; then they are
-/// believed, all but a few.
+/// After a start the first snapshots of a type are compared with a fold of all events; then they
+/// are believed, all but a few.
 #[tokio::test]
 async fn a_product_with_a_long_history_is_loaded_from_its_snapshot() {
     const PRODUCTS: u64 = 24;

@@ -261,7 +261,7 @@ impl Claims {
             schema.no_fault()?;
             let Some(view) = schema.view() else { return Ok(schema) };
             self.watch(view);
-            // An owner may have come into use before the view was heard of.
+            // An owner may have come into use before the view was known.
             let is_owned =
                 |believed: &AssumedType| self.writer(&believed.event_type, schema.rust()).is_some();
             if !view.types.iter().any(is_owned) {
@@ -278,7 +278,7 @@ impl Claims {
         }
         let another = Arc::new(schema.for_another());
         another.view().into_iter().for_each(|view| self.watch(view));
-        // Whoever is heard of too late for an owner comes after the other one, which has heard of
+        // A view that is known too late for an owner comes after the other one, which knows of
         // it.
         (!schema.is_stale()).then_some(another)
     }

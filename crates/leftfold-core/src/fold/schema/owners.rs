@@ -22,8 +22,8 @@ pub(super) struct OwnerFinder<'a> {
 impl OwnerFinder<'_> {
     pub(super) fn owner(&self, event_type: &EventType) -> Result<VariantOwner, EventError> {
         let own = self.own.types.get(event_type);
-        // Names of the runtime are not the model's to judge: the store refuses them to whoever has
-        // no right to them.
+        // Names of the runtime are not the model's to judge: the store refuses them to anyone who
+        // has no right to them.
         if self.is_named || event_type.is_system() || own.is_some_and(|own| own.is_certain) {
             return Ok(VariantOwner::Itself);
         }
@@ -56,7 +56,7 @@ impl OwnerFinder<'_> {
             let VariantOwner::Other(owner) = owner else { continue };
             let (own, theirs) =
                 (self.own.upcasters.leading_to(event_type), owner.upcasters.leading_to(event_type));
-            // It may know older shapes beside; where those lead to is held against the owner's
+            // It may know older shapes beside; where those lead to is compared with the owner's
             // shape of today.
             if own.contradicts(&theirs) {
                 let what = "a view has the upcasters of the enum that owns the type, and may have no others from the same shape";

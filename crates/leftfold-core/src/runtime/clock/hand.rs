@@ -116,7 +116,7 @@ impl HandClock {
         clock
     }
 
-    /// A clock of a simulation, at which nobody may look for ever without waiting for anything.
+    /// A clock of a simulation, at which nobody may look forever without waiting for anything.
     #[doc(hidden)]
     pub fn of_simulation(now: Timestamp) -> Self {
         let clock = Self::at(now);
@@ -191,7 +191,7 @@ impl Clock for HandClock {
     fn now(&self) -> Timestamp {
         let mut hands = self.hands();
         hands.looks = hands.looks.saturating_add(1);
-        // The simulation takes the panic as a failure of whoever runs.
+        // The simulation takes the panic as a failure of the consumer that runs.
         assert!(
             hands.looks_max.is_none_or(|max| hands.looks < max),
             "it runs in circles, without waiting for anything"

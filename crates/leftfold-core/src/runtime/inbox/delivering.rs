@@ -146,7 +146,7 @@ impl<I: Inbox> Process for Delivering<I> {
         match self.due {
             Some(due) if self.due != self.due_before => reaction.timer(GAP, due),
             Some(_) => reaction,
-            // It begins anew with the next message, so that its history is short.
+            // It begins again with the next message, so that its history is short.
             None => reaction.end(),
         }
     }

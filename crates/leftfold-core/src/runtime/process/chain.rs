@@ -4,7 +4,7 @@
 //! Two counts tell long work from a process that reacts to itself without end. A timer that is due
 //! at once is a process's own way to say that it goes on, so such rounds are many; what leads
 //! through commands and events from one reaction to the next is a circle soon. Rounds do not add to
-//! the depth of what comes of them, or whoever reacts to the last of a thousand batches would be
+//! the depth of their results, or a process that reacts to the last of a thousand batches would be
 //! stopped for it.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use super::step::ProcessTrouble;
 use crate::store::{Metadata, Position, TraceContext};
 
 // ANCHOR: limits
-/// Reactions that may lead one to another by commands and what comes of them: a process that goes
+/// Reactions that may lead one to another by commands and their results: a process that goes
 /// on beyond that reacts to itself without end, and is parked.
 pub const CHAIN_MAX: u32 = 100;
 /// Timers of one instance that may lead one to another, each due at once: so work in batches may

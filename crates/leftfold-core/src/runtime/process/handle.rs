@@ -336,9 +336,9 @@ impl Processes {
     ///
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let runtime = Runtime::new(&Store::memory()).process::<LatePayouts>().start().await?;
-    /// // After a release that mended an overflow in `apply`.
-    /// let mended = ParkedFilter::all().saying("overflow");
-    /// let retried = runtime.processes().retry_all("late_payouts", &mended).await?;
+    /// // After a release that fixed an overflow in `apply`.
+    /// let fixed = ParkedFilter::all().saying("overflow");
+    /// let retried = runtime.processes().retry_all("late_payouts", &fixed).await?;
     /// for (whose, position, reason) in &retried.failing {
     ///     eprintln!("{whose:?} still fails at {position}: {reason}");
     /// }
@@ -356,7 +356,7 @@ impl Processes {
         whose.dedup();
         let mut all = RetriedAll::default();
         for whose in whose {
-            // Where some succeed, what fails behind them is told by another try.
+            // Where some succeed, what fails behind them is reported by another try.
             for _ in 0..2 {
                 match self.retry(process, &whose).await {
                     Ok(done) => all.done += done,

@@ -220,7 +220,7 @@ impl InstanceReader {
                 let issued = self.event_at(Position(*position)).await?;
                 issued.and_then(|issued| IncomingTrigger::refused(key, cause, issued.recorded_at))
             }
-            // No instance hears of them.
+            // No instance learns of them.
             StoredCause::Command { .. } | StoredCause::Record { .. } => None,
         };
         Ok(found)

@@ -1,4 +1,4 @@
-//! The instances of a process: those in memory, how they hear of a trigger, and what is parked.
+//! The instances of a process: those in memory, how they learn of a trigger, and what is parked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};

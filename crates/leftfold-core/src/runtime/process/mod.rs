@@ -11,8 +11,8 @@
 //! on is parked (`parking`), by instance or stream (`whose`), with the events that were
 //! `passed_over` in the `ranges` read before, because the owner of their type came too late. A
 //! `handle` lists what is parked and asks to retry or skip it; the runner carries such `requests`
-//! out. Outside of the runner, `outcome` finds what became of one command, and `describe` puts the
-//! records of an instance into plain values for the testing kit.
+//! out. Outside of the runner, `outcome` finds what happened to one command, and `describe` puts
+//! the records of an instance into plain values for the testing kit.
 
 mod batch;
 mod chain;
@@ -211,5 +211,5 @@ pub trait Process: Default + Send + Sync + 'static {
 
 /// Error of code of a process that panicked.
 fn panicked<P>(place: &str, said: &str) -> String {
-    format!("{place} of {} panicked, mend it and retry: {said}", std::any::type_name::<P>())
+    format!("{place} of {} panicked, fix it and retry: {said}", std::any::type_name::<P>())
 }

@@ -55,7 +55,8 @@ impl ReactionOrigin {
 }
 
 impl<P: Process> Instance<P> {
-    /// Takes a trigger in and reacts. See [`Instances::hear_one`](super::instances::Instances::hear_one).
+    /// Takes a trigger in and reacts. See
+    /// [`Instances::hear_one`](super::instances::Instances::hear_one).
     pub(super) fn react(
         &mut self,
         key: &str,
@@ -134,7 +135,7 @@ impl<P: Process> Instance<P> {
     }
 }
 
-/// Holds a reaction against its limits.
+/// Checks a reaction against its limits.
 fn check(reaction: &Reaction, targets: &Targets) -> Result<(), String> {
     if let Some(fault) = &reaction.fault {
         return Err(fault.clone());

@@ -103,7 +103,7 @@ impl Reaction {
         self
     }
 
-    /// An effect: its intent is recorded in the stream of the aggregate that will hear of the
+    /// An effect: its intent is recorded in the stream of the aggregate that will learn of the
     /// outcome, with the tags that its event has. That aggregate is not asked.
     pub fn effect<E: Effect>(mut self, target: &str, intent: &E::Intent) -> Self
     where

@@ -78,7 +78,7 @@ impl<P: Process> ProcessRunner<P> {
     pub(super) async fn answer(&mut self, asked: ProcessRequest) {
         let (what, answer) = asked.take();
         let answered = self.handle_request(what).await;
-        // Whoever asked may be gone; what was done stands.
+        // The caller may be gone; what was done stands.
         let _ = answer.send(answered);
     }
 
@@ -221,7 +221,7 @@ impl<P: Process> Instances<P> {
         fence: Option<&(Label, Fence)>,
         batch: &mut ReactionBatch,
     ) -> Result<HandledRequest, ProcessTrouble> {
-        // Read anew: what it failed at may be mended.
+        // Read again: what it failed at may be fixed.
         self.forget(key);
         let mut done = 0;
         while batch.has_room() {

@@ -233,7 +233,7 @@ impl<P: Process> ProcessRunner<P> {
         let before = tenure.fence();
         let right = tenure.hold(&self.host).await;
         if tenure.fence() != before {
-            // Whoever had it may have recorded commands since that was read, and nobody else
+            // Anyone who had it may have recorded commands since that was read, and nobody else
             // carries them out.
             self.known = None;
         }

@@ -3,7 +3,7 @@
 //! An instance is folded from its stream since its present life began, and each of its reactions
 //! from the event that it speaks of. One that never ends would take ever longer to be read. A
 //! snapshot is used only if it belongs to this very history and reads as it was written; the first
-//! that are used after a start are held against a fold without them.
+//! that are used after a start are compared with a fold without them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -147,8 +147,8 @@ impl InstanceReader {
             InstanceSnapshotUse::Refused => return Ok(None),
             InstanceSnapshotUse::Checked => {}
         }
-        let anew = self.fold::<P>(key, None, instance.version).await?;
-        if !is_same(&code, &anew, &instance) {
+        let refolded = self.fold::<P>(key, None, instance.version).await?;
+        if !is_same(&code, &refolded, &instance) {
             self.trust.lose::<P>();
             let (process, fold_version) = (P::NAME, P::FOLD_VERSION);
             tracing::error!(%stream, process, fold_version, "a snapshot differs from the fold of its records: raise FOLD_VERSION");
@@ -168,12 +168,15 @@ fn decode<P>(bytes: &[u8], code: &StateCode<P>) -> Option<(StoredInstance, P)> {
     Some((stored, state))
 }
 
-fn is_same<P: Process>(code: &StateCode<P>, anew: &Instance<P>, kept: &Instance<P>) -> bool {
-    let states = match (&anew.state, &kept.state) {
-        (Ok(anew), Ok(kept)) => (code.is_same)(anew, kept),
+fn is_same<P: Process>(code: &StateCode<P>, refolded: &Instance<P>, kept: &Instance<P>) -> bool {
+    let states = match (&refolded.state, &kept.state) {
+        (Ok(refolded), Ok(kept)) => (code.is_same)(refolded, kept),
         _ => false,
     };
-    states && anew.timers == kept.timers && anew.life == kept.life && anew.version == kept.version
+    states
+        && refolded.timers == kept.timers
+        && refolded.life == kept.life
+        && refolded.version == kept.version
 }
 
 impl StoredInstance {

@@ -109,7 +109,7 @@ impl<E: Event> Batch<E> {
 
     fn take(&mut self, signal: Signal, schema: &Schema) {
         match signal {
-            // What is beyond the end is read again by whoever goes on from there.
+            // What is beyond the end is read again by anyone who goes on from there.
             Signal::Event(event) if event.position > self.until => self.through = self.until,
             Signal::Event(event) => {
                 self.through = event.position;
@@ -151,7 +151,7 @@ impl<E: Event> Batch<E> {
             let key = item.key.as_deref().unwrap_or_default();
             item.lane = lane_of(key, lanes);
         }
-        // Whoever has no key cannot be read.
+        // An event without a key cannot be read.
         self.mark_behind();
     }
 
@@ -240,7 +240,7 @@ pub(super) fn key_of<T: Target, P: Projection<T>>(
     })
 }
 
-/// The lane of a key: the same for ever, in every process.
+/// The lane of a key: the same forever, in every process.
 fn lane_of(key: &str, lanes: usize) -> usize {
     let Digest(digest) = Digest::of(key.as_bytes());
     let lanes = u128::try_from(lanes).unwrap_or(1);

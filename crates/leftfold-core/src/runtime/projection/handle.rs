@@ -414,7 +414,7 @@ impl Projections {
     }
 
     /// The keys whose rows change from now on, as readers see them. A version that is being built
-    /// says nothing here; that it has begun to serve is told as [`ChangesError::Missed`], after
+    /// says nothing here; that it has begun to serve is reported as [`ChangesError::Missed`], after
     /// which everything is to be read again.
     ///
     /// ```
@@ -539,7 +539,7 @@ pub enum ChangesError {
     /// that was too slow is told how many. There is no number if another version has begun to
     /// serve, or if the target was away and may have taken a transaction that it did not confirm;
     /// possibly nothing has changed then.
-    #[error("changes were missed, read anew")]
+    #[error("changes were missed, read everything again")]
     Missed(Option<u64>),
     /// The runtime has stopped.
     #[error("the runtime has stopped")]

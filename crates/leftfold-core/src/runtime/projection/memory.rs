@@ -144,7 +144,7 @@ impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
             return Err(ProjectionError::message(text));
         }
         if version.spoiled.swap(false, Ordering::Relaxed) {
-            // Whoever looks at the old rows still has them.
+            // Anyone who looks at the old rows still has them.
             version.rows = Arc::default();
             locked(&version.notes).clear();
         }

@@ -94,7 +94,7 @@ pub(super) fn decode<N: DeserializeOwned>(key: &str, value: &[u8]) -> Result<N, 
 
 /// A note that cannot be read: it was damaged, or written by a later release.
 #[derive(Debug, thiserror::Error)]
-#[error("the note {key} cannot be read, upgrade or build the version anew: {why}")]
+#[error("the note {key} cannot be read, upgrade or rebuild the version: {why}")]
 pub(super) struct UnreadableNote {
     pub(super) key: String,
     pub(super) why: String,
@@ -143,7 +143,7 @@ pub(super) fn moved(
     value: Option<&[u8]>,
     positions: &dyn Positions,
 ) -> Result<MovedNote, String> {
-    // And where they begin: the copy begins anew.
+    // And where they begin: the copy begins again.
     if key.starts_with("receipt") {
         return Ok(None);
     }

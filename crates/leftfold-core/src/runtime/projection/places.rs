@@ -12,7 +12,7 @@ pub(in crate::runtime) struct Role {
     /// True if no higher version runs here: only then does it take another one's place.
     pub(in crate::runtime) newest: bool,
     /// True if it is to be rebuilt, whatever there is of it.
-    pub(in crate::runtime) anew: bool,
+    pub(in crate::runtime) rebuild: bool,
 }
 
 /// Tells whether a place has rows of a version.

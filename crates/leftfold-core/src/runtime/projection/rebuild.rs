@@ -1,7 +1,7 @@
 //! Opening a version, building it beside the rows that serve, and taking their place.
 //!
 //! The rows of a version are in one of two places of its target: under its number, or under that
-//! with [`BESIDE`] added. What is built anew is built in the other place than that which serves,
+//! with [`BESIDE`] added. What is rebuilt is built in the other place than that which serves,
 //! and takes over when it has caught up.
 
 use super::batch::Batch;
@@ -67,7 +67,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Opens the target and goes on from the position of the version; at a new version, from the
     /// beginning.
     pub(super) async fn open(&mut self) -> Result<(), ProjectionTrouble> {
-        // Whoever had the work may have noted something until now: nothing is read before it is
+        // Anyone who had the work may have noted something until now: nothing is read before it is
         // this runner's.
         let fence = self.ground.hold().await?;
         self.ground.host.look_for_types(self.ground.desk.label).await;
@@ -118,12 +118,12 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let versions = self.ground.versions().await?;
         let own = serving.filter(|place| is_of(*place, P::VERSION));
         let mut place = self.building.or(own).unwrap_or(P::VERSION);
-        if self.role.anew {
+        if self.role.rebuild {
             place = own.map_or(P::VERSION, |own| own ^ BESIDE);
             if versions.contains(&place) {
                 self.ground.discard(place).await?;
             }
-            (self.role.anew, self.building) = (false, Some(place));
+            (self.role.rebuild, self.building) = (false, Some(place));
         } else if self.building.is_none()
             && own.is_none()
             && !versions.contains(&place)
@@ -300,14 +300,14 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             ?replaced,
             "a version has taken its place"
         );
-        let anew = replaced.is_some_and(|replaced| is_of(replaced, P::VERSION));
+        let rebuilt = replaced.is_some_and(|replaced| is_of(replaced, P::VERSION));
         self.building = None;
         for old in self.ground.versions().await.unwrap_or_default() {
             let runs = desk.readers.versions.iter().any(|version| is_of(old, *version));
             let of_this = is_of(old, P::VERSION) && old != place;
-            // The version before is kept, for going back; rows that were built anew are of no use
+            // The version before is kept, for going back; rows that were rebuilt are of no use
             // any more.
-            if of_this || (!anew && !runs && Some(old) != replaced) {
+            if of_this || (!rebuilt && !runs && Some(old) != replaced) {
                 self.ground.discard_in_passing(old).await;
             }
         }
@@ -359,7 +359,7 @@ async fn resume_receipts(
     session.begin().await?;
     let noted = session.notes(&key, None, 1).await?;
     session.commit().await?;
-    // One that cannot be read is found by whoever verifies; the rows are none the worse for it.
+    // One that cannot be read is found by anyone who verifies; the rows are none the worse for it.
     let receipt = noted.first().and_then(|(key, value)| EventReceipt::decode(key, value).ok());
     Ok(Receipts::resumed(range, receipt.unwrap_or_default()))
 }

@@ -32,7 +32,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// opened again.
     pub(super) async fn answer(&mut self, ask: ProjectionRequest) -> Result<(), ProjectionTrouble> {
         let away = |trouble: &ProjectionTrouble| AskError::Away { detail: detail(trouble) };
-        // Whoever asked may be gone: what was asked is done all the same.
+        // The caller may be gone: what was asked is done all the same.
         match ask {
             ProjectionRequest::Retry { key, answer } => {
                 let done = self.retry(key).await;

@@ -292,7 +292,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             self.hand_over().await?;
         }
         if self.level_at.take_if(|at| *at <= after).is_some() {
-            // All lanes stand at one place: they can be made anew.
+            // All lanes stand at one place: they can be created again.
             self.lanes.clear();
         }
         Ok(())
@@ -420,14 +420,14 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         if !full {
             self.lanes.clear();
         }
-        self.role.anew |= matches!(trouble, ProjectionTrouble::Spoiled(_));
+        self.role.rebuild |= matches!(trouble, ProjectionTrouble::Spoiled(_));
         if let Some(tenure) = &self.ground.tenure {
             // Whether the store takes appends, and from this runner, is asked before anything is
             // sent again.
             tenure.lock().await.lost();
         }
         self.failures += 1;
-        // Whoever gave no answer was waited for already.
+        // Anyone who gave no answer was waited for already.
         let silent =
             matches!(trouble, ProjectionTrouble::Silent(_) | ProjectionTrouble::Spoiled(_));
         let clock = self.ground.host.clock.clone();
@@ -470,7 +470,7 @@ fn describe(trouble: &ProjectionTrouble, name: &str) -> (String, TroubleEnd) {
             (format!("its target to come back: {error}"), TroubleEnd::Alone)
         }
         ProjectionTrouble::NotSetUp(error) => {
-            (format!("its set_up to be mended: {error}"), TroubleEnd::WithPerson)
+            (format!("its set_up to be fixed: {error}"), TroubleEnd::WithPerson)
         }
         ProjectionTrouble::Silent(error) => {
             (format!("its target to answer: {error}"), TroubleEnd::Alone)
@@ -479,13 +479,13 @@ fn describe(trouble: &ProjectionTrouble, name: &str) -> (String, TroubleEnd) {
             (format!("its target to be opened again: {error}"), TroubleEnd::Alone)
         }
         ProjectionTrouble::Spoiled(error) => {
-            (format!("its rows to be built anew: {error}"), TroubleEnd::Alone)
+            (format!("its rows to be rebuilt: {error}"), TroubleEnd::Alone)
         }
         ProjectionTrouble::InUse(error) | ProjectionTrouble::StandsBy(error, _) => {
             (format!("its turn: {error}"), TroubleEnd::WithoutUs)
         }
         ProjectionTrouble::Panicked(error) => {
-            (format!("its target to be mended: {error}"), TroubleEnd::WithPerson)
+            (format!("its target to be fixed: {error}"), TroubleEnd::WithPerson)
         }
         ProjectionTrouble::Log(error) => {
             (format!("the log to be read again: {error}"), TroubleEnd::Alone)

@@ -117,7 +117,7 @@ impl Registered {
             let query = (one.query)(store).map_err(|error| named.error(error.into()))?;
             let desk = Arc::new(Desk::new(one.name, one.version, label, query, shared));
             let (asks, asked) = mpsc::channel(ASKED_MAX);
-            let role = Role { newest, anew: rebuild.contains(one.name) };
+            let role = Role { newest, rebuild: rebuild.contains(one.name) };
             let starting = announced(label, one.asks, (one.make)(desk.clone(), asked, role));
             placed.push(PlacedProjection { named, entry: VersionEntry { desk, asks }, starting });
         }
@@ -149,7 +149,7 @@ impl StandaloneProjection {
             readers,
         ));
         let (asker, asks) = mpsc::channel(1);
-        let role = Role { newest: true, anew: false };
+        let role = Role { newest: true, rebuild: false };
         let parts =
             RunnerParts { host, target, projection, desk: desk.clone(), asks, role, stop, leased };
         let running = Box::pin(async move {

@@ -166,7 +166,7 @@ impl<R: Recurring> RecurringRunner<R> {
     async fn fire(&self, due: Timestamp) -> Result<Option<String>, RecurringTrouble> {
         let (id, command) = match caught(|| self.recurring.due(due)) {
             Ok(asked) => asked,
-            Err(said) => return Ok(Some(format!("due() panics, mend it: {said}"))),
+            Err(said) => return Ok(Some(format!("due() panics, fix it: {said}"))),
         };
         let request =
             CommandId::of_runtime(&format!("$schedule:{}", R::NAME), &due.as_micros().to_string());

@@ -1,5 +1,5 @@
-//! Scheduled commands that no runtime carries out: whoever sends one is warned, and so is whoever
-//! starts a runtime over a store that has some. Without that they would wait in silence.
+//! Scheduled commands that no runtime carries out: anyone who sends one is warned, and so is anyone
+//! who starts a runtime over a store that has some. Without that they would wait in silence.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};

@@ -310,7 +310,7 @@ pub(crate) const CHECKPOINTS: &[Row] = &[
     ),
     row(
         "checkpoint::checkpoints_survive_reopening",
-        "lets every consumer advance anew when it is opened again",
+        "lets every consumer advance again when it is opened again",
         || {
             asking(|right, append| {
                 if let (1.., Some(record)) = (right.opening, &mut append.checkpoint)

@@ -99,7 +99,7 @@ pub(crate) const ENVELOPES: &[Row] = &[
             })
         },
     ),
-    row("envelope::ids_are_the_same_after_reopening", "mints ids anew when it is opened", || {
+    row("envelope::ids_are_the_same_after_reopening", "mints new ids when it is opened", || {
         minting(|opening, event| {
             EventId(Uuid::from_u128(event.id.0.as_u128() ^ u128::from(opening)))
         })

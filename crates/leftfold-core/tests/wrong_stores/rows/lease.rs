@@ -185,7 +185,7 @@ pub(crate) const TENURES: &[Row] = &[
     ),
     row(
         "lease::fences_grow_over_reopening",
-        "begins with its fences anew when it is opened again",
+        "begins with its fences again when it is opened again",
         || {
             leasing(|right, _, _, answer| match answer {
                 Ok(Leased::Held(lease)) if right.opening > 0 => {

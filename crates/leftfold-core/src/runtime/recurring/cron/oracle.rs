@@ -1,4 +1,4 @@
-//! Cron expressions held against a walk over every minute, which knows nothing of fields and
+//! Cron expressions compared with a walk over every minute, which knows nothing of fields and
 //! segments.
 
 use std::collections::BTreeSet;
