@@ -320,11 +320,11 @@ impl<A: Aggregate> Command<A> {
         // A refusal that is to be remembered is recorded as the answer, with no event.
         let (DecidedEvents { events, state }, said, refused) =
             match self.decide(&kept.folded.state)? {
-                Ok(ahead) => {
+                Decisions::Events(ahead) => {
                     let after = Version(version.0 + ahead.events.len() as u64);
                     (ahead, RequestAnswer::Accepted(after), None)
                 }
-                Err(refusal) => match (&self.remember, self.origin.id()) {
+                Decisions::Refused(refusal) => match (&self.remember, self.origin.id()) {
                     (Some(remember), Some(_)) => (
                         DecidedEvents::nothing(),
                         RequestAnswer::Refused(encode_refusal(remember, &refusal)?),
@@ -382,13 +382,13 @@ impl<A: Aggregate> Command<A> {
 
     /// Decides each command on the state that those before it lead to, and takes the events into a
     /// state of their own: one at which `apply` panics must not become durable.
-    fn decide(&self, state: &A) -> Result<Result<DecidedEvents<A>, A::Refusal>, EventError> {
+    fn decide(&self, state: &A) -> Result<Decisions<A>, EventError> {
         let mut ahead = DecidedEvents::nothing();
         for command in &self.commands {
             let state_now = ahead.state.as_ref().unwrap_or(state);
             let events = match EventError::caught::<A, _>("decide", || state_now.decide(command))? {
                 Ok(events) => events,
-                Err(refusal) => return Ok(Err(refusal)),
+                Err(refusal) => return Ok(Decisions::Refused(refusal)),
             };
             if let Some(last) = events.len().checked_sub(1) {
                 let mut at = 0;
@@ -405,7 +405,7 @@ impl<A: Aggregate> Command<A> {
             }
             ahead.events.extend(events);
         }
-        Ok(Ok(ahead))
+        Ok(Decisions::Events(ahead))
     }
 
     fn cannot_take(&self, event: &A::Event, detail: String) -> EventError {
@@ -518,6 +518,13 @@ impl<A: Aggregate> DecidedEvents<A> {
     const fn nothing() -> Self {
         Self { events: Vec::new(), state: None }
     }
+}
+
+/// Decisions of the aggregate on all commands of a request.
+enum Decisions<A: Aggregate> {
+    Events(DecidedEvents<A>),
+    /// One command was refused, and none takes effect.
+    Refused(A::Refusal),
 }
 
 /// Result of one attempt.

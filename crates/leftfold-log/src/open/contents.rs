@@ -10,7 +10,7 @@ use leftfold_core::store::{Epoch, Hash, Position, StoreId};
 
 use crate::disk::{Disk, File};
 use crate::format::{
-    Binding, NO_TIME, SegmentFault, SegmentHeader, offsets_number, segment_name, segment_number,
+    Binding, NO_TIME, SegmentHeader, offsets_number, segment_name, segment_number,
 };
 use crate::index;
 use crate::open::doubt::{self, LogTimes};
@@ -42,7 +42,7 @@ pub(crate) fn headers(
     let mut length_before = 0;
     for number in numbers {
         let file = disk.open(&segment_name(number))?;
-        let header = header(&*file)?.map_err(|fault| LogOpenError::header(number, fault))?;
+        let header = header(&*file, number)?;
         if header.number != number {
             let detail = format!(
                 "its header is that of segment {}, so it was renamed or replaced",
@@ -175,7 +175,7 @@ fn renamed<'a>(disk: &dyn Disk, name: &'a String) -> Option<(&'a String, Segment
     }
     // What cannot be read as a file, as a directory, is none.
     let file = disk.open(name).ok()?;
-    let header = header(&*file).ok()?.ok()?;
+    let header = header(&*file, 0).ok()?;
     (file.len().ok()? > header.bytes()).then_some((name, header))
 }
 
@@ -209,10 +209,11 @@ fn has_witness(disk: &dyn Disk) -> Result<bool, LogOpenError> {
     }
 }
 
-fn header(file: &dyn File) -> io::Result<Result<SegmentHeader, SegmentFault>> {
+/// Reads the header of a segment; an error of it names the segment by its number.
+fn header(file: &dyn File, number: u64) -> Result<SegmentHeader, LogOpenError> {
     let mut bytes = vec![0; file.len()?.min(SegmentHeader::BYTES_MAX) as usize];
     file.read_exact_at(&mut bytes, 0)?;
-    Ok(SegmentHeader::decode(&bytes))
+    SegmentHeader::decode(&bytes).map_err(|fault| LogOpenError::header(number, fault))
 }
 
 fn follows(before: &SegmentHeader, header: &SegmentHeader) -> bool {

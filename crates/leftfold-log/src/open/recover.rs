@@ -14,7 +14,9 @@ use crate::open::doubt::{self, ClockDoubt, LogTimes};
 use crate::open::error::{Cut, LogOpenError, Recovery};
 use crate::options::{ClockBehind, Options};
 use crate::segments::offsets::{Offsets, OffsetsFile};
-use crate::segments::scan::{ChainState, Group, GroupFault, Groups, Record, address, place_of};
+use crate::segments::scan::{
+    ChainState, Group, GroupFault, GroupScan, Groups, Record, address, place_of,
+};
 use crate::segments::segment::{OffsetsUse, Segment, Segments};
 use crate::write::fences::FENCES_KEY;
 use crate::write::tail::{OpenPurpose, Tail};
@@ -303,12 +305,12 @@ impl RecoveryWalk {
                 break;
             }
             let group = match groups.at(offset, Some(&self.chain))? {
-                Ok(group) => group,
+                GroupScan::Valid(group) => group,
                 // The next segment was begun when this one was durable: a fault in it is damage.
-                Err(fault) if next.is_some() => {
+                GroupScan::Invalid(fault) if next.is_some() => {
                     return Err(LogOpenError::damaged(header.number, offset, &fault));
                 }
-                Err(fault) => {
+                GroupScan::Invalid(fault) => {
                     // A reader may meet a group that is being written at this moment.
                     if self.purpose == OpenPurpose::Read
                         && !groups.only_zeros(offset)?
@@ -461,7 +463,7 @@ fn resume(
         return Err(missing(&"the segment is not there"));
     }
     let mut groups = Groups::of(disk.open(&segment_name(number))?, &headers[from])?;
-    let group = groups.at(offset, None)?.map_err(|fault| missing(&fault))?;
+    let group = groups.at(offset, None)?.valid_or(|fault| missing(&fault))?;
     let chain = group.chain();
     if chain.hash != covered.hash || chain.last() != covered.position {
         return Err(missing(&"another group is there"));
@@ -489,7 +491,7 @@ fn offsets_until(
     let mut offset = header.bytes();
     while offset < end {
         let damage = |fault| LogOpenError::damaged(header.number, offset, &fault);
-        let group = groups.at(offset, Some(&chain))?.map_err(damage)?;
+        let group = groups.at(offset, Some(&chain))?.valid_or(damage)?;
         let mut events = Vec::with_capacity(group.header.events as usize);
         for record in group.records() {
             if let (at, Record::Event(_)) = record.map_err(damage)? {

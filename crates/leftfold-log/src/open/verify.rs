@@ -15,7 +15,7 @@ use crate::open::directory::directory;
 use crate::open::error::{Cut, LogOpenError};
 use crate::open::recover::{end_of_log, recover};
 use crate::options::{Existing, Options};
-use crate::segments::scan::{ChainState, Group, Groups, Record, address};
+use crate::segments::scan::{ChainState, Group, GroupScan, Groups, Record, address};
 use crate::write::fences::FENCES_KEY;
 
 /// Result of verifying a log.
@@ -173,14 +173,14 @@ pub(crate) fn walk(
         let mut offset = header.bytes();
         while offset < groups.len() {
             match groups.at(offset, Some(&chain))? {
-                Ok(group) => {
+                GroupScan::Valid(group) => {
                     visit(LogPart::Group(header.number, &group))?;
                     verified.count(&group);
                     (chain, offset) = (group.chain(), group.end());
                     verified.closed_cleanly = group.is_seal();
                 }
                 // In the last segment it may be a write that was never finished: no damage.
-                Err(fault) if header.number == last.number => {
+                GroupScan::Invalid(fault) if header.number == last.number => {
                     match end_of_log(&mut groups, header.number, offset, &chain, fault) {
                         Ok(tail) => verified.tail = tail,
                         Err(LogOpenError::Damaged { place, detail }) => {
@@ -190,7 +190,7 @@ pub(crate) fn walk(
                     }
                     break;
                 }
-                Err(fault) => {
+                GroupScan::Invalid(fault) => {
                     verified.damage = Some(damage(header.number, offset, &fault.to_string()));
                     break;
                 }

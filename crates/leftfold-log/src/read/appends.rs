@@ -38,7 +38,7 @@ pub(crate) fn page(
             Groups::of(file, &segment.header).map_err(|error| io_error(number, &error))?;
         while offset < end {
             let group = groups.at(offset, None).map_err(|error| io_error(number, &error))?;
-            let group = group.map_err(|fault| damaged(number, offset, &fault))?;
+            let group = group.valid_or(|fault| damaged(number, offset, &fault))?;
             if moment(group.header.recorded_at) > head.recorded_at {
                 // It is durable, and not shown yet.
                 return Ok(page);

@@ -193,6 +193,28 @@ impl<'a> Group<'a> {
     }
 }
 
+/// Result of looking for a group, or its header, at a byte that could be read.
+#[derive(Debug)]
+pub(crate) enum GroupScan<T> {
+    Valid(T),
+    /// There is none: the end, a torn write, or damage.
+    Invalid(GroupFault),
+}
+
+impl<T> GroupScan<T> {
+    /// Returns what is valid, or the error that a caller makes of the fault.
+    pub(crate) fn valid_or<E>(self, error: impl FnOnce(GroupFault) -> E) -> Result<T, E> {
+        match self {
+            Self::Valid(value) => Ok(value),
+            Self::Invalid(fault) => Err(error(fault)),
+        }
+    }
+
+    fn is_valid_and(&self, holds: impl FnOnce(&T) -> bool) -> bool {
+        matches!(self, Self::Valid(value) if holds(value))
+    }
+}
+
 /// Reads the groups of one file, through a window that slides over it.
 #[derive(Debug)]
 pub(crate) struct Groups {
@@ -236,10 +258,10 @@ impl Groups {
         &mut self,
         offset: u64,
         chain: Option<&ChainState>,
-    ) -> io::Result<Result<Group<'_>, GroupFault>> {
+    ) -> io::Result<GroupScan<Group<'_>>> {
         let header = match self.header_at(offset)? {
-            Ok(header) => header,
-            Err(fault) => return Ok(Err(fault)),
+            GroupScan::Valid(header) => header,
+            GroupScan::Invalid(fault) => return Ok(GroupScan::Invalid(fault)),
         };
         let follows = chain.is_none_or(|chain| {
             header.hash == chain.hash
@@ -247,15 +269,18 @@ impl Groups {
                 && header.recorded_at > chain.recorded_at
         });
         if !follows {
-            return Ok(Err(GroupFault::ChainState));
+            return Ok(GroupScan::Invalid(GroupFault::ChainState));
         }
         let bytes = (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64;
         if self.len - offset < bytes {
-            return Ok(Err(GroupFault::Length));
+            return Ok(GroupScan::Invalid(GroupFault::Length));
         }
         let whole = self.bytes(offset, bytes as usize)?;
         let group = Group { header, bytes: whole, body: &whole[GROUP_HEADER_BYTES..], offset };
-        Ok(group.check().map(|()| group))
+        Ok(match group.check() {
+            Ok(()) => GroupScan::Valid(group),
+            Err(fault) => GroupScan::Invalid(fault),
+        })
     }
 
     /// The header of the group at a byte, if it is valid, records something, and nothing shows that
@@ -265,29 +290,30 @@ impl Groups {
         offset: u64,
         chain: &ChainState,
     ) -> io::Result<Option<GroupHeader>> {
-        let Ok(group) = self.at(offset, Some(chain))? else { return Ok(None) };
+        let GroupScan::Valid(group) = self.at(offset, Some(chain))? else { return Ok(None) };
         let (end, after, header, seal) =
             (group.end(), group.chain(), group.header, group.is_seal());
         let followed = self
             .header_at(end)?
-            .is_ok_and(|next| next.hash == after.hash && next.first == after.next);
+            .is_valid_and(|next| next.hash == after.hash && next.first == after.next);
         Ok((!seal && !followed).then_some(header))
     }
 
     /// Returns the header at a byte, if it is valid and was written for this place.
-    pub(crate) fn header_at(&mut self, offset: u64) -> io::Result<Result<GroupHeader, GroupFault>> {
+    pub(crate) fn header_at(&mut self, offset: u64) -> io::Result<GroupScan<GroupHeader>> {
         if offset.saturating_add(GROUP_HEADER_BYTES as u64) > self.len {
-            return Ok(Err(GroupFault::End));
+            return Ok(GroupScan::Invalid(GroupFault::End));
         }
         let (number, binding) = (self.number, self.binding);
         let bytes = self.bytes(offset, GROUP_HEADER_BYTES)?;
-        let Some(bytes) = bytes.first_chunk() else { return Ok(Err(GroupFault::End)) };
-        Ok(GroupHeader::decode(bytes, &binding, address(number, offset)).map_err(
-            |fault| match fault {
-                GroupHeaderFault::Format(fault) => GroupFault::Header(fault),
-                GroupHeaderFault::Elsewhere => GroupFault::Address,
-            },
-        ))
+        let Some(bytes) = bytes.first_chunk() else {
+            return Ok(GroupScan::Invalid(GroupFault::End));
+        };
+        Ok(match GroupHeader::decode(bytes, &binding, address(number, offset)) {
+            Ok(header) => GroupScan::Valid(header),
+            Err(GroupHeaderFault::Format(fault)) => GroupScan::Invalid(GroupFault::Header(fault)),
+            Err(GroupHeaderFault::Elsewhere) => GroupScan::Invalid(GroupFault::Address),
+        })
     }
 
     /// Searches behind a place where no valid group begins for a group that was begun when that
@@ -298,8 +324,10 @@ impl Groups {
     /// zeros.
     pub(crate) fn later_group(&mut self, from: u64, chain: &ChainState) -> io::Result<Option<u64>> {
         let mut offset = match self.header_at(from)? {
-            Ok(header) => from + (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64,
-            Err(_) => from + 1,
+            GroupScan::Valid(header) => {
+                from + (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64
+            }
+            GroupScan::Invalid(_) => from + 1,
         };
         while offset + GROUP_HEADER_BYTES as u64 <= self.len {
             let count = (self.len - offset).min(WINDOW_BYTES) as usize;
@@ -320,7 +348,7 @@ impl Groups {
     }
 
     fn is_later(&mut self, offset: u64, chain: &ChainState) -> io::Result<bool> {
-        Ok(self.at(offset, None)?.is_ok_and(|group| {
+        Ok(self.at(offset, None)?.is_valid_and(|group| {
             group.header.recorded_at >= chain.recorded_at && group.header.first >= chain.next
         }))
     }

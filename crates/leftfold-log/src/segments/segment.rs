@@ -251,7 +251,7 @@ impl Segments {
         while offset < groups.len() {
             let group =
                 groups.at(offset, Some(&chain)).map_err(|error| io_error(number, &error))?;
-            let group = group.map_err(|fault| group_damage(number, offset, fault))?;
+            let group = group.valid_or(|fault| group_damage(number, offset, fault))?;
             let mut events = Vec::new();
             for record in group.records() {
                 if let (at, Record::Event(_)) =
@@ -295,12 +295,11 @@ impl Segments {
             .map_err(|error| io_error(number, &error))?;
         loop {
             let header = groups.header_at(offset).map_err(|error| io_error(number, &error))?;
-            let header = header.map_err(|fault| group_damage(number, offset, fault))?;
+            let header = header.valid_or(|fault| group_damage(number, offset, fault))?;
             if header.next().is_some_and(|next| next > position) && header.events > 0 {
                 let group = groups.at(offset, None).map_err(|error| io_error(number, &error))?;
-                return group
-                    .map(|group| group.chain().hash)
-                    .map_err(|fault| group_damage(number, offset, fault));
+                let group = group.valid_or(|fault| group_damage(number, offset, fault))?;
+                return Ok(group.chain().hash);
             }
             offset += (crate::format::GROUP_HEADER_BYTES + header.body_bytes as usize) as u64;
         }
