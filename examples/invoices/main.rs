@@ -2,8 +2,8 @@
 //! before there were events there was a table. The pattern is upcasting on read, one step for each
 //! change; a row is a command that is its own id, so that the table can be brought in again and
 //! again; and a copy of the whole store in today's shape, verified, while the old one serves. Leave
-//! the copy where nothing but tidiness asks for it: old shapes are read as well as new ones, for
-//! ever.
+//! the copy where nothing but tidiness asks for it: old shapes are read as well as new ones,
+//! forever.
 
 mod table;
 

@@ -71,7 +71,7 @@ impl PostgresServer {
     /// If the name is more than lower case letters and `_`, or has over 40 of them.
     pub fn database(&self, name: &str) -> String {
         let plain = name.len() <= 40 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        assert!(plain, "{name:?} is no name of at most 40 letters a to z and underscores");
+        assert!(plain, "{name:?} is not a name of at most 40 letters a to z and underscores");
         let database = format!("{name}_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let mut create = self.directory.command(&self.programs.join("createdb"));
         create.args([

@@ -75,7 +75,7 @@ impl RabbitMqServer {
     /// If the name is more than lower case letters and `_`.
     pub fn virtual_host(&self, name: &str) -> String {
         let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        assert!(plain, "{name:?} is no name of letters a to z and underscores");
+        assert!(plain, "{name:?} is not a name of letters a to z and underscores");
         let name = format!("{name}_{}", self.virtual_hosts.fetch_add(1, Ordering::Relaxed));
         self.control(&["add_vhost", &name]);
         self.control(&["set_permissions", "--vhost", &name, "guest", ".*", ".*", ".*"]);

@@ -29,7 +29,7 @@ pub enum FileUrlError {
     Fragment,
     /// The text behind a `?` is not an option of a store.
     #[error(
-        "{found:?} is no option of a store, there are {OPTIONS}; write a question mark that is part of the path as %3F"
+        "{found:?} is not an option of a store, there are {OPTIONS}; write a question mark that is part of the path as %3F"
     )]
     Option {
         /// Option that was found, with its value.

@@ -99,7 +99,7 @@ fn check_manifest(manifest: &CargoManifest<'_>, all: &[CargoManifest<'_>]) -> Ve
     };
     let Some(from) = room_of(manifest) else {
         let message = format!(
-            "the crate {package} is no room of the house; \
+            "the crate {package} has no place in the workspace; \
              add it to xtask/src/tidy/arrows.rs and to ARCHITECTURE.md"
         );
         return vec![manifest.file.violation(0, message)];

@@ -21,7 +21,7 @@ pub enum CopyError {
     /// The new store holds events that this copy did not write: from before it began, or while it
     /// went on.
     #[error(
-        "the new store holds an event at {found} that the copy did not write; copy into an empty store, which nobody else writes until the switch"
+        "the new store holds an event at {found} that the copy did not write; copy into an empty store, which only the copy writes until the switch"
     )]
     Foreign {
         /// The first such event.
@@ -51,7 +51,7 @@ pub enum CopyError {
     OtherHistory(SubscribeError),
     /// The old store took an append during the switch.
     #[error(
-        "the old store grew from {copied} to {head} during the switch; stop whoever writes it and switch again"
+        "the old store grew from {copied} to {head} during the switch; stop its writers and switch again"
     )]
     StillWritten {
         /// Position up to which the old store was copied.

@@ -139,7 +139,7 @@ pub struct CopyFrom {
 
 /// A copy that still lacks its function.
 #[derive(Clone, Debug)]
-#[must_use = "say what becomes of events, with through"]
+#[must_use = "say what happens to events, with through"]
 pub struct CopyInto {
     old: Store,
     new: Store,

@@ -135,7 +135,8 @@ async fn surplus(
     through: Position,
 ) -> Result<Option<Difference>, CopyError> {
     if let Some(more) = walk.next_new().await? {
-        let detail = "the new store has an append that comes of nothing in the old one".to_owned();
+        let detail =
+            "the new store has an append that stems from nothing in the old one".to_owned();
         return Ok(Some(Difference { old: through, new: more.first, detail }));
     }
     let head = copy.old.head().position;

@@ -88,7 +88,7 @@ pub enum ExecuteError<R> {
     /// An event is stored that matches a query of which the decision demands that there is none,
     /// though nothing that it reads is new.
     #[error(
-        "an event at position {found} matches {query}, of which the decision demands that there is none; choose another"
+        "an event at position {found} matches {query}, and the decision demands that no event does; choose another"
     )]
     Taken {
         /// Query of which the decision demands that no event matches.

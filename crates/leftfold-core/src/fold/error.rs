@@ -259,7 +259,7 @@ pub enum MetadataError {
     /// Headers, or a typed value, were to be added to bytes that are no JSON object. Nothing was
     /// recorded.
     #[error(
-        "headers cannot be added to metadata that is no JSON object, give either bytes or headers"
+        "headers cannot be added to metadata that is not a JSON object, give either bytes or headers"
     )]
     Bytes,
     /// A name or the whole is beyond its limit.

@@ -73,7 +73,7 @@ impl UnheardTypes {
             tracing::warn!(
                 reader,
                 ?types,
-                "types are asked for of which nothing was ever recorded, and that no enum in use declares: fix their names, \
+                "types are asked for that were never recorded, and that no enum in use declares: fix their names, \
                  name their owner in owners(), or take it into use before, by Store::aggregate"
             );
         }

@@ -62,7 +62,7 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFinite { number } => {
-                write!(f, "{number} is no number in JSON; refuse it in the domain, or store it as an enum or a text")
+                write!(f, "{number} is not a number in JSON; refuse it in the domain, or store it as an enum or a text")
             }
             Self::TooDeep { depth_max } => {
                 write!(f, "more than {depth_max} arrays and objects within each other; store a flatter shape, or a text")

@@ -44,7 +44,7 @@ pub enum KeysError {
         place: String,
     },
     /// The subject was forgotten, so nothing can be sealed for it any more.
-    #[error("{subject} was forgotten; whoever comes back is a new subject")]
+    #[error("{subject} was forgotten; a person who comes back is a new subject")]
     Forgotten {
         /// Name of the subject.
         subject: String,

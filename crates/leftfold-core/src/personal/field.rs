@@ -87,7 +87,7 @@ impl<T> Opened<T> {
 /// A text that is no sealed value. It is not shown, since it may be plain personal data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the text is no sealed value, which begins with \"personal1.\" and the id of its key; seal plain values by Subject::seal"
+    "the text is not a sealed value, which begins with \"personal1.\" and the id of its key; seal plain values by Subject::seal"
 )]
 pub struct NotSealed;
 

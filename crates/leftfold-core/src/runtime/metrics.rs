@@ -71,7 +71,8 @@ fn consumers(metrics: &mut Metrics, consumers: &[ConsumerStatus]) {
         gauge("leftfold_effects_in_doubt", "Effects in doubt.", status.in_doubt as u64);
         let stuck = "Commands that fail for a reason that does not pass.";
         gauge("leftfold_commands_stuck", stuck, status.stuck as u64);
-        let unheard = "Types that it asks for, of which nothing was ever recorded, and that no enum in use declares.";
+        let unheard =
+            "Types that it asks for, that were never recorded, and that no enum in use declares.";
         gauge("leftfold_consumer_unheard_types", unheard, status.unheard_types.len() as u64);
         let (left, help) = (
             "leftfold_consumer_seconds_left",

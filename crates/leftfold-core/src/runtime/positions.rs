@@ -39,7 +39,7 @@ pub(crate) enum RewriteError {
     #[error("it would lose what this release does not know")]
     Later,
     /// It belongs to a category that this release does not know.
-    #[error("nobody knows records of {category}")]
+    #[error("records of {category} are unknown")]
     NoOwner {
         /// The category of its stream, or else the beginning of its type.
         category: String,

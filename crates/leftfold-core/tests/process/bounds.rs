@@ -51,7 +51,7 @@ async fn a_reaction_beyond_a_limit_is_parked_with_the_limit_and_the_process_goes
         ("effects", Act::Effects { door: "b".into(), count: EFFECTS_MAX + 1 }, "1001 effects"),
         ("a name", timer(&"x".repeat(201), 1), "201 bytes"),
         ("bytes", Act::Heavy { desk: "b".into(), bytes: 9 << 20 }, "bytes"),
-        ("a target", Act::UnknownTarget, "no target"),
+        ("a target", Act::UnknownTarget, "not a target"),
         (
             "an effect's stream",
             Act::Effects { door: "x".repeat(600), count: 1 },
@@ -76,8 +76,8 @@ async fn a_reaction_beyond_a_limit_is_parked_with_the_limit_and_the_process_goes
     running.stop().await.unwrap();
 }
 
-/// Each reaction could be recorded, but not all to one event together: the process stood still for
-/// ever.
+/// Each reaction could be recorded, but not all to one event together: the process stood still
+/// forever.
 #[tokio::test]
 async fn reactions_that_are_too_much_for_one_append_are_parked_and_retried_one_by_one() {
     let stage = Stage::new();

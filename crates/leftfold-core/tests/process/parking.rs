@@ -184,7 +184,7 @@ async fn of_two_triggers_in_one_append_the_first_is_reacted_to_where_the_second_
     until_written(&process.store, "pair", &["a"]).await;
     until("one waits", async || parked(&running.processes()).await == 1).await;
     let waiting = running.processes().parked("clerk").await.unwrap();
-    assert!(waiting[0].error.as_ref().unwrap().contains("door2 is no target"), "{waiting:?}");
+    assert!(waiting[0].error.as_ref().unwrap().contains("door2 is not a target"), "{waiting:?}");
     running.stop().await.unwrap();
 }
 

@@ -185,9 +185,10 @@ async fn a_command_that_would_not_be_read_as_it_was_parks_its_trigger_and_says_w
     .await;
     let parked = running.processes().parked("booking").await.unwrap();
     let error = parked[0].error.as_ref().unwrap();
-    for part in
-        ["the command for meter-booked cannot be written", "values::Do: Book.kwh: NaN is no number"]
-    {
+    for part in [
+        "the command for meter-booked cannot be written",
+        "values::Do: Book.kwh: NaN is not a number",
+    ] {
         assert!(error.contains(part), "{error}");
     }
     running.stop().await.unwrap();

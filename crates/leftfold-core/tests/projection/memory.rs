@@ -157,7 +157,7 @@ async fn what_fails_in_memory_is_parked_and_everything_else_is_there_once() {
     let projections = running.projections();
     tokio::select! {
         reached = projections.wait_until("picky", process.store.head().position, 10 * SECOND) => {
-            let parked = "picky stands at 10, but the event at 3 is parked, retry or skip it: not three";
+            let parked = "picky is at 10, but the event at 3 is parked, retry or skip it: not three";
             assert_eq!(reached.unwrap_err().to_string(), parked);
         }
         () = async {

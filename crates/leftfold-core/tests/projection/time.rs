@@ -274,7 +274,7 @@ async fn a_lock_of_somebody_else_is_waited_for_and_nothing_is_parked() {
     assert_eq!(running.projections().parked("tally").unwrap(), []);
     let ConsumerStatus { stalled, needs_person, .. } = status(&running);
     assert!(stalled && !needs_person);
-    let said = "its target to answer: apply gave no answer within 30 s for the event at 1; somebody may hold a lock";
+    let said = "its target to answer: apply gave no answer within 30 s for the event at 1; another session may hold a lock";
     until("it says so", async || {
         process.clock.advance(SECOND);
         status(&running).waits_for.starts_with(said)

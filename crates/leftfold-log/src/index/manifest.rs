@@ -105,7 +105,7 @@ impl IndexManifest {
         }
         let rest = &mut rest;
         if take::<4>(rest) != Some(MAGIC) {
-            return Err("it is no index manifest");
+            return Err("it is not an index manifest");
         }
         if take::<4>(rest).map(u32::from_le_bytes) != Some(VERSION) {
             return Err("it was written by another release");

@@ -16,7 +16,7 @@ pub enum KeyFileError {
     },
     /// The directory holds something else.
     #[error(
-        "{place} holds {file}, which is no part of a key store; give the keys a directory of their own"
+        "{place} holds {file}, which is not part of a key store; give the keys a directory of their own"
     )]
     Foreign {
         /// The directory.

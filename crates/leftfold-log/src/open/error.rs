@@ -34,7 +34,7 @@ pub enum LogOpenError {
     },
     /// The directory holds something else, and nothing of a log.
     #[error(
-        "{place} holds {file}, which is no part of a Leftfold log; give a directory of its own"
+        "{place} holds {file}, which is not part of a Leftfold log; give a directory of its own"
     )]
     Foreign {
         /// The directory.

@@ -187,7 +187,7 @@ impl<'p> Simulation<'p> {
             if self.point >= POINTS_MAX {
                 return Err(BrokenInvariant::new(
                     "the run comes to an end",
-                    format!("it goes on after {POINTS_MAX} points"),
+                    format!("it does not end within {POINTS_MAX} points"),
                 ));
             }
         }

@@ -160,20 +160,20 @@ fn record_line(described: &RecordDescription, at: Timestamp, world: &World) -> S
             if does.is_empty() {
                 does.push("does nothing".to_owned());
             }
-            format!("{who} {}, {}", heard(to, world), does.join(", "))
+            format!("{who} {}, {}", trigger(to, world), does.join(", "))
         }
     }
 }
 
-fn heard(to: &DescribedTrigger, world: &World) -> String {
+fn trigger(to: &DescribedTrigger, world: &World) -> String {
     match to {
         DescribedTrigger::Event(position) => {
             let event = event_at(world, *position).map(shown::event);
-            format!("hears of {}", event.unwrap_or_else(|| format!("the event at {position}")))
+            format!("handles {}", event.unwrap_or_else(|| format!("the event at {position}")))
         }
-        DescribedTrigger::Timer(name) => format!("is told that timer {name:?} is due"),
+        DescribedTrigger::Timer(name) => format!("handles the due timer {name:?}"),
         DescribedTrigger::Refused { by, command, reason } => {
-            format!("hears that {by} refuses to {} ({reason})", shown::tagged(command))
+            format!("handles the refusal of {by} to {} ({reason})", shown::tagged(command))
         }
     }
 }
@@ -217,7 +217,7 @@ pub(super) fn crashed(
         line.push_str(&format!("; lost: {}", lost.join(", ")));
     }
     if !carried.is_empty() {
-        line.push_str(&format!("; carried out, but nobody heard: {}", carried.join(", ")));
+        line.push_str(&format!("; carried out, but the answer was lost: {}", carried.join(", ")));
     }
     line
 }

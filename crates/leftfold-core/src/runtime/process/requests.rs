@@ -282,7 +282,7 @@ impl<P: Process> Instances<P> {
     ) -> Result<RetryOutcome, ProcessTrouble> {
         let fails = |why: &str| Ok(RetryOutcome::Fails(why.to_owned()));
         let StoredCause::Command { position, index, .. } = cause else {
-            return fails("it is no command");
+            return fails("it is not a command");
         };
         let reaction = Position(*position);
         let record = self.archive.event_at(reaction).await?;
@@ -318,7 +318,7 @@ impl<P: Process> Instances<P> {
                 };
                 let Some(heard) = IncomingTrigger::refused(key, &refused, record.recorded_at)
                 else {
-                    return fails("it is no refusal");
+                    return fails("it is not a refusal");
                 };
                 let instance = self.instance(key).await?;
                 instance.unpark(cause);

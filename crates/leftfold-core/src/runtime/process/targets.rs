@@ -126,8 +126,8 @@ impl Targets {
     pub(super) fn check(&self, asked: &IssuedCommand) -> Result<(), String> {
         let StoredCommand { to, id, .. } = &asked.stored;
         let kind = self.kinds.get(to.as_str());
-        let kind =
-            kind.ok_or_else(|| format!("{to} is no target of the process, name it in targets()"))?;
+        let kind = kind
+            .ok_or_else(|| format!("{to} is not a target of the process, name it in targets()"))?;
         (kind.check)(asked)
             .map_err(|why| format!("the command for {to}-{id} cannot be written: {why}"))
     }
@@ -141,7 +141,7 @@ impl Targets {
                 Err(panic) => CommandResult::Stuck(format!("it panicked: {panic}")),
             },
             None => CommandResult::Stuck(format!(
-                "{category} is no target of the process any more, name it in targets()"
+                "{category} is no longer a target of the process, name it in targets()"
             )),
         }
     }

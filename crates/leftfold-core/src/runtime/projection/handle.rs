@@ -83,7 +83,7 @@ impl Retried {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotReached {
     /// Time is up.
-    #[error("{name} stands at {stands_at}, it waits for {waits_for}")]
+    #[error("{name} is at {stands_at}, it waits for {waits_for}")]
     Late {
         /// The projection.
         name: String,
@@ -95,7 +95,7 @@ pub enum NotReached {
     /// The projection has reached the position, but not all events up to there are in the rows: the
     /// event, or an earlier one of its stream, waits for a person.
     #[error(
-        "{name} stands at {stands_at}, but the event at {position} is parked, retry or skip it: {reason}"
+        "{name} is at {stands_at}, but the event at {position} is parked, retry or skip it: {reason}"
     )]
     Parked {
         /// The projection.

@@ -367,7 +367,7 @@ impl<T: Target> Lane<T> {
                     let error = format!("apply gave no answer within {} s", APPLY_WITHIN.as_secs());
                     ground.desk.hung(position, error.clone(), ground.host.clock.now());
                     let said = format!(
-                        "{error} for the event at {position}; somebody may hold a lock that it waits for"
+                        "{error} for the event at {position}; another session may hold a lock that it waits for"
                     );
                     return Err(if T::UNDOES {
                         ProjectionTrouble::Silent(said)

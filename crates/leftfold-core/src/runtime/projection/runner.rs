@@ -306,7 +306,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     fn went_well(&mut self) {
         (self.failures, self.stands_by_since) = (0, None);
         if self.said.take().is_some() {
-            tracing::info!(projection = self.ground.desk.label, "a projection goes on");
+            tracing::info!(projection = self.ground.desk.label, "a projection continues");
         }
         // Until it has taken its place, something is under way.
         self.say_where(usize::from(self.is_building()));
@@ -502,7 +502,7 @@ fn describe(trouble: &ProjectionTrouble, name: &str) -> (String, TroubleEnd) {
             );
             (full, TroubleEnd::WithPerson)
         }
-        ProjectionTrouble::Stopped => ("nothing, it is told to stop".to_owned(), TroubleEnd::Alone),
+        ProjectionTrouble::Stopped => ("nothing, it stops".to_owned(), TroubleEnd::Alone),
     }
 }
 

@@ -253,7 +253,7 @@ impl Outgoing {
 enum SendError {
     #[error("the bus does not take the messages: {0}")]
     Bus(ProjectionError),
-    #[error("where the outbox stands cannot be kept: {0}")]
+    #[error("the position of the outbox cannot be recorded: {0}")]
     Kept(NotesError),
 }
 
