@@ -1,4 +1,4 @@
-//! What examples say of what they measure.
+//! Figures that examples measure, as text.
 
 use std::path::Path;
 use std::time::Duration;

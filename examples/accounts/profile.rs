@@ -1,4 +1,4 @@
-//! What is known of a person, and how it is made safe before it can become an event.
+//! Profile of a person, and how it is made safe before it can become an event.
 
 use argon2::password_hash::{self, PasswordHasher, PasswordVerifier, phc};
 use argon2::{Argon2, Params};

@@ -1,4 +1,4 @@
-//! What concerns all accounts: decisions about names and addresses that nobody else may have.
+//! Rules across all accounts: decisions about names and addresses that nobody else may have.
 
 use leftfold::personal::{Keys, KeysError, Personal};
 use leftfold::prelude::*;

@@ -1,4 +1,4 @@
-//! What many festivals cost: measured, and what follows for a million.
+//! Costs of many festivals: measured, and what follows for a million.
 
 use std::error::Error;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What a cascade to very many children costs.
+//! Costs of a cascade to very many children.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What users and backend writers test with.
+//! Testing kit for users and for writers of backends.
 //!
 //! - [`given()`] and [`given_events`]: the decision of an aggregate, or a
 //!   [`Decision`](leftfold_core::fold::Decision), without a store.

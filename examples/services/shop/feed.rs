@@ -1,4 +1,4 @@
-//! What happens to orders, as server-sent events: a client that was cut off goes on where it stood.
+//! Feed of orders, as server-sent events: a client that was cut off goes on where it stood.
 
 use axum::response::sse;
 use futures_util::{Stream, StreamExt};

@@ -1,4 +1,4 @@
-//! What follows an order: nobody keeps pieces forever without paying, and the stock hears how it
+//! Deadline of an order: nobody keeps pieces forever without paying, and the stock hears how it
 //! ended.
 
 use std::time::Duration;

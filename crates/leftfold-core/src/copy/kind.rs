@@ -1,4 +1,4 @@
-//! What the errors of a copy mean to its caller.
+//! Kinds of the errors of a copy: what they mean to its caller.
 
 use super::{CopyError, FunctionFault};
 use crate::store::Kind;

@@ -1,4 +1,4 @@
-//! What was recorded under a command id before: the events of the answer, or why it cannot be given
+//! Answers recorded under a command id before: the events of the answer, or why it cannot be given
 //! again.
 
 use bytes::Bytes;

@@ -1,5 +1,5 @@
-//! What serde_json hands to a serializer, or a visitor, as it stands: raw values, and numbers of
-//! any size.
+//! Values that serde_json hands to a serializer, or a visitor, as they stand: raw values, and
+//! numbers of any size.
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,4 @@
-//! What time it is: given to the runtime from outside, so that tests and explorers can own it.
+//! Time, given to the runtime from outside, so that tests and explorers can own it.
 
 #[cfg(any(test, feature = "drive"))]
 mod hand;

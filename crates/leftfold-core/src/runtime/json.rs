@@ -1,4 +1,4 @@
-//! What users wrote, inside the runtime's own records: JSON text that is kept byte for byte.
+//! Values of users inside the runtime's own records: JSON text that is kept byte for byte.
 
 use std::sync::Arc;
 

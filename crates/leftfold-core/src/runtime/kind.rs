@@ -1,4 +1,4 @@
-//! What the errors of the runtime mean to a caller.
+//! Kinds of the errors of the runtime: what they mean to a caller.
 
 use super::inbox::{ReceiveError, Refusal};
 use super::projection::{ChangesError, NotReached, VerifyError};

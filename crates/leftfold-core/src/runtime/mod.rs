@@ -1,4 +1,4 @@
-//! What runs behind the log: effects, processes with their timers, inboxes, projections.
+//! The runtime behind the log: effects, processes with their timers, inboxes, projections.
 //!
 //! This file has the [`Runtime`]: consumers are registered, made ready or refused, and run until
 //! they stop. What all of them share is in `consumer`: leases, waits after failures, status, errors

@@ -116,12 +116,12 @@ async fn numbers_that_are_none_are_refused_with_their_place() {
     struct Reading {
         kwh: f64,
     }
-    refused(f64::NAN, &["NaN is no number"]).await;
-    refused(f32::INFINITY, &["inf is no number"]).await;
-    refused(Some(f64::NEG_INFINITY), &["Some(-inf) is no number"]).await;
+    refused(f64::NAN, &["NaN is not a number"]).await;
+    refused(f32::INFINITY, &["inf is not a number"]).await;
+    refused(Some(f64::NEG_INFINITY), &["Some(-inf) is not a number"]).await;
     refused(
         vec![Reading { kwh: 1.0 }, Reading { kwh: f64::NAN }],
-        &["Value.value[1].kwh: NaN is no number"],
+        &["Value.value[1].kwh: NaN is not a number"],
     )
     .await;
     refused(
@@ -151,7 +151,7 @@ async fn any_nan_is_carried_by_a_type_that_reads_null_as_one() {
     for last in [f64::NAN, -f64::NAN, f64::from_bits(f64::NAN.to_bits() ^ 1), 1.5] {
         carried(Gauge { last }).await;
     }
-    refused(Gauge { last: f64::INFINITY }, &["Value.value.last", "inf is no number"]).await;
+    refused(Gauge { last: f64::INFINITY }, &["Value.value.last", "inf is not a number"]).await;
 }
 
 /// A Some that is written as null was read as None.

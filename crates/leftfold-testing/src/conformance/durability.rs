@@ -1,5 +1,5 @@
-//! What is there after a store was closed and opened again; what never leaks from one store to
-//! another.
+//! Durability: what is there after a store was closed and opened again; what never leaks from one
+//! store to another.
 
 use leftfold_core::store::{Append, MoveFrom, Position, Version};
 

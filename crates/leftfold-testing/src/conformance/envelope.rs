@@ -1,4 +1,4 @@
-//! What goes in comes out: every field of an event, any text, data of every size.
+//! Envelopes come out as they went in: every field of an event, any text, data of every size.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What is beyond a limit gets a typed error and changes nothing; what is at it is kept.
+//! Limits: what is beyond one gets a typed error and changes nothing; what is at it is kept.
 
 use leftfold_core::store::limits::{
     ANSWER_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, ITEM_TERMS_MAX,

@@ -1,4 +1,4 @@
-//! Which events a query finds, by every way of asking.
+//! Queries: the events that one finds, by every way of asking.
 
 use leftfold_core::store::{
     Append, Condition, Conflict, NewEvent, Position, Query, QueryItem, Read, StreamMatch, Tag,

@@ -1,4 +1,4 @@
-//! Who asks the application for something, and what.
+//! Clients of the application, and their requests.
 
 use std::fmt::Debug;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! What happened in a run, in the words of the domain.
+//! Story of a run, in the words of the domain.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a run has led to so far, as invariants see it.
+//! World of a run so far, as invariants see it.
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};

@@ -1,4 +1,4 @@
-//! What every target of projections owes, one named rule at a time.
+//! Conformance suite for targets of projections, one named rule at a time.
 //!
 //! A target's test makes a [`Subject`] and awaits [`conformance`], and [`following`] for
 //! projections that follow a log into it.

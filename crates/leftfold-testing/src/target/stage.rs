@@ -1,4 +1,4 @@
-//! What the rules stand on: a target, its home, and sessions that write what a rule says.
+//! Fixture of the rules: a target, its home, and sessions that write what a rule says.
 
 use std::time::Duration;
 

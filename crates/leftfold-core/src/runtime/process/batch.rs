@@ -1,4 +1,4 @@
-//! What goes into one append: the reactions to several triggers, each in its instance's stream.
+//! Content of one append: the reactions to several triggers, each in its instance's stream.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What reactions hand on to whatever they lead to: how many of them led one to another, and the
+//! Data that reactions hand on to their results: how many of them led one to another, and the
 //! trace.
 //!
 //! Two counts tell long work from a process that reacts to itself without end. A timer that is due

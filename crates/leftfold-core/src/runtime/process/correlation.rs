@@ -1,4 +1,4 @@
-//! Which instances of a process an event concerns.
+//! Correlation: the instances of a process that an event concerns.
 
 /// Instances of a process that an event concerns, and the way in which it does.
 ///

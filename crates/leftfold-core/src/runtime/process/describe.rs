@@ -1,4 +1,4 @@
-//! What the log says of a process's instance, for those who look at it from outside.
+//! Records of a process's instance as plain values, for the testing kit.
 
 use serde_json::Value;
 

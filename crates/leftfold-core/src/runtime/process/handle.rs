@@ -1,4 +1,4 @@
-//! What people see of processes, and what they say of triggers that are parked.
+//! Handle of processes: their status for people, who retry or skip parked triggers.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,4 +1,4 @@
-//! What happened to the command that an instance issued for an aggregate: for instances that issue
+//! Outcome of the command that an instance issued for an aggregate: for instances that issue
 //! one, as those of scheduled commands do.
 
 use super::instance::category;

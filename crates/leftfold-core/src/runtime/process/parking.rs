@@ -1,4 +1,4 @@
-//! What is parked in a process: triggers, commands and records that wait for a person, and what
+//! Items parked in a process: triggers, commands and records that wait for a person, and what
 //! waits behind them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

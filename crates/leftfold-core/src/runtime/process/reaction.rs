@@ -1,4 +1,4 @@
-//! What follows from a trigger.
+//! Reaction to a trigger: commands, effects and timers.
 
 use std::any::Any;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is recorded of a process: `$process.…` events in the streams of its instances.
+//! Records of a process: `$process.…` events in the streams of its instances.
 
 use serde::{Deserialize, Deserializer, Serialize};
 

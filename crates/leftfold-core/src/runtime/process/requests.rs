@@ -1,4 +1,4 @@
-//! What people say of what is parked, as the runner does it.
+//! Requests of people about parked items, carried out by the runner.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What is kept in memory of very many timers.
+//! Memory that very many timers take.
 
 use std::sync::Arc;
 use std::time::Duration;

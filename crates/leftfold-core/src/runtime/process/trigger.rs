@@ -1,4 +1,4 @@
-//! What a process reacts to.
+//! Triggers that a process reacts to.
 
 use super::record::StoredCause;
 use crate::fold::Aggregate;

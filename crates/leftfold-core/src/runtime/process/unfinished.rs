@@ -1,4 +1,4 @@
-//! What a process has still to do, when its runner begins.
+//! Unfinished work of a process when its runner begins.
 
 use super::instance::{InstanceReader, category};
 use super::orders::Orders;

@@ -1,4 +1,4 @@
-//! What a runner shares with those who ask: where it stands, what is parked, what it does right
+//! State that a runner shares with its handle: where it stands, what is parked, what it does right
 //! now.
 
 use std::collections::BTreeMap;

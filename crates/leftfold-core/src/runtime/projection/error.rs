@@ -1,4 +1,4 @@
-//! Why an event could not be applied: whatever the user's code, or the driver of the target, said.
+//! Error of applying an event, from the user's code or the driver of the target.
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What the runtime remembers of a version, in the notes of its target.
+//! Notes of the runtime about a version, in its target.
 //!
 //! ```text
 //! checkpoint/LANE           where a lane stands: store, position, hash, and how many lanes there

@@ -1,4 +1,4 @@
-//! How far projections are that are being built: a line each on a terminal.
+//! Progress of projections that are being built: a line each on a terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};

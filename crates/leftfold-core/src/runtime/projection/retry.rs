@@ -1,4 +1,5 @@
-//! What people ask of a runner: to try parked items again, to let one go, to say what was consumed.
+//! Requests of people to a runner: to try parked items again, to let one go, to say what was
+//! consumed.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -1,4 +1,4 @@
-//! How projections are registered with a runtime, and started.
+//! Registration of projections with a runtime, and their start.
 
 use std::collections::BTreeSet;
 use std::future::Future;

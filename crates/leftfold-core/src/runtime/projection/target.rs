@@ -1,4 +1,4 @@
-//! What a database has to offer for projections to live in it.
+//! Interface of a database that has the rows of projections.
 //!
 //! A target keeps two things in one transaction: the user's rows, and *notes*, small values by
 //! which the runtime remembers where each version of a projection stands, what it has parked, and

@@ -1,4 +1,4 @@
-//! What the log remembers of a recurring command: how far its plan was carried out.
+//! Records of a recurring command: how far its plan was carried out.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Where a scheduled command comes from, in the records about it: its conversation, its trace and
+//! Origin of a scheduled command, in the records about it: its conversation, its trace and
 //! its metadata, which the events of the command have when it is carried out.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What an outbox remembers, in the event store: a checkpoint record for where it stands, events
+//! Notes of an outbox, in the event store: a checkpoint record for its position, events
 //! for its other notes.
 
 use std::collections::BTreeMap;
