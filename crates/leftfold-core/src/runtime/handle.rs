@@ -8,6 +8,8 @@ use super::consumer::status::ConsumerStatus;
 use super::effect::Effects;
 use super::process::Processes;
 use super::projection::{Projections, progress};
+use super::sharing::{self, MemberStatus};
+use crate::store::LeaseError;
 
 /// Handle on a runtime, for status, metrics and the doors of effects, processes and projections.
 /// Cloning is cheap: a web server keeps clones, and `main` keeps the
@@ -71,8 +73,38 @@ impl RuntimeHandle {
         self.effects.board.statuses(self.effects.store.head().position)
     }
 
-    /// The same as figures, in the text format of Prometheus (version 0.0.4), together with those
-    /// of the store and of other runtimes behind it: it is
+    /// Returns the runtimes on the store, whichever processes they are in, each with the work that
+    /// it does for all of them: how far that is, and what it waits for, as of the last renewal of
+    /// its lease. A work that no runtime has is in none of them.
+    ///
+    /// # Errors
+    /// Those of [`Store::leases`](crate::store::Store::leases).
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # use wallet::Wallet;
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::store::Store;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let east = Runtime::new(&store).named("east").scheduled::<Wallet>().start().await?;
+    /// let west = Runtime::new(&store).named("west").scheduled::<Wallet>().start().await?;
+    /// for member in west.members().await? {
+    ///     for work in member.works {
+    ///         println!("{} does {} to {}", member.name, work.consumer, work.through);
+    ///     }
+    /// }
+    /// east.stop().await?;
+    /// west.stop().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn members(&self) -> Result<Vec<MemberStatus>, LeaseError> {
+        Ok(sharing::members(&self.effects.store.leases().await?))
+    }
+
+    /// Returns the [status](Self::status) as figures, in the text format of Prometheus (version
+    /// 0.0.4), together with those of the store and of other runtimes behind it: it is
     /// [`Store::metrics`](crate::store::Store::metrics). After the runtime was stopped its figures
     /// are no part of that.
     ///

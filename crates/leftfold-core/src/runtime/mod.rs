@@ -7,6 +7,8 @@
 //! date, `recurring` gives a command whenever it is due. An `inbox` and a `scheduled` command are
 //! aggregates of the runtime with a process behind each.
 //!
+//! Several runtimes on one store divide the work between them (`sharing`).
+//!
 //! The status of the consumers is read by the `handle`, by `idle` and by `metrics`. Time comes from
 //! a `clock`; users' tasks keep timers in memory with a `countdown`.
 //!
@@ -31,6 +33,7 @@ pub mod projection;
 mod records;
 mod recurring;
 pub mod scheduled;
+mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -44,7 +47,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use clock::{CLOCK_JUMP_MAX, Clock, Sleep, SystemClock};
-pub use consumer::{ConsumerStatus, START_WITHIN, STOP_WITHIN, StartError, StopError, WORK_LEASE};
+pub use consumer::{
+    ConsumerStatus, START_WITHIN, STOP_WITHIN, StartError, StopError, WORK_LEASE, WORK_LEASE_MIN,
+};
 pub use countdown::Countdowns;
 /// The former name of [`ATTEMPT_GRACE`].
 #[doc(hidden)]
@@ -56,6 +61,8 @@ pub use effect::{
     STOP_RECORDS_WITHIN, Try, UNDER_WAY_BYTES_MAX, Verdict,
 };
 pub use handle::RuntimeHandle;
+pub use sharing::{MemberStatus, SharedWork};
+
 pub use recurring::{CronError, CronField, MADE_UP_MAX, Missed, Plan, Recurring};
 
 pub(crate) use consumer::StartFault;
@@ -65,6 +72,7 @@ pub(crate) use process::ProcessRunner;
 pub(crate) use records::{rewrite_labels, rewritten};
 
 use crate::fold::EventError;
+use crate::store::limits::LEASE_SECONDS_MAX;
 use crate::store::{Invalid, Store};
 use consumer::status::Board;
 use consumer::{message, stop, unheard};
@@ -73,9 +81,12 @@ use metrics::RuntimeFigures;
 use process::{Process, Processes};
 use projection::{PlacedProjection, Projection, Projections, Registered, Target};
 use recurring::RecurringRunner;
+use sharing::{Member, Membership};
 
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
+/// Time that a start waits for the first list of the other runtimes on the store, at most.
+const TAKES_PART_WITHIN: Duration = Duration::from_secs(2);
 
 /// Takes the enums that own the events which a consumer makes others record into use with the
 /// store.
@@ -123,6 +134,8 @@ pub struct Runtime {
     owners: Vec<(Named, OwnerRegistration)>,
     /// Longest time that an effect under way may take.
     longest: Duration,
+    name: Option<String>,
+    lease: Duration,
 }
 
 /// The name of a consumer, and its type, as they appear in errors.
@@ -150,11 +163,18 @@ pub(crate) struct Host {
     store: Store,
     clock: Arc<dyn Clock>,
     board: Arc<Board>,
+    /// Its part among the runtimes on the store; `None` if it takes whatever is free.
+    membership: Option<Arc<Membership>>,
 }
 
 impl Host {
     pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, board: Arc::default() }
+        Self { store, clock, board: Arc::default(), membership: None }
+    }
+
+    /// Returns the time for which work is leased.
+    pub(crate) fn work_lease(&self) -> Duration {
+        self.membership.as_ref().map_or(WORK_LEASE, |membership| membership.lease)
     }
 }
 
@@ -171,6 +191,8 @@ impl Runtime {
             rebuild: BTreeSet::new(),
             owners: Vec::new(),
             longest: Duration::ZERO,
+            name: None,
+            lease: WORK_LEASE,
         }
     }
 
@@ -203,6 +225,44 @@ impl Runtime {
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.host.board = Arc::new(Board::new(clock.clone()));
         self.host.clock = clock;
+        self
+    }
+
+    /// Names the runtime for people, among those on the same store: at most 255 bytes are shown. If
+    /// it has no name, it is called after its machine and its process: `host:4711`.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets the time for which it leases the work that several runtimes on one store divide between
+    /// them: processes, effects, outboxes and inboxes. So long a work stands still whose runtime
+    /// was killed, and half a second longer; each lease is renewed after a third of it. All
+    /// runtimes on a store are to have the same.
+    ///
+    /// [`WORK_LEASE`] if not set; [`WORK_LEASE_MIN`] at least, a day at most: another time is taken
+    /// as the nearest of these.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::store::Store;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let east = Runtime::new(&store).named("east").lease(Duration::from_secs(10)).start().await?;
+    /// let west = Runtime::new(&store).named("west").lease(Duration::from_secs(10)).start().await?;
+    /// let members = west.members().await?;
+    /// let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
+    /// assert_eq!(names, ["east", "west"]);
+    /// east.stop().await?;
+    /// west.stop().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn lease(mut self, lease: Duration) -> Self {
+        let longest = Duration::from_secs(LEASE_SECONDS_MAX as u64);
+        self.lease = lease.clamp(WORK_LEASE_MIN, longest);
         self
     }
 
@@ -301,9 +361,18 @@ impl Runtime {
     }
 
     /// Starts everything, or nothing.
-    pub async fn start(self) -> Result<RunningRuntime, StartError> {
+    pub async fn start(mut self) -> Result<RunningRuntime, StartError> {
         let within = self.longest + STOP_WITHIN;
-        let Ready { effects, processes, projections, stop, consumers } = self.ready().await?;
+        let name = self.name.take().unwrap_or_else(sharing::default_name);
+        let membership = Arc::new(Membership::new(name, self.lease));
+        self.host.membership = Some(membership.clone());
+        let host = self.host.clone();
+        let Ready { effects, processes, projections, stop, mut consumers } = self.ready().await?;
+        if let Ok(mut member) = Member::new(host, membership) {
+            // Whether or not the store answers: it is asked again.
+            let _ = tokio::time::timeout(TAKES_PART_WITHIN, member.take_part(false)).await;
+            consumers.push(("the sharing of work", Box::pin(member.run(stop.subscribe()))));
+        }
         let tasks =
             consumers.into_iter().map(|(name, consumer)| (name, tokio::spawn(consumer))).collect();
         let figures = RuntimeFigures::shown(&effects.board, &effects.store, &projections);

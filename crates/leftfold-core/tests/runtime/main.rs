@@ -1,5 +1,5 @@
 //! What a runtime does besides its consumers: timers, commands by a plan or at a time, running
-//! until idle, alerts, and what it says of types that nobody knows.
+//! until idle, alerts, what it says of types that nobody knows, and what it shares with others.
 
 mod alerts;
 mod countdowns;
@@ -11,4 +11,5 @@ mod recurring;
 mod runtime_stage;
 mod scheduled;
 mod scheduled_origin;
+mod sharing;
 mod unheard_types;

@@ -1,18 +1,23 @@
 //! The lease on a piece of the runtime's work: of several runners one works, the others stand by.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::backoff;
 use crate::runtime::Host;
+use crate::runtime::clock::Clock;
+use crate::runtime::sharing::{WorkCall, WorkShare};
 use crate::store::{Fence, Holder, Label, Lease, LeaseError, LeaseRequest, Leased, Timestamp};
 
 // ANCHOR: limits
-/// Time for which the work of a process, an effect or an outbox is leased: the work stands still
-/// this long if its runner is killed and another machine takes over. On the embedded log a new
-/// start takes over at once.
+/// Time for which the work of a process, an effect or an outbox is leased, unless
+/// [`Runtime::lease`](crate::runtime::Runtime::lease) says otherwise: the work stands still this
+/// long if its runner is killed and another machine takes over. On the embedded log a new start
+/// takes over at once.
 pub const WORK_LEASE: Duration = Duration::from_secs(30);
+/// The shortest time for which work is leased.
+pub const WORK_LEASE_MIN: Duration = Duration::from_secs(2);
 // ANCHOR_END: limits
 
 /// The types of the runners of this program that have asked for leases: so whoever stands by can
@@ -31,6 +36,12 @@ pub(crate) struct WorkTenure {
     asked_at: Timestamp,
     /// The answer, if it was not given; it is not asked for again before the moment in it.
     refused: Option<Right>,
+    /// Time since which it has the work.
+    since: Timestamp,
+    /// Time for which it asks.
+    during: Duration,
+    /// Its part among the runtimes on the store; `None` if it takes whatever is free.
+    share: Option<WorkShare>,
 }
 
 /// Right of a runner to work.
@@ -46,11 +57,15 @@ pub(crate) enum Right {
 
 impl WorkTenure {
     /// A tenure that holds nothing yet. The name of the work is that of the consumer `C`:
-    /// `$process:NAME`, `$effect:NAME`.
-    pub(crate) fn new<C>(work: Label) -> Self {
+    /// `$process:NAME`, `$effect:NAME`. The consumer has a name in its status, too.
+    pub(crate) fn new<C>(host: &Host, consumer: &'static str, work: Label) -> Self {
         let (holder, type_name) = (Holder::random(), std::any::type_name::<C>());
         with_runners(|runners| runners.insert(holder, type_name));
-        Self { holder, type_name, work, lease: None, asked_at: Timestamp::MIN, refused: None }
+        let membership = host.membership.as_ref();
+        let share = membership.map(|membership| membership.share(consumer, &work, holder));
+        let (lease, refused, during) = (None, None, host.work_lease());
+        let (asked_at, since) = (Timestamp::MIN, Timestamp::MIN);
+        Self { holder, type_name, work, lease, asked_at, refused, since, during, share }
     }
 
     /// Asks for the lease, if it is not held or a third of its time is over.
@@ -59,6 +74,18 @@ impl WorkTenure {
     /// reading: its earlier knowledge is stale.
     pub(crate) async fn hold(&mut self, host: &Host) -> Right {
         let now = host.clock.now();
+        if let Some(share) = &mut self.share {
+            share.steps_forward();
+            let (call, is_new) = share.call();
+            if is_new {
+                self.refused = None;
+            }
+            if self.lease.is_none() && call != WorkCall::Take {
+                let waits = self.waits(call, now);
+                (self.refused, self.asked_at) = (Some(waits.clone()), now);
+                return waits;
+            }
+        }
         // A clock that was set back says nothing of how much has passed.
         if now < self.renews_at() && now >= self.asked_at {
             match &self.refused {
@@ -74,22 +101,69 @@ impl WorkTenure {
     }
 
     async fn ask(&mut self, host: &Host, now: Timestamp) -> Right {
-        let request = LeaseRequest::new(self.work.clone(), self.holder, WORK_LEASE);
+        let since = if self.lease.is_some() { self.since } else { now };
+        let mut request = LeaseRequest::new(self.work.clone(), self.holder, self.during);
+        if let Some(share) = &self.share {
+            request = request.with_note(share.note(since, &host.board));
+        }
         match host.store.lease_for_runtime(request).await {
             Ok(Leased::Held(lease)) => {
-                self.lease = Some(lease);
+                let before = self.lease.replace(lease).map(|before| before.fence);
+                if before != self.lease.as_ref().map(|lease| lease.fence) {
+                    self.since = now;
+                }
                 Right::Held
             }
             Ok(Leased::HeldBy { holder, until }) => {
                 self.lost();
                 let why = format!("the lease, held by {} until {until}", self.told(holder));
-                Right::StandsBy(why, now.plus(WORK_LEASE / 3))
+                Right::StandsBy(why, now.plus(self.during / 3))
             }
             Err(LeaseError::Closed) => Right::Closed,
             Err(error) => {
                 Right::Waits(format!("the lease: {error}"), now.plus(backoff::LEASE.first))
             }
         }
+    }
+
+    /// Returns the right of a runner that is to wait.
+    fn waits(&self, call: WorkCall, now: Timestamp) -> Right {
+        let why = match call {
+            WorkCall::Wait(Some((holder, until))) => {
+                format!("the lease, held by {} until {until}", self.told(holder))
+            }
+            _ => "the lease, which another runtime is about to take".to_owned(),
+        };
+        Right::StandsBy(why, now.plus(self.during / 3))
+    }
+
+    /// Tells whether another runtime is to have the work that this one has.
+    pub(crate) fn is_called_away(&self) -> bool {
+        let hands_over = |share: &WorkShare| share.latest_call() == WorkCall::HandOver;
+        self.lease.is_some() && self.share.as_ref().is_some_and(hands_over)
+    }
+
+    /// Waits until the lease is to be asked for again, or to be handed over.
+    fn due(&self, clock: &Arc<dyn Clock>) -> impl Future<Output = ()> + Send + use<> {
+        let (clock, at) = (clock.clone(), self.renews_at());
+        let called = self.share.as_ref().map(WorkShare::called);
+        async move {
+            let called = async {
+                match called {
+                    Some(called) => called.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = called => {}
+                () = clock.sleep_until(at) => {}
+            }
+        }
+    }
+
+    /// Lets others do the work until it asks for the lease again: it cannot do it now.
+    pub(crate) fn steps_back(&mut self) {
+        self.share.iter().for_each(WorkShare::steps_back);
     }
 
     /// Another holder, in words: a type of another name is told as the mistake that it is.
@@ -112,7 +186,7 @@ impl WorkTenure {
     pub(crate) fn renews_at(&self) -> Timestamp {
         match &self.refused {
             Some(Right::StandsBy(_, until) | Right::Waits(_, until)) => *until,
-            _ => self.asked_at.plus(WORK_LEASE / 3),
+            _ => self.asked_at.plus(self.during / 3),
         }
     }
 
@@ -129,8 +203,24 @@ impl WorkTenure {
     /// Lets the next one work at once.
     pub(crate) async fn release(&mut self, host: &Host) {
         if let Some(lease) = self.lease.take() {
+            self.refused = None;
             // Where that fails, the next one waits until the lease is over.
             let _ = host.store.release(lease).await;
+        }
+    }
+}
+
+/// Waits until a lease is to be asked for again, or to be handed over; without an end if there is
+/// none.
+pub(crate) fn due(
+    tenure: Option<&WorkTenure>,
+    clock: &Arc<dyn Clock>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let due = tenure.map(|tenure| tenure.due(clock));
+    async move {
+        match due {
+            Some(due) => due.await,
+            None => std::future::pending().await,
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) mod stop;
 pub(super) mod unheard;
 
 pub(super) use contained::{contained, message};
-pub use lease::WORK_LEASE;
+pub use lease::{WORK_LEASE, WORK_LEASE_MIN};
 pub use parking::{AskError, PARKED_MAX};
 pub(super) use reason::{shortened, shortened_to};
 pub use start_error::StartError;

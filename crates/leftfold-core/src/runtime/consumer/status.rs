@@ -316,6 +316,14 @@ impl Board {
         self.consumers().values().all(at_end) && store.head().position == head
     }
 
+    /// Returns the position up to which a consumer has taken up everything, and what it waits for.
+    pub(in crate::runtime) fn stands(&self, name: &'static str) -> (Position, String) {
+        let consumers = self.consumers();
+        let stands =
+            |consumer: &ConsumerEntry| (consumer.status.through, consumer.status.waits_for.clone());
+        consumers.get(name).map(stands).unwrap_or_default()
+    }
+
     fn with(&self, name: &'static str, change: impl FnOnce(&mut ConsumerEntry)) {
         change(self.consumers().entry(name).or_insert_with(|| ConsumerEntry::new(name)));
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {

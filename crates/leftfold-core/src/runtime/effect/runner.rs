@@ -22,7 +22,7 @@ use super::word::PersonsWord;
 use super::{Effect, EffectId};
 use crate::fold::Schema;
 use crate::runtime::consumer::backoff::{EFFECT_LAST_OUTCOMES, EFFECT_STORE};
-use crate::runtime::consumer::lease::{Right, WorkTenure};
+use crate::runtime::consumer::lease::{self, Right, WorkTenure};
 use crate::runtime::consumer::status::ForPerson;
 use crate::runtime::{Host, StartFault, stopped};
 use crate::store::{
@@ -82,7 +82,6 @@ pub(crate) struct EffectRunner<E: Effect> {
 /// Reason why a runner does not work now.
 pub(super) struct StandsBy {
     why: String,
-    until: Timestamp,
     /// True if another one works.
     is_for_another: bool,
 }
@@ -163,7 +162,8 @@ impl<E: Effect> EffectRunner<E> {
 
     /// The same, if others may carry out the effect too: it works while it has the lease.
     pub(crate) fn leased(mut self) -> Result<Self, StartFault> {
-        self.tenure = Some(WorkTenure::new::<E>(Label::new(format!("$effect:{}", E::NAME))?));
+        let work = Label::new(format!("$effect:{}", E::NAME))?;
+        self.tenure = Some(WorkTenure::new::<E>(&self.host, E::NAME, work));
         Ok(self)
     }
 
@@ -187,8 +187,9 @@ impl<E: Effect> EffectRunner<E> {
             self.start_ready();
             // Results come first: they make room, and nobody else knows them. New intents come
             // last, and only if there is room for them.
-            let (reads, next, renews, asks) =
-                (self.reads(), self.wakes_at(), self.renews_at(), self.schema.clone());
+            let (reads, next, asks) = (self.reads(), self.wakes_at(), self.schema.clone());
+            let tenure = self.tenure.as_ref().filter(|_| self.trouble.is_none());
+            let due = lease::due(tenure, &clock);
             self.say_status();
             tokio::select! {
                 biased;
@@ -202,7 +203,7 @@ impl<E: Effect> EffectRunner<E> {
                     self.wake_due();
                 }
                 () = until_stale(asks.as_deref()), if asks.is_some() => self.ask_by_owner(),
-                () = clock.sleep_until(renews.unwrap_or(Timestamp::MAX)), if renews.is_some() => {}
+                () = due => {}
                 signal = next_signal(&mut self.subscription), if reads => match signal {
                     Err(ReadError::Closed) => break "stopped: the store is closed",
                     signal => self.take_signal(signal),
@@ -214,15 +215,14 @@ impl<E: Effect> EffectRunner<E> {
 
     /// Lets the work under way end, and records its results.
     async fn end(mut self, why: &str) {
+        // Others go on at once. What is under way is this runner's until its deadline, and what
+        // came of it is recorded without the lease.
+        self.hand_over().await;
         self.host.board.say(E::NAME, "effects under way to end, then it stops");
         while let Some(job) = self.jobs.next().await {
             self.job_ended(job).await;
         }
         self.record_the_rest().await;
-        self.save_mark().await;
-        if let Some(tenure) = &mut self.tenure {
-            tenure.release(&self.host).await;
-        }
         self.host.board.say(E::NAME, why);
         if self.unrecorded.is_empty() {
             return;
@@ -267,11 +267,9 @@ impl<E: Effect> EffectRunner<E> {
     /// Finds out whether it may work, and if so reads its state from the log. Returns false if the
     /// store is closed.
     async fn has_right(&mut self) -> bool {
-        let now = self.host.clock.now();
-        if self.stands_by.as_ref().is_some_and(|stands_by| now < stands_by.until) {
-            return true;
+        if self.tenure.as_ref().is_some_and(WorkTenure::is_called_away) {
+            self.hand_over().await;
         }
-        self.stands_by = None;
         // Whoever cannot record what it knows does not ask for more time: another one may be able
         // to.
         if let Some(tenure) = &mut self.tenure
@@ -286,11 +284,11 @@ impl<E: Effect> EffectRunner<E> {
                 self.forget();
             }
             match right {
-                Right::Held => {}
+                Right::Held => self.stands_by = None,
                 // What is here is its own work, whoever holds the lease.
                 Right::StandsBy(..) | Right::Waits(..) if is_local => {}
-                Right::StandsBy(why, until) => return self.stand_by(why, until, true),
-                Right::Waits(why, until) => return self.stand_by(why, until, false),
+                Right::StandsBy(why, _) => return self.stand_by(why, true),
+                Right::Waits(why, _) => return self.stand_by(why, false),
                 Right::Closed => return false,
             }
         }
@@ -313,10 +311,20 @@ impl<E: Effect> EffectRunner<E> {
         }
     }
 
-    fn stand_by(&mut self, why: String, until: Timestamp, is_for_another: bool) -> bool {
-        self.forget();
-        self.stands_by = Some(StandsBy { why, until, is_for_another });
+    fn stand_by(&mut self, why: String, is_for_another: bool) -> bool {
+        if self.stands_by.is_none() {
+            self.forget();
+        }
+        self.stands_by = Some(StandsBy { why, is_for_another });
         true
+    }
+
+    /// Gives the lease back: another runtime is to go on.
+    async fn hand_over(&mut self) {
+        self.save_mark().await;
+        if let Some(tenure) = &mut self.tenure {
+            tenure.release(&self.host).await;
+        }
     }
 
     /// Reads the progress of the effect, and the effects that were left open there.
@@ -396,16 +404,6 @@ impl<E: Effect> EffectRunner<E> {
             .into_iter()
             .flatten()
             .min()
-    }
-
-    /// Returns the moment at which to ask for the lease.
-    fn renews_at(&self) -> Option<Timestamp> {
-        match &self.stands_by {
-            Some(stands_by) => Some(stands_by.until),
-            None => {
-                self.tenure.as_ref().filter(|_| self.trouble.is_none()).map(WorkTenure::renews_at)
-            }
-        }
     }
 
     fn say_status(&self) {

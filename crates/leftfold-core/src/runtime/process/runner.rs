@@ -23,12 +23,12 @@ use super::timers::{NEAR_MAX, ProcessTimers};
 use super::unfinished::Unfinished;
 use super::{Process, Targets};
 use crate::runtime::consumer::backoff::PROCESS_STORE;
-use crate::runtime::consumer::lease::{Right, WorkTenure};
+use crate::runtime::consumer::lease::{self, Right, WorkTenure};
 use crate::runtime::consumer::status::{Doing, ForPerson};
 use crate::runtime::{Host, StartFault};
 use crate::store::{
     AppendError, CheckpointRecord, Head, Invalid, Label, MoveFrom, NoneMatching, Outcome, Position,
-    Query, ReadError, RecordedEvent, State, Status, SubscribeError, Timestamp,
+    Query, ReadError, RecordedEvent, State, Status, SubscribeError,
 };
 
 /// Events that are read at once, at most.
@@ -117,7 +117,7 @@ impl<P: Process> ProcessRunner<P> {
 
     /// The same, if others may run the process too: it works while it has the lease.
     pub(crate) fn leased(mut self) -> Self {
-        self.tenure = Some(WorkTenure::new::<P>(self.consumer.clone()));
+        self.tenure = Some(WorkTenure::new::<P>(&self.host, P::NAME, self.consumer.clone()));
         self
     }
 
@@ -201,13 +201,8 @@ impl<P: Process> ProcessRunner<P> {
             };
             // Else it sleeps until a timer, a retry or the lease is due, or there is something new.
             // What is new does not help a step that failed.
-            let wakes_at = self
-                .tenure
-                .iter()
-                .map(WorkTenure::renews_at)
-                .filter(|_| waits)
-                .fold(wakes_at, Timestamp::min);
             let through = self.known.as_ref().map_or(Position::END, |known| known.through);
+            let due = lease::due(self.tenure.as_ref(), &clock);
             let news =
                 |status: &Status| status.head.position > through || status.state == State::Closed;
             tokio::select! {
@@ -217,18 +212,27 @@ impl<P: Process> ProcessRunner<P> {
                 // A store that is gone says so at the next step.
                 () = async { drop(status.wait_for(news).await) }, if waits => {}
                 () = self.archive.schema.until_stale(), if waits => {}
+                () = due => {}
                 () = clock.sleep_until(wakes_at) => {}
             }
         };
+        self.hand_over().await;
+        self.host.board.say(P::NAME, why);
+    }
+
+    /// Gives the lease back, between two steps.
+    async fn hand_over(&mut self) {
         self.remember().await;
         if let Some(tenure) = &mut self.tenure {
             tenure.release(&self.host).await;
         }
-        self.host.board.say(P::NAME, why);
     }
 
     /// Returns its right to work.
     pub(super) async fn right(&mut self) -> Right {
+        if self.tenure.as_ref().is_some_and(WorkTenure::is_called_away) {
+            self.hand_over().await;
+        }
         let Some(tenure) = &mut self.tenure else { return Right::Held };
         let before = tenure.fence();
         let right = tenure.hold(&self.host).await;

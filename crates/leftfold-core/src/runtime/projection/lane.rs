@@ -15,7 +15,7 @@ use super::{Projection, ProjectionError, Session, Target};
 use crate::fold::{Recorded, Schema};
 use crate::runtime::consumer::PARKED_MAX;
 use crate::runtime::consumer::backoff::PROJECTION_EVENT;
-use crate::runtime::consumer::lease::{Right, WorkTenure};
+use crate::runtime::consumer::lease::{self, Right, WorkTenure};
 use crate::runtime::{Host, stopped};
 use crate::store::{Checkpoint, Fence, Label, Position, ReadError, SubscribeError, Timestamp};
 
@@ -482,6 +482,24 @@ impl<T: Target, P: Projection<T>> LaneContext<T, P> {
             Right::StandsBy(why, again_at) => Err(ProjectionTrouble::StandsBy(why, again_at)),
             Right::Waits(why, _) => Err(ProjectionTrouble::Away(why)),
             Right::Closed => Err(ProjectionTrouble::Log(ReadError::Closed)),
+        }
+    }
+
+    /// Gives the lease back if another runtime is to have the work: between two batches.
+    pub(super) async fn hand_over_if_called(&self) {
+        let Some(tenure) = &self.tenure else { return };
+        let mut tenure = tenure.lock().await;
+        if tenure.is_called_away() {
+            tenure.release(&self.host).await;
+        }
+    }
+
+    /// Returns a wait until the lease is to be asked for or handed over; without an end if there is
+    /// none.
+    pub(super) async fn due(&self) -> impl Future<Output = ()> + Send + use<T, P> {
+        match &self.tenure {
+            Some(tenure) => lease::due(Some(&*tenure.lock().await), &self.host.clock),
+            None => lease::due(None, &self.host.clock),
         }
     }
 

@@ -19,7 +19,7 @@ use super::{Projection, Target, outbox};
 use crate::fold::{LoadError, Purpose};
 use crate::runtime::consumer::PARKED_MAX;
 use crate::runtime::consumer::backoff::PROJECTION_AWAY;
-use crate::runtime::consumer::lease::{WORK_LEASE, WorkTenure};
+use crate::runtime::consumer::lease::WorkTenure;
 use crate::runtime::consumer::status::ForPerson;
 use crate::runtime::{Host, Named, StartError, StartFault, stopped};
 use crate::store::{Invalid, Position, ReadError, State, Status, Subscription, Timestamp};
@@ -104,7 +104,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let (clock, doing) = (host.clock.clone(), desk.doing.clone());
         let calls = TimedCalls { clock, doing, blocks: T::BLOCKING };
         let tenure = if T::KEPT_IN_STORE && leased {
-            Some(Mutex::new(WorkTenure::new::<P>(outbox::consumer(P::NAME)?)))
+            Some(Mutex::new(WorkTenure::new::<P>(&host, desk.label, outbox::consumer(P::NAME)?)))
         } else {
             None
         };
@@ -206,11 +206,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     async fn follow(&mut self) -> Result<(), ProjectionTrouble> {
         self.renew().await?;
         let mut stop = self.ground.stop.clone();
-        let clock = self.ground.host.clock.clone();
-        let renews_at = match &self.ground.tenure {
-            Some(tenure) => tenure.lock().await.renews_at(),
-            None => Timestamp::MAX,
-        };
+        self.ground.hand_over_if_called().await;
+        let due = self.ground.due().await;
         tokio::select! {
             biased;
             () = stopped(&mut stop) => Err(ProjectionTrouble::Stopped),
@@ -230,7 +227,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 Ok(())
             }
             () = self.ground.schema.until_stale() => Ok(()),
-            () = clock.sleep_until(renews_at), if self.ground.tenure.is_some() => {
+            () = due => {
                 self.ground.hold().await.map(drop)
             }
         }
@@ -355,7 +352,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 // Until its lease is over it is not known whether the other one is alive.
                 let now = self.ground.host.clock.now();
                 let since = *self.stands_by_since.get_or_insert(now);
-                let unknown = self.ground.tenure.is_some() && now.since(since) < WORK_LEASE;
+                let lease = self.ground.host.work_lease();
+                let unknown = self.ground.tenure.is_some() && now.since(since) < lease;
                 board.say_standby(desk.label, &what, usize::from(unknown));
             }
         }
@@ -407,6 +405,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                     return Err(ProjectionTrouble::Log(ReadError::Closed));
                 },
                 () = clock.sleep_until(again_at) => return Ok(()),
+                () = self.ground.due().await => return Ok(()),
             }
         }
     }
@@ -424,7 +423,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         if let Some(tenure) = &self.ground.tenure {
             // Whether the store takes appends, and from this runner, is asked before anything is
             // sent again.
-            tenure.lock().await.lost();
+            let mut tenure = tenure.lock().await;
+            tenure.lost();
+            tenure.steps_back();
         }
         self.failures += 1;
         // Anyone who gave no answer was waited for already.

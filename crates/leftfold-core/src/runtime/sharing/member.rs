@@ -1,0 +1,209 @@
+//! A runtime as a member: it says that it is there, lists who else is, and calls its own consumers
+//! to their parts of the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::note::{MEMBERS, MemberNote, member_of, work_of, written};
+use super::plan::{Abilities, Situation, WorkId, plan};
+use super::share::{Membership, WorkCall};
+use crate::runtime::{Host, stopped};
+use crate::store::{
+    HeldLease, Holder, Invalid, Label, Lease, LeaseError, LeaseRequest, Leased, Timestamp,
+};
+
+/// Time between two listings of the leases: a work that was given back has its next runner within
+/// this time, and the moment that taking it takes.
+const LISTED_EVERY: Duration = Duration::from_millis(500);
+/// The same while no other runtime is there.
+const LISTED_ALONE_EVERY: Duration = Duration::from_secs(3);
+/// Time after which a work that another member is to take, and does not, is taken.
+const FREE_FOR: Duration = Duration::from_secs(3);
+/// Time for which a work is not handed to the member in whose place it was taken.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// The member that a running runtime is.
+pub(in crate::runtime) struct Member {
+    host: Host,
+    membership: Arc<Membership>,
+    work: Label,
+    holder: Holder,
+    /// Its own lease, with the note and the time of the last renewal.
+    lease: Option<(Lease, MemberNote, Timestamp)>,
+    is_alone: bool,
+    /// Works that nobody has, and since when.
+    free: BTreeMap<WorkId, Timestamp>,
+    /// Works that it has taken in place of another member, and until when that one is not given
+    /// them.
+    kept: BTreeMap<WorkId, (Uuid, Timestamp)>,
+}
+
+/// A lease on a work, as it was listed.
+struct ListedWork {
+    runtime: Option<Uuid>,
+    holder: Holder,
+    until: Timestamp,
+}
+
+impl Member {
+    pub(in crate::runtime) fn new(
+        host: Host,
+        membership: Arc<Membership>,
+    ) -> Result<Self, Invalid> {
+        let work = Label::new(format!("{MEMBERS}{}", membership.id))?;
+        let (free, kept) = (BTreeMap::new(), BTreeMap::new());
+        let holder = Holder::random();
+        Ok(Self { host, membership, work, holder, lease: None, is_alone: true, free, kept })
+    }
+
+    /// Takes part until it is told to stop and every consumer has ended.
+    pub(in crate::runtime) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let (clock, mut changes) = (self.host.clock.clone(), self.membership.changes());
+        loop {
+            let stops = *stop.borrow() || stop.has_changed().is_err();
+            changes.borrow_and_update();
+            if stops && self.membership.is_empty() {
+                break;
+            }
+            if let Err(LeaseError::Closed) = self.take_part(stops).await {
+                // Each consumer asks the store itself, and ends.
+                break;
+            }
+            let again_at = clock.now().plus(self.listed_every());
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop), if !stops => {}
+                Ok(()) = changes.changed() => {}
+                () = clock.sleep_until(again_at) => {}
+            }
+        }
+        if let Some((lease, ..)) = self.lease.take() {
+            // Where that fails, the others wait until it is over.
+            let _ = self.host.store.release(lease).await;
+        }
+    }
+
+    fn listed_every(&self) -> Duration {
+        if self.is_alone { LISTED_ALONE_EVERY } else { LISTED_EVERY }
+    }
+
+    /// Says that it is there, and calls its consumers to their parts. While the leases cannot be
+    /// listed each consumer asks for its own.
+    pub(in crate::runtime) async fn take_part(&mut self, stops: bool) -> Result<(), LeaseError> {
+        let listed = match self.say_so(stops).await {
+            Err(LeaseError::Closed) => Err(LeaseError::Closed),
+            // Others do not see it, and it works all the same.
+            Ok(()) | Err(_) => self.host.store.leases().await,
+        };
+        match listed {
+            Ok(held) => self.call(&held, stops),
+            Err(error) => {
+                tracing::debug!(%error, "the leases cannot be listed, so every consumer asks");
+                self.membership.call(|_, _| WorkCall::Take);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes or renews the lease of its own, if there is something new to say or it is time.
+    async fn say_so(&mut self, stops: bool) -> Result<(), LeaseError> {
+        let (now, note) = (self.host.clock.now(), self.membership.note(stops));
+        if let Some((_, said, at)) = &self.lease
+            && *said == note
+            && now >= *at
+            && now < at.plus(self.membership.lease / 3)
+        {
+            return Ok(());
+        }
+        let request = LeaseRequest::new(self.work.clone(), self.holder, self.membership.lease)
+            .with_note(written(&note));
+        if let Leased::Held(lease) = self.host.store.lease_for_runtime(request).await? {
+            self.lease = Some((lease, note, now));
+        }
+        Ok(())
+    }
+
+    /// Plans by the leases that are held, and calls its consumers.
+    fn call(&mut self, held: &[HeldLease], stops: bool) {
+        let (now, own) = (self.host.clock.now(), self.membership.id);
+        let mut members: BTreeMap<Uuid, Abilities> = held
+            .iter()
+            .filter_map(member_of)
+            .filter(|(_, note)| !note.stops)
+            .map(|(id, note)| (id, note.abilities()))
+            .collect();
+        members.remove(&own);
+        let able: BTreeSet<WorkId> = self.membership.able().into_iter().collect();
+        if !stops {
+            members.insert(own, Abilities::These(able.clone()));
+        }
+        let works: BTreeMap<WorkId, ListedWork> = held
+            .iter()
+            .filter(|lease| lease.work.is_system() && !lease.work.starts_with(MEMBERS))
+            .map(|lease| {
+                let runtime = work_of(lease).map(|note| note.runtime);
+                let HeldLease { holder, until, .. } = *lease;
+                (WorkId::of(&lease.work), ListedWork { runtime, holder, until })
+            })
+            .collect();
+        let others = |listed: &ListedWork| listed.runtime.is_some_and(|runtime| runtime != own);
+        self.is_alone = !held.iter().filter_map(member_of).any(|(id, _)| id != own)
+            && !works.values().any(others);
+        let held = works.iter().map(|(work, listed)| (*work, listed.runtime)).collect();
+        let planned = plan(&Situation { members, held });
+        self.watch_free(&able, &works, now);
+        let taken = self.take_in_place(&planned, now);
+        let is_kept = |work| {
+            let from = self.kept.get(&work).map(|(from, _)| from);
+            from.is_some() && from == planned.get(&work)
+        };
+        self.membership.call(|work, holder| {
+            let is_own = planned.get(&work).is_none_or(|member| *member == own);
+            match works.get(&work) {
+                Some(listed) if listed.holder != holder => {
+                    WorkCall::Wait(Some((listed.holder, listed.until)))
+                }
+                Some(_) if is_own || stops || is_kept(work) => WorkCall::Take,
+                Some(_) => WorkCall::HandOver,
+                None if (is_own || taken.contains(&work)) && able.contains(&work) => WorkCall::Take,
+                None => WorkCall::Wait(None),
+            }
+        });
+    }
+
+    /// Notes since when each work is free.
+    fn watch_free(
+        &mut self,
+        able: &BTreeSet<WorkId>,
+        works: &BTreeMap<WorkId, ListedWork>,
+        now: Timestamp,
+    ) {
+        self.free.retain(|work, _| able.contains(work) && !works.contains_key(work));
+        for work in able.iter().filter(|work| !works.contains_key(work)) {
+            self.free.entry(*work).or_insert(now);
+        }
+        self.kept.retain(|_, (_, until)| *until > now);
+    }
+
+    /// Returns the works that others were to take and did not.
+    fn take_in_place(
+        &mut self,
+        planned: &BTreeMap<WorkId, Uuid>,
+        now: Timestamp,
+    ) -> BTreeSet<WorkId> {
+        let own = self.membership.id;
+        let mut taken = BTreeSet::new();
+        for (work, _) in self.free.iter().filter(|(_, since)| now.since(**since) >= FREE_FOR) {
+            if let Some(member) = planned.get(work).filter(|member| **member != own) {
+                taken.insert(*work);
+                self.kept.insert(*work, (*member, now.plus(KEPT_FOR)));
+            }
+        }
+        taken
+    }
+}
