@@ -164,7 +164,9 @@ impl StoreFigures {
             RequestVerdict::Append(Ok(Outcome::Repeated(_))) => &self.repeated,
             RequestVerdict::Append(Ok(Outcome::Conflict(_))) => &self.conflicts,
             RequestVerdict::Append(Err(_)) => &self.refused,
-            RequestVerdict::Lease(_) | RequestVerdict::Release => return,
+            RequestVerdict::Lease(_) | RequestVerdict::Release | RequestVerdict::LookUpAgain => {
+                return;
+            }
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use leftfold_core::store::{
-    Answered, Append, AppendError, Appended, Condition, Conflict, EventId, InStream, Label,
+    Answered, Append, AppendError, Appended, Condition, Conflict, EventId, InStream, Label, Leased,
     Outcome, Position, RecordedEvent, StoreId, Version,
 };
 use std::time::Duration;
@@ -43,10 +43,19 @@ pub(super) struct WrittenEvent {
     pub(super) id_is_minted: bool,
 }
 
-/// A clause whose query was not looked for as far back as it must be: more was written in between
-/// than is kept. It is to be looked up again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LooksStale;
+/// Reason why an append does not go in, and is no outcome.
+enum NotJudged {
+    Refused(AppendError),
+    /// A clause whose query was not looked for as far back as it must be: more was written in
+    /// between than is kept.
+    StaleLookup,
+}
+
+impl From<AppendError> for NotJudged {
+    fn from(error: AppendError) -> Self {
+        Self::Refused(error)
+    }
+}
 
 impl WrittenGroup {
     pub(super) fn is_empty(&self) -> bool {
@@ -60,13 +69,17 @@ impl<'k> GroupJudge<'k> {
     }
 
     /// Judges a request, and adds what it writes to the group.
-    pub(super) fn judge(&mut self, request: &StoreRequest) -> Result<RequestVerdict, LooksStale> {
-        Ok(match request {
-            StoreRequest::Append(waiting) => RequestVerdict::Append(self.judge_append(waiting)?),
+    pub(super) fn judge(&mut self, request: &StoreRequest) -> RequestVerdict {
+        match request {
+            StoreRequest::Append(waiting) => match self.judge_append(waiting) {
+                Ok(outcome) => RequestVerdict::Append(Ok(outcome)),
+                Err(NotJudged::Refused(error)) => RequestVerdict::Append(Err(error)),
+                Err(NotJudged::StaleLookup) => RequestVerdict::LookUpAgain,
+            },
             StoreRequest::Lease(request, _) => {
                 let kept = self.known.leases.kept();
                 let leased = self.known.leases.lease(request.clone(), self.facts.now);
-                if leased.is_ok() {
+                if matches!(leased, Ok(Leased::Held(_))) {
                     self.written.works.insert(request.work.clone());
                 }
                 self.written.forgets_leases |= self.known.leases.kept() < kept;
@@ -77,40 +90,33 @@ impl<'k> GroupJudge<'k> {
                 self.written.works.insert(lease.work.clone());
                 RequestVerdict::Release
             }
-        })
+        }
     }
 
-    fn judge_append(
-        &mut self,
-        waiting: &WaitingAppend,
-    ) -> Result<Result<Outcome, AppendError>, LooksStale> {
+    fn judge_append(&mut self, waiting: &WaitingAppend) -> Result<Outcome, NotJudged> {
         let append = &waiting.append;
         if let Some(command) = &append.command
             && let Some(answered) = self.facts.answered.get(&command.id)
         {
-            return Ok(if answered.record.digest == command.digest {
+            return if answered.record.digest == command.digest {
                 Ok(Outcome::Repeated(answered.clone()))
             } else {
-                Err(AppendError::CommandIdReused { id: command.id })
-            });
+                Err(AppendError::CommandIdReused { id: command.id }.into())
+            };
         }
-        if let Err(fenced) = self.known.leases.check(append.fence.as_ref()) {
-            return Ok(Err(fenced));
-        }
+        self.known.leases.check(append.fence.as_ref())?;
         if let Some(conflict) = self.conflict(&append.condition, &waiting.looked_up)? {
-            return Ok(Ok(Outcome::Conflict(conflict)));
+            return Ok(Outcome::Conflict(conflict));
         }
-        if let Err(moved) = self.advances(append) {
-            return Ok(Err(moved));
-        }
-        Ok(Ok(Outcome::Appended(self.put(append))))
+        self.advances(append)?;
+        Ok(Outcome::Appended(self.put(append)))
     }
 
     fn conflict(
         &self,
         condition: &Condition,
         looked_up: &[LookedUp],
-    ) -> Result<Option<Conflict>, LooksStale> {
+    ) -> Result<Option<Conflict>, NotJudged> {
         for (stream, expected) in &condition.streams {
             let actual = self.facts.versions.get(stream).copied().unwrap_or(Version::ABSENT);
             if !expected.holds(actual) {
@@ -128,7 +134,7 @@ impl<'k> GroupJudge<'k> {
                         _ => after,
                     };
                     if through < self.known.recent.since() {
-                        return Err(LooksStale);
+                        return Err(NotJudged::StaleLookup);
                     }
                     self.known.recent.first_match(&none.query, through)
                 }

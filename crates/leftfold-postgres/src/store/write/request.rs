@@ -40,6 +40,8 @@ pub(in crate::store) enum RequestVerdict {
     Append(Result<Outcome, AppendError>),
     Lease(Result<Leased, LeaseError>),
     Release,
+    /// More was written since its condition was looked up than the writer keeps.
+    LookUpAgain,
 }
 
 /// Bytes that a request for a lease counts for.

@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use super::facts::{self, FactStatements, KnownState};
 use super::group_rows::{self, GroupRows, GroupStatements};
-use super::judge::{GroupJudge, LooksStale};
+use super::judge::GroupJudge;
 use super::request::{RequestVerdict, StoreRequest};
 use crate::connect::Connected;
 use crate::error::Trouble;
@@ -55,7 +55,7 @@ pub(super) struct GroupContext {
 /// A group that is durable, and the answers to its requests in their order.
 #[derive(Debug)]
 pub(super) struct CommittedGroup {
-    pub(super) verdicts: Vec<Result<RequestVerdict, LooksStale>>,
+    pub(super) verdicts: Vec<RequestVerdict>,
     pub(super) head: HeadRow,
     pub(super) appends: usize,
     pub(super) events: usize,

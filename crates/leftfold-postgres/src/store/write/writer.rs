@@ -211,11 +211,11 @@ impl StoreWriter {
         self.note(&group);
         for (request, verdict) in requests.into_iter().zip(group.verdicts) {
             match verdict {
-                Ok(verdict) => {
+                RequestVerdict::LookUpAgain => look_up_again(&self.shared, request),
+                verdict => {
                     self.shared.figures.answered(&verdict);
                     request.answer(verdict);
                 }
-                Err(_) => look_up_again(&self.shared, request),
             }
         }
     }
@@ -238,7 +238,7 @@ impl StoreWriter {
         }
         for (request, verdict) in requests.into_iter().zip(group.verdicts) {
             match verdict {
-                Ok(RequestVerdict::Append(Ok(Outcome::Appended(_)))) => {
+                RequestVerdict::Append(Ok(Outcome::Appended(_))) => {
                     let unknown = AppendError::Unknown { detail: detail.to_owned() };
                     request.answer(RequestVerdict::Append(Err(unknown)));
                 }
