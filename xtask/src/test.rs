@@ -6,7 +6,7 @@ use std::env;
 use std::process::Command;
 
 use crate::setup::Environment;
-use crate::steps::{execute, step};
+use crate::steps::{execute, shown, step};
 use crate::{Outcome, book, cargo, examples, packages, setup, tidy};
 
 /// The argument that asks for long runs too.
@@ -59,7 +59,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     })?;
     step("documentation", || execute(&mut documentation()))?;
     step("book", book::run)?;
-    step("tests", || execute(&mut all_tests(&environment)))?;
+    step("building the tests", || execute(all_tests(&environment).arg("--no-run")))?;
+    step("tests", || beside_each_other(&environment))?;
     step("tests with features that are off by default", || execute(&mut tests_of_features()))?;
     step("examples", examples::run)?;
     step("packages and tutorial", packages::run)?;
@@ -85,6 +86,45 @@ fn all_tests(environment: &Environment) -> Command {
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
     cargo.envs(environment.variables());
     cargo
+}
+
+/// Targets of the tests that run beside the integration tests, which wait for servers, leases and
+/// killed programs most of the time.
+const BESIDE: [&[&str]; 2] = [&["--lib", "--bins", "--examples"], &["--doc"]];
+
+/// Runs the integration tests, and all others beside them; the output of these is shown at the end.
+fn beside_each_other(environment: &Environment) -> Outcome {
+    let beside = || -> Vec<Outcome<String>> {
+        let run = |targets: &&[&str]| captured(all_tests(environment).args(*targets));
+        BESIDE.iter().map(run).collect()
+    };
+    let (integration, beside) = std::thread::scope(|scope| {
+        let beside = scope.spawn(beside);
+        let integration = execute(all_tests(environment).args(["--test", "*"]));
+        (integration, beside.join())
+    });
+    let beside = beside.map_err(|_| "the tests beside the integration tests panicked")?;
+    let mut failed: Vec<String> = integration.err().into_iter().collect();
+    for outcome in beside {
+        match outcome {
+            Ok(output) => println!("{output}"),
+            Err(reason) => failed.push(reason),
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+}
+
+/// Runs a program to its end and returns its output, which is shown if it fails.
+fn captured(command: &mut Command) -> Outcome<String> {
+    let name = shown(command);
+    let output = command.output().map_err(|error| format!("cannot start `{name}`: {error}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = format!("$ {name}\n{}{}", text(&output.stderr), text(&output.stdout));
+    if output.status.success() {
+        return Ok(said);
+    }
+    println!("{said}");
+    Err(format!("`{name}` ended with {}", output.status))
 }
 
 /// Crates with features of their own. In the whole workspace somebody turns each feature on, and
@@ -169,7 +209,6 @@ fn selected_tests(arguments: &[String], environment: &Environment) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::steps::shown;
 
     #[test]
     fn a_filter_runs_over_the_whole_workspace_unless_a_package_is_named() {
