@@ -129,7 +129,8 @@ fn captured(command: &mut Command) -> Outcome<String> {
 
 /// Crates with features of their own. In the whole workspace somebody turns each feature on, and
 /// cargo unifies them.
-const BY_THEMSELVES: [&str; 4] = ["leftfold-core", "leftfold-log", "leftfold-testing", "leftfold"];
+const BY_THEMSELVES: [&str; 5] =
+    ["leftfold-core", "leftfold-log", "leftfold-postgres", "leftfold-testing", "leftfold"];
 
 /// Features of the core that are off by default, and the one of serde_json on which what it does
 /// depends.

@@ -2,7 +2,8 @@
 //!
 //! [`PostgresStore`] keeps events as rows, for several processes at once; its tables stand in
 //! `docs/postgres-store.md`. [`Postgres`] keeps read models: the rows of a projection and its
-//! checkpoint in one transaction, in one schema a version. Either works without the other.
+//! checkpoint in one transaction, in one schema a version. With the feature `personal`,
+//! `PostgresKeys` keeps the keys of personal data. Each works without the others.
 //!
 //! # Read models
 //!
@@ -26,15 +27,21 @@
 //! Connections are encrypted where [`Postgres::encrypted_by`] is given a connector, and not
 //! otherwise.
 
-// `store` is the store, `target` the read models. Both make connections by `connect`, keep
-// statements prepared in `rows`, and tell trouble that passes from faults by `error`.
+// `store` is the store, `target` the read models, `keys` the keys of personal data. They read
+// places by `url`, make connections by `connect`, keep statements prepared in `rows`, and tell
+// trouble that passes from faults by `error`.
 mod connect;
 mod error;
+#[cfg(feature = "personal")]
+mod keys;
 mod rows;
 mod store;
 mod target;
+mod url;
 
 pub use error::PostgresError;
+#[cfg(feature = "personal")]
+pub use keys::{PostgresKeys, PostgresKeysError, PostgresKeysOptions};
 pub use rows::Rows;
 pub use store::{
     InlineProjections, PayloadColumn, PostgresStore, PostgresStoreError, PostgresStoreOptions,

@@ -319,7 +319,7 @@
 //! | feature | has |
 //! | --- | --- |
 //! | `log` (default) | the embedded log |
-//! | `personal` | personal data that can be forgotten; with `log`, its keys in a directory |
+//! | `personal` | personal data that can be forgotten; its keys in a directory (`log`) or a database (`postgres`) |
 //! | `postgres` | the store in PostgreSQL, and read models there |
 //! | `sqlite`, `redis` | read models there |
 //! | `testing` | given/when/then, the explorer, conformance suites |
@@ -329,7 +329,7 @@
 
 mod file_url;
 mod open;
-#[cfg(all(feature = "log", feature = "personal"))]
+#[cfg(all(feature = "personal", any(feature = "log", feature = "postgres")))]
 mod open_keys;
 
 pub use file_url::FileUrlError;
@@ -349,7 +349,7 @@ pub use leftfold_testing as testing;
 #[cfg(feature = "log")]
 pub use open::directory_of;
 pub use open::{OpenError, open};
-#[cfg(all(feature = "log", feature = "personal"))]
+#[cfg(all(feature = "personal", any(feature = "log", feature = "postgres")))]
 pub use open_keys::{OpenKeysError, open_keys};
 
 /// Names that most programs need.

@@ -189,6 +189,23 @@ async fn memory_is_empty_every_time_and_an_unknown_scheme_is_named() {
     let store = leftfold::open("memory:").await.unwrap();
     store.append(Append::of(vec![happened("gone")])).await.unwrap();
     assert!(texts(&leftfold::open("memory:").await.unwrap()).await.is_empty());
-    let refused = leftfold::open("postgres://localhost/events").await;
-    assert!(matches!(refused, Err(OpenError::UnknownScheme { scheme }) if scheme == "postgres"));
+    let refused = leftfold::open("mysql://localhost/events").await;
+    assert!(matches!(refused, Err(OpenError::UnknownScheme { scheme }) if scheme == "mysql"));
+}
+
+#[tokio::test]
+async fn a_url_of_postgresql_opens_a_store_and_its_keys() {
+    use leftfold::personal::Opened;
+
+    let url = leftfold_proving::PostgresServer::shared().database("opened");
+    let store = leftfold::open(&format!("{url}?schema=events")).await.unwrap();
+    let places = [format!("{url}?schema=keys"), url.replace("postgres://", "POSTGRESQL://")];
+    let keys = leftfold::open_keys(&store, &places[0]).await.unwrap();
+    let name = keys.subject("customer-1").await.unwrap().seal(&"Ada".to_owned()).unwrap();
+    let again = leftfold::open_keys(&store, &places[0]).await.unwrap();
+    assert_eq!(again.open(&name).await, Ok(Opened::Known("Ada".to_owned())));
+    let lost = leftfold::open_keys(&store, &places[1]).await.map(drop).unwrap_err();
+    assert!(lost.to_string().contains("leftfold_keys"), "{lost}");
+    assert_eq!(lost.kind(), Kind::Bug);
+    store.close().await.unwrap();
 }

@@ -21,8 +21,8 @@ mod read;
 mod rows;
 mod shared;
 mod tables;
-mod text;
-mod values;
+pub(crate) mod text;
+pub(crate) mod values;
 mod write;
 
 pub use backend::PostgresStore;

@@ -11,6 +11,7 @@ use super::error::PostgresStoreError;
 use super::inline::InlineProjections;
 use super::payload::PayloadColumn;
 use crate::Postgres;
+use crate::url::{DatabaseUrl, SCHEMA_NAMES, decoded, is_schema_name};
 
 /// Place of a store in a database, and how it is used.
 ///
@@ -51,8 +52,8 @@ pub struct PostgresStoreOptions {
 
 /// Schema of a store whose URL names none.
 const SCHEMA: &str = "leftfold_store";
-/// Bytes of an identifier in PostgreSQL.
-const IDENTIFIER_BYTES_MAX: usize = 63;
+/// Values that can be decoded.
+const PERCENT: &str = "two hexadecimal digits behind each percent sign";
 
 impl PostgresStoreOptions {
     /// The store of a URL: `postgres://user:password@host:port/database`, with the parameters that
@@ -66,27 +67,16 @@ impl PostgresStoreOptions {
     /// [`PostgresStoreError::Url`] if it cannot be parsed, [`PostgresStoreError::Option`] if one of
     /// its own parameters has a value that it cannot have.
     pub fn at(url: &str) -> Result<Self, PostgresStoreError> {
-        let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
-        let (mut schema, mut payload, mut others) = (None, None, Vec::new());
-        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-            match parameter.split_once('=') {
-                Some(("schema", name)) => schema = Some(decoded(name)?),
-                Some(("payload", name)) => {
-                    payload = Some(
-                        PayloadColumn::of_name(name)
-                            .ok_or_else(|| refused("payload", name, "json or bytes"))?,
-                    );
-                }
-                _ => others.push(parameter),
-            }
-        }
-        let rest = if others.is_empty() {
-            place.to_owned()
-        } else {
-            format!("{place}?{}", others.join("&"))
+        let mut parsed = DatabaseUrl::parse(url, &["schema", "payload"]);
+        let config = parsed.config.take().ok_or(PostgresStoreError::Url)?;
+        let schema = match parsed.own("schema") {
+            Some(name) => decoded(name).ok_or_else(|| refused("schema", name, PERCENT))?,
+            None => SCHEMA.to_owned(),
         };
-        let config = rest.parse::<Config>().map_err(|_| PostgresStoreError::Url)?;
-        let schema = schema.unwrap_or_else(|| SCHEMA.to_owned());
+        let payload = parsed.own("payload").map(|name| {
+            PayloadColumn::of_name(name).ok_or_else(|| refused("payload", name, "json or bytes"))
+        });
+        let payload = payload.transpose()?;
         Self { payload, ..Self::of(config, schema) }.checked()
     }
 
@@ -116,13 +106,8 @@ impl PostgresStoreOptions {
 
     /// Refuses values that no store can have.
     pub(super) fn checked(self) -> Result<Self, PostgresStoreError> {
-        let schema = &self.schema;
-        let is_name = (1..=IDENTIFIER_BYTES_MAX).contains(&schema.len())
-            && !schema.contains('\0')
-            && !schema.starts_with("pg_");
-        if !is_name {
-            let remedy = "a name of 1 to 63 bytes that does not begin with pg_";
-            return Err(refused("schema", schema, remedy));
+        if !is_schema_name(&self.schema) {
+            return Err(refused("schema", &self.schema, SCHEMA_NAMES));
         }
         if self.readers == 0 {
             return Err(refused("readers", "0", "at least 1"));
@@ -154,23 +139,6 @@ impl fmt::Debug for PostgresStoreOptions {
 
 fn refused(option: &'static str, value: &str, remedy: &'static str) -> PostgresStoreError {
     PostgresStoreError::Option { option, value: value.to_owned(), remedy }
-}
-
-/// Decodes the percent signs of a value.
-fn decoded(value: &str) -> Result<String, PostgresStoreError> {
-    let wrong = || refused("schema", value, "two hexadecimal digits behind each percent sign");
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = [rest.next().ok_or_else(wrong)?, rest.next().ok_or_else(wrong)?];
-        let digits = std::str::from_utf8(&digits).map_err(|_| wrong())?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
-    }
-    String::from_utf8(bytes).map_err(|_| wrong())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ const ESCAPE: char = '\u{1a}';
 /// Returns the text as it is stored: U+0000 becomes the escape and `0`, the escape itself the
 /// escape and `1`. Each character stands for itself, so a prefix of a text is one of what is
 /// stored.
-pub(super) fn stored(text: &str) -> Cow<'_, str> {
+pub(crate) fn stored(text: &str) -> Cow<'_, str> {
     if !text.contains(['\0', ESCAPE]) {
         return Cow::Borrowed(text);
     }
@@ -24,7 +24,7 @@ pub(super) fn stored(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns the text that was stored so.
-pub(super) fn original(stored: String) -> String {
+pub(crate) fn original(stored: String) -> String {
     if !stored.contains(ESCAPE) {
         return stored;
     }

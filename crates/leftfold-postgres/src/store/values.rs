@@ -15,7 +15,7 @@ const EARLIEST_MICROS: i64 = -62_135_596_800_000_000;
 
 /// A moment in a column `timestamptz`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct DatabaseTime(pub(super) Timestamp);
+pub(crate) struct DatabaseTime(pub(crate) Timestamp);
 
 impl ToSql for DatabaseTime {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {

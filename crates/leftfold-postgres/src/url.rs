@@ -1,0 +1,66 @@
+//! URLs of databases: the connection that they describe, and parameters that are Leftfold's own.
+
+use tokio_postgres::Config;
+
+/// Bytes of an identifier in PostgreSQL.
+const IDENTIFIER_BYTES_MAX: usize = 63;
+/// Names that can be the name of a schema.
+pub(crate) const SCHEMA_NAMES: &str = "a name of 1 to 63 bytes that does not begin with pg_";
+
+/// A URL that was taken apart.
+pub(crate) struct DatabaseUrl<'u> {
+    /// The connection; `None` if the URL cannot be read. Why is not told: the reason may be a part
+    /// of the password.
+    pub(crate) config: Option<Config>,
+    own: Vec<(&'u str, &'u str)>,
+}
+
+impl<'u> DatabaseUrl<'u> {
+    /// Takes the parameters with these names out of a URL, and reads the rest.
+    pub(crate) fn parse(url: &'u str, names: &[&str]) -> Self {
+        let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
+        // A scheme is the same in capitals, which the driver does not know.
+        let (scheme, behind) = place.split_once("://").unwrap_or(("", place));
+        let place = match scheme.to_ascii_lowercase() {
+            known if ["postgres", "postgresql"].contains(&&*known) => format!("{known}://{behind}"),
+            _ => place.to_owned(),
+        };
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some((name, value)) if names.contains(&name) => own.push((name, value)),
+                _ => others.push(parameter),
+            }
+        }
+        let rest = if others.is_empty() { place } else { format!("{place}?{}", others.join("&")) };
+        Self { config: rest.parse().ok(), own }
+    }
+
+    /// Returns the value of a parameter that was taken out: the last one, as it was written.
+    pub(crate) fn own(&self, name: &str) -> Option<&'u str> {
+        self.own.iter().rev().find(|(own, _)| *own == name).map(|(_, value)| *value)
+    }
+}
+
+/// Decodes the percent signs of a value; `None` if they are followed by anything but two digits
+/// each, or the bytes are no text.
+pub(crate) fn decoded(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = [rest.next()?, rest.next()?];
+        bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Tells whether a schema can have a name.
+pub(crate) fn is_schema_name(name: &str) -> bool {
+    (1..=IDENTIFIER_BYTES_MAX).contains(&name.len())
+        && !name.contains('\0')
+        && !name.starts_with("pg_")
+}
