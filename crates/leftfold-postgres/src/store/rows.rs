@@ -20,8 +20,8 @@ pub(super) const EVENT: &str = "e.position, e.continues, e.recorded_at, e.stream
     e.tags, e.correlation, e.causation, e.traceparent, e.tracestate, e.key_ids";
 
 /// Columns of an append, as [`append`] reads them.
-pub(super) const APPEND: &str = "a.append, a.first, a.events, a.recorded_at, a.hash, a.command, \
-    a.digest, a.answer, a.consumer, a.source, a.partition, a.checkpoint, a.checkpoint_hash";
+pub(super) const APPEND: &str = "a.append, a.first, a.events, a.recorded_at, a.hash, a.bytes, \
+    a.command, a.digest, a.answer, a.consumer, a.source, a.partition, a.checkpoint, a.checkpoint_hash";
 
 /// Columns of the head, as [`head`] reads them.
 pub(super) const HEAD: &str = "h.append, h.position, h.chain, h.recorded_at, h.fence, h.lease_round, \
@@ -50,6 +50,8 @@ pub(super) struct AppendRow {
     pub(super) events: u64,
     pub(super) recorded_at: Timestamp,
     pub(super) hash: Hash,
+    /// Bytes that it counts for in a page of appends.
+    pub(super) bytes: i64,
     pub(super) command: Option<Answered>,
     pub(super) checkpoint: Option<(Label, Checkpoint)>,
 }
@@ -143,7 +145,7 @@ fn try_append(row: &Row, from: usize, number: u64) -> Result<AppendRow, Unreadab
     let first = Position(unsigned(columns.take()?));
     let events = unsigned(columns.take()?);
     let DatabaseTime(recorded_at) = columns.take()?;
-    let hash = hash(columns.take()?)?;
+    let (hash, bytes) = (hash(columns.take()?)?, columns.take()?);
     let (id, digest, answer) = (
         columns.take::<Option<Uuid>>()?,
         columns.take::<Option<&[u8]>>()?,
@@ -181,7 +183,7 @@ fn try_append(row: &Row, from: usize, number: u64) -> Result<AppendRow, Unreadab
         (None, ..) => None,
         _ => return Err(Unreadable("its checkpoint is not whole".to_owned())),
     };
-    Ok(AppendRow { number, first, events, recorded_at, hash, command, checkpoint })
+    Ok(AppendRow { number, first, events, recorded_at, hash, bytes, command, checkpoint })
 }
 
 /// Reads a checkpoint from its columns `position` and `hash`.

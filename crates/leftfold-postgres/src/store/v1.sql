@@ -37,6 +37,7 @@ CREATE TABLE {schema}.appends (
     events bigint NOT NULL,
     recorded_at timestamptz NOT NULL,
     hash bytea NOT NULL,
+    bytes bigint NOT NULL,
     command uuid,
     digest bytea,
     answer bytea,

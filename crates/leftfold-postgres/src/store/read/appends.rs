@@ -17,8 +17,6 @@ use crate::target::place::quoted;
 
 /// Appends of a page at most.
 const APPENDS_MAX: i64 = 4_096;
-/// Bytes that an append, and an event, count for beside their payload.
-const EACH_BYTES: i64 = 64;
 
 /// Appends as they are stored, each with its events, and the head when they were read.
 pub(super) struct StoredAppends {
@@ -74,19 +72,14 @@ async fn ask(
     };
     let head = client.prepare_cached(&format!("SELECT {HEAD} FROM {schema}.head h")).await?;
     let appends = format!(
-        "SELECT {APPEND} FROM (SELECT a.*, sum({EACH_BYTES} + coalesce(octet_length(a.answer), 0)
-                + coalesce((SELECT sum(e.bytes + {EACH_BYTES}) FROM {schema}.events e
-                    WHERE a.events > 0 AND e.position >= a.first
-                        AND e.position < a.first + a.events), 0))
-                OVER (ORDER BY a.append) AS so_far
+        "SELECT {APPEND} FROM (SELECT a.*, sum(a.bytes) OVER (ORDER BY a.append) AS so_far
             FROM (SELECT * FROM {schema}.appends WHERE append > $1 ORDER BY append LIMIT $2) a) a
         WHERE a.so_far <= $3::bigint OR a.append = $1 + 1 ORDER BY a.append"
     );
     let appends = client.prepare_cached(&appends).await?;
-    let limit = APPENDS_MAX.min(i64::from(page_bytes) / EACH_BYTES + 1);
     let bytes = i64::from(page_bytes);
     let head = rows::head(&client.query_one(&head, &[]).await?, 0)?;
-    let found = client.query(&appends, &[&after, &limit, &bytes]).await?;
+    let found = client.query(&appends, &[&after, &APPENDS_MAX, &bytes]).await?;
     let found: Vec<AppendRow> =
         found.iter().map(|row| rows::append(row, 0)).collect::<Result<_, _>>()?;
     let events = events(client, schema, &found).await?;

@@ -43,11 +43,11 @@ impl GroupStatements {
             "INSERT INTO {schema}.tags (tag, position) SELECT * FROM unnest($1::text[], $2::bigint[])"
         );
         let appends = format!(
-            "INSERT INTO {schema}.appends (append, first, events, recorded_at, hash, command, digest,
-                answer, consumer, source, partition, checkpoint, checkpoint_hash)
+            "INSERT INTO {schema}.appends (append, first, events, recorded_at, hash, bytes, command,
+                digest, answer, consumer, source, partition, checkpoint, checkpoint_hash)
             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[],
-                $5::bytea[], $6::uuid[], $7::bytea[], $8::bytea[], $9::text[], $10::uuid[],
-                $11::text[], $12::bigint[], $13::bytea[])"
+                $5::bytea[], $6::bigint[], $7::uuid[], $8::bytea[], $9::bytea[], $10::text[],
+                $11::uuid[], $12::text[], $13::bigint[], $14::bytea[])"
         );
         let consumers = format!(
             "INSERT INTO {schema}.checkpoints (consumer, source, partition, position, hash)
@@ -267,6 +267,7 @@ async fn appends(
     let events = each(|one| one.events);
     let moments: Vec<_> = written.iter().map(|one| DatabaseTime(one.recorded_at)).collect();
     let hashes: Vec<_> = written.iter().map(|one| one.hash.0.as_slice()).collect();
+    let bytes: Vec<_> = written.iter().map(|one| one.bytes).collect();
     let records = || written.iter().map(|one| one.command.as_ref().map(|one| &one.record));
     let ids: Vec<_> = records().map(|one| one.map(|one| Uuid::from_bytes(one.id.0))).collect();
     let digests: Vec<_> = records().map(|one| one.map(|one| one.digest.0.as_slice())).collect();
@@ -288,6 +289,7 @@ async fn appends(
                 &events,
                 &moments,
                 &hashes,
+                &bytes,
                 &ids,
                 &digests,
                 &answers,

@@ -206,6 +206,7 @@ impl<'k> GroupJudge<'k> {
             events: count,
             recorded_at,
             hash,
+            bytes: page_bytes(append),
             command,
             checkpoint,
         });
@@ -245,4 +246,16 @@ impl<'k> GroupJudge<'k> {
             events.iter().for_each(|event| recent.push(RecentEvent::from(event)));
         }
     }
+}
+
+/// Bytes of an append, and of an event, beside what callers wrote.
+const EACH_BYTES: usize = 64;
+
+/// Bytes that an append counts for in a page of appends.
+fn page_bytes(append: &Append) -> i64 {
+    let events = append.events.iter();
+    let events: usize =
+        events.map(|one| EACH_BYTES + one.data.len() + one.metadata.user.len()).sum();
+    let answer = append.command.as_ref().map_or(0, |command| command.answer.len());
+    i64::try_from(EACH_BYTES + events + answer).unwrap_or(i64::MAX)
 }
