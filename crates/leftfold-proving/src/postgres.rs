@@ -1,11 +1,14 @@
 //! PostgreSQL.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::directory::{ServerDirectory, free_port, told};
 use crate::process::ServerProcess;
+
+/// Said by a primary server; a standby adds that it only reads.
+const READY: &str = "database system is ready to accept ";
 
 /// A PostgreSQL server with trust authentication. It does not sync: what it acknowledged survives
 /// its SIGKILL, as the system has it, but not a power failure.
@@ -15,6 +18,8 @@ pub struct PostgresServer {
     port: u16,
     process: Option<ServerProcess>,
     databases: AtomicU32,
+    /// Bytes that a file may have; a write beyond fails as on a disk that is full.
+    file_bytes_max: Option<u64>,
 }
 
 impl PostgresServer {
@@ -28,9 +33,8 @@ impl PostgresServer {
     /// A new, empty server.
     #[must_use]
     pub fn start() -> PostgresServer {
-        let directory = ServerDirectory::new("postgres");
-        let programs = told("LEFTFOLD_POSTGRES");
-        let mut init = directory.command(&programs.join("initdb"));
+        let server = PostgresServer::unstarted();
+        let mut init = server.directory.command(&server.programs.join("initdb"));
         init.args([
             "--pgdata=data",
             "--username=postgres",
@@ -38,24 +42,82 @@ impl PostgresServer {
             "--encoding=UTF8",
             "--locale=C",
             "--no-sync",
+            // Small, so that a limit on files is one on tables.
+            "--wal-segsize=1",
         ]);
-        directory.run(&mut init);
-        let mut server = PostgresServer {
-            directory,
-            programs,
+        server.directory.run(&mut init);
+        server.on_a_free_port()
+    }
+
+    /// A standby of this server, which follows it until it is [promoted](PostgresServer::promote).
+    #[must_use]
+    pub fn standby(&self) -> PostgresServer {
+        let server = PostgresServer::unstarted();
+        let mut copy = server.directory.command(&server.programs.join("pg_basebackup"));
+        copy.args([
+            "--pgdata=data",
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+            "--host=127.0.0.1",
+            "--username=postgres",
+            &format!("--port={}", self.port),
+        ]);
+        server.directory.run(&mut copy);
+        server.on_a_free_port()
+    }
+
+    fn unstarted() -> PostgresServer {
+        PostgresServer {
+            directory: ServerDirectory::new("postgres"),
+            programs: told("LEFTFOLD_POSTGRES"),
             port: 0,
             process: None,
             databases: AtomicU32::new(0),
-        };
+            file_bytes_max: None,
+        }
+    }
+
+    fn on_a_free_port(mut self) -> PostgresServer {
         // Between the choice of a port and its use somebody else may take it.
         let started = (0..3).any(|_| {
-            server.port = free_port();
-            server.try_start().is_ok()
+            self.port = free_port();
+            self.try_start().is_ok()
         });
         if !started {
-            server.start_again();
+            self.start_again();
         }
-        server
+        self
+    }
+
+    /// Makes a primary server of a standby; returns when it takes writes.
+    pub fn promote(&self) {
+        assert_eq!(self.psql(&self.url(), "SELECT pg_promote()"), "t", "the standby is promoted");
+    }
+
+    /// Stops all processes of the server where they are, by SIGSTOP: connections stay and are not
+    /// answered.
+    pub fn freeze(&self) {
+        self.process.iter().for_each(ServerProcess::freeze);
+    }
+
+    /// Lets a server go on that stands still.
+    pub fn thaw(&self) {
+        self.process.iter().for_each(ServerProcess::thaw);
+    }
+
+    /// Port of the server, on loopback.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Limits the files of the server from its next start on, or not any more: a write beyond the
+    /// limit fails as on a disk that is full. The limit is a little over 1 MiB, the size of a file
+    /// of the write-ahead log.
+    pub fn limit_files(&mut self, limited: bool) {
+        // Half a page more: the write of a page that reaches it is cut short.
+        self.file_bytes_max = limited.then_some((1 << 20) + (4 << 10));
     }
 
     /// The database `postgres`.
@@ -107,7 +169,17 @@ impl PostgresServer {
 
     fn try_start(&mut self) -> Result<(), String> {
         assert!(self.process.is_none(), "it runs already; stop it first");
-        let mut server = self.directory.command(&self.programs.join("postgres"));
+        let program = self.programs.join("postgres");
+        let mut server = match self.file_bytes_max {
+            None => self.directory.command(&program),
+            Some(bytes) => {
+                let mut shell = self.directory.command(Path::new("/bin/sh"));
+                // The shell counts in blocks of 512 bytes.
+                let limit = format!("ulimit -f {}; exec \"$0\" \"$@\"", bytes / 512);
+                shell.args(["-c", &limit]).arg(program);
+                shell
+            }
+        };
         server.args(["-D", "data", "-p", &self.port.to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
@@ -120,8 +192,7 @@ impl PostgresServer {
         ] {
             server.args(["-c", setting]);
         }
-        let process =
-            ServerProcess::start(server, "database system is ready to accept connections")?;
+        let process = ServerProcess::start(server, READY)?;
         // On SIGQUIT it takes its processes with it.
         self.directory.doom("QUIT", &[process.id()]);
         self.process = Some(process);

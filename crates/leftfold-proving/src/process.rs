@@ -58,17 +58,37 @@ impl ServerProcess {
         self.child.id()
     }
 
-    /// Kills the process and all its children at once, and returns when all are gone.
-    pub(crate) fn kill(mut self) {
-        let own = self.child.id();
+    /// Stops the process and all its children where they are.
+    pub(crate) fn freeze(&self) {
+        signal("STOP", &self.stopped_with_children());
+    }
+
+    /// Lets them go on.
+    pub(crate) fn thaw(&self) {
+        signal("CONT", &self.with_children());
+    }
+
+    /// Stops the process, and returns it with its children.
+    fn stopped_with_children(&self) -> Vec<u32> {
         // A stopped one makes no more children.
-        signal("STOP", &[own]);
-        let mut all = vec![own];
+        signal("STOP", &[self.child.id()]);
+        self.with_children()
+    }
+
+    fn with_children(&self) -> Vec<u32> {
+        let mut all = vec![self.child.id()];
         let mut next = 0;
         while next < all.len() {
             all.extend(children(all[next]));
             next += 1;
         }
+        all
+    }
+
+    /// Kills the process and all its children at once, and returns when all are gone.
+    pub(crate) fn kill(mut self) {
+        let own = self.child.id();
+        let all = self.stopped_with_children();
         signal("KILL", &all);
         let _ = self.child.kill();
         let _ = self.child.wait();

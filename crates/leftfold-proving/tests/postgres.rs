@@ -23,3 +23,29 @@ fn tests_share_a_server_and_have_a_database_each() {
         PostgresServer::shared().psql(url, "create table mine (number int)");
     }
 }
+
+#[test]
+fn a_standby_follows_and_takes_writes_when_it_is_promoted() {
+    let mut primary = PostgresServer::start();
+    primary.psql(&primary.url(), "create table kept (what text); insert into kept values ('a')");
+    let standby = primary.standby();
+    let in_recovery = "select pg_is_in_recovery()";
+    assert_eq!(standby.psql(&standby.url(), in_recovery), "t");
+    primary.stop_hard();
+    standby.promote();
+    standby.psql(&standby.url(), "insert into kept values ('b')");
+    assert_eq!(standby.psql(&standby.url(), "select what from kept order by what"), "a\nb");
+}
+
+#[test]
+fn a_server_with_limited_files_says_that_its_disk_is_full() {
+    let mut server = PostgresServer::start();
+    server.psql(&server.url(), "create table kept (what text)");
+    server.stop_hard();
+    server.limit_files(true);
+    server.start_again();
+    let fill = "do $$ begin insert into kept select repeat('x', 900) from generate_series(1, 2000);
+        exception when disk_full then insert into kept values ('full'); end $$";
+    server.psql(&server.url(), fill);
+    assert_eq!(server.psql(&server.url(), "select what from kept"), "full");
+}
