@@ -154,6 +154,18 @@ impl PostgresServer {
         self.directory.run(&mut psql).trim_end().to_owned()
     }
 
+    /// Returns the statements that make a schema and its rows anew, by `pg_dump`. They run by
+    /// [`psql`](PostgresServer::psql), up to about 100 kB of them.
+    #[must_use]
+    pub fn dump(&self, url: &str, schema: &str) -> String {
+        let mut dump = self.directory.command(&self.programs.join("pg_dump"));
+        dump.args(["--inserts", "--schema", schema, "--dbname", url]);
+        let statements = self.directory.run(&mut dump);
+        // Commands to psql itself are none to the server.
+        let lines = statements.lines().filter(|line| !line.starts_with('\\'));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// Kills the server and all its processes by SIGKILL; returns when they are gone.
     pub fn stop_hard(&mut self) {
         if let Some(process) = self.process.take() {

@@ -144,6 +144,8 @@ impl NotDone {
     pub(super) fn of(error: &tokio_postgres::Error) -> Self {
         let detail = with_causes(error).to_string();
         match Trouble::of(error) {
+            // A right that the role does not have: it may read, as the store was opened.
+            _ if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::OnlyReads(detail),
             Trouble::Full => Self::Full(detail),
             Trouble::OnlyReads => Self::OnlyReads(detail),
             Trouble::Broken | Trouble::Passes => Self::Away(detail),

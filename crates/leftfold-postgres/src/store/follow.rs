@@ -10,7 +10,8 @@ use tokio_postgres::Statement;
 
 use super::error::NotDone;
 use super::rows::{self, HEAD};
-use super::shared::StoreShared;
+use super::shared::{LOST, OTHER_LIFE, StoreShared};
+use super::values::signed;
 use crate::connect::Connected;
 use crate::target::place::quoted;
 
@@ -47,10 +48,17 @@ async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
     let connected = shared.connector.connect().await?;
     let schema = quoted(&shared.options.schema);
     let client = &connected.rows;
-    let look =
-        client.prepare(&format!("SELECT {HEAD}, pg_is_in_recovery() FROM {schema}.head h")).await?;
+    let look = format!(
+        "SELECT {HEAD}, (SELECT a.hash FROM {schema}.appends a WHERE a.append = $1),
+            pg_is_in_recovery(), current_setting('transaction_read_only')::boolean,
+            has_table_privilege(h.tableoid, 'UPDATE')
+        FROM {schema}.head h"
+    );
+    let look = answered(async { Ok(client.prepare(&look).await?) }).await?;
     // A standby cannot listen.
-    let listens = client.batch_execute(&format!("LISTEN {schema}")).await.is_ok();
+    let listen = format!("LISTEN {schema}");
+    let listen = async { Ok(client.batch_execute(&listen).await.is_ok()) };
+    let listens = answered(listen).await?;
     let poll = if listens { POLL } else { POLL_UNNOTIFIED };
     let mut notified_at = Instant::now();
     loop {
@@ -72,18 +80,35 @@ async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
     }
 }
 
-/// Looks at the head, and shows it. Tells whether the server is a standby.
+/// Looks at the head, and shows it, unless the history is not the one that was shown before. Tells
+/// whether the server is a standby.
 async fn see(
     shared: &StoreShared,
     connected: &Connected,
     look: &Statement,
 ) -> Result<bool, NotDone> {
-    let row = connected.rows.query_one(look, &[]).await?;
-    shared.show(&rows::head(&row, 0)?);
-    let is_standby = row.try_get(row.len() - 1)?;
+    // What is committed meanwhile is in the history that is looked at, too.
+    let (known, shown) = shared.shown();
+    let row = connected.rows.query_one(look, &[&signed(known)]).await?;
+    let head = rows::head(&row, 0)?;
+    let next = row.len() - 4;
+    let hash: Option<&[u8]> = row.try_get(next)?;
+    let is_standby: bool = row.try_get(next + 1)?;
+    if head.epoch != i64::from(shared.identity.epoch.number) {
+        shared.end(OTHER_LIFE);
+    } else if !is_standby && known > 0 && hash != Some(&shown.chain.0) {
+        // A standby may only be behind.
+        shared.end(LOST);
+    } else {
+        shared.show(&head);
+    }
+    let only_reads = |detail: &str| State::ReadOnly { detail: detail.to_owned() };
     shared.set_state(if is_standby {
-        let detail = "the server is a standby, which takes appends when it is promoted".to_owned();
-        State::ReadOnly { detail }
+        only_reads("the server is a standby, which takes appends when it is promoted")
+    } else if row.try_get(next + 2)? {
+        only_reads("transactions only read by default (default_transaction_read_only)")
+    } else if !row.try_get(next + 3)? {
+        only_reads("the role may not write; grant it what docs/postgres-store.md says")
     } else {
         State::Open
     });

@@ -17,6 +17,12 @@ use super::write::queue::WaitingRequests;
 use super::write::request::{LookedUp, RequestVerdict, WaitingAppend};
 use crate::connect::PostgresConnector;
 
+/// Reason why a store takes no appends whose history went back.
+pub(super) const LOST: &str = "the database has lost what was acknowledged: it was restored, or another server took over without it; declare the restore and open the store again";
+/// Reason why a store takes no appends that began another life.
+pub(super) const OTHER_LIFE: &str =
+    "the store was declared restored since it was opened here; open it again";
+
 /// A store that is open.
 #[derive(Debug)]
 pub(super) struct StoreShared {
@@ -109,8 +115,12 @@ impl StoreShared {
         }
     }
 
-    /// Takes no appends until the store is opened again.
+    /// Takes no appends and no reads until the store is opened again: its history is another one
+    /// now, and what follows here would be of two.
     pub(super) fn end(&self, detail: &str) {
+        if self.ended.get().is_some() {
+            return;
+        }
         tracing::error!(
             schema = self.options.schema,
             detail,
@@ -118,6 +128,7 @@ impl StoreShared {
         );
         self.set_state(State::ReadOnly { detail: detail.to_owned() });
         let _ = self.ended.set(detail.to_owned());
+        self.readers.end(detail);
     }
 
     /// Reason why nothing is written until the store is opened again.

@@ -30,11 +30,28 @@ pub(crate) async fn accept(
     store: &Store,
     writer: &str,
     number: u64,
+    heard: impl FnMut(&AppendError),
+) -> Position {
+    repeat(|| attempt(store, writer, number), heard).await
+}
+
+/// The same for a request that writes to the writer's own stream only, for which nothing is read.
+pub(crate) async fn accept_own(
+    store: &Store,
+    writer: &str,
+    number: u64,
+    heard: impl FnMut(&AppendError),
+) -> Position {
+    repeat(|| store.append(request(writer, number)), heard).await
+}
+
+async fn repeat<F: Future<Output = Result<Outcome, AppendError>>>(
+    attempt: impl Fn() -> F,
     mut heard: impl FnMut(&AppendError),
 ) -> Position {
     let mut pauses = interval(REPEAT_AFTER);
     loop {
-        let error = match attempt(store, writer, number).await {
+        let error = match attempt().await {
             Ok(Outcome::Appended(appended)) => return appended.first,
             Ok(Outcome::Repeated(answered)) => return answered.first,
             Ok(Outcome::Conflict(_)) => continue,
@@ -48,7 +65,7 @@ pub(crate) async fn accept(
                 | AppendError::Read(ReadError::Io { .. })
                 | AppendError::ReadOnly { .. }
         );
-        assert!(may_pass, "{writer} {number}: {error:?}");
+        assert!(may_pass, "{error:?}");
         heard(&error);
         pauses.reset();
         pauses.tick().await;

@@ -7,4 +7,5 @@ mod ledger;
 mod lost_answers;
 mod processes;
 mod proxy;
+mod restored;
 mod support;

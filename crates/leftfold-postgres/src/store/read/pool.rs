@@ -1,7 +1,7 @@
 //! The connections that read: a few, each used by one request at a time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use leftfold_core::store::ReadError;
@@ -29,6 +29,8 @@ pub(in crate::store) struct ReaderPool {
     idle: Mutex<Vec<Arc<Connected>>>,
     waiting_bytes: AtomicUsize,
     bytes_max: usize,
+    /// Reason why nothing is read any more.
+    ended: OnceLock<String>,
 }
 
 /// The bytes of a request that waits.
@@ -46,6 +48,7 @@ impl ReaderPool {
             idle: Mutex::default(),
             waiting_bytes: AtomicUsize::new(0),
             bytes_max,
+            ended: OnceLock::new(),
         }
     }
 
@@ -87,6 +90,7 @@ impl ReaderPool {
         let _turn = self.turns.acquire().await.map_err(|_| ReadError::Closed)?;
         let mut used = true;
         loop {
+            self.check()?;
             let late = |_| ReadError::Io {
                 detail: format!("the server did not answer within {ANSWER_WITHIN:?}"),
             };
@@ -103,10 +107,21 @@ impl ReaderPool {
                 }
                 Ok(found) => {
                     self.give_back(connected);
+                    self.check()?;
                     return Ok(found);
                 }
             }
         }
+    }
+
+    /// Refuses every read from now on.
+    pub(in crate::store) fn end(&self, detail: &str) {
+        let _ = self.ended.set(detail.to_owned());
+    }
+
+    fn check(&self) -> Result<(), ReadError> {
+        let ended = |detail: &String| Err(ReadError::Io { detail: detail.clone() });
+        self.ended.get().map_or(Ok(()), ended)
     }
 
     /// Lets go of the connections.

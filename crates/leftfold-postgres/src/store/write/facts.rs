@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use leftfold_core::store::{
-    Answered, CheckpointRecord, CommandId, EventType, Fence, Holder, Label, Leases, Position,
+    Answered, CheckpointRecord, CommandId, EventType, Fence, Hash, Holder, Label, Leases, Position,
     ReadError, StoreId, StreamName, Tag, Tags, Tenure, Timestamp, Version,
 };
 use tokio_postgres::types::ToSql;
@@ -22,6 +22,8 @@ use crate::store::values::{DatabaseTime, signed, unsigned};
 #[derive(Debug)]
 pub(super) struct GroupFacts {
     pub(super) head: HeadRow,
+    /// Hash of the append that was known to be the last one; `None` if it is not there.
+    pub(super) last: Option<Hash>,
     /// Time of the database's clock.
     pub(super) now: Timestamp,
     /// Version of each stream that is written, or that something is expected of.
@@ -67,7 +69,8 @@ impl FactStatements {
         let versions = format!(
             "SELECT clock_timestamp(), ARRAY(SELECT coalesce((SELECT e.version
                 FROM {schema}.events e WHERE e.stream = t.name ORDER BY e.version DESC LIMIT 1), 0)
-            FROM unnest($1::text[]) WITH ORDINALITY t (name, place) ORDER BY place)"
+            FROM unnest($1::text[]) WITH ORDINALITY t (name, place) ORDER BY place),
+            (SELECT a.hash FROM {schema}.appends a WHERE a.append = $2::bigint)"
         );
         let commands =
             format!("SELECT {APPEND} FROM {schema}.appends a WHERE a.command = ANY($1::uuid[])");
@@ -143,7 +146,7 @@ impl<'r> Asked<'r> {
 pub(super) async fn load(
     client: &Rows,
     statements: &FactStatements,
-    begin: &str,
+    (begin, last): (&str, u64),
     requests: &[StoreRequest],
     known: &mut KnownState,
 ) -> Result<GroupFacts, NotDone> {
@@ -158,8 +161,9 @@ pub(super) async fn load(
         .map(|(consumer, _, part)| (text(consumer), part.as_ref().map_or_else(String::new, text)))
         .unzip();
     let through = signed(known.recent.through().0);
-    let (of_streams, of_commands): (Parameters<'_, 1>, Parameters<'_, 1>) =
-        ([&names], [&asked.commands]);
+    let last = signed(last);
+    let (of_streams, of_commands): (Parameters<'_, 2>, Parameters<'_, 1>) =
+        ([&names, &last], [&asked.commands]);
     let of_consumers: Parameters<'_, 3> = [&consumers, &sources, &partitions];
     let (of_leases, of_events): (Parameters<'_, 1>, Parameters<'_, 1>) =
         ([&known.lease_round], [&through]);
@@ -186,12 +190,9 @@ pub(super) async fn load(
         follow(&mut known.recent, &events, head.head.position)?;
     }
     let (DatabaseTime(now), counts) = (versions.try_get(0)?, versions.try_get::<_, Vec<i64>>(1)?);
+    let last = versions.try_get::<_, Option<&[u8]>>(2)?;
+    let last = last.and_then(|hash| hash.try_into().ok()).map(Hash);
     let versions = asked.streams.iter().zip(counts);
-    let mut answered = HashMap::new();
-    for row in &commands {
-        let command = rows::append(row, 0)?.command;
-        answered.extend(command.map(|command| (command.record.id, command)));
-    }
     let mut positions = HashMap::new();
     for row in &found {
         let place = usize::try_from(row.try_get::<_, i64>(0)? - 1).unwrap_or(usize::MAX);
@@ -200,13 +201,23 @@ pub(super) async fn load(
     }
     Ok(GroupFacts {
         head,
+        last,
         now,
         versions: versions
             .map(|(name, count)| ((*name).clone(), Version(unsigned(count))))
             .collect(),
-        answered,
+        answered: answered(&commands)?,
         consumers: positions,
     })
+}
+
+fn answered(found: &[Row]) -> Result<HashMap<CommandId, Answered>, NotDone> {
+    let mut answered = HashMap::new();
+    for row in found {
+        let command = rows::append(row, 0)?.command;
+        answered.extend(command.map(|command| (command.record.id, command)));
+    }
+    Ok(answered)
 }
 
 /// Asks for rows if they are wanted.

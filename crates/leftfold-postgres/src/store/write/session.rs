@@ -50,6 +50,8 @@ pub(super) struct GroupContext {
     pub(super) payload: PayloadColumn,
     /// Life of the store in which it was opened.
     pub(super) epoch: i64,
+    /// The last append that is known to be in the history.
+    pub(super) last: (u64, Head),
 }
 
 /// A group that is durable, and the answers to its requests in their order.
@@ -70,6 +72,8 @@ pub(super) enum GroupFailure {
     Refused(ViewFailure),
     /// The store began another life since it was opened here.
     OtherEpoch,
+    /// The last append that is known is not in the history.
+    Lost,
     /// The commit was sent, and no answer came: it is there if the head has this append.
     InDoubt { group: Box<CommittedGroup>, detail: String },
     /// It is there, but the server did not wait until a standby has it too.
@@ -137,7 +141,9 @@ impl WriteSession {
         // If this is given up half-way the connection is cut, and the server undoes it.
         self.connected.busy = true;
         self.connected.heard.take_warning();
-        let load = facts::load(&self.connected.rows, &self.facts, &self.begin, requests, known);
+        let (number, last) = context.last;
+        let begin = (&*self.begin, number);
+        let load = facts::load(&self.connected.rows, &self.facts, begin, requests, known);
         let loaded = match timeout(self.answer_within, load).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(why)) => return Err(self.undo(why).await.into()),
@@ -146,6 +152,10 @@ impl WriteSession {
         if loaded.head.epoch != context.epoch {
             self.end().await?;
             return Err(GroupFailure::OtherEpoch);
+        }
+        if number > 0 && loaded.last != Some(last.chain) {
+            self.end().await?;
+            return Err(GroupFailure::Lost);
         }
         if let Err(why) = self.check_inline(loaded.head.inline_round).await {
             return Err(self.undo(why).await.into());

@@ -14,16 +14,13 @@ use super::session::{CommittedGroup, GroupContext, GroupFailure, NOT_REPLICATED,
 use crate::store::error::NotDone;
 use crate::store::inline::{ViewFailure, ViewRefusal};
 use crate::store::payload::PayloadColumn;
-use crate::store::shared::StoreShared;
+use crate::store::shared::{LOST, OTHER_LIFE, StoreShared};
 
 /// Requests of a group at most, and the bytes that they count for.
 const GROUP_MAX: usize = 1_024;
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Wait before another try to learn what came of a commit.
 const SETTLE_AGAIN: Duration = Duration::from_millis(200);
-
-/// Reason why a store takes no appends whose history went back.
-const LOST: &str = "the database has lost what was acknowledged: it was restored, or another server took over without it; declare the restore and open the store again";
 
 /// The writer, and all that only it may touch.
 #[derive(Debug)]
@@ -74,7 +71,7 @@ impl StoreWriter {
         // A life that began with a restore mints other ids than the lives before it.
         let minter =
             if identity.epoch.number == 1 { identity.store } else { StoreId(identity.epoch.id) };
-        GroupContext { minter, payload, epoch: i64::from(identity.epoch.number) }
+        GroupContext { minter, payload, epoch: i64::from(identity.epoch.number), last: self.last }
     }
 
     /// Commits the requests and answers them, or answers why that cannot be done.
@@ -125,7 +122,11 @@ impl StoreWriter {
                 }
                 Err(GroupFailure::OtherEpoch) => {
                     self.forget();
-                    self.shared.end("the store was declared restored since it was opened here");
+                    self.shared.end(OTHER_LIFE);
+                }
+                Err(GroupFailure::Lost) => {
+                    self.forget();
+                    self.shared.end(LOST);
                 }
                 Err(GroupFailure::NotDone(why)) => {
                     self.forget();
