@@ -8,4 +8,6 @@ mod lost_answers;
 mod processes;
 mod proxy;
 mod restored;
+mod server_faults;
+mod standby;
 mod support;
