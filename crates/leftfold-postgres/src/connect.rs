@@ -4,20 +4,21 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::LoadBalanceHosts;
+use tokio_postgres::config::{Host, LoadBalanceHosts};
 use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
+use uuid::Uuid;
 
 use crate::{PostgresError, Rows};
 
-const CONNECT_SECONDS: u64 = 10;
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Seconds without any answer after which a server is given up.
 const SILENCE_SECONDS: u64 = 30;
 /// A statement whose client has gone ends soon, and with it its locks; not every system can tell.
@@ -67,9 +68,11 @@ impl Heard {
 /// Way to make a connection: the configuration, and the dialling.
 pub(crate) struct PostgresConnector {
     config: Config,
+    /// The configuration of each host.
+    hosts: Vec<Config>,
     dial: Box<dyn Dial>,
-    /// A server took a connection and did not answer: the next attempt may begin with another one.
-    met_silence: AtomicBool,
+    /// The host that was connected to last.
+    last: AtomicUsize,
 }
 
 /// Connects, encrypted or not; behind it stands one type for each kind of encryption.
@@ -110,23 +113,40 @@ impl PostgresConnector {
         T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        let met_silence = AtomicBool::new(false);
-        Self { config: with_limits(config), dial: Box::new(By(tls)), met_silence }
+        let config = with_limits(config);
+        let hosts = each_host(&config);
+        Self { config, hosts, dial: Box::new(By(tls)), last: AtomicUsize::new(0) }
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
+    /// Connects to the first host that takes it, beginning with the one that did last.
     pub(crate) async fn connect(&self) -> Result<Connected, PostgresError> {
-        let within = connect_within(&self.config);
-        let mut config = self.config.clone();
-        if self.met_silence.load(Ordering::Relaxed) {
-            config.load_balance_hosts(LoadBalanceHosts::Random);
+        let hosts = self.hosts.len();
+        let first = match self.config.get_load_balance_hosts() {
+            LoadBalanceHosts::Random if hosts > 1 => Uuid::new_v4().as_fields().0 as usize,
+            _ => self.last.load(Ordering::Relaxed),
+        };
+        let mut offset = 0;
+        loop {
+            let host = first.wrapping_add(offset) % hosts;
+            let config = &self.hosts[host];
+            // The driver's own limit is one on dialling: a server that stands still takes a
+            // connection and never greets.
+            let each = config.get_connect_timeout().copied().unwrap_or(CONNECT_WITHIN);
+            let within = each.saturating_mul(2);
+            let made = timeout(within, self.make(config)).await;
+            match made.unwrap_or(Err(PostgresError::Silent { within })) {
+                Ok(connected) => {
+                    self.last.store(host, Ordering::Relaxed);
+                    return Ok(connected);
+                }
+                Err(error) if offset + 1 == hosts => return Err(error),
+                Err(_) => offset += 1,
+            }
         }
-        let made = timeout(within, self.make(&config)).await;
-        self.met_silence.store(made.is_err(), Ordering::Relaxed);
-        made.unwrap_or(Err(PostgresError::Silent { within }))
     }
 
     async fn make(&self, config: &Config) -> Result<Connected, PostgresError> {
@@ -146,19 +166,80 @@ impl fmt::Debug for PostgresConnector {
     }
 }
 
-/// Time for making a connection. The driver's own limit is one on dialling each host: a server that
-/// stands still takes a connection and never greets.
-fn connect_within(config: &Config) -> Duration {
-    let each = config.get_connect_timeout().copied();
-    let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
-    let each = each.unwrap_or(Duration::from_secs(CONNECT_SECONDS));
-    each.saturating_mul(hosts.saturating_add(1))
+/// The configuration of each of several hosts. The driver tries them in turn by itself, but waits
+/// without an end for the greeting of one that stands still.
+fn each_host(config: &Config) -> Vec<Config> {
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    let (count, ports) = (hosts.len().max(addresses.len()), config.get_ports());
+    let is_sound = ports.len() <= 1 || ports.len() == count;
+    if count < 2 || !is_sound || (!addresses.is_empty() && addresses.len() != count) {
+        return vec![config.clone()];
+    }
+    let of_host = |index: usize| {
+        let mut one = without_hosts(config);
+        match hosts.get(index) {
+            Some(Host::Tcp(name)) => {
+                one.host(name);
+            }
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => {
+                one.host_path(path);
+            }
+            None => {}
+        }
+        if let Some(address) = addresses.get(index) {
+            one.hostaddr(*address);
+        }
+        if let Some(port) = ports.get(index).or(ports.first()) {
+            one.port(*port);
+        }
+        one
+    };
+    (0..count).map(of_host).collect()
+}
+
+fn without_hosts(config: &Config) -> Config {
+    let mut one = Config::new();
+    if let Some(user) = config.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        one.password(password);
+    }
+    if let Some(name) = config.get_dbname() {
+        one.dbname(name);
+    }
+    if let Some(options) = config.get_options() {
+        one.options(options);
+    }
+    if let Some(name) = config.get_application_name() {
+        one.application_name(name);
+    }
+    if let Some(time) = config.get_connect_timeout() {
+        one.connect_timeout(*time);
+    }
+    if let Some(time) = config.get_tcp_user_timeout() {
+        one.tcp_user_timeout(*time);
+    }
+    if let Some(time) = config.get_keepalives_interval() {
+        one.keepalives_interval(time);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        one.keepalives_retries(retries);
+    }
+    one.keepalives(config.get_keepalives());
+    one.keepalives_idle(config.get_keepalives_idle());
+    one.ssl_mode(config.get_ssl_mode());
+    one.ssl_negotiation(config.get_ssl_negotiation());
+    one.target_session_attrs(config.get_target_session_attrs());
+    one.channel_binding(config.get_channel_binding());
+    one
 }
 
 /// Sets the limits and the name that the URL leaves open.
 fn with_limits(mut config: Config) -> Config {
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(CONNECT_SECONDS));
+        config.connect_timeout(CONNECT_WITHIN);
     }
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(Duration::from_secs(SILENCE_SECONDS));

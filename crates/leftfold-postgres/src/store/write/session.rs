@@ -242,7 +242,8 @@ impl WriteSession {
         let ask =
             format!("SELECT name, version FROM {}.inline_projections ORDER BY name", self.schema);
         let mut registered = Vec::new();
-        for row in self.connected.rows.query(&ask, &[]).await? {
+        let found = timeout(self.answer_within, self.connected.rows.query(&ask, &[])).await;
+        for row in found.map_err(|_| silent(self.answer_within))?? {
             registered.push((row.try_get::<_, String>(0)?, row.try_get::<_, i64>(1)?));
         }
         let own = self.inline.names();
