@@ -32,7 +32,6 @@ impl Projection<Postgres> for Visits {
         let PageEvent::Visited { page } = &event.event;
         let add = "INSERT INTO visits VALUES ($1, 1) \
                    ON CONFLICT (page) DO UPDATE SET count = visits.count + 1";
-        rows.execute(&rows.prepare_cached(add).await?, &[page]).await?;
-        Ok(())
+        Ok(rows.send(add, &[page]).await?)
     }
 }

@@ -63,7 +63,11 @@ impl PostgresSession {
     /// Fails if the transaction is over: after a failed statement a commit would silently be a
     /// rollback.
     async fn within_transaction(&self) -> Result<(), ProjectionError> {
-        let said = self.connected.rows.simple_query(MARK).await.map_err(|e| self.refused(e))?;
+        let rows = &self.connected.rows;
+        // The first statement that failed has the reason.
+        let (answered, said) = tokio::join!(rows.answered(), rows.simple_query(MARK));
+        answered.map_err(|e| self.refused(e))?;
+        let said = said.map_err(|e| self.refused(e))?;
         let mark = said.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0),
             _ => None,
@@ -106,18 +110,13 @@ impl Session for PostgresSession {
     }
 
     async fn note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), ProjectionError> {
+        // An error that comes later is returned by the commit.
         let rows = &self.connected.rows;
-        let written = match value {
-            Some(value) => match rows.prepare_cached(KEEP).await {
-                Ok(keep) => rows.execute(&keep, &[&key, &value]).await,
-                Err(error) => Err(error),
-            },
-            None => match rows.prepare_cached(REMOVE).await {
-                Ok(remove) => rows.execute(&remove, &[&key]).await,
-                Err(error) => Err(error),
-            },
+        let sent = match value {
+            Some(value) => rows.send(KEEP, &[&key, &value]).await,
+            None => rows.send(REMOVE, &[&key]).await,
         };
-        written.map(drop).map_err(|e| self.refused(e))
+        sent.map_err(|e| self.refused(e))
     }
 
     async fn notes(
@@ -127,6 +126,7 @@ impl Session for PostgresSession {
         at_most: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
         let rows = &self.connected.rows;
+        rows.answered().await.map_err(|e| self.refused(e))?;
         let list = rows.prepare_cached(LIST).await.map_err(|e| self.refused(e))?;
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
         let found =
@@ -145,6 +145,7 @@ impl Session for PostgresSession {
 
     async fn rollback(&mut self) -> Result<(), ProjectionError> {
         self.connected.rows.forget_prepared();
+        self.connected.rows.forget_sent();
         self.connected.rows.batch_execute("ROLLBACK").await.map_err(|e| self.refused(e))?;
         self.connected.busy = false;
         Ok(())

@@ -56,6 +56,9 @@ impl<const VERSION: u32> Projection<Postgres> for Totals<VERSION> {
         }
         let upsert = "INSERT INTO totals VALUES ($1, $2)
             ON CONFLICT (shop) DO UPDATE SET cents = totals.cents + excluded.cents";
+        if cents % 100 == 0 {
+            return Ok(rows.send(upsert, &[&event.stream_id(), cents]).await?);
+        }
         let upsert = rows.prepare_cached(upsert).await?;
         rows.execute(&upsert, &[&event.stream_id(), cents]).await?;
         Ok(())

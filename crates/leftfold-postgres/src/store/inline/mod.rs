@@ -74,7 +74,10 @@ impl<P: Projection<Postgres>> InlineView for TypedView<P> {
     }
 
     fn set_up<'r>(&'r self, rows: &'r mut Rows) -> Applying<'r> {
-        Box::pin(self.projection.set_up(rows))
+        Box::pin(async move {
+            self.projection.set_up(rows).await?;
+            Ok(rows.answered().await?)
+        })
     }
 
     fn apply<'r>(&'r self, rows: &'r mut Rows, event: &'r RecordedEvent) -> Applying<'r> {
@@ -213,10 +216,14 @@ pub(super) async fn apply_view(
         for event in events {
             contained(|| view.apply(rows, event)).await?;
         }
-        Ok(())
+        // The statements that nobody has waited for yet.
+        Ok(rows.answered().await?)
     };
     let late = || Err(ProjectionError::message(format!("it took longer than {within:?}")));
     let applied = timeout(within, all).await.unwrap_or_else(|_| late());
+    if applied.is_err() {
+        rows.forget_sent();
+    }
     applied.map_err(|error| ViewFailure { name, why: refusal(&error) })
 }
 
