@@ -7,10 +7,9 @@ use crate::ceiling::EVENT_BYTES;
 use crate::rounds::{RepeatedWork, alternating, rate};
 use crate::run::BenchRun;
 use crate::table::{RatioTarget, Row, RowUnit};
-use crate::workload::{self, ACCOUNTS};
+use crate::workload::{self, ACCOUNTS, BATCH_EVENTS};
 
-const WRITERS: usize = 16;
-const BATCH_EVENTS: usize = 100;
+pub(crate) const WRITERS: usize = 16;
 
 /// Distribution of the events of a batch over streams.
 #[derive(Clone, Copy)]
@@ -68,9 +67,10 @@ impl BatchSpread {
     }
 }
 
-struct Batcher {
-    store: Store,
-    batch: Vec<NewEvent>,
+/// A task that appends a batch over and over.
+pub(crate) struct Batcher {
+    pub(crate) store: Store,
+    pub(crate) batch: Vec<NewEvent>,
 }
 
 impl RepeatedWork for Batcher {

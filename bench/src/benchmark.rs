@@ -20,11 +20,20 @@ pub(crate) enum Benchmark {
     ConditionsLarge1,
     ConditionsLarge16,
     Killed,
+    PostgresCommands16,
+    PostgresCommands256,
+    PostgresExact,
+    PostgresBatches,
+    PostgresDelivery,
+    PostgresProjections,
+    PostgresReads,
+    PostgresConditions,
+    PostgresSlope,
 }
 
 impl Benchmark {
-    /// In the order in which they run: what appends to the large store comes after what reads it.
-    pub(crate) const ALL: [Self; 17] = [
+    /// In the order in which they run: what appends to a large store comes after what reads it.
+    pub(crate) const ALL: [Self; 26] = [
         Self::Commands1,
         Self::Commands16,
         Self::Commands256,
@@ -42,7 +51,21 @@ impl Benchmark {
         Self::ConditionsLarge1,
         Self::ConditionsLarge16,
         Self::Killed,
+        Self::PostgresCommands16,
+        Self::PostgresCommands256,
+        Self::PostgresExact,
+        Self::PostgresBatches,
+        Self::PostgresDelivery,
+        Self::PostgresProjections,
+        Self::PostgresReads,
+        Self::PostgresSlope,
+        Self::PostgresConditions,
     ];
+
+    /// Tells whether it runs only if it is named: it needs a server.
+    pub(crate) fn is_on_request(self) -> bool {
+        self.name().starts_with("postgres")
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         self.described().0
@@ -81,6 +104,42 @@ impl Benchmark {
             }
             Self::ConditionsLarge16 => ("conditions-large-16", "the same, 16 writers"),
             Self::Killed => ("killed", "opening the large store after its process was killed"),
+            Self::PostgresCommands16
+            | Self::PostgresCommands256
+            | Self::PostgresExact
+            | Self::PostgresBatches
+            | Self::PostgresDelivery
+            | Self::PostgresProjections
+            | Self::PostgresReads
+            | Self::PostgresConditions
+            | Self::PostgresSlope => self.described_on_request(),
+        }
+    }
+
+    /// Benchmarks of the store in PostgreSQL.
+    const fn described_on_request(self) -> (&'static str, &'static str) {
+        match self {
+            Self::PostgresCommands16 => {
+                ("postgres-commands-16", "commands on aggregates in PostgreSQL, 16 writers")
+            }
+            Self::PostgresCommands256 => ("postgres-commands-256", "the same, 256 writers"),
+            Self::PostgresExact => {
+                ("postgres-exact", "appends with an exact version and a command id in PostgreSQL")
+            }
+            Self::PostgresBatches => ("postgres-batches", "appends of 100 events to PostgreSQL"),
+            Self::PostgresDelivery => {
+                ("postgres-delivery", "the time until another handle sees an event in PostgreSQL")
+            }
+            Self::PostgresProjections => {
+                ("postgres-projections", "projecting events into the database that has them")
+            }
+            Self::PostgresReads => {
+                ("postgres-reads", "reading one stream of 1,000 events from PostgreSQL")
+            }
+            Self::PostgresConditions => {
+                ("postgres-conditions", "what a condition on a tag of every event costs there")
+            }
+            _ => ("postgres-slope", "appends and pages in a store of three times the events"),
         }
     }
 }

@@ -29,7 +29,8 @@ pub(crate) async fn commands(
     Ok(Row { name, rounds, unit: RowUnit::PerSecond, reference: "ceiling", target })
 }
 
-struct Commander {
+/// A task that gives commands, each to another of its own accounts.
+pub(crate) struct Commander {
     accounts: Aggregates<Account>,
     /// Indexes and ids of the writer's own accounts.
     own: Vec<(u64, String)>,
@@ -37,7 +38,7 @@ struct Commander {
 }
 
 impl Commander {
-    fn new(accounts: &Aggregates<Account>, number: usize, writers: usize) -> Self {
+    pub(crate) fn new(accounts: &Aggregates<Account>, number: usize, writers: usize) -> Self {
         let own =
             (number as u64..ACCOUNTS).step_by(writers).map(|index| (index, workload::id(index)));
         Self { accounts: accounts.clone(), own: own.collect(), serial: number as u64 }

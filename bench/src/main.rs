@@ -20,6 +20,7 @@ mod load;
 mod machine;
 mod measure;
 mod open;
+mod postgres;
 mod projections;
 mod reads;
 mod rounds;

@@ -3,7 +3,7 @@
 use crate::benchmark::Benchmark;
 use crate::run::BenchRun;
 use crate::table::{RatioTarget, Row};
-use crate::{Outcome, batches, commands, conditions, encode, open, projections, reads};
+use crate::{Outcome, batches, commands, conditions, encode, open, postgres, projections, reads};
 
 /// Measures what was asked for, one after the other, up to the first that fails.
 pub(crate) async fn measure_into(run: &mut BenchRun, rows: &mut Vec<Row>) -> Outcome {
@@ -37,5 +37,18 @@ async fn measure(run: &mut BenchRun, benchmark: Benchmark) -> Outcome<Vec<Row>> 
         Benchmark::ConditionsLarge1 => vec![conditions::in_large_store(run, 1).await?],
         Benchmark::ConditionsLarge16 => vec![conditions::in_large_store(run, 16).await?],
         Benchmark::Killed => vec![open::after_kill(run)?],
+        Benchmark::PostgresCommands16 => {
+            vec![postgres::commands::commands(run, 16, RatioTarget::RatioAtLeast(1.5)).await?]
+        }
+        Benchmark::PostgresCommands256 => {
+            vec![postgres::commands::commands(run, 256, RatioTarget::RatioAtLeast(4.0)).await?]
+        }
+        Benchmark::PostgresExact => vec![postgres::commands::exact(run).await?],
+        Benchmark::PostgresBatches => vec![postgres::batches::batches(run).await?],
+        Benchmark::PostgresDelivery => postgres::delivery::delivery(run).await?,
+        Benchmark::PostgresProjections => vec![postgres::projections::projections(run).await?],
+        Benchmark::PostgresReads => postgres::history::one_stream(run).await?,
+        Benchmark::PostgresConditions => postgres::history::conditions(run).await?,
+        Benchmark::PostgresSlope => postgres::history::slope(run).await?,
     })
 }

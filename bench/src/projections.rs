@@ -25,11 +25,11 @@ const MEMORY_PER_SECOND_MIN: f64 = 1e6;
 const SQLITE_RATIO_MIN: f64 = 0.4;
 const MEMORY_RATIO_MIN: f64 = 0.25;
 /// As many as the runtime puts into one transaction.
-const TOGETHER: usize = 1_000;
+pub(crate) const TOGETHER: usize = 1_000;
 
 /// Fields of an account's bookings that the projections read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum AccountView {
+pub(crate) enum AccountView {
     Booked { customer: i64, amount_cents: i64 },
 }
 
@@ -40,7 +40,8 @@ impl Event for AccountView {
 /// Rows of the projection in memory: for each customer the sum and the number of bookings.
 type Balances = HashMap<i64, (i64, u64)>;
 
-struct Bookings;
+/// The projection that is measured.
+pub(crate) struct Bookings;
 
 impl Projection<Sqlite> for Bookings {
     const NAME: &'static str = "bookings";
@@ -163,7 +164,8 @@ fn rows(
     ]
 }
 
-async fn project<T: Place>(store: &Store, target: T) -> Outcome
+/// Projects all that the store has.
+pub(crate) async fn project<T: Place>(store: &Store, target: T) -> Outcome
 where
     Bookings: Projection<T>,
 {
@@ -221,11 +223,11 @@ async fn each(store: &Store, mut take: impl FnMut(AccountView) -> Outcome) -> Ou
     Ok(())
 }
 
-fn per_second(events: u64, began: Instant) -> f64 {
+pub(crate) fn per_second(events: u64, began: Instant) -> f64 {
     events as f64 / began.elapsed().as_secs_f64()
 }
 
-fn expect(bookings: i64, events: u64) -> Outcome {
+pub(crate) fn expect(bookings: i64, events: u64) -> Outcome {
     if bookings == events as i64 {
         Ok(())
     } else {

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use leftfold_core::store::Store;
 
 use crate::ceiling::Ceiling;
 use crate::large::Large;
+use crate::postgres::server::BenchServer;
 use crate::settings::BenchSettings;
 use crate::{Outcome, store};
 
@@ -17,6 +19,7 @@ pub(crate) struct BenchRun {
     stores: u32,
     ceiling: Option<Ceiling>,
     large: Option<Large>,
+    postgres: Option<Arc<BenchServer>>,
 }
 
 /// A store that begins empty, in a folder of its own.
@@ -29,7 +32,7 @@ impl BenchRun {
     pub(crate) fn new(settings: BenchSettings) -> Outcome<Self> {
         let folder = settings.folder.join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
-        Ok(Self { settings, folder, stores: 0, ceiling: None, large: None })
+        Ok(Self { settings, folder, stores: 0, ceiling: None, large: None, postgres: None })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -52,6 +55,15 @@ impl BenchRun {
             None => Large::fill(self.folder.join("large"), self.settings.events)?,
         };
         Ok(self.large.insert(large))
+    }
+
+    /// The PostgreSQL server, started when it is first asked for.
+    pub(crate) fn postgres(&mut self) -> Outcome<Arc<BenchServer>> {
+        let server = match self.postgres.take() {
+            Some(server) => server,
+            None => Arc::new(BenchServer::start(self.settings.events)?),
+        };
+        Ok(Arc::clone(self.postgres.insert(server)))
     }
 
     pub(crate) fn fresh_store(&mut self) -> Outcome<EmptyStore> {

@@ -65,7 +65,7 @@ impl ProcessPurpose {
 }
 
 /// Returns every benchmark that is named: by its own name, or by a beginning of it that is no
-/// benchmark's name. All if no name is given.
+/// benchmark's name. All that need no server if no name is given.
 fn named(names: &[String]) -> Outcome<Vec<Benchmark>> {
     let exact = |name: &str| Benchmark::ALL.iter().any(|benchmark| benchmark.name() == name);
     let begins = |benchmark: &Benchmark, name: &String| {
@@ -77,7 +77,8 @@ fn named(names: &[String]) -> Outcome<Vec<Benchmark>> {
         return Err(format!("there is no benchmark {unknown}\n\n{}", usage()).into());
     }
     let wanted = |benchmark: &&Benchmark| {
-        names.is_empty() || names.iter().any(|name| begins(benchmark, name))
+        let all = names.is_empty() && !benchmark.is_on_request();
+        all || names.iter().any(|name| begins(benchmark, name))
     };
     Ok(Benchmark::ALL.iter().filter(wanted).copied().collect())
 }
@@ -96,7 +97,8 @@ pub(crate) fn usage() -> String {
     let mut usage = "\
 usage: cargo xtask bench [names] [--rounds n] [--events n] [--seconds s]
 
-  names        which benchmarks, by the beginning of their names; all, where none is given
+  names        which benchmarks, by the beginning of their names; if none is given all but those
+               of PostgreSQL, which start a server
   --rounds n   how often each figure and its reference are measured in turn (5)
   --events n   events of the large store (1000000)
   --seconds s  how long each side of a round lasts (2)

@@ -9,6 +9,8 @@ use crate::Outcome;
 
 /// Number of accounts unless a benchmark has its own.
 pub(crate) const ACCOUNTS: u64 = 1_000;
+/// Events of an append that has many.
+pub(crate) const BATCH_EVENTS: usize = 100;
 /// Numbers begin here, so that every id is of one length.
 const FIRST_NUMBER: u64 = 1_000;
 

@@ -45,6 +45,34 @@ fn every_benchmark_ends_with_its_rows_in_the_table() {
 }
 
 #[test]
+fn every_benchmark_of_postgres_that_needs_no_peer_ends_with_its_rows() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("smoke-postgres");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    bench
+        .args(["--rounds", "1", "--events", "2000", "--seconds", "0.02"])
+        .args(["postgres-batches", "postgres-delivery", "postgres-projections"])
+        .args(["postgres-reads", "postgres-conditions", "postgres-slope"])
+        .env("LEFTFOLD_BENCH_DIR", &folder);
+    let output = bench.output().unwrap();
+    let (table, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{table}\n{errors}");
+    for row in [
+        "| PostgreSQL: events in batches of 100, writers: 16 ",
+        "| PostgreSQL: append to delivery at 5,000/s, median ",
+        "| PostgreSQL: append to delivery at 5,000/s, 99 of 100 ",
+        "| PostgreSQL: events into the same database, of 200 ",
+        "| PostgreSQL: stream of 1000 among 2000, median ",
+        "| PostgreSQL: condition on a tag of 2000, position: newest ",
+        "| PostgreSQL: condition on a tag of 2000, position: old ",
+        "| PostgreSQL: appends of 100 behind 6000 events ",
+        "| PostgreSQL: a page of 500 behind 6000 events ",
+    ] {
+        assert!(table.contains(row), "there is no row {row:?}\n{table}\n{errors}");
+    }
+}
+
+#[test]
 fn an_unknown_name_is_an_error_that_tells_the_known_ones() {
     let output = Command::new(env!("CARGO_BIN_EXE_bench")).arg("no-such").output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

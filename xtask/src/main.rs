@@ -12,7 +12,7 @@ mod tidy;
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
@@ -74,7 +74,22 @@ fn dispatch(arguments: &[String]) -> Outcome {
 fn bench(names: &[String]) -> Outcome {
     let mut cargo = cargo();
     cargo.args(["run", "--release", "-p", "bench", "--"]);
+    if names.iter().any(|name| name.starts_with("postgres")) {
+        let (variable, programs) = setup::prepare_postgres()?;
+        cargo.env(variable, programs).env("LEFTFOLD_BENCH_PEERS", peers()?);
+    }
     steps::execute(cargo.args(names))
+}
+
+/// Builds the program that measures other stores, and returns its path. It is a workspace of its
+/// own.
+fn peers() -> Outcome<PathBuf> {
+    let target = setup::target().join("peers");
+    let mut build = cargo();
+    build.current_dir(root().join("bench/peers"));
+    build.args(["build", "--release", "--locked", "--target-dir"]).arg(&target);
+    steps::execute(&mut build)?;
+    Ok(target.join("release/bench-peers"))
 }
 
 /// Crash points of a run, unless an argument gives their number.

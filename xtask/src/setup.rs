@@ -72,6 +72,11 @@ pub(crate) fn prepare() -> Outcome<Environment> {
     Ok(Environment { python, chromium, postgres, redis, rabbitmq })
 }
 
+/// Finds or installs PostgreSQL; returns the variable that names its folder, and the folder.
+pub(crate) fn prepare_postgres() -> Outcome<(&'static str, PathBuf)> {
+    Ok((servers::POSTGRES.variable, servers::POSTGRES.prepare(&mut Apt::new())?))
+}
+
 /// The mdBook that builds the book, found or installed. Tests do not need it.
 pub(crate) use mdbook::prepare as prepare_mdbook;
 

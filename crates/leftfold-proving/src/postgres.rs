@@ -10,10 +10,24 @@ use crate::process::ServerProcess;
 /// Said by a primary server; a standby adds that it only reads.
 const READY: &str = "database system is ready to accept ";
 
-/// A PostgreSQL server with trust authentication. It does not sync: what it acknowledged survives
-/// its SIGKILL, as the system has it, but not a power failure.
+/// Settings of a server for tests, which is small and loses what it acknowledged with the power.
+const FOR_TESTS: &[&str] = &["fsync=off", "full_page_writes=off", "shared_buffers=32MB"];
+/// Settings of a server that syncs each commit, of the size that a small one in production has.
+const DURABLE: &[&str] = &[
+    "fsync=on",
+    "synchronous_commit=on",
+    "full_page_writes=on",
+    "shared_buffers=512MB",
+    "max_wal_size=4GB",
+    "checkpoint_timeout=15min",
+];
+
+/// A PostgreSQL server with trust authentication. Unless it is
+/// [durable](PostgresServer::start_durable) it does not sync: what it acknowledged survives its
+/// SIGKILL, as the system has it, but not a power failure.
 pub struct PostgresServer {
     directory: ServerDirectory,
+    settings: &'static [&'static str],
     programs: PathBuf,
     port: u16,
     process: Option<ServerProcess>,
@@ -33,7 +47,19 @@ impl PostgresServer {
     /// A new, empty server.
     #[must_use]
     pub fn start() -> PostgresServer {
-        let server = PostgresServer::unstarted();
+        // Files of the log are small, so that a limit on files is one on tables.
+        PostgresServer::start_with(FOR_TESTS, "--wal-segsize=1")
+    }
+
+    /// The same, but what it acknowledged survives a power failure: for measurements.
+    #[must_use]
+    pub fn start_durable() -> PostgresServer {
+        PostgresServer::start_with(DURABLE, "--wal-segsize=16")
+    }
+
+    fn start_with(settings: &'static [&'static str], segments: &str) -> PostgresServer {
+        let mut server = PostgresServer::unstarted();
+        server.settings = settings;
         let mut init = server.directory.command(&server.programs.join("initdb"));
         init.args([
             "--pgdata=data",
@@ -42,8 +68,7 @@ impl PostgresServer {
             "--encoding=UTF8",
             "--locale=C",
             "--no-sync",
-            // Small, so that a limit on files is one on tables.
-            "--wal-segsize=1",
+            segments,
         ]);
         server.directory.run(&mut init);
         server.on_a_free_port()
@@ -70,6 +95,7 @@ impl PostgresServer {
     fn unstarted() -> PostgresServer {
         PostgresServer {
             directory: ServerDirectory::new("postgres"),
+            settings: FOR_TESTS,
             programs: told("LEFTFOLD_POSTGRES"),
             port: 0,
             process: None,
@@ -193,15 +219,13 @@ impl PostgresServer {
             }
         };
         server.args(["-D", "data", "-p", &self.port.to_string()]);
-        for setting in [
+        let of_every_server = [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            "fsync=off",
-            "full_page_writes=off",
             "logging_collector=off",
             "max_connections=200",
-            "shared_buffers=32MB",
-        ] {
+        ];
+        for setting in of_every_server.iter().chain(self.settings) {
             server.args(["-c", setting]);
         }
         let process = ServerProcess::start(server, READY)?;
