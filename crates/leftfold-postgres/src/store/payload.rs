@@ -33,7 +33,33 @@ impl PayloadColumn {
         self == Self::Json
             && std::str::from_utf8(bytes).is_ok()
             && serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
+            && nests_at_most(bytes, DEPTH_MAX)
     }
+}
+
+/// Depth of arrays and objects in a column `json`. The server has a stack for some thousands, which
+/// an operator may make smaller.
+const DEPTH_MAX: usize = 500;
+
+/// Tells whether arrays and objects of a JSON text are in one another to this depth at most.
+fn nests_at_most(json: &[u8], depth_max: usize) -> bool {
+    let (mut depth, mut in_string, mut bytes) = (0_usize, false, json.iter());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            // What it escapes may be a quote.
+            b'\\' if in_string => {
+                bytes.next();
+            }
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > depth_max {
+            return false;
+        }
+    }
+    true
 }
 
 const JSON: &str = "application/json";
@@ -95,7 +121,8 @@ mod tests {
 
     #[test]
     fn only_json_goes_into_a_column_of_json() {
-        for json in [r#"{"a":1.0}"#, " [1e400] ", r#""\u0000\ud800""#, "null", "1"] {
+        let wide = format!("[{}1]", r#"["\\\"[[",{}],"#.repeat(1_000));
+        for json in [&*wide, r#"{"a":1.0}"#, " [1e400] ", r#""\u0000\ud800""#, "null", "1"] {
             assert!(PayloadColumn::Json.takes_as_json(json.as_bytes()), "{json}");
             assert!(!PayloadColumn::Bytes.takes_as_json(json.as_bytes()), "{json}");
         }

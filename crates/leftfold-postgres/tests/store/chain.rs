@@ -135,7 +135,13 @@ async fn whatever_is_changed_in_the_rows_is_found() {
         let server = PostgresServer::shared();
         server.psql(&server.url(), &format!("SET search_path TO {schema}; {change}"));
         let verified = backend.verify(|_, _| {}).await;
-        assert!(matches!(verified, Err(ReadError::Damaged { .. })), "{change}: {verified:?}");
+        // The end of the history may be missed before anybody looks at the rest.
+        let is_found = match &verified {
+            Err(ReadError::Damaged { .. }) => true,
+            Err(ReadError::Io { detail }) => detail.contains("has lost what was acknowledged"),
+            _ => false,
+        };
+        assert!(is_found, "{change}: {verified:?}");
     }
 }
 
