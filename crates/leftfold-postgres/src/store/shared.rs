@@ -22,6 +22,9 @@ pub(super) const LOST: &str = "the database has lost what was acknowledged: it w
 /// Reason why a store takes no appends that began another life.
 pub(super) const OTHER_LIFE: &str =
     "the store was declared restored since it was opened here; open it again";
+/// Reason why a store takes no appends that another release migrated.
+pub(super) const OTHER_FORMAT: &str =
+    "a newer release migrated the store since it was opened here; start that release";
 
 /// A store that is open.
 #[derive(Debug)]

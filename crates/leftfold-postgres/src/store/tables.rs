@@ -14,7 +14,7 @@ use crate::target::place::quoted;
 /// The steps from one format to the next; the first creates the tables.
 const STEPS: [&str; 1] = [include_str!("v1.sql")];
 /// The format that the last step leads to.
-const FORMAT: i64 = STEPS.len() as i64;
+pub(super) const FORMAT: i64 = STEPS.len() as i64;
 /// The oldest server that the tests run on.
 const SERVER_VERSION_MIN: i32 = 150_000;
 
@@ -30,11 +30,19 @@ pub(super) async fn open(
     rows: &Rows,
     options: &PostgresStoreOptions,
 ) -> Result<FoundStore, PostgresStoreError> {
+    open_by(rows, options, &STEPS).await
+}
+
+async fn open_by(
+    rows: &Rows,
+    options: &PostgresStoreOptions,
+    steps: &[&str],
+) -> Result<FoundStore, PostgresStoreError> {
     let schema = &options.schema;
     check_server(rows, schema).await?;
-    if format(rows, schema).await? != Some(FORMAT) {
+    if format(rows, schema).await? != i64::try_from(steps.len()).ok() {
         rows.batch_execute("BEGIN").await.map_err(refused(schema))?;
-        let migrated = migrate(rows, options).await;
+        let migrated = migrate(rows, options, steps).await;
         // After an error this undoes the steps.
         let end = if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = rows.batch_execute(end).await.map_err(refused(schema));
@@ -101,17 +109,28 @@ async fn format(rows: &Rows, schema: &str) -> Result<Option<i64>, PostgresStoreE
 
 /// Makes the steps that are missing. Of several processes that start at once one makes them, and
 /// the others wait for it.
-async fn migrate(rows: &Rows, options: &PostgresStoreOptions) -> Result<(), PostgresStoreError> {
+async fn migrate(
+    rows: &Rows,
+    options: &PostgresStoreOptions,
+    steps: &[&str],
+) -> Result<(), PostgresStoreError> {
     let schema = &options.schema;
+    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
     let lock = "SELECT pg_advisory_xact_lock(hashtextextended('leftfold store ' || $1, 0))";
     rows.query_one(lock, &[schema]).await.map_err(creating(schema))?;
     let found = format(rows, schema).await?;
     match found {
-        Some(found) if found > FORMAT => {
+        Some(found) if found > known => {
             let schema = schema.clone();
-            return Err(PostgresStoreError::NewerFormat { schema, found, known: FORMAT });
+            return Err(PostgresStoreError::NewerFormat { schema, found, known });
         }
-        Some(_) => {}
+        Some(found) if found == known => return Ok(()),
+        Some(_) => {
+            // Writers of all processes wait here, before they hold anything that a step needs, and
+            // see the new format then.
+            let lock = format!("LOCK TABLE {}.head IN ACCESS EXCLUSIVE MODE", quoted(schema));
+            rows.batch_execute(&lock).await.map_err(creating(schema))?;
+        }
         None => {
             let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
             let row = rows.query_one(exists, &[schema]).await.map_err(refused(schema))?;
@@ -122,7 +141,7 @@ async fn migrate(rows: &Rows, options: &PostgresStoreOptions) -> Result<(), Post
         }
     }
     let done = usize::try_from(found.unwrap_or(0)).unwrap_or(0);
-    for step in STEPS.iter().skip(done) {
+    for step in steps.iter().skip(done) {
         let step = step.replace("{schema}", &quoted(schema));
         rows.batch_execute(&step).await.map_err(creating(schema))?;
     }
@@ -130,7 +149,7 @@ async fn migrate(rows: &Rows, options: &PostgresStoreOptions) -> Result<(), Post
         begin(rows, options).await?;
     }
     let set = format!("UPDATE {}.store SET format = $1", quoted(schema));
-    rows.execute(&set, &[&FORMAT]).await.map_err(refused(schema))?;
+    rows.execute(&set, &[&known]).await.map_err(refused(schema))?;
     Ok(())
 }
 
@@ -188,5 +207,74 @@ fn creating(schema: &str) -> impl FnOnce(tokio_postgres::Error) -> PostgresStore
             PostgresStoreError::Absent { schema, detail: said.message().to_owned() }
         }
         _ => PostgresStoreError::Refused { schema, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold_core::store::{Append, AppendError, EventType, NewEvent, Outcome, Store};
+    use leftfold_proving::PostgresServer;
+    use tokio::task::JoinSet;
+    use tokio_postgres::NoTls;
+
+    use super::*;
+    use crate::connect::PostgresConnector;
+    use crate::store::PostgresStore;
+
+    /// A release that knows one step more.
+    const NEWER: [&str; 2] = [
+        STEPS[0],
+        "ALTER TABLE {schema}.events ADD COLUMN more bigint;
+        ALTER TABLE {schema}.head ADD COLUMN more bigint",
+    ];
+
+    /// Appends until the store takes no more; returns the number of events, and the reason.
+    async fn append_to_the_end(store: Store) -> (u64, String) {
+        let mut appended = 0;
+        loop {
+            let event = NewEvent::new(EventType::new("test.Happened").unwrap(), "{}");
+            match store.append(Append::of(vec![event])).await {
+                Ok(Outcome::Appended(_)) => appended += 1,
+                Err(AppendError::ReadOnly { detail }) => return (appended, detail),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_migration_under_load_is_made_once_and_ends_the_appends_of_an_older_release() {
+        let url = PostgresServer::shared().database("migrated");
+        let options = PostgresStoreOptions::at(&url).unwrap();
+        let mut writers = JoinSet::new();
+        let mut status = None;
+        for _ in 0..2 {
+            let store = Store::new(PostgresStore::open(&url).await.unwrap());
+            status = Some(store.status());
+            writers.spawn(append_to_the_end(store));
+        }
+        let begun = |status: &leftfold_core::store::Status| status.head.position >= Position(50);
+        status.unwrap().wait_for(begun).await.unwrap();
+        let mut openers = JoinSet::new();
+        for _ in 0..5 {
+            let options = options.clone();
+            openers.spawn(async move {
+                let connector = PostgresConnector::new(options.config.clone(), NoTls);
+                let connected = connector.connect().await.unwrap();
+                open_by(&connected.rows, &options, &NEWER).await.unwrap().identity
+            });
+        }
+        let identities = openers.join_all().await;
+        assert!(identities.iter().all(|identity| *identity == identities[0]));
+        let mut appended = 0;
+        while let Some(ended) = writers.join_next().await {
+            let (events, detail) = ended.unwrap();
+            assert!(detail.contains("a newer release"), "{detail}");
+            appended += events;
+        }
+        let refused = PostgresStore::open(&url).await.unwrap_err();
+        let newer = PostgresStoreError::NewerFormat { schema: options.schema, found: 2, known: 1 };
+        assert_eq!(refused.to_string(), newer.to_string());
+        let count = "SELECT count(*) FROM leftfold_store.events";
+        assert_eq!(PostgresServer::shared().psql(&url, count), appended.to_string());
     }
 }

@@ -2,7 +2,7 @@
 
 use leftfold_core::store::Store;
 use leftfold_postgres::{PayloadColumn, PostgresStore, PostgresStoreOptions};
-use leftfold_testing::conformance::{Factory, Reopens, conformance};
+use leftfold_testing::conformance::{Factory, Reopens, cases, conformance};
 
 use crate::support::place;
 
@@ -37,4 +37,16 @@ impl Factory for Databases {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_store_with_json_keeps_every_rule_of_a_backend() {
     conformance(&Databases(PayloadColumn::Json)).await;
+}
+
+/// Those rules that say something of payloads; all the others do not see in which column they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_with_bytes_keeps_every_rule_about_payloads() {
+    let databases = Databases(PayloadColumn::Bytes);
+    let about_payloads = ["append::", "appends::", "envelope::", "hash::", "limits::", "command::"];
+    for rule in cases::<Databases>() {
+        if about_payloads.iter().any(|module| rule.name.starts_with(module)) {
+            assert_eq!(rule.judge(&databases).await, Ok(()), "{}", rule.name);
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod conformance;
 mod inline;
 mod ledger;
 mod lost_answers;
+mod opening;
 mod processes;
 mod proxy;
 mod restored;

@@ -24,6 +24,8 @@ pub(super) struct GroupFacts {
     pub(super) head: HeadRow,
     /// Hash of the append that was known to be the last one; `None` if it is not there.
     pub(super) last: Option<Hash>,
+    /// Format of the tables.
+    pub(super) format: i64,
     /// Time of the database's clock.
     pub(super) now: Timestamp,
     /// Version of each stream that is written, or that something is expected of.
@@ -70,7 +72,8 @@ impl FactStatements {
             "SELECT clock_timestamp(), ARRAY(SELECT coalesce((SELECT e.version
                 FROM {schema}.events e WHERE e.stream = t.name ORDER BY e.version DESC LIMIT 1), 0)
             FROM unnest($1::text[]) WITH ORDINALITY t (name, place) ORDER BY place),
-            (SELECT a.hash FROM {schema}.appends a WHERE a.append = $2::bigint)"
+            (SELECT a.hash FROM {schema}.appends a WHERE a.append = $2::bigint),
+            (SELECT s.format FROM {schema}.store s)"
         );
         let commands =
             format!("SELECT {APPEND} FROM {schema}.appends a WHERE a.command = ANY($1::uuid[])");
@@ -192,7 +195,7 @@ pub(super) async fn load(
     let (DatabaseTime(now), counts) = (versions.try_get(0)?, versions.try_get::<_, Vec<i64>>(1)?);
     let last = versions.try_get::<_, Option<&[u8]>>(2)?;
     let last = last.and_then(|hash| hash.try_into().ok()).map(Hash);
-    let versions = asked.streams.iter().zip(counts);
+    let known_versions = asked.streams.iter().zip(counts);
     let mut positions = HashMap::new();
     for row in &found {
         let place = usize::try_from(row.try_get::<_, i64>(0)? - 1).unwrap_or(usize::MAX);
@@ -202,8 +205,9 @@ pub(super) async fn load(
     Ok(GroupFacts {
         head,
         last,
+        format: versions.try_get(3)?,
         now,
-        versions: versions
+        versions: known_versions
             .map(|(name, count)| ((*name).clone(), Version(unsigned(count))))
             .collect(),
         answered: answered(&commands)?,

@@ -17,6 +17,8 @@ use crate::store::inline::{ApplyEnd, InlineProjections, ViewFailure};
 use crate::store::options::PostgresStoreOptions;
 use crate::store::payload::PayloadColumn;
 use crate::store::rows::{self, HEAD, HeadRow};
+use crate::store::shared::{LOST, OTHER_FORMAT, OTHER_LIFE};
+use crate::store::tables::FORMAT;
 use crate::store::values::signed;
 use crate::target::place::quoted;
 
@@ -70,10 +72,8 @@ pub(super) enum GroupFailure {
     NotDone(NotDone),
     /// An inline projection does not take an event of it. Nothing of it is there.
     Refused(ViewFailure),
-    /// The store began another life since it was opened here.
-    OtherEpoch,
-    /// The last append that is known is not in the history.
-    Lost,
+    /// The store is not what was opened here, for this reason. Nothing of it is there.
+    Ended(&'static str),
     /// The commit was sent, and no answer came: it is there if the head has this append.
     InDoubt { group: Box<CommittedGroup>, detail: String },
     /// It is there, but the server did not wait until a standby has it too.
@@ -149,13 +149,18 @@ impl WriteSession {
             Ok(Err(why)) => return Err(self.undo(why).await.into()),
             Err(_) => return Err(silent(self.answer_within).into()),
         };
-        if loaded.head.epoch != context.epoch {
+        let ended = if loaded.format != FORMAT {
+            Some(OTHER_FORMAT)
+        } else if loaded.head.epoch != context.epoch {
+            Some(OTHER_LIFE)
+        } else if number > 0 && loaded.last != Some(last.chain) {
+            Some(LOST)
+        } else {
+            None
+        };
+        if let Some(ended) = ended {
             self.end().await?;
-            return Err(GroupFailure::OtherEpoch);
-        }
-        if number > 0 && loaded.last != Some(last.chain) {
-            self.end().await?;
-            return Err(GroupFailure::Lost);
+            return Err(GroupFailure::Ended(ended));
         }
         if let Err(why) = self.check_inline(loaded.head.inline_round).await {
             return Err(self.undo(why).await.into());

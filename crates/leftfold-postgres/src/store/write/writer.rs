@@ -14,7 +14,7 @@ use super::session::{CommittedGroup, GroupContext, GroupFailure, NOT_REPLICATED,
 use crate::store::error::NotDone;
 use crate::store::inline::{ViewFailure, ViewRefusal};
 use crate::store::payload::PayloadColumn;
-use crate::store::shared::{LOST, OTHER_LIFE, StoreShared};
+use crate::store::shared::{LOST, StoreShared};
 
 /// Requests of a group at most, and the bytes that they count for.
 const GROUP_MAX: usize = 1_024;
@@ -120,13 +120,9 @@ impl StoreWriter {
                     self.forget();
                     return self.apart(requests, failure).await;
                 }
-                Err(GroupFailure::OtherEpoch) => {
+                Err(GroupFailure::Ended(why)) => {
                     self.forget();
-                    self.shared.end(OTHER_LIFE);
-                }
-                Err(GroupFailure::Lost) => {
-                    self.forget();
-                    self.shared.end(LOST);
+                    self.shared.end(why);
                 }
                 Err(GroupFailure::NotDone(why)) => {
                     self.forget();
