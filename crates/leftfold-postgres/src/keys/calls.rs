@@ -15,6 +15,10 @@ use crate::error::Trouble;
 use crate::target::place::literal;
 use crate::{PostgresError, Rows};
 
+/// Time for an answer of the server, above the limit that the server itself has for a statement:
+/// one that stands still keeps its connections and says nothing.
+const ANSWER_WITHIN: Duration = Duration::from_secs(35);
+
 /// The connections of a key store: each carries out one call at a time.
 pub(super) struct KeyConnections {
     connector: PostgresConnector,
@@ -103,7 +107,7 @@ impl KeyConnections {
         loop {
             let (mut connected, used) = self.connection().await?;
             connected.busy = true;
-            match query(&connected.rows, statement, values).await {
+            match answered(query(&connected.rows, statement, values)).await? {
                 Ok(rows) => {
                     self.give_back(connected);
                     return Ok(rows);
@@ -126,7 +130,7 @@ impl KeyConnections {
         loop {
             let (mut connected, used) = self.connection().await?;
             connected.busy = true;
-            match connected.rows.batch_execute(&begin).await {
+            match answered(connected.rows.batch_execute(&begin)).await? {
                 Ok(()) => return Ok(KeyTransaction { connections: self, connected, _turn: turn }),
                 Err(error) if used && Trouble::of(&error) == Trouble::Broken => {}
                 Err(error) => return Err(error.into()),
@@ -140,7 +144,7 @@ impl KeyConnections {
         let (mut connected, _) = self.connection().await?;
         connected.busy = true;
         connected.heard.take_warning();
-        connected.rows.batch_execute(statement).await?;
+        answered(connected.rows.batch_execute(statement)).await??;
         let warned = connected.heard.take_warning();
         self.give_back(connected);
         Ok(warned)
@@ -159,7 +163,7 @@ impl KeyTransaction<'_> {
         statement: &str,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, CallFailure> {
-        Ok(query(&self.connected.rows, statement, values).await?)
+        Ok(answered(query(&self.connected.rows, statement, values)).await??)
     }
 
     pub(super) async fn execute(
@@ -167,15 +171,20 @@ impl KeyTransaction<'_> {
         statement: &str,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, CallFailure> {
-        let prepared = self.connected.rows.prepare_cached(statement).await?;
-        Ok(self.connected.rows.execute(&prepared, values).await?)
+        let rows = &self.connected.rows;
+        let executed = async {
+            let prepared = rows.prepare_cached(statement).await?;
+            rows.execute(&prepared, values).await
+        };
+        Ok(answered(executed).await??)
     }
 
     /// Makes durable what was done. If the answer is lost, nobody knows whether it is.
     pub(super) async fn commit(self) -> Result<(), CallFailure> {
         let Self { connections, connected, .. } = self;
         connected.heard.take_warning();
-        match connected.rows.batch_execute("COMMIT").await {
+        let committed = answered(connected.rows.batch_execute("COMMIT")).await;
+        match committed.map_err(CallFailure::in_doubt)? {
             Ok(()) => {
                 let warned = connected.heard.take_warning();
                 connections.give_back(connected);
@@ -191,6 +200,16 @@ impl KeyTransaction<'_> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Waits for an answer. Without one the connection is cut when it is dropped, and the server undoes
+/// what was not committed.
+async fn answered<T>(
+    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<Result<T, tokio_postgres::Error>, CallFailure> {
+    tokio::time::timeout(ANSWER_WITHIN, asked).await.map_err(|_| {
+        CallFailure::NotDone(format!("the server has not answered for {ANSWER_WITHIN:?}"))
+    })
 }
 
 async fn query(

@@ -143,6 +143,13 @@ pub(super) enum CallFailure {
 }
 
 impl CallFailure {
+    /// The same failure, of a commit that may have been carried out.
+    pub(super) fn in_doubt(self) -> Self {
+        match self {
+            Self::NotDone(detail) | Self::Unknown(detail) => Self::Unknown(detail),
+        }
+    }
+
     pub(super) fn at(self, place: &str) -> KeyStoreError {
         let place = place.to_owned();
         match self {
