@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, LoadBalanceHosts};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
 use uuid::Uuid;
 
 use crate::{PostgresError, Rows};
@@ -82,9 +83,46 @@ trait Dial: Send + Sync {
 
 /// A client, and the task that drives its connection.
 type Dialling<'d> =
-    Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'd>>;
+    Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), PostgresError>> + Send + 'd>>;
 
+/// By a connector that the caller gave.
 struct By<T>(T);
+
+/// Encrypted if the configuration demands that, trusting the certificates in this file, or the
+/// usual ones. The file is read for each connection, so that it may be renewed.
+struct AsConfigured(Option<PathBuf>);
+
+impl Dial for AsConfigured {
+    fn dial<'d>(&'d self, config: &'d Config, heard: &'d Arc<Heard>) -> Dialling<'d> {
+        Box::pin(async move {
+            if config.get_ssl_mode() == SslMode::Require {
+                self.dial_encrypted(config, heard).await
+            } else {
+                By(NoTls).dial(config, heard).await
+            }
+        })
+    }
+}
+
+impl AsConfigured {
+    #[cfg(feature = "tls")]
+    async fn dial_encrypted(
+        &self,
+        config: &Config,
+        heard: &Arc<Heard>,
+    ) -> Result<(Client, JoinHandle<()>), PostgresError> {
+        By(crate::tls::connector(self.0.as_deref())?).dial(config, heard).await
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn dial_encrypted(
+        &self,
+        _: &Config,
+        _: &Arc<Heard>,
+    ) -> Result<(Client, JoinHandle<()>), PostgresError> {
+        Err(PostgresError::NoEncryption)
+    }
+}
 
 impl<T> Dial for By<T>
 where
@@ -93,7 +131,8 @@ where
 {
     fn dial<'d>(&'d self, config: &'d Config, heard: &'d Arc<Heard>) -> Dialling<'d> {
         Box::pin(async {
-            let (client, mut connection) = config.connect(self.0.clone()).await?;
+            let connecting = config.connect(self.0.clone()).await;
+            let (client, mut connection) = connecting.map_err(PostgresError::Unreachable)?;
             let heard = Arc::clone(heard);
             let drives = tokio::spawn(async move {
                 // Whoever waits for an answer gets the error that ends it too.
@@ -108,14 +147,24 @@ where
 }
 
 impl PostgresConnector {
+    /// Encrypts if the configuration demands that, and trusts the certificates in this file, or the
+    /// usual ones.
+    pub(crate) fn as_configured(config: Config, root_certificates: Option<PathBuf>) -> Self {
+        Self::by(config, AsConfigured(root_certificates))
+    }
+
     pub(crate) fn new<T>(config: Config, tls: T) -> Self
     where
         T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
+        Self::by(config, By(tls))
+    }
+
+    fn by(config: Config, dial: impl Dial + 'static) -> Self {
         let config = with_limits(config);
         let hosts = each_host(&config);
-        Self { config, hosts, dial: Box::new(By(tls)), last: AtomicUsize::new(0) }
+        Self { config, hosts, dial: Box::new(dial), last: AtomicUsize::new(0) }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -151,8 +200,7 @@ impl PostgresConnector {
 
     async fn make(&self, config: &Config) -> Result<Connected, PostgresError> {
         let heard = Arc::default();
-        let (client, drives) =
-            self.dial.dial(config, &heard).await.map_err(PostgresError::Unreachable)?;
+        let (client, drives) = self.dial.dial(config, &heard).await?;
         let connected = Connected { rows: Rows::new(client), busy: false, heard, drives };
         connected.rows.batch_execute(NOTICE_GONE).await.map_err(PostgresError::Unreachable)?;
         Ok(connected)

@@ -2,6 +2,7 @@
 //! be applied just now.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use leftfold_core::runtime::projection::{ProjectionError, with_causes};
@@ -25,6 +26,19 @@ pub enum PostgresError {
     Silent {
         /// Time for making a connection.
         within: Duration,
+    },
+    /// An encrypted connection is demanded, and this build makes none by itself.
+    #[error(
+        "the database is to be reached by an encrypted connection (sslmode=require), which this build cannot make; build leftfold-postgres with the feature tls (postgres-tls of leftfold), or give it a connector"
+    )]
+    NoEncryption,
+    /// The certificates that are to be trusted cannot be used.
+    #[error("the certificates in {} cannot be used: {detail}; name a file of PEM by sslrootcert=", path.display())]
+    RootCertificates {
+        /// The file.
+        path: PathBuf,
+        /// Reason, for people.
+        detail: String,
     },
     /// Another session has the version.
     #[error(
@@ -88,6 +102,8 @@ impl PostgresError {
             | Self::NothingServes { .. } => Kind::Unavailable,
             Self::Refused { source, .. } if stands_still(source) => Kind::Unavailable,
             Self::Url
+            | Self::NoEncryption
+            | Self::RootCertificates { .. }
             | Self::NotOurs { .. }
             | Self::Inline { .. }
             | Self::TransactionEnded { .. }

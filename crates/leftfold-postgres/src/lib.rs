@@ -24,12 +24,13 @@
 //! - A [`Reader`] follows the version that serves, from one read to the next, in this process or
 //!   another, and sees the rows of one moment in each read.
 //!
-//! Connections are encrypted where [`Postgres::encrypted_by`] is given a connector, and not
-//! otherwise.
+//! Connections are encrypted if the URL demands that (`sslmode=require`, or `sslrootcert=PATH` with
+//! the certificates to trust), by the feature `tls`; or by a connector of your own
+//! ([`PostgresStore::open_encrypted`], [`Postgres::encrypted_by`]).
 
 // `store` is the store, `target` the read models, `keys` the keys of personal data. They read
-// places by `url`, make connections by `connect`, keep statements prepared in `rows`, and tell
-// trouble that passes from faults by `error`.
+// places by `url`, make connections by `connect`, encrypt them by `tls`, keep statements prepared
+// in `rows`, and tell trouble that passes from faults by `error`.
 mod connect;
 mod error;
 #[cfg(feature = "personal")]
@@ -37,6 +38,8 @@ mod keys;
 mod rows;
 mod store;
 mod target;
+#[cfg(feature = "tls")]
+mod tls;
 mod url;
 
 pub use error::PostgresError;

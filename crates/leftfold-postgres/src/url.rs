@@ -1,6 +1,9 @@
 //! URLs of databases: the connection that they describe, and parameters that are Leftfold's own.
 
+use std::path::PathBuf;
+
 use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
 
 /// Bytes of an identifier in PostgreSQL.
 const IDENTIFIER_BYTES_MAX: usize = 63;
@@ -12,11 +15,15 @@ pub(crate) struct DatabaseUrl<'u> {
     /// The connection; `None` if the URL cannot be read. Why is not told: the reason may be a part
     /// of the password.
     pub(crate) config: Option<Config>,
+    /// File with the certificates that are trusted.
+    pub(crate) root_certificates: Option<PathBuf>,
     own: Vec<(&'u str, &'u str)>,
 }
 
 impl<'u> DatabaseUrl<'u> {
-    /// Takes the parameters with these names out of a URL, and reads the rest.
+    /// Takes the parameters with these names out of a URL, and reads the rest. `sslrootcert`, and
+    /// the `sslmode=verify-full` of other drivers, demand an encrypted connection; each that is
+    /// encrypted is verified.
     pub(crate) fn parse(url: &'u str, names: &[&str]) -> Self {
         let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
         // A scheme is the same in capitals, which the driver does not know.
@@ -25,15 +32,22 @@ impl<'u> DatabaseUrl<'u> {
             known if ["postgres", "postgresql"].contains(&&*known) => format!("{known}://{behind}"),
             _ => place.to_owned(),
         };
-        let (mut own, mut others) = (Vec::new(), Vec::new());
+        let (mut own, mut others, mut roots) = (Vec::new(), Vec::new(), None);
+        let mut is_verified = false;
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some((name, value)) if names.contains(&name) => own.push((name, value)),
+                Some(("sslrootcert", path)) => roots = Some(decoded(path)),
+                Some(("sslmode", "verify-full")) => is_verified = true,
                 _ => others.push(parameter),
             }
         }
         let rest = if others.is_empty() { place } else { format!("{place}?{}", others.join("&")) };
-        Self { config: rest.parse().ok(), own }
+        let mut config = rest.parse::<Config>().ok().filter(|_| roots != Some(None));
+        if let Some(config) = config.as_mut().filter(|_| is_verified || roots.is_some()) {
+            config.ssl_mode(SslMode::Require);
+        }
+        Self { config, root_certificates: roots.flatten().map(PathBuf::from), own }
     }
 
     /// Returns the value of a parameter that was taken out: the last one, as it was written.

@@ -5,7 +5,7 @@ use std::env;
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, ChildStdin, Command, Stdio};
@@ -58,6 +58,16 @@ impl ServerDirectory {
 
     pub(crate) fn path(&self) -> &Path {
         &self.directory
+    }
+
+    /// Writes a file that only the user of the server can read.
+    pub(crate) fn write_private(&self, name: &str, text: &str) {
+        let path = self.directory.join(name);
+        fs::write(&path, text).expect("the directory is there");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it was just written");
+        if let Some((user, group)) = self.nobody {
+            chown(&path, Some(user), Some(group)).expect("root may give its file away");
+        }
     }
 
     /// A command in the directory, as a user who is not root, with nothing of the environment but

@@ -192,6 +192,21 @@ impl PostgresServer {
         lines.collect::<Vec<_>>().join("\n")
     }
 
+    /// Has the server offer encryption by a certificate and its key, in PEM; returns when new
+    /// connections are offered it.
+    ///
+    /// # Panics
+    /// If the server does not take them.
+    pub fn offer_encryption(&self, certificate: &str, key: &str) {
+        self.directory.write_private("data/server.crt", certificate);
+        self.directory.write_private("data/server.key", key);
+        self.psql(&self.url(), "ALTER SYSTEM SET ssl = on");
+        self.psql(&self.url(), "SELECT pg_reload_conf()");
+        // The server is told by a signal; each of these takes a program's start.
+        let offered = (0..1_000).any(|_| self.psql(&self.url(), "SHOW ssl") == "on");
+        assert!(offered, "the server does not use the certificate");
+    }
+
     /// Kills the server and all its processes by SIGKILL; returns when they are gone.
     pub fn stop_hard(&mut self) {
         if let Some(process) = self.process.take() {

@@ -321,6 +321,7 @@
 //! | `log` (default) | the embedded log |
 //! | `personal` | personal data that can be forgotten; its keys in a directory (`log`) or a database (`postgres`) |
 //! | `postgres` | the store in PostgreSQL, and read models there |
+//! | `postgres-tls` | the same, and connections that are encrypted if the URL demands it |
 //! | `sqlite`, `redis` | read models there |
 //! | `testing` | given/when/then, the explorer, conformance suites |
 //! | `opentelemetry` | spans of `tracing` that continue the traces of their callers |

@@ -23,8 +23,9 @@ use crate::file_url::{self, FileUrlError, UrlOptions};
 ///     `clock-doubtful=warn` warns, which is the default;
 /// - `postgres://user:password@host:port/database?schema=NAME`, with the feature `postgres`: the
 ///   store in that schema of a PostgreSQL database, which is created if it does not exist. A new
-///   one keeps data as JSON, or as bytes with `&payload=bytes`. The connections are not encrypted;
-///   for that open a `PostgresStore` by its `open_encrypted`;
+///   one keeps data as JSON, or as bytes with `&payload=bytes`. With the feature `postgres-tls`
+///   the connections are encrypted if the URL says `sslmode=require`, or `sslrootcert=PATH` with
+///   the certificates to trust;
 /// - `memory:`: an empty store in memory, for tests.
 ///
 /// ```

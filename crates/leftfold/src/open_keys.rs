@@ -13,6 +13,7 @@ use leftfold_core::store::{Kind, Store};
 /// - `postgres://user:password@host:port/database?schema=NAME`, with the feature `postgres`: that
 ///   schema of a PostgreSQL database, `leftfold_keys` if it is left out, which is created if it
 ///   does not exist. Any number of processes have it open, and several stores may use it.
+///   Encryption is asked for as in the URL of [`open`](crate::open).
 ///
 /// It is to be backed up apart from the store: a copy of both from before a forgetting still has
 /// the forgotten data, until the keys are opened with a store that says so.

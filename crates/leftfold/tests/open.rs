@@ -208,4 +208,8 @@ async fn a_url_of_postgresql_opens_a_store_and_its_keys() {
     assert!(lost.to_string().contains("leftfold_keys"), "{lost}");
     assert_eq!(lost.kind(), Kind::Bug);
     store.close().await.unwrap();
+    // A build with the feature tries, and this server has no certificate.
+    let refused = leftfold::open(&format!("{url}?sslmode=require")).await.unwrap_err().to_string();
+    let told = ["postgres-tls", "does not support TLS"];
+    assert!(told.iter().any(|told| refused.contains(told)), "{refused}");
 }

@@ -19,8 +19,8 @@ use leftfold_core::personal::{
 use leftfold_core::store::{Label, Pending, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
+use tokio_postgres::Socket;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{NoTls, Socket};
 use uuid::Uuid;
 
 use calls::KeyConnections;
@@ -102,7 +102,10 @@ impl PostgresKeys {
     /// # Errors
     /// See [`PostgresKeysError`].
     pub async fn open_with(options: PostgresKeysOptions) -> Result<Self, PostgresKeysError> {
-        Self::open_encrypted(options, NoTls).await
+        let options = options.checked()?;
+        let roots = options.root_certificates.clone();
+        let connector = PostgresConnector::as_configured(options.config.clone(), roots);
+        Self::open_by(options, connector).await
     }
 
     /// The same, by connections that a connector encrypts, as
@@ -127,7 +130,7 @@ impl PostgresKeys {
         options: PostgresKeysOptions,
         connector: PostgresConnector,
     ) -> Result<Self, PostgresKeysError> {
-        let PostgresKeysOptions { config, schema, connections, transaction_within } = options;
+        let PostgresKeysOptions { config, schema, connections, transaction_within, .. } = options;
         let connections = KeyConnections::new(connector, &schema, connections, transaction_within);
         let connecting = connections.connect().await;
         let connected = connecting.map_err(PostgresKeysError::of_connecting(&schema))?;

@@ -1,6 +1,7 @@
 //! Place and use of a key store: a URL, and what it leaves open.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_postgres::Config;
@@ -22,8 +23,11 @@ const SCHEMA: &str = "leftfold_keys";
 /// ```
 #[derive(Clone)]
 pub struct PostgresKeysOptions {
-    /// The server, the database and the role.
+    /// The server, the database, the role, and if the connection is to be encrypted.
     pub config: Config,
+    /// File of PEM with the certificates that are trusted if `config` demands an encrypted
+    /// connection; `None` trusts those that Mozilla does.
+    pub root_certificates: Option<PathBuf>,
     /// Schema of the tables; it is created if it does not exist.
     pub schema: String,
     /// Connections at most; each carries out one call at a time.
@@ -35,7 +39,8 @@ pub struct PostgresKeysOptions {
 
 impl PostgresKeysOptions {
     /// The key store of a URL: `postgres://user:password@host:port/database`, with the parameters
-    /// that [`Config`] lists, and `schema=NAME`, which is `leftfold_keys` if it is left out.
+    /// that [`Config`] lists, `schema=NAME`, which is `leftfold_keys` if it is left out, and those
+    /// for encryption that [`PostgresStoreOptions::at`](crate::PostgresStoreOptions::at) has.
     ///
     /// # Errors
     /// [`PostgresKeysError::Url`] if it cannot be parsed, [`PostgresKeysError::Option`] if the
@@ -47,14 +52,21 @@ impl PostgresKeysOptions {
             Some(name) => decoded(name).ok_or_else(|| refused("schema", name, SCHEMA_NAMES))?,
             None => SCHEMA.to_owned(),
         };
-        Self::of(config, schema).checked()
+        let root_certificates = parsed.root_certificates;
+        Self { root_certificates, ..Self::of(config, schema) }.checked()
     }
 
     /// The key store in a schema of the database that is configured.
     #[must_use]
     pub fn of(config: Config, schema: impl Into<String>) -> Self {
         let transaction_within = Duration::from_secs(5);
-        Self { config, schema: schema.into(), connections: 4, transaction_within }
+        Self {
+            config,
+            root_certificates: None,
+            schema: schema.into(),
+            connections: 4,
+            transaction_within,
+        }
     }
 
     /// Refuses values that no key store can have.
@@ -78,6 +90,7 @@ impl fmt::Debug for PostgresKeysOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresKeysOptions")
             .field("config", &self.config)
+            .field("root_certificates", &self.root_certificates)
             .field("schema", &self.schema)
             .field("connections", &self.connections)
             .field("transaction_within", &self.transaction_within)

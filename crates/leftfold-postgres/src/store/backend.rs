@@ -11,8 +11,8 @@ use leftfold_core::store::{
     Timestamp, What, held_bytes,
 };
 use tokio::sync::{oneshot, watch};
+use tokio_postgres::Socket;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{NoTls, Socket};
 
 use super::error::PostgresStoreError;
 use super::inline::register;
@@ -62,9 +62,9 @@ impl Drop for ClosesWhenDropped {
 }
 
 impl PostgresStore {
-    /// Opens the store of a URL, as [`PostgresStoreOptions::at`] reads it, by connections that are
-    /// not encrypted. Schema and tables are created if they do not exist, and brought to the newest
-    /// format; of several processes that start at once one does so.
+    /// Opens the store of a URL, as [`PostgresStoreOptions::at`] reads it, which also says if the
+    /// connections are encrypted. Schema and tables are created if they do not exist, and brought
+    /// to the newest format; of several processes that start at once one does so.
     ///
     /// # Errors
     /// See [`PostgresStoreError`].
@@ -77,12 +77,14 @@ impl PostgresStore {
     /// # Errors
     /// See [`PostgresStoreError`].
     pub async fn open_with(options: PostgresStoreOptions) -> Result<Self, PostgresStoreError> {
-        Self::open_encrypted(options, NoTls).await
+        let options = options.checked()?;
+        let connector = configured(&options);
+        Self::open_by(options, connector).await
     }
 
-    /// The same, by connections that a connector encrypts: that of the crate
-    /// `tokio-postgres-rustls`, `postgres-openssl`, or another one. Whether the server must encrypt
-    /// is for the URL to say: `?sslmode=require`.
+    /// The same, by connections that a connector encrypts: one of the crate `tokio-postgres-rustls`
+    /// with settings of your own, such as a certificate of the client, of `postgres-openssl`, or
+    /// another one. Whether the server must encrypt is for the URL to say: `?sslmode=require`.
     ///
     /// # Errors
     /// See [`PostgresStoreError`].
@@ -95,7 +97,15 @@ impl PostgresStore {
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
         let options = options.checked()?;
-        let connector = Arc::new(PostgresConnector::new(options.config.clone(), connector));
+        let connector = PostgresConnector::new(options.config.clone(), connector);
+        Self::open_by(options, connector).await
+    }
+
+    async fn open_by(
+        options: PostgresStoreOptions,
+        connector: PostgresConnector,
+    ) -> Result<Self, PostgresStoreError> {
+        let connector = Arc::new(connector);
         let connected = connector.connect().await?;
         let found = tables::open(&connected.rows, &options).await?;
         let ask = format!("SELECT {HEAD} FROM {}.head h", quoted(&options.schema));
@@ -131,7 +141,7 @@ impl PostgresStore {
         options: PostgresStoreOptions,
     ) -> Result<Self, PostgresStoreError> {
         let options = options.checked()?;
-        let connected = PostgresConnector::new(options.config.clone(), NoTls).connect().await?;
+        let connected = configured(&options).connect().await?;
         tables::open(&connected.rows, &options).await?;
         tables::begin_epoch(&connected.rows, &options.schema).await?;
         Self::open_with(options).await
@@ -183,6 +193,12 @@ impl PostgresStore {
             Err(refused) => Pending::ready(Err(refused.into())),
         }
     }
+}
+
+/// The way to make connections that the options describe.
+fn configured(options: &PostgresStoreOptions) -> PostgresConnector {
+    let (config, roots) = (options.config.clone(), options.root_certificates.clone());
+    PostgresConnector::as_configured(config, roots)
 }
 
 impl Backend for PostgresStore {

@@ -1,6 +1,7 @@
 //! Place and use of a store: a URL, and what it leaves open.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use leftfold_core::fold::EventError;
@@ -26,8 +27,12 @@ use crate::url::{DatabaseUrl, SCHEMA_NAMES, decoded, is_schema_name};
 /// ```
 #[derive(Clone)]
 pub struct PostgresStoreOptions {
-    /// The server, the database and the role.
+    /// The server, the database, the role, and if the connection is to be encrypted.
     pub config: Config,
+    /// File of PEM with the certificates that are trusted if `config` demands an encrypted
+    /// connection; `None` trusts those that Mozilla does. Of no use to
+    /// [`open_encrypted`](crate::PostgresStore::open_encrypted).
+    pub root_certificates: Option<PathBuf>,
     /// Schema of the store's tables; it is created if it does not exist. A database may have
     /// several stores, in a schema each.
     pub schema: String,
@@ -57,8 +62,13 @@ const PERCENT: &str = "two hexadecimal digits behind each percent sign";
 
 impl PostgresStoreOptions {
     /// The store of a URL: `postgres://user:password@host:port/database`, with the parameters that
-    /// [`Config`] lists, and two of the store's own:
+    /// [`Config`] lists, and these:
     ///
+    /// - `sslmode=require` demands an encrypted connection to a server whose certificate is of that
+    ///   host and of an authority that Mozilla trusts, which takes the feature `tls`;
+    ///   `sslmode=verify-full` means the same;
+    /// - `sslrootcert=PATH` demands it too, and trusts the certificates in that file of PEM
+    ///   instead;
     /// - `schema=NAME`: the schema with its tables; `leftfold_store` if it is left out;
     /// - `payload=json` or `payload=bytes`: the column of data and metadata of a store that is
     ///   created.
@@ -77,7 +87,8 @@ impl PostgresStoreOptions {
             PayloadColumn::of_name(name).ok_or_else(|| refused("payload", name, "json or bytes"))
         });
         let payload = payload.transpose()?;
-        Self { payload, ..Self::of(config, schema) }.checked()
+        let root_certificates = parsed.root_certificates;
+        Self { payload, root_certificates, ..Self::of(config, schema) }.checked()
     }
 
     /// The store in a schema of the database that is configured.
@@ -85,6 +96,7 @@ impl PostgresStoreOptions {
     pub fn of(config: Config, schema: impl Into<String>) -> Self {
         Self {
             config,
+            root_certificates: None,
             schema: schema.into(),
             payload: None,
             readers: 4,
@@ -126,6 +138,7 @@ impl fmt::Debug for PostgresStoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStoreOptions")
             .field("config", &self.config)
+            .field("root_certificates", &self.root_certificates)
             .field("schema", &self.schema)
             .field("payload", &self.payload)
             .field("readers", &self.readers)

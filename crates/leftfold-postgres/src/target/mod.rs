@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Target};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Config, Error, NoTls, Socket};
+use tokio_postgres::{Config, Error, Socket};
 
 use crate::connect::{Connected, PostgresConnector};
 use crate::error::{PostgresError, is_away, is_in_use};
 use crate::target::place::SchemaState;
+use crate::url::DatabaseUrl;
 use crate::{PostgresSession, Reader, Rows};
 
 /// Statement that limits the wait for readers of a version that is to be removed.
@@ -47,12 +48,16 @@ pub struct Postgres {
 
 impl Postgres {
     /// Read models in the database of a URL: `postgres://user:password@host:port/database`, with
-    /// the parameters that [`Config`] lists. Nothing is connected yet.
+    /// the parameters that [`Config`] lists, and those for encryption that
+    /// [`PostgresStoreOptions::at`](crate::PostgresStoreOptions::at) has. Nothing is connected yet.
     ///
     /// # Errors
     /// [`PostgresError::Url`] if it cannot be parsed.
     pub fn at(url: &str) -> Result<Self, PostgresError> {
-        Ok(Self::with(url.parse::<Config>().map_err(|_| PostgresError::Url)?))
+        let parsed = DatabaseUrl::parse(url, &[]);
+        let config = parsed.config.ok_or(PostgresError::Url)?;
+        let server = PostgresConnector::as_configured(config, parsed.root_certificates);
+        Ok(Self { server: Arc::new(server) })
     }
 
     /// Read models in the database that is configured. Left open, a connection is given up after 10
@@ -72,12 +77,12 @@ impl Postgres {
     /// ```
     #[must_use]
     pub fn with(config: Config) -> Self {
-        Self { server: Arc::new(PostgresConnector::new(config, NoTls)) }
+        Self { server: Arc::new(PostgresConnector::as_configured(config, None)) }
     }
 
-    /// The same, by encrypted connections: with the connector of the crate `tokio-postgres-rustls`,
-    /// `postgres-openssl`, or another one. Whether the server must encrypt is for the URL to say:
-    /// `?sslmode=require`.
+    /// The same, by connections that a connector encrypts: one of the crate `tokio-postgres-rustls`
+    /// with settings of your own, of `postgres-openssl`, or another one. Whether the server must
+    /// encrypt is for the URL to say: `?sslmode=require`.
     #[must_use]
     pub fn encrypted_by<T>(self, connector: T) -> Self
     where
