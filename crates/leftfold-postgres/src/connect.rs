@@ -17,7 +17,7 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
 use uuid::Uuid;
 
-use crate::{PostgresError, Rows};
+use crate::{PostgresError, Rows, tls};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Seconds without any answer after which a server is given up.
@@ -96,31 +96,11 @@ impl Dial for AsConfigured {
     fn dial<'d>(&'d self, config: &'d Config, heard: &'d Arc<Heard>) -> Dialling<'d> {
         Box::pin(async move {
             if config.get_ssl_mode() == SslMode::Require {
-                self.dial_encrypted(config, heard).await
+                By(tls::connector(self.0.as_deref())?).dial(config, heard).await
             } else {
                 By(NoTls).dial(config, heard).await
             }
         })
-    }
-}
-
-impl AsConfigured {
-    #[cfg(feature = "tls")]
-    async fn dial_encrypted(
-        &self,
-        config: &Config,
-        heard: &Arc<Heard>,
-    ) -> Result<(Client, JoinHandle<()>), PostgresError> {
-        By(crate::tls::connector(self.0.as_deref())?).dial(config, heard).await
-    }
-
-    #[cfg(not(feature = "tls"))]
-    async fn dial_encrypted(
-        &self,
-        _: &Config,
-        _: &Arc<Heard>,
-    ) -> Result<(Client, JoinHandle<()>), PostgresError> {
-        Err(PostgresError::NoEncryption)
     }
 }
 

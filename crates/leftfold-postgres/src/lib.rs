@@ -38,7 +38,6 @@ mod keys;
 mod rows;
 mod store;
 mod target;
-#[cfg(feature = "tls")]
 mod tls;
 mod url;
 

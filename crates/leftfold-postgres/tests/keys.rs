@@ -232,6 +232,34 @@ async fn a_subject_that_one_process_forgets_is_forgotten_in_the_other_one() {
     assert_eq!(other.forget("ada").await, Ok(receipt));
 }
 
+/// The rights are those that the page on personal data names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_are_vacuumed_by_their_owner_and_used_by_a_role_with_rights_on_rows_only() {
+    let url = database();
+    let (owner, beside) = (open(&url).await, rows(&url).await);
+    let ada = drawn(&owner, "ada").await;
+    owner.destroy(destroyed(&ada)).await.unwrap();
+    let vacuumed = "SELECT coalesce(min(vacuum_count), 0) > 0 FROM pg_stat_user_tables
+        WHERE schemaname = 'leftfold_keys' AND relname IN ('keys', 'tokens', 'owners')";
+    let seen = async { while !beside.query_one(vacuumed, &[]).await.unwrap().get::<_, bool>(0) {} };
+    tokio::time::timeout(Duration::from_secs(60), seen).await.unwrap();
+
+    let role = format!("application_of_{}", url.rsplit('/').next().unwrap());
+    let grant = format!(
+        "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA leftfold_keys TO {role};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA leftfold_keys TO {role}"
+    );
+    beside.batch_execute(&grant).await.unwrap();
+    let keys = open(&url.replace("postgres@", &format!("{role}@"))).await;
+    let bob = drawn(&keys, "bob").await;
+    kept(&keys, 1, &bob).await;
+    keys.release(vec![(value(1), bob.id)]).await.unwrap();
+    kept(&keys, 2, &bob).await;
+    keys.destroy(destroyed(&bob)).await.unwrap();
+    assert_eq!(owner.key(bob.id).await, Ok(Some(KeyState::Destroyed(destroyed(&bob)))));
+    assert_eq!(owner.find(value(2)).await, Ok(None));
+}
+
 #[tokio::test]
 async fn what_is_no_key_store_is_refused_with_the_remedy() {
     let url = database();
