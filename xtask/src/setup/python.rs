@@ -10,7 +10,11 @@ use super::{PYTHON_VARIABLE, execute_aside, find_program, succeeds};
 use crate::{Outcome, root};
 
 /// Each says for itself which clients it is for.
-const REQUIREMENTS: [&str; 2] = ["apps/csms/tests/requirements.txt", "examples/requirements.txt"];
+const REQUIREMENTS: [&str; 3] = [
+    "apps/csms/tests/requirements.txt",
+    "examples/requirements.txt",
+    "crates/leftfold-proving/requirements.txt",
+];
 /// Tells whether a Python has the packages.
 const PROBE: &str = "import ocpp, websockets, grpc, grpc_reflection";
 /// The oldest Python that the pinned packages run on.
@@ -31,7 +35,7 @@ fn accept(python: PathBuf) -> Outcome<PathBuf> {
     match runs(&python, PROBE) {
         true => Ok(python),
         false => {
-            let wanted = REQUIREMENTS.join(" and ");
+            let wanted = REQUIREMENTS.join(", ");
             Err(format!(
                 "`{} -c \"{PROBE}\"` fails; install {wanted} there, or unset {PYTHON_VARIABLE}",
                 python.display()
@@ -58,7 +62,7 @@ fn prepare_own(apt: &mut Apt, venv: &Path, python: PathBuf) -> Outcome<PathBuf> 
             "cannot install the Python packages of {}: {e}; this needs the network \
              (or a package index that pip is configured for) once; without one, set \
              {PYTHON_VARIABLE} to a Python that has them",
-            REQUIREMENTS.join(" and ")
+            REQUIREMENTS.join(", ")
         )
     })?;
     fs::write(&stamp, wanted).map_err(|e| format!("cannot write {}: {e}", stamp.display()))?;

@@ -32,7 +32,7 @@ pub(super) const POSTGRES: TestServer = TestServer {
     name: "PostgreSQL",
     variable: "LEFTFOLD_POSTGRES",
     package: "postgresql",
-    programs: &["postgres", "initdb", "createdb", "psql"],
+    programs: &["postgres", "initdb", "psql", "pg_basebackup", "pg_dump"],
     folders: &["/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin"],
     content: VariableContent::Folder,
 };

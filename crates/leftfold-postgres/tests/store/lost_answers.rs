@@ -135,7 +135,7 @@ async fn random_cuts_lose_nothing_double_nothing_and_answer_nothing_that_is_not_
     const TASKS: usize = 6;
     let mut random = fastrand::Rng::with_seed(seed());
     let ProxiedStore { proxy, store, direct } = ProxiedStore::new(Duration::from_millis(500)).await;
-    let requests = extent(30, 20_000);
+    let requests = extent(30, 800);
     let unknown = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {

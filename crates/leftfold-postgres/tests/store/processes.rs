@@ -1,15 +1,21 @@
-//! Three processes write to one store, and are killed, stopped and thawed in turn.
+//! Three processes write to one store, and are killed, stopped and thawed in turn; three handles
+//! write to one, and the history checker judges their answers.
 //!
 //! `LEFTFOLD_SEED` repeats the choice of moments.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use leftfold_core::store::{Position, Query, Store};
+use leftfold_core::store::{
+    Append, CommandId, CommandRecord, Condition, Digest, EventType, Expected, NewEvent, Position,
+    Query, Store, StreamName, Tags,
+};
 use leftfold_postgres::{PostgresStore, PostgresStoreOptions};
 use leftfold_proving::PostgresServer;
+use leftfold_testing::history::AppendHistory;
 use leftfold_testing::{extent, seed};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -237,4 +243,51 @@ async fn three_processes_are_killed_and_stopped_in_turn_and_nothing_is_lost_doub
     let times = rounds * PROCESSES as u64;
     let accepted = writers.ledger.all();
     eprintln!("{times} kills and {times} stops: all {accepted} accepted requests are there once");
+}
+
+/// The history checker sees what each of three handles was told, and replays every condition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conditions_hold_between_three_that_write_side_by_side() {
+    let (_, url) = place("history");
+    let mut stores = Vec::new();
+    for _ in 0..PROCESSES {
+        stores.push(Store::new(PostgresStore::open(&url).await.unwrap()));
+    }
+    let history = Arc::new(AppendHistory::of(&stores[0]));
+    let seed = seed();
+    let mut tasks = JoinSet::new();
+    for task in 0..(PROCESSES as u64 * 3) {
+        let store = stores[task as usize % PROCESSES].clone();
+        let (history, mut random) = (Arc::clone(&history), fastrand::Rng::with_seed(seed + task));
+        tasks.spawn(async move {
+            for number in 0..extent(30, 1_000) {
+                let append = contended(&store, task, number, &mut random).await;
+                let outcome = history.append(&store, append).await;
+                assert!(outcome.is_ok(), "{outcome:?}");
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(history.verify(&stores[1]).await.unwrap(), Ok(()));
+}
+
+/// An append to one of few streams, with a condition that holds or fails by what others do.
+async fn contended(store: &Store, task: u64, number: u64, random: &mut fastrand::Rng) -> Append {
+    let seen = store.head().position;
+    let stream = StreamName::of("history", &random.u8(..3).to_string()).unwrap();
+    let version = store.version(stream.clone()).await.unwrap();
+    let tag = format!("tag:{}", random.u8(..3));
+    let event = NewEvent::new(EventType::new("test.Happened").unwrap(), format!("{task}:{number}"));
+    let event = event.in_stream(stream.clone()).tagged(Tags::none().with(&*tag));
+    let condition = match random.u8(..3) {
+        0 => Condition::none(),
+        1 => Condition::stream(stream, Expected::Exact(version)),
+        _ => Condition::none().and_none_matching(Query::tag(tag), seen),
+    };
+    let command = (random.u8(..4) == 0).then(|| {
+        let key = random.u8(..50).to_string();
+        let digest = Digest::of(key.as_bytes());
+        CommandRecord { id: CommandId::new("history", &key), digest, answer: key.into() }
+    });
+    Append { command, ..Append::of(vec![event]).when(condition) }
 }

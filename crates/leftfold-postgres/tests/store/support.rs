@@ -8,9 +8,14 @@ use tokio_postgres::{Client, NoTls};
 
 /// Names a schema that no store is in yet, and the URL of a store there.
 pub(crate) fn place(name: &str) -> (String, String) {
+    place_on(PostgresServer::shared(), name)
+}
+
+/// The same on a server.
+pub(crate) fn place_on(server: &PostgresServer, name: &str) -> (String, String) {
     static PLACES: AtomicU32 = AtomicU32::new(0);
     let schema = format!("{name}_{}", PLACES.fetch_add(1, Ordering::Relaxed));
-    let url = format!("{}?schema={schema}", PostgresServer::shared().url());
+    let url = format!("{}?schema={schema}", server.url());
     (schema, url)
 }
 
