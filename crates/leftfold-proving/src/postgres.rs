@@ -273,8 +273,8 @@ impl PostgresServer {
     }
 }
 
-/// Returns the folder of the programs of the package, if it is installed and may be used by the user
-/// that servers run as.
+/// Returns the folder of the programs of the package, if it is installed and may be used by the
+/// user that servers run as.
 fn packaged() -> Option<PathBuf> {
     let python = std::env::var_os("LEFTFOLD_PYTHON")?;
     let said = Command::new(python).args(["-c", PACKAGED]).output().ok()?;
