@@ -163,7 +163,7 @@ impl Aggregate for Tokens {
 
 /// The warnings about types that nobody knows, of one reader.
 fn of(warnings: &Warnings, reader: &str) -> Vec<String> {
-    warnings.saying(&["nothing was ever recorded", reader])
+    warnings.saying(&["that were never recorded", reader])
 }
 
 async fn all_four(process: &Started) -> RunningRuntime {
