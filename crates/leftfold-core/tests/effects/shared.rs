@@ -156,6 +156,34 @@ async fn the_attempt_of_a_living_process_is_not_doubted_by_another_one() {
     assert_eq!(story(&one.store).await, ["OpeningAsked", "AttemptOpened", "Opened+Done"]);
 }
 
+/// The next runner waited until the deadline of an attempt that the one before had under way,
+/// though its outcome was there after a moment.
+#[tokio::test]
+async fn what_a_stopped_runtime_had_under_way_holds_up_its_key_only_until_it_has_ended() {
+    let stage = Stage::new();
+    let (opener, go) = let_in();
+    let (one, two) = (stage.process(), stage.process());
+    let first = one.opens(&opener).await;
+    let ids = [one.ask("front", 7).await, one.ask("front", 8).await];
+    until("it is performed", async || opener.performs() == 1).await;
+    let other = two.opens(&opener).await;
+    let stopping = tokio::spawn(first.stop());
+    quiet().await;
+    // The other one takes the work over while the attempt is under way.
+    stage.clock.advance(3 * SECOND);
+    quiet().await;
+    assert!(!stopping.is_finished() && !other.status()[0].standby);
+    assert_eq!(opener.performs(), 1);
+    go.notify_one();
+    until("its outcome is known", async || settled(&other.effects(), ids[0]).await.is_concluded())
+        .await;
+    stage.clock.advance(4 * SECOND);
+    until("the next one is performed", async || opener.performs() == 2).await;
+    go.notify_one();
+    assert!(settled(&other.effects(), ids[1]).await.is_concluded());
+    stopping.await.unwrap().unwrap();
+}
+
 /// The runner that had performed found the ledger concluded, and concluded it again.
 #[tokio::test]
 async fn an_outcome_that_comes_after_a_verdict_concludes_nothing_twice() {

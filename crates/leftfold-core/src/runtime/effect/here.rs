@@ -141,7 +141,8 @@ impl<E: Effect> EffectTurns<E> {
             return is_for_others
                 .then(|| self.rests_elsewhere(now.plus(ledger_wait(now, deadline)), None));
         }
-        if !self.is_local() {
+        // Another runtime may record its outcome at any time: what waits behind it goes on then.
+        if !self.is_local() && matches!(right, TurnRight::Alone) {
             return Some(self.again_at(given_up_at));
         }
         let taken = now.since(deadline.minus(self.policy.deadline));

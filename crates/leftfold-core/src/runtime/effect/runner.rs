@@ -273,8 +273,10 @@ impl<E: Effect> EffectRunner<E> {
         // Whoever cannot record what it knows does not ask for more time: another one may be able
         // to.
         if let Some(tenure) = &mut self.tenure
-            && self.trouble.is_none()
+            && self.trouble.is_some()
         {
+            tenure.steps_back();
+        } else if let Some(tenure) = &mut self.tenure {
             let before = tenure.fence();
             let right = tenure.hold(&self.host).await;
             let is_local = self.turns.is_local();
