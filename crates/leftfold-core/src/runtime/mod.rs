@@ -85,7 +85,8 @@ use sharing::{Member, Membership};
 
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
-/// Time that a start waits for the first list of the other runtimes on the store, at most.
+/// Time that a start waits for the first list of the other runtimes on the store, and a stop until
+/// they are told, at most.
 const TAKES_PART_WITHIN: Duration = Duration::from_secs(2);
 
 /// Takes the enums that own the events which a consumer makes others record into use with the
@@ -367,17 +368,18 @@ impl Runtime {
         let membership = Arc::new(Membership::new(name, self.lease));
         self.host.membership = Some(membership.clone());
         let host = self.host.clone();
-        let Ready { effects, processes, projections, stop, mut consumers } = self.ready().await?;
+        let Ready { effects, processes, projections, stop, consumers } = self.ready().await?;
+        let mut sharing = None;
         if let Ok(mut member) = Member::new(host, membership) {
             // Whether or not the store answers: it is asked again.
             let _ = tokio::time::timeout(TAKES_PART_WITHIN, member.take_part(false)).await;
-            consumers.push(("the sharing of work", Box::pin(member.run(stop.subscribe()))));
+            sharing = Some(tokio::spawn(member.run(stop.subscribe())));
         }
         let tasks =
             consumers.into_iter().map(|(name, consumer)| (name, tokio::spawn(consumer))).collect();
         let figures = RuntimeFigures::shown(&effects.board, &effects.store, &projections);
         let handle = RuntimeHandle { effects, processes, projections, stop: stop.subscribe() };
-        Ok(RunningRuntime { handle, stop, tasks, within, _figures: figures })
+        Ok(RunningRuntime { handle, stop, tasks, sharing, within, _figures: figures })
     }
 
     /// Runs everything in the caller's task until all of it has taken up the log to its durable end
@@ -539,6 +541,8 @@ pub struct RunningRuntime {
     handle: RuntimeHandle,
     stop: watch::Sender<bool>,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
+    /// Its part among the runtimes on the store, which ends after all consumers.
+    sharing: Option<JoinHandle<()>>,
     /// Time that all of them together may take to stop.
     within: Duration,
     /// Shown in the store's metrics for as long as this is there.
@@ -572,7 +576,14 @@ impl RunningRuntime {
     /// Those of [`stop`](Self::stop).
     pub async fn stop_within(mut self, within: Duration) -> Result<(), StopError> {
         self.stop.send_replace(true);
-        stop::stopped(std::mem::take(&mut self.tasks), within).await
+        let stopped = stop::stopped(std::mem::take(&mut self.tasks), within).await;
+        if let Some(mut sharing) = self.sharing.take() {
+            // Without it others wait until its lease is over.
+            if tokio::time::timeout(TAKES_PART_WITHIN, &mut sharing).await.is_err() {
+                sharing.abort();
+            }
+        }
+        stopped
     }
 }
 

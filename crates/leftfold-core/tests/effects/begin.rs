@@ -74,6 +74,8 @@ async fn of_two_runtimes_one_works_and_the_other_takes_over_when_it_is_gone() {
     let (opener, idle) = (Opener::opening(), Opener::opening());
     let (one, two) = (stage.process(), stage.process());
     let _working = one.opens(&opener).await;
+    // It has the work before there is another one.
+    quiet().await;
     let standby = two.opens(&idle).await;
     for door in 0..20 {
         let id = one.ask(&format!("d{door}"), 1).await;

@@ -138,6 +138,13 @@ fn a_mail_that_may_not_be_repeated_is_sent_at_most_once_whatever_happens() {
     explorer(Policy::once(), &["welcome", "good bye"]).run(MANY);
 }
 
+/// Each application says that it has every customer: as when a machine has called two.
+#[test]
+fn a_mail_that_every_application_may_send_without_the_lease_is_sent_at_most_once() {
+    let policy = Policy::once().attempts(2).only_here(Duration::MAX);
+    explorer(policy, &["welcome", "good bye"]).run(MANY);
+}
+
 #[test]
 fn attempts_that_certainly_did_not_take_place_may_be_repeated() {
     explorer(Policy::once().attempts(3), &["welcome", "good bye"]).run(MANY);

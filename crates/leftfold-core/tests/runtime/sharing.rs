@@ -8,6 +8,7 @@ use leftfold_core::fold::{Aggregate, Event, Recorded};
 use leftfold_core::runtime::process::{
     Context, Correlation, Process as Processing, Reaction, Targets, Trigger,
 };
+use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
 use leftfold_core::runtime::{Clock, MemberStatus, RunningRuntime, Runtime};
 use leftfold_core::store::{Position, Query, Read, Timestamp};
 use leftfold_testing::extent;
@@ -306,6 +307,35 @@ async fn work_that_only_some_can_do_stays_with_them() {
     cluster.pass(4 * SECOND).await;
     assert_eq!(cluster.loads().await, [2, 10]);
     cluster.assert_all_counted_once().await;
+}
+
+/// Counts all questions, in the memory of its process.
+struct Seen;
+
+impl Projection<Memory<u32>> for Seen {
+    const NAME: &'static str = "seen";
+    type Event = Asking;
+
+    async fn apply(&self, rows: &mut u32, _: &Recorded<Asking>) -> Result<(), ProjectionError> {
+        *rows += 1;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn rows_in_the_memory_of_a_process_are_kept_in_every_process() {
+    let mut cluster = Cluster::of(&[]).await;
+    let all = [Memory::new(), Memory::new(), Memory::new()];
+    for (name, rows) in ["one", "two", "three"].into_iter().zip(&all) {
+        cluster.start_with(name, |runtime| runtime.project(Seen, rows.clone())).await;
+    }
+    for asked in 1..4 {
+        cluster.ask().await;
+        cluster.pass(SECOND).await;
+        for rows in &all {
+            assert_eq!(rows.read(|rows| *rows).await, asked);
+        }
+    }
 }
 
 #[tokio::test]

@@ -119,6 +119,10 @@ impl<E: Effect> Effect for ScriptedEffect<E> {
         self.effect.order(intent, event)
     }
 
+    fn is_here(&self, intent: &E::Intent) -> bool {
+        self.effect.is_here(intent)
+    }
+
     async fn perform(&self, attempt: &Attempt<E::Intent>) -> Performed<E::Outcome> {
         let ways = self.ways();
         let (outside, effect, number) = (self.outside.clone(), attempt.effect, attempt.number);

@@ -32,6 +32,8 @@ pub(in crate::runtime) const PROCESS_COMMAND: Backoff = doubling(100, 30_000);
 pub(in crate::runtime) const PROJECTION_EVENT: Backoff = doubling(50, 1_000);
 /// A projection whose target, or whose log, is away.
 pub(in crate::runtime) const PROJECTION_AWAY: Backoff = doubling(100, 30_000);
+/// A projection whose place in the target another session has: how soon a standby takes over.
+pub(in crate::runtime) const PROJECTION_IN_USE: Backoff = doubling(100, 1_000);
 /// A recurring command that was not carried out: the store failed.
 pub(in crate::runtime) const RECURRING: Backoff = doubling(1_000, 60_000);
 
@@ -70,6 +72,7 @@ mod tests {
             (PROCESS_COMMAND, 100, 30_000),
             (PROJECTION_EVENT, 50, 1_000),
             (PROJECTION_AWAY, 100, 30_000),
+            (PROJECTION_IN_USE, 100, 1_000),
             (RECURRING, 1_000, 60_000),
         ];
         for (wait, first_ms, longest_ms) in table {

@@ -18,7 +18,7 @@ use super::places::Role;
 use super::{Projection, Target, outbox};
 use crate::fold::{LoadError, Purpose};
 use crate::runtime::consumer::PARKED_MAX;
-use crate::runtime::consumer::backoff::PROJECTION_AWAY;
+use crate::runtime::consumer::backoff::{PROJECTION_AWAY, PROJECTION_IN_USE};
 use crate::runtime::consumer::lease::WorkTenure;
 use crate::runtime::consumer::status::ForPerson;
 use crate::runtime::{Host, Named, StartError, StartFault, stopped};
@@ -432,8 +432,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let silent =
             matches!(trouble, ProjectionTrouble::Silent(_) | ProjectionTrouble::Spoiled(_));
         let clock = self.ground.host.clock.clone();
-        let again_at =
-            clock.now().plus(PROJECTION_AWAY.after(if silent { 1 } else { self.failures }));
+        let in_use = matches!(trouble, ProjectionTrouble::InUse(_));
+        let wait = if in_use { PROJECTION_IN_USE } else { PROJECTION_AWAY };
+        let again_at = clock.now().plus(wait.after(if silent { 1 } else { self.failures }));
         let mut stop = self.ground.stop.clone();
         loop {
             let asked = tokio::select! {
