@@ -9,8 +9,9 @@
 //!
 //! Several runtimes on one store divide the work between them (`sharing`).
 //!
-//! The status of the consumers is read by the `handle`, by `idle` and by `metrics`. Time comes from
-//! a `clock`; users' tasks keep timers in memory with a `countdown`.
+//! The owner of what runs is `running`. The status of the consumers is read by the `handle`, by
+//! `idle` and by `metrics`. Time comes from a `clock`; users' tasks keep timers in memory with a
+//! `countdown`.
 //!
 //! What is recorded of users' values stays as they wrote it (`json`), `names` puts names together,
 //! and `records` moves all kinds of the runtime's records into a copy of the store, each by its
@@ -32,19 +33,18 @@ pub mod process;
 pub mod projection;
 mod records;
 mod recurring;
+mod running;
 pub mod scheduled;
 mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 pub use clock::{CLOCK_JUMP_MAX, Clock, Sleep, SystemClock};
 pub use consumer::{
@@ -64,6 +64,7 @@ pub use handle::RuntimeHandle;
 pub use sharing::{MemberStatus, SharedWork};
 
 pub use recurring::{CronError, CronField, MADE_UP_MAX, Missed, Plan, Recurring};
+pub use running::RunningRuntime;
 
 pub(crate) use consumer::StartFault;
 pub(crate) use effect::EffectRunner;
@@ -85,9 +86,6 @@ use sharing::{Member, Membership};
 
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
-/// Time that a start waits for the first list of the other runtimes on the store, and a stop until
-/// they are told, at most.
-const TAKES_PART_WITHIN: Duration = Duration::from_secs(2);
 
 /// Takes the enums that own the events which a consumer makes others record into use with the
 /// store.
@@ -372,7 +370,7 @@ impl Runtime {
         let mut sharing = None;
         if let Ok(mut member) = Member::new(host, membership) {
             // Whether or not the store answers: it is asked again.
-            let _ = tokio::time::timeout(TAKES_PART_WITHIN, member.take_part(false)).await;
+            let _ = tokio::time::timeout(sharing::TAKES_PART_WITHIN, member.take_part(false)).await;
             sharing = Some(tokio::spawn(member.run(stop.subscribe())));
         }
         let tasks =
@@ -531,78 +529,7 @@ impl Drop for EndedByPanic {
     }
 }
 
-/// Consumers that run behind a store. It is safe to kill the process at any time;
-/// [`stop`](RunningRuntime::stop) is kinder.
-///
-/// Dropping it tells everything to stop, without waiting. It has one owner; others take a
-/// [`handle`](Self::handle), whose methods it has too.
-#[derive(Debug)]
-pub struct RunningRuntime {
-    handle: RuntimeHandle,
-    stop: watch::Sender<bool>,
-    tasks: Vec<(&'static str, JoinHandle<()>)>,
-    /// Its part among the runtimes on the store, which ends after all consumers.
-    sharing: Option<JoinHandle<()>>,
-    /// Time that all of them together may take to stop.
-    within: Duration,
-    /// Shown in the store's metrics for as long as this is there.
-    _figures: Arc<RuntimeFigures>,
-}
-
-impl RunningRuntime {
-    /// Returns a handle for readers of its state that never stop it: a web server, metrics, another
-    /// task.
-    #[must_use]
-    pub fn handle(&self) -> RuntimeHandle {
-        self.handle.clone()
-    }
-
-    /// Stops taking up new work, and waits for the work under way: effects each within its own
-    /// deadline, a transaction of a projection until it is committed; [`STOP_WITHIN`] beyond the
-    /// longest deadline of an effect, and not longer.
-    ///
-    /// # Errors
-    /// [`StopError::Late`] names the consumers that did not stop in that time, because something
-    /// outside gives no answer. They are interrupted: their databases undo the transactions that
-    /// were not committed, and the next start goes on from those that were.
-    pub async fn stop(self) -> Result<(), StopError> {
-        let within = self.within;
-        self.stop_within(within).await
-    }
-
-    /// Stops within another time, as [`stop`](Self::stop) does.
-    ///
-    /// # Errors
-    /// Those of [`stop`](Self::stop).
-    pub async fn stop_within(mut self, within: Duration) -> Result<(), StopError> {
-        self.stop.send_replace(true);
-        let stopped = stop::stopped(std::mem::take(&mut self.tasks), within).await;
-        if let Some(mut sharing) = self.sharing.take() {
-            // Without it others wait until its lease is over.
-            if tokio::time::timeout(TAKES_PART_WITHIN, &mut sharing).await.is_err() {
-                sharing.abort();
-            }
-        }
-        stopped
-    }
-}
-
 /// Waits until a runtime is told to stop, or is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// The owner has all methods of the handle.
-impl Deref for RunningRuntime {
-    type Target = RuntimeHandle;
-
-    fn deref(&self) -> &RuntimeHandle {
-        &self.handle
-    }
-}
-
-impl Drop for RunningRuntime {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-    }
 }

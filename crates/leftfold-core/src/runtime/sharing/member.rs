@@ -23,6 +23,9 @@ const LISTED_EVERY: Duration = Duration::from_millis(500);
 const LISTED_ALONE_EVERY: Duration = Duration::from_secs(3);
 /// Time after which a work that another member is to take, and does not, is taken.
 const FREE_FOR: Duration = Duration::from_secs(3);
+/// Time that a start waits for the first list of the other runtimes on the store, and a stop until
+/// they are told, at most.
+pub(in crate::runtime) const TAKES_PART_WITHIN: Duration = Duration::from_secs(2);
 /// Time for which a work is not handed to the member in whose place it was taken.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 

@@ -16,7 +16,7 @@ mod note;
 mod plan;
 mod share;
 
-pub(super) use member::Member;
+pub(super) use member::{Member, TAKES_PART_WITHIN};
 pub(super) use name::default_name;
 pub(super) use note::members;
 pub use note::{MemberStatus, SharedWork};
