@@ -6,6 +6,7 @@ mod inline;
 mod ledger;
 mod lost_answers;
 mod opening;
+mod plans;
 mod processes;
 mod proxy;
 mod restored;

@@ -49,16 +49,15 @@ pub(in crate::store) async fn page(shared: &StoreShared, read: &Read) -> Result<
     Ok(page)
 }
 
-/// Selects the events whose positions, or versions, `chosen` selects, in the order of `by`, as far
-/// as the bytes of a page allow (parameter `bytes`). The first column is the number that was
-/// chosen.
-fn bounded(chosen: &str, schema: &str, by: &str, direction: Direction, bytes: usize) -> String {
+/// Selects the chosen events, which the clause `from` calls `e`, in the order of `by`, as far as
+/// the bytes of a page allow (parameter `bytes`). The first column is the number that was chosen.
+fn bounded(from: &str, by: &str, direction: Direction, bytes: usize) -> String {
     let down = if direction == Direction::Backwards { " DESC" } else { "" };
     format!(
         "SELECT e.chosen, {EVENT} FROM (
             SELECT e.*, count(*) OVER () AS chosen,
-                sum(greatest(e.bytes, 1)) OVER (ORDER BY e.{by}{down}) AS so_far
-            FROM ({chosen}) c JOIN {schema}.events e ON e.position = c.position) e
+                sum(greatest(e.bytes, 1)::int) OVER (ORDER BY e.{by}{down}) AS so_far
+            FROM {from}) e
         WHERE e.so_far <= ${bytes}::bigint OR e.so_far = greatest(e.bytes, 1) ORDER BY e.{by}{down}"
     )
 }
@@ -75,10 +74,10 @@ async fn stream_page(
         Direction::Backwards => ("<=", " DESC"),
     };
     let chosen = format!(
-        "SELECT e.position FROM {schema}.events e WHERE e.stream = $1 AND e.version {compare} $2
-        ORDER BY e.version{down} LIMIT $3"
+        "(SELECT e.* FROM {schema}.events e WHERE e.stream = $1 AND e.version {compare} $2
+        ORDER BY e.version{down} LIMIT $3) e"
     );
-    let page = bounded(&chosen, schema, "version", read.direction, 4);
+    let page = bounded(&chosen, "version", read.direction, 4);
     let head = format!(
         "SELECT {HEAD}, (SELECT e.version FROM {schema}.events e WHERE e.stream = $1
             ORDER BY e.version DESC LIMIT 1) FROM {schema}.head h"
@@ -121,7 +120,8 @@ async fn matching_page(
         return Ok(Page { events: Vec::new(), next: None, through, head, stream_version: None });
     };
     let bytes_parameter = super::statement::PARAMETERS + sql.terms.len() + 1;
-    let page = bounded(&sql.text, schema, "position", read.direction, bytes_parameter);
+    let chosen = format!("({}) c JOIN {schema}.events e ON e.position = c.position", sql.text);
+    let page = bounded(&chosen, "position", read.direction, bytes_parameter);
     let page = client.prepare_cached(&page).await?;
     // A read backwards from beyond the end begins at the end, and no event is before the first.
     let from = match read.direction {

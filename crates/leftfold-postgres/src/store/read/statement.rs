@@ -110,6 +110,28 @@ impl Builder<'_> {
         }
     }
 
+    /// The positions that are looked at among the events of one value. Both are compared as a row,
+    /// which only an index over both gives in order: the planner believes an event of the value to
+    /// be near in the index of positions, and would read the whole history for one that is not
+    /// there.
+    fn range_of(&self, column: &str, value: &str) -> String {
+        let (low, high) = match self.direction {
+            Direction::Forwards => ("$1", "$2"),
+            Direction::Backwards => ("$2", "$1"),
+        };
+        format!(
+            "({column}, e.position) >= ({value}, {low}) AND ({column}, e.position) <= ({value}, {high})"
+        )
+    }
+
+    /// The order that belongs to [`range_of`](Self::range_of).
+    fn order_of(&self, column: &str) -> String {
+        match self.direction {
+            Direction::Forwards => format!("ORDER BY {column}, e.position"),
+            Direction::Backwards => format!("ORDER BY {column} DESC, e.position DESC"),
+        }
+    }
+
     fn item(&mut self, item: &QueryItem) -> String {
         if let Some((first, others)) = item.tags.split_first() {
             return self.by_tag(item, first, others);
@@ -143,10 +165,15 @@ impl Builder<'_> {
         }
         let (schema, range, order) =
             (self.schema, self.range("t.position"), self.order("t.position"));
+        // OFFSET 0 keeps the planner from going through the events in order and asking each for the
+        // tag, which it believes to be as cheap if the tag is frequent.
         let join = if filter.is_empty() {
             String::new()
         } else {
-            format!("JOIN {schema}.events e ON e.position = t.position")
+            format!(
+                "CROSS JOIN LATERAL (SELECT e.type, e.stream, e.tags FROM {schema}.events e
+                WHERE e.position = t.position OFFSET 0) e"
+            )
         };
         format!(
             "SELECT t.position FROM {schema}.tags t {join}
@@ -197,22 +224,23 @@ impl Builder<'_> {
             self.sql.span = self.sql.span.min(FILTERED_MAX);
         }
         let (schema, range, order) =
-            (self.schema, self.range("e.position"), self.order("e.position"));
+            (self.schema, self.range_of("e.type", "n.name"), self.order_of("e.type"));
         format!(
             "SELECT p.position FROM ({names}) n (name), LATERAL (
                 SELECT e.position FROM {schema}.events e
-                WHERE e.type = n.name AND {range}{filter} {order} LIMIT $3) p"
+                WHERE {range}{filter} {order} LIMIT $3) p"
         )
     }
 
     fn by_category(&mut self, item: &QueryItem, category: &str) -> String {
         let category = self.text(category);
         let filter = self.filter(item, IndexedPart::Stream);
-        let (schema, range, order) =
-            (self.schema, self.range("e.position"), self.order("e.position"));
+        let name = "split_part(e.stream, '-', 1)";
+        let range = self.range_of(name, &format!("${category}::text"));
+        let (schema, order) = (self.schema, self.order_of(name));
         format!(
             "SELECT e.position FROM {schema}.events e WHERE e.stream IS NOT NULL
-                AND split_part(e.stream, '-', 1) = ${category} AND {range}{filter} {order} LIMIT $3"
+                AND {range}{filter} {order} LIMIT $3"
         )
     }
 
