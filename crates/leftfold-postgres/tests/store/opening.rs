@@ -69,9 +69,9 @@ async fn a_store_has_no_more_connections_than_its_options_say() {
     }
     tasks.join_all().await;
     is_over.store(true, Ordering::Relaxed);
-    // Two that read, one that writes, one that listens.
+    // Two that read, one that writes, one that listens, and that of the opening while it ends.
     let most = counting.await.unwrap();
-    assert!((3..=4).contains(&most), "{most}");
+    assert!((3..=5).contains(&most), "{most}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
