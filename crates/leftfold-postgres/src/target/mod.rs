@@ -8,8 +8,10 @@ pub(crate) mod reader;
 pub(crate) mod session;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Target};
+use tokio::sync::Mutex;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, Error, Socket};
 
@@ -19,6 +21,9 @@ use crate::target::place::SchemaState;
 use crate::url::DatabaseUrl;
 use crate::{PostgresSession, Reader, Rows};
 
+/// Time between two signs of life of a session that has nothing to write: a third of the time after
+/// which the server ends it.
+const TOUCHED_EVERY: Duration = Duration::from_secs(5);
 /// Statement that limits the wait for readers of a version that is to be removed.
 const REMOVE: &str = "SET lock_timeout TO '5s'";
 
@@ -44,6 +49,8 @@ const REMOVE: &str = "SET lock_timeout TO '5s'";
 #[derive(Clone, Debug)]
 pub struct Postgres {
     server: Arc<PostgresConnector>,
+    /// Connection that looks at the notes of others; it is made when it is needed.
+    looks: Arc<Mutex<Option<Connected>>>,
 }
 
 impl Postgres {
@@ -54,10 +61,28 @@ impl Postgres {
     /// # Errors
     /// [`PostgresError::Url`] if it cannot be parsed.
     pub fn at(url: &str) -> Result<Self, PostgresError> {
-        let parsed = DatabaseUrl::parse(url, &[]);
-        let config = parsed.config.ok_or(PostgresError::Url)?;
-        let server = PostgresConnector::as_configured(config, parsed.root_certificates);
-        Ok(Self { server: Arc::new(server) })
+        Self::of(DatabaseUrl::parse(url, &[]))
+    }
+
+    /// Read models in the database of the store that a URL names: the same, but for the parameters
+    /// of the store, of which there is no notice.
+    ///
+    /// ```
+    /// use leftfold_postgres::Postgres;
+    ///
+    /// let store = "postgres://shop@db.internal/shop?schema=orders";
+    /// assert!(Postgres::beside_store(store).is_ok() && Postgres::at(store).is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// [`PostgresError::Url`] if it cannot be parsed.
+    pub fn beside_store(url: &str) -> Result<Self, PostgresError> {
+        Self::of(DatabaseUrl::parse(url, &["schema", "payload"]))
+    }
+
+    fn of(url: DatabaseUrl<'_>) -> Result<Self, PostgresError> {
+        let config = url.config.ok_or(PostgresError::Url)?;
+        Ok(Self::by(PostgresConnector::as_configured(config, url.root_certificates)))
     }
 
     /// Read models in the database that is configured. Left open, a connection is given up after 10
@@ -77,7 +102,7 @@ impl Postgres {
     /// ```
     #[must_use]
     pub fn with(config: Config) -> Self {
-        Self { server: Arc::new(PostgresConnector::as_configured(config, None)) }
+        Self::by(PostgresConnector::as_configured(config, None))
     }
 
     /// The same, by connections that a connector encrypts: one of the crate `tokio-postgres-rustls`
@@ -89,7 +114,11 @@ impl Postgres {
         T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        Self { server: Arc::new(PostgresConnector::new(self.server.config().clone(), connector)) }
+        Self::by(PostgresConnector::new(self.server.config().clone(), connector))
+    }
+
+    fn by(connector: PostgresConnector) -> Self {
+        Self { server: Arc::new(connector), looks: Arc::default() }
     }
 
     /// Reads what a projection wrote.
@@ -115,6 +144,7 @@ impl Postgres {
 impl Target for Postgres {
     type Session = PostgresSession;
     const LANES_MAX: usize = 8;
+    const TOUCHED_EVERY: Option<Duration> = Some(TOUCHED_EVERY);
 
     async fn open(&self, place: &Place) -> Result<PostgresSession, ProjectionError> {
         Ok(PostgresSession::open(&self.server, place).await?)
@@ -153,6 +183,27 @@ impl Target for Postgres {
         discard(&connected.rows, name, version).await.map_err(PostgresError::refused(schema))?;
         connected.busy = false;
         Ok(())
+    }
+
+    async fn noted(
+        &self,
+        place: &Place,
+        prefixes: &[&str],
+    ) -> Result<Option<Vec<(String, Vec<u8>)>>, ProjectionError> {
+        let mut kept = self.looks.lock().await;
+        // It is kept only if all went well.
+        let mut connected = match kept.take() {
+            Some(connected) => connected,
+            None => self.server.connect().await?,
+        };
+        connected.busy = true;
+        let schema = place::schema(place.name, place.version);
+        let notes = session::noted(&connected.rows, &schema, prefixes)
+            .await
+            .map_err(PostgresError::refused(schema))?;
+        connected.busy = false;
+        *kept = Some(connected);
+        Ok(Some(notes))
     }
 
     fn is_in_use(&self, error: &ProjectionError) -> bool {

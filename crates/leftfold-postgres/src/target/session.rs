@@ -26,6 +26,16 @@ const TELL_OF_LOCKS: &str = "DO $$ DECLARE
             (CASE WHEN statements BETWEEN 1 AND 40000 THEN greatest(statements / 2, 1) ELSE 20000 END)::text, false);
     END IF; END $$";
 
+/// Has the server end a session whose process stands still, and with it its locks, so that another
+/// one can take its place: after 15 s without a sign of life, and after 35 s within a transaction,
+/// in which the code of users may be at work for 30. A limit that the server or the URL sets is
+/// left as it is; servers before version 14 have no such limit between transactions.
+const END_IF_STILL: &str = "DO $$ BEGIN
+        IF current_setting('idle_in_transaction_session_timeout') = '0' THEN
+            PERFORM set_config('idle_in_transaction_session_timeout', '35s', false); END IF;
+        IF current_setting('idle_session_timeout', true) = '0' THEN
+            PERFORM set_config('idle_session_timeout', '15s', false); END IF; END $$";
+
 /// The connection that writes a lane of a version.
 #[derive(Debug)]
 pub struct PostgresSession {
@@ -49,7 +59,7 @@ impl PostgresSession {
         refuse_inline(&connected.rows, &schema).await?;
         connected
             .rows
-            .batch_execute(TELL_OF_LOCKS)
+            .batch_execute(&format!("{TELL_OF_LOCKS}; {END_IF_STILL}"))
             .await
             .map_err(PostgresError::refused(&schema))?;
         connected.busy = false;
@@ -92,6 +102,10 @@ async fn refuse_inline(rows: &Rows, schema: &str) -> Result<(), PostgresError> {
 
 impl Session for PostgresSession {
     type Rows = Rows;
+
+    async fn touch(&mut self) -> Result<(), ProjectionError> {
+        self.connected.rows.batch_execute("").await.map_err(|e| self.refused(e))
+    }
 
     async fn begin(&mut self) -> Result<(), ProjectionError> {
         self.begun += 1;
@@ -149,6 +163,34 @@ impl Session for PostgresSession {
         self.connected.rows.batch_execute("ROLLBACK").await.map_err(|e| self.refused(e))?;
         self.connected.busy = false;
         Ok(())
+    }
+}
+
+/// Returns the notes of a schema whose keys begin with one of these, as they were committed; none
+/// if there is no such schema.
+pub(super) async fn noted(
+    rows: &Rows,
+    schema: &str,
+    prefixes: &[&str],
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let ends: Vec<String> = prefixes.iter().map(|prefix| end_of(prefix)).collect();
+    let notes = format!(
+        "SELECT key, value FROM {}.leftfold_notes, unnest($1::text[], $2::text[]) AS range(first, beyond)
+        WHERE key >= first AND key < beyond ORDER BY key",
+        quoted(schema)
+    );
+    let found =
+        async { rows.query(&rows.prepare_cached(&notes).await?, &[&prefixes, &ends]).await };
+    match found.await {
+        Ok(found) => found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect(),
+        // No such table, or no such schema.
+        Err(error)
+            if error.code().is_some_and(|code| ["42P01", "3F000"].contains(&code.code())) =>
+        {
+            rows.forget_prepared();
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -129,6 +129,12 @@ impl<S: Session> TimedSession<S> {
 impl<S: Session> Session for TimedSession<S> {
     type Rows = S::Rows;
 
+    async fn touch(&mut self) -> Result<(), ProjectionError> {
+        self.calls
+            .ask("a sign of life at", self.position, TARGET_WITHIN, self.session.touch())
+            .await
+    }
+
     async fn begin(&mut self) -> Result<(), ProjectionError> {
         self.calls
             .ask("a transaction to begin at", self.position, TARGET_WITHIN, self.session.begin())

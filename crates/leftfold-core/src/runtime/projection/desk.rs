@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use super::calls::LOCK_WITHIN;
 use super::parked::ParkedSet;
@@ -47,6 +47,8 @@ pub(in crate::runtime) struct Desk {
     pub(super) query: Query,
     pub(super) readers: Arc<ProjectionReaders>,
     pub(super) standing: watch::Sender<Standing>,
+    /// Somebody begins to wait for a position.
+    pub(super) awaited: Notify,
     pub(super) doing: Arc<Doing>,
     parked: Mutex<ParkedSet>,
     parked_len: AtomicUsize,
@@ -178,6 +180,7 @@ impl Desk {
             query,
             readers,
             standing: watch::Sender::default(),
+            awaited: Notify::new(),
             doing: Arc::default(),
             parked: Mutex::default(),
             parked_len: AtomicUsize::new(0),
@@ -204,6 +207,11 @@ impl Desk {
         self.standing.send_if_modified(|standing| {
             std::mem::replace(&mut standing.through, through) != through
         });
+    }
+
+    /// Tells whether somebody waits for a position.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.standing.receiver_count() > 0
     }
 
     pub(super) fn ended(&self) {

@@ -241,6 +241,7 @@ impl Projections {
                 continue;
             }
             let mut standing = served.desk.standing.subscribe();
+            served.desk.awaited.notify_one();
             let reached =
                 standing.wait_for(|standing| standing.through >= position || standing.ended);
             tokio::select! {

@@ -5,11 +5,13 @@
 //! one transaction; `calls` limits the time of each call to the target. `rebuild` opens a version
 //! in one of its `places`, goes on from its `notes`, and lets it take the place of the former one.
 //! Events that fail, by an `error` of the projection, are `parked`, and tried again by `retry`;
-//! what was consumed is in `receipts`. `desk` is the state that a runner shares with the `handle`
+//! what was consumed is in `receipts`. A runner whose place another session has stands `behind` it.
+//! `desk` is the state that a runner shares with the `handle`
 //! of the application; `progress` shows it on a terminal. `target` is the interface of a database;
 //! `memory` and `outbox` are two implementations.
 
 mod batch;
+mod behind;
 mod calls;
 mod desk;
 mod error;

@@ -15,7 +15,7 @@ use super::desk::Desk;
 use super::handle::ProjectionRequest;
 use super::lane::{Lane, LaneContext, ProjectionTrouble};
 use super::places::Role;
-use super::{Projection, Target, outbox};
+use super::{Projection, Session, Target, outbox};
 use crate::fold::{LoadError, Purpose};
 use crate::runtime::consumer::PARKED_MAX;
 use crate::runtime::consumer::backoff::{PROJECTION_AWAY, PROJECTION_IN_USE};
@@ -28,6 +28,8 @@ use crate::store::{Invalid, Position, ReadError, State, Status, Subscription, Ti
 const POSITIONS_PER_CHECKPOINT: u64 = 10_000;
 /// Time that a start waits for the target. A target that is not open by then is opened afterwards.
 const OPENED_WITHIN: Duration = Duration::from_secs(30);
+/// Time between two notes of such positions, if other processes may stand by and want to know.
+const NOTED_EVERY: Duration = Duration::from_millis(100);
 /// Condition that it waits for when all is well.
 const EVENTS: &str = "new events";
 const BUILDING: &str = "the end of the log, to take the place of the version that serves";
@@ -40,7 +42,7 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     pub(super) lanes: Vec<Lane<T>>,
     pub(super) log: Subscription,
     pub(super) batch: Batch<P::Event>,
-    asks: mpsc::Receiver<ProjectionRequest>,
+    pub(super) asks: mpsc::Receiver<ProjectionRequest>,
     /// Position to end at before the lanes are divided again.
     pub(super) level_at: Option<Position>,
     /// The place in which the version is rebuilt, until it serves.
@@ -57,6 +59,8 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     pub(super) said: Option<String>,
     /// Time since which another does the work.
     stands_by_since: Option<Timestamp>,
+    /// Time at which it last wrote to its target, or gave a sign of life.
+    shown_at: Timestamp,
 }
 
 /// The handover that a runner may have begun.
@@ -128,6 +132,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             failures,
             said,
             stands_by_since,
+            shown_at: Timestamp::MIN,
         };
         let calls = runner.ground.calls.clone();
         let (projection, name, version) = (std::any::type_name::<P>(), P::NAME, P::VERSION);
@@ -175,9 +180,15 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 Err(ProjectionTrouble::Log(ReadError::Closed)) => {
                     break "stopped: the store is closed";
                 }
-                Err(trouble @ ProjectionTrouble::StandsBy(_, again_at)) => {
+                Err(trouble @ (ProjectionTrouble::StandsBy(..) | ProjectionTrouble::InUse(_))) => {
                     self.lanes.clear();
-                    match self.stand_by(&trouble, again_at).await {
+                    let stood = match trouble {
+                        ProjectionTrouble::StandsBy(_, until) => {
+                            self.stand_by(&trouble, until).await
+                        }
+                        trouble => self.stand_behind(trouble).await,
+                    };
+                    match stood {
                         Ok(()) => {}
                         Err(ProjectionTrouble::Stopped) => break "stopped",
                         Err(ProjectionTrouble::Log(ReadError::Closed)) => {
@@ -208,9 +219,13 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let mut stop = self.ground.stop.clone();
         self.ground.hand_over_if_called().await;
         let due = self.ground.due().await;
+        let (clock, shows_at) = (self.ground.host.clock.clone(), self.shows_at());
         tokio::select! {
             biased;
             () = stopped(&mut stop) => Err(ProjectionTrouble::Stopped),
+            () = clock.sleep_until(shows_at.unwrap_or(Timestamp::MAX)), if shows_at.is_some() => {
+                self.show_itself().await
+            }
             Some(ask) = self.asks.recv() => {
                 self.answer(ask).await?;
                 self.say_where(usize::from(self.is_building()));
@@ -231,6 +246,28 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 self.ground.hold().await.map(drop)
             }
         }
+    }
+
+    /// Returns the moment at which it shows the other processes on its target how far it is, or at
+    /// least that it lives; `None` if the target has no use for that.
+    fn shows_at(&self) -> Option<Timestamp> {
+        let every = T::TOUCHED_EVERY?;
+        let is_further = self.ground.desk.through() > self.stands_at();
+        Some(self.shown_at.plus(if is_further { NOTED_EVERY } else { every }))
+    }
+
+    /// Notes the position that it has come to without anything to write; if there is none, it gives
+    /// a sign of life of each session.
+    async fn show_itself(&mut self) -> Result<(), ProjectionTrouble> {
+        let after = self.ground.desk.through();
+        if after > self.stands_at() {
+            return self.take(&Batch::new(after, Position::END), after).await;
+        }
+        for lane in &mut self.lanes {
+            lane.session.touch().await.map_err(|error| self.ground.trouble(&error))?;
+        }
+        self.shown_at = self.ground.host.clock.now();
+        Ok(())
     }
 
     /// Renews the schema if the owner of a type came into use since. Events that could not be read
@@ -267,17 +304,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 self.say_where(batch.items.len().max(1));
             }
             batch.divide(&self.ground.projection, self.lanes.len());
-            let end = self.ground.host.store.checkpoint_at(after).await?;
-            let (ground, span) = (&self.ground, batch.span(P::NAME, P::VERSION));
-            let taken = async {
-                match &mut self.lanes[..] {
-                    [lane] => lane.take(ground, &batch, &end).await,
-                    lanes => {
-                        all(lanes.iter_mut().map(|lane| lane.take(ground, &batch, &end))).await
-                    }
-                }
-            };
-            taken.instrument(span).await?;
+            self.take(&batch, after).await?;
         }
         self.ground
             .host
@@ -292,6 +319,25 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             // All lanes stand at one place: they can be created again.
             self.lanes.clear();
         }
+        Ok(())
+    }
+
+    /// Takes a batch that is divided into the rows, and notes its end.
+    async fn take(
+        &mut self,
+        batch: &Batch<P::Event>,
+        after: Position,
+    ) -> Result<(), ProjectionTrouble> {
+        let end = self.ground.host.store.checkpoint_at(after).await?;
+        let (ground, span) = (&self.ground, batch.span(P::NAME, P::VERSION));
+        let taken = async {
+            match &mut self.lanes[..] {
+                [lane] => lane.take(ground, batch, &end).await,
+                lanes => all(lanes.iter_mut().map(|lane| lane.take(ground, batch, &end))).await,
+            }
+        };
+        taken.instrument(span).await?;
+        self.shown_at = self.ground.host.clock.now();
         Ok(())
     }
 
@@ -337,7 +383,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Reports a trouble: in the status at once, in the log if it has changed.
-    fn say_trouble(&mut self, trouble: &ProjectionTrouble) {
+    pub(super) fn say_trouble(&mut self, trouble: &ProjectionTrouble) {
         let (what, who) = describe(trouble, P::NAME);
         let (desk, board) = (&self.ground.desk, &self.ground.host.board);
         board.say_where(desk.label, desk.through(), &what, 1, desk.parked_len());

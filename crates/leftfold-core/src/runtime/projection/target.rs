@@ -5,6 +5,7 @@
 //! what it consumed. The runtime alone knows what notes mean; a target only keeps them.
 
 use std::future::Future;
+use std::time::Duration;
 
 use super::ProjectionError;
 use crate::store::{Fence, Label, Position, RecordedEvent};
@@ -94,6 +95,10 @@ pub trait Target: Clone + Send + Sync + 'static {
     const KEPT_IN_STORE: bool = false;
     /// Number of lanes of one projection that can write at the same time.
     const LANES_MAX: usize = 1;
+    /// Time between two signs of life of a session that has nothing to write, if the target gives
+    /// the place of one that gives none to others: so the place of a process that stands still is
+    /// taken over. `None` if it does not.
+    const TOUCHED_EVERY: Option<Duration> = None;
 
     /// Opens a session for a place, which is made if it does not exist. There is one session for a
     /// place at a time: if another one exists, of this process or another, this is an error that
@@ -137,6 +142,20 @@ pub trait Target: Clone + Send + Sync + 'static {
         false
     }
 
+    /// Returns the notes of a place whose keys begin with one of these, as they were committed, of
+    /// one moment, without taking the place: whoever stands by learns so how far the session is
+    /// that has it. In ascending order of their keys' bytes; empty if the place does not exist.
+    /// `None` if the target cannot tell: then those who wait for a position in a runtime that
+    /// stands by wait until it has the place.
+    fn noted(
+        &self,
+        place: &Place,
+        prefixes: &[&str],
+    ) -> impl Future<Output = Result<Option<Vec<(String, Vec<u8>)>>, ProjectionError>> + Send {
+        let _ = (place, prefixes);
+        async { Ok(None) }
+    }
+
     /// Tells whether an error means that the target cannot be used now by anyone (it is away, its
     /// disk is full, another session holds a lock), and not that this event cannot be applied. It
     /// is waited for then.
@@ -175,6 +194,11 @@ pub trait Target: Clone + Send + Sync + 'static {
 pub trait Session: Send {
     /// Handle through which users' code writes.
     type Rows: Send;
+
+    /// Gives a sign of life, while no transaction is open: see [`Target::TOUCHED_EVERY`].
+    fn touch(&mut self) -> impl Future<Output = Result<(), ProjectionError>> + Send {
+        async { Ok(()) }
+    }
 
     /// Opens a transaction.
     fn begin(&mut self) -> impl Future<Output = Result<(), ProjectionError>> + Send;
