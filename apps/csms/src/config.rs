@@ -183,6 +183,12 @@ impl Config {
         given.config().map(|config| Invocation::Serve(Box::new(config)))
     }
 
+    /// Tells whether several servers may use the store at the same time.
+    #[must_use]
+    pub(crate) fn shares_store(&self) -> bool {
+        is_postgres(self.store.as_str())
+    }
+
     /// Returns the policy for stations and tags that nobody has registered.
     #[must_use]
     pub(crate) fn strangers(&self) -> Strangers {

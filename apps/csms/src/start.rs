@@ -142,6 +142,8 @@ pub struct RunningServer {
     csms: Arc<Csms>,
     serving: JoinHandle<std::io::Result<()>>,
     watching: JoinHandle<()>,
+    /// Tasks about the servers that share the store.
+    peers: Vec<JoinHandle<()>>,
 }
 
 /// Starts the system.
@@ -157,6 +159,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerStartError> {
         error: error.into(),
     })?;
     let csms = Arc::new(Csms::new(config, store)?);
+    let before = csms.store.head().position;
     start_consumers(&csms).await?;
     let registered = register_listed(&csms).await?;
     let is_any_registered = |fleet: &Fleet| fleet.stations.values().any(|row| row.state.registered);
@@ -166,7 +169,9 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerStartError> {
     {
         return Err(ServerStartError::NoStations);
     }
-    assume_nobody_online(&csms).await?;
+    if !csms.config.shares_store() {
+        assume_nobody_online(&csms).await?;
+    }
     let router = axum::Router::new()
         .route("/ocpp/{identity}", axum::routing::any(gateway::connect))
         .merge(api::router(csms.clone()))
@@ -182,7 +187,12 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerStartError> {
         .with_graceful_shutdown(async move { stopping.stopping().await });
     let serving = tokio::spawn(served.into_future());
     let watching = tokio::spawn(gateway::watch_for_silence(csms.clone()));
-    Ok(RunningServer { address, csms, serving, watching })
+    let mut peers = Vec::new();
+    if csms.config.shares_store() {
+        peers.push(tokio::spawn(gateway::follow_stations(csms.clone(), before)));
+        peers.push(tokio::spawn(gateway::watch_servers(csms.clone())));
+    }
+    Ok(RunningServer { address, csms, serving, watching, peers })
 }
 
 /// Starts the consumers of the log, and waits until all stations are known.
@@ -231,12 +241,16 @@ impl RunningServer {
     /// A store that does not close is an error; it recovers when it is opened, and nothing that was
     /// acknowledged is lost.
     pub async fn stop(self) -> Result<(), CloseError> {
-        let Self { csms, serving, watching, .. } = self;
+        let Self { csms, serving, watching, peers, .. } = self;
         let runtime = csms.stop();
         watching.abort();
         let ended = tokio::time::timeout(STOP_WITHIN, async {
             let served = serving.await;
             tracing::debug!(?served, "the listener has ended");
+            for peer in peers {
+                // One that panicked has said so.
+                let _ = peer.await;
+            }
             if let Some(runtime) = runtime
                 && let Err(error) = runtime.stop().await
             {
@@ -274,14 +288,16 @@ async fn register_listed(csms: &Csms) -> Result<usize, ServerStartError> {
 }
 
 /// Marks the stations that were online before the restart as offline, until they are heard of
-/// again.
+/// again: no other server hears them.
 async fn assume_nobody_online(csms: &Csms) -> Result<(), ServerStartError> {
     let (at, reason) = (Timestamp::now(), OfflineReason::ServerRestarted);
-    let is_online = |(id, row): (&String, &StationRow)| row.state.online.then(|| id.clone());
-    let online: Vec<String> =
+    let is_online = |(id, row): (&String, &StationRow)| {
+        row.state.online.then(|| (id.clone(), row.state.heard_by))
+    };
+    let online: Vec<_> =
         csms.read.fleet(|fleet| fleet.stations.iter().filter_map(is_online).collect()).await;
-    let mark = async |station: String| {
-        record(csms, &station, StationCommand::MarkOffline { at, reason }).await
+    let mark = async |(station, heard_by): (String, _)| {
+        record(csms, &station, StationCommand::MarkOffline { at, reason, heard_by }).await
     };
     stream::iter(online)
         .map(mark)

@@ -20,3 +20,4 @@ mod resends;
 mod sessions;
 mod startup;
 mod tags;
+mod three_servers;

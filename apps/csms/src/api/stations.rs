@@ -200,7 +200,7 @@ fn station_json(csms: &Csms, id: &str, state: &Station, version: u64, now: Times
         "registered": state.registered,
         "online": state.online,
         "onlineChangedAt": state.online_changed_at,
-        "connected": csms.registry.is_connected(id),
+        "connected": csms.is_connected(id, state),
         "maxTransactions": state.transactions_max,
         "boot": camel(&json!(state.booted)),
         "connectors": connectors,

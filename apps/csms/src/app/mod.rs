@@ -19,6 +19,7 @@ pub(crate) use transaction_numbers::{NoNumber, TransactionNumbers};
 use crate::config::Config;
 use crate::connections::{Liveness, Registry};
 use crate::domain::id_tag::IdTag;
+use crate::domain::server::ServerId;
 use crate::domain::station::Station;
 use crate::read::ReadModels;
 
@@ -30,6 +31,8 @@ const BOOTS_MAX: usize = 64;
 pub(crate) struct Csms {
     /// The configuration.
     pub(crate) config: Config,
+    /// This server, among those that share the store.
+    pub(crate) server: ServerId,
     /// Store that records all events.
     pub(crate) store: Store,
     /// The stations.
@@ -76,6 +79,7 @@ impl Csms {
     /// [`PostgresError::Url`] if the URL of the read models is not valid.
     pub(crate) fn new(config: Config, store: Store) -> Result<Self, PostgresError> {
         Ok(Self {
+            server: ServerId::random(),
             stations: store.aggregate(),
             tags: store.aggregate(),
             transaction_numbers: TransactionNumbers::new(&store),
@@ -107,6 +111,13 @@ impl Csms {
     #[must_use]
     pub(crate) fn metrics(&self) -> String {
         self.store.metrics()
+    }
+
+    /// Tells whether a station is connected: to this server, or as far as is known to another one.
+    #[must_use]
+    pub(crate) fn is_connected(&self, id: &str, station: &Station) -> bool {
+        let is_elsewhere = station.heard_by.is_some_and(|server| server != self.server);
+        self.registry.is_connected(id) || (station.online && is_elsewhere)
     }
 
     /// Has effects in doubt looked at again, since something has happened that may resolve a doubt.

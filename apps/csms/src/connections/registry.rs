@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use leftfold::prelude::Version;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -59,6 +60,8 @@ impl LateAnswers {
 #[derive(Debug)]
 struct ConnectedStation {
     generation: u64,
+    /// Version of the station at which it was recorded that it is connected here; `None` before.
+    recorded: Option<Version>,
     calls: mpsc::Sender<OutgoingCall>,
     reports: watch::Sender<u64>,
 }
@@ -111,8 +114,12 @@ impl Registry {
     pub(crate) fn enter(&self, station: &str) -> RegisteredConnection {
         let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
         let (sender, calls) = mpsc::channel(CALLS_MAX);
-        let connection =
-            ConnectedStation { generation, calls: sender, reports: watch::Sender::new(0) };
+        let connection = ConnectedStation {
+            generation,
+            recorded: None,
+            calls: sender,
+            reports: watch::Sender::new(0),
+        };
         if self.connections().insert(station.to_owned(), connection).is_some() {
             tracing::info!(station, "a newer connection replaces an older one");
         }
@@ -124,6 +131,28 @@ impl Registry {
     pub(crate) fn leave(&self, station: &str, generation: u64) {
         let mut connections = self.connections();
         if connections.get(station).is_some_and(|connection| connection.generation == generation) {
+            connections.remove(station);
+        }
+    }
+
+    /// It is recorded, at a version of the station, that it is connected here.
+    pub(crate) fn recorded(&self, station: &str, generation: u64, version: Version) {
+        if let Some(connection) = self.connections().get_mut(station)
+            && connection.generation == generation
+        {
+            connection.recorded = Some(version);
+        }
+    }
+
+    /// Another server has recorded, at a version of the station, that it is connected there: a
+    /// connection here that was recorded before is replaced. One that is not recorded yet is newer.
+    pub(crate) fn connected_elsewhere(&self, station: &str, version: Version) {
+        let mut connections = self.connections();
+        let is_older = |connection: &ConnectedStation| {
+            connection.recorded.is_some_and(|recorded| recorded < version)
+        };
+        if connections.get(station).is_some_and(is_older) {
+            tracing::info!(station, "a newer connection, to another server, replaces this one");
             connections.remove(station);
         }
     }
@@ -265,6 +294,27 @@ mod tests {
         assert_eq!(tokio::join!(called, answered).0, Called::Unknown(NO_ANSWER));
         registry.leave("CP1", new.generation);
         assert!(!registry.is_connected("CP1"));
+    }
+
+    #[tokio::test]
+    async fn of_connections_to_several_servers_the_one_that_was_recorded_last_stays() {
+        let registry = Registry::default();
+        let mut first = registry.enter("CP1");
+        registry.connected_elsewhere("CP1", Version(3));
+        assert!(registry.is_connected("CP1"), "it may be the newer one");
+        registry.recorded("CP1", first.generation, Version(4));
+        registry.connected_elsewhere("CP1", Version(3));
+        assert!(registry.is_connected("CP1"));
+        registry.connected_elsewhere("CP1", Version(5));
+        assert!(!registry.is_connected("CP1") && first.calls.recv().await.is_none());
+        let second = registry.enter("CP1");
+        registry.recorded("CP1", first.generation, Version(4));
+        registry.connected_elsewhere("CP1", Version(5));
+        assert!(
+            registry.is_connected("CP1"),
+            "what is recorded of an old connection is not its own"
+        );
+        registry.leave("CP1", second.generation);
     }
 
     #[tokio::test]

@@ -77,7 +77,7 @@ impl AvailabilityFold {
     /// Takes an event.
     pub(crate) fn apply(&mut self, event: &StationEvent) {
         let (at, next) = match event {
-            StationEvent::CameOnline { at } => (*at, OnlineState::Online),
+            StationEvent::CameOnline { at, .. } => (*at, OnlineState::Online),
             StationEvent::WentOffline { at, reason } => (*at, OnlineState::Offline(*reason)),
             _ => return,
         };
@@ -132,7 +132,7 @@ mod tests {
     }
 
     fn up(second: i64) -> StationEvent {
-        StationEvent::CameOnline { at: at(second) }
+        StationEvent::CameOnline { at: at(second), server: None }
     }
 
     fn down(second: i64, reason: OfflineReason) -> StationEvent {

@@ -4,6 +4,7 @@
 //! - [`station`]: the aggregate of a charging station. Its [`connector`]s are a fold nested in it,
 //!   as are its open [`transaction`]s; requests to it are in [`request`].
 //! - [`id_tag`]: the aggregate of a tag that may charge
+//! - [`server`]: the running servers that share a store
 //! - [`transaction_ids`]: the aggregate of the numbers that are reserved for transactions
 //! - [`meter`]: the values that stations read from their meters: facts that nothing depends on
 //! - [`availability`]: the time that a station was online in a span of time: a fold for a report
@@ -13,6 +14,7 @@ pub(crate) mod connector;
 pub(crate) mod id_tag;
 pub(crate) mod meter;
 pub(crate) mod request;
+pub(crate) mod server;
 pub(crate) mod station;
 pub(crate) mod transaction;
 pub(crate) mod transaction_ids;

@@ -50,10 +50,15 @@ impl Csms {
     /// An attempt may wait for the station to come back, and then for its answer.
     fn once(&self) -> Policy {
         let deadline = 2 * self.config.call_timeout + Duration::from_secs(1);
-        Policy::once()
+        let policy = Policy::once()
             .deadline(deadline)
             .backoff(Duration::from_secs(2), Duration::from_secs(300))
-            .concurrency(256)
+            .concurrency(256);
+        match self.config.shares_store() {
+            // A station that is moving from one server to another is about to come.
+            true => policy.only_here(2 * self.config.call_timeout),
+            false => policy,
+        }
     }
 
     /// Asks a station for something, unless its time is over.

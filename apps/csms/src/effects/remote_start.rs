@@ -41,6 +41,10 @@ impl Effect for RemoteStartTransaction {
         self.0.once()
     }
 
+    fn is_here(&self, intent: &RemoteStartRequested) -> bool {
+        self.0.registry.is_connected(&intent.station)
+    }
+
     async fn perform(&self, attempt: &Attempt<RemoteStartRequested>) -> Performed<StationAnswer> {
         let RemoteStartRequested { station, request, until, .. } = &attempt.intent;
         self.0.ask(station, request, &remote_start(&attempt.intent), *until).await

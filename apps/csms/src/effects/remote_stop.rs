@@ -24,6 +24,10 @@ impl Effect for RemoteStopTransaction {
         self.0.once()
     }
 
+    fn is_here(&self, intent: &RemoteStopRequested) -> bool {
+        self.0.registry.is_connected(&intent.station)
+    }
+
     async fn perform(&self, attempt: &Attempt<RemoteStopRequested>) -> Performed<StationAnswer> {
         let RemoteStopRequested { station, request, until, .. } = &attempt.intent;
         self.0.ask(station, request, &remote_stop(&attempt.intent), *until).await

@@ -28,6 +28,10 @@ impl Effect for ReserveNow {
         self.0.once()
     }
 
+    fn is_here(&self, intent: &ReservationRequested) -> bool {
+        self.0.registry.is_connected(&intent.station)
+    }
+
     async fn perform(&self, attempt: &Attempt<ReservationRequested>) -> Performed<StationAnswer> {
         let ReservationRequested { station, request, until, .. } = &attempt.intent;
         self.0.ask(station, request, &reserve_now(&attempt.intent), *until).await
@@ -77,6 +81,10 @@ impl Effect for CancelReservation {
 
     fn policy(&self) -> Policy {
         self.0.once()
+    }
+
+    fn is_here(&self, intent: &ReservationCancelRequested) -> bool {
+        self.0.registry.is_connected(&intent.station)
     }
 
     async fn perform(

@@ -24,6 +24,10 @@ impl Effect for UnlockConnector {
         self.0.once()
     }
 
+    fn is_here(&self, intent: &UnlockRequested) -> bool {
+        self.0.registry.is_connected(&intent.station)
+    }
+
     async fn perform(&self, attempt: &Attempt<UnlockRequested>) -> Performed<StationAnswer> {
         let UnlockRequested { station, request, connector_id, until } = &attempt.intent;
         self.0

@@ -4,7 +4,9 @@
 //! - `socket`: the task of one connection, which drives a session of [`ocpp`](crate::ocpp)
 //! - `report`: what a station reports becomes a command, a confirmation answers it
 //! - `silence`: what is recorded of silence and its end
+//! - `peers`: the servers that share the store, and where stations are heard
 
+mod peers;
 mod report;
 mod silence;
 mod socket;
@@ -19,6 +21,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+pub(crate) use peers::{follow_stations, watch_servers};
 pub(crate) use silence::watch_for_silence;
 
 use crate::app::Csms;

@@ -8,10 +8,28 @@ use leftfold::prelude::Timestamp;
 use crate::app::Csms;
 use crate::domain::station::{OfflineReason, StationCommand};
 
+/// Records that a station was heard of on a new connection, if another server heard it before, or
+/// none. Returns false if that could not be recorded.
+pub(super) async fn connect(csms: &Csms, station: &str, generation: u64) -> bool {
+    let connected = StationCommand::MarkConnected { at: Timestamp::now(), server: csms.server };
+    match csms.stations.execute(station, connected).await {
+        Ok(executed) => {
+            csms.registry.recorded(station, generation, executed.version);
+            csms.look_again();
+            true
+        }
+        Err(error) => {
+            tracing::error!(station, %error, "that the station is connected could not be recorded");
+            csms.liveness.forget(station);
+            false
+        }
+    }
+}
+
 /// Records that a station was heard of after a silence.
 pub(super) async fn come_online(csms: &Csms, station: &str) {
-    let at = Timestamp::now();
-    match csms.stations.execute(station, StationCommand::MarkOnline { at }).await {
+    let online = StationCommand::MarkOnline { at: Timestamp::now(), server: csms.server };
+    match csms.stations.execute(station, online).await {
         Ok(_) => csms.look_again(),
         Err(error) => {
             // The next sign of life tries again.
@@ -27,8 +45,8 @@ pub(crate) async fn watch_for_silence(csms: Arc<Csms>) {
     loop {
         let station = csms.liveness.silent().await;
         tracing::info!(station, "nothing was heard of the station for too long");
-        let offline =
-            StationCommand::MarkOffline { at: Timestamp::now(), reason: OfflineReason::Silent };
+        let (at, reason) = (Timestamp::now(), OfflineReason::Silent);
+        let offline = StationCommand::MarkOffline { at, reason, heard_by: Some(csms.server) };
         if let Err(error) = csms.stations.execute(&station, offline).await {
             tracing::error!(station, %error, "that the station is offline could not be recorded; trying again");
             csms.liveness.restart(station);

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::report::answer;
-use super::silence::come_online;
+use super::silence::{come_online, connect};
 use crate::app::Csms;
 use crate::connections::{OutgoingCall, RegisteredConnection, SignOfLife};
 use crate::domain::request::RequestId;
@@ -26,11 +26,21 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Work for the station, done one job after the other, so that its messages keep their order.
 enum StationJob {
+    /// To record that it is connected here.
+    Connect,
     ComeOnline,
     Answer(StationCall),
 }
 
-type Working = Pin<Box<dyn Future<Output = Option<(CallKey, Reply)>> + Send>>;
+/// Result of a job.
+enum JobEnd {
+    Done,
+    /// It could not be recorded that the station is connected here.
+    NotConnected,
+    Answered(CallKey, Reply),
+}
+
+type Working = Pin<Box<dyn Future<Output = JobEnd> + Send>>;
 
 struct Connection {
     csms: Arc<Csms>,
@@ -38,6 +48,8 @@ struct Connection {
     socket: WebSocket,
     session: Session,
     place: RegisteredConnection,
+    /// True if the first sign of life on this connection is recorded, or about to be.
+    is_heard: bool,
     /// Callers that await the answers to our calls.
     waiting: HashMap<MessageId, oneshot::Sender<CallOutcome>>,
     jobs: VecDeque<StationJob>,
@@ -66,6 +78,7 @@ pub(super) async fn serve(csms: Arc<Csms>, station: Arc<str>, socket: WebSocket)
         station: station.clone(),
         socket,
         place,
+        is_heard: false,
         waiting: HashMap::new(),
         jobs: VecDeque::new(),
         working: None,
@@ -127,13 +140,20 @@ impl Connection {
         }
         let Some(job) = self.jobs.pop_front() else { return };
         let (csms, station) = (self.csms.clone(), self.station.clone());
+        let generation = self.place.generation;
         self.working = Some(Box::pin(async move {
             match job {
+                StationJob::Connect => match connect(&csms, &station, generation).await {
+                    true => JobEnd::Done,
+                    false => JobEnd::NotConnected,
+                },
                 StationJob::ComeOnline => {
                     come_online(&csms, &station).await;
-                    None
+                    JobEnd::Done
                 }
-                StationJob::Answer(call) => Some((call.key, answer(&csms, &station, &call).await)),
+                StationJob::Answer(call) => {
+                    JobEnd::Answered(call.key, answer(&csms, &station, &call).await)
+                }
             }
         }));
     }
@@ -150,9 +170,15 @@ impl Connection {
         tokio::select! {
             done = work => {
                 self.working = None;
-                if let Some((key, reply)) = done {
-                    // The session knows the call, since it handed it out and answers it here only.
-                    let _ = self.session.reply(key, reply, Instant::now());
+                match done {
+                    JobEnd::Done => {}
+                    // The next sign of life tries again.
+                    JobEnd::NotConnected => self.is_heard = false,
+                    JobEnd::Answered(key, reply) => {
+                        // The session knows the call, since it handed it out and answers it here
+                        // only.
+                        let _ = self.session.reply(key, reply, Instant::now());
+                    }
                 }
                 Ok(())
             }
@@ -190,7 +216,10 @@ impl Connection {
     }
 
     fn take(&mut self, message: Message) -> Result<(), End> {
-        if self.csms.liveness.heard(&self.station) == SignOfLife::First {
+        let sign = self.csms.liveness.heard(&self.station);
+        if !std::mem::replace(&mut self.is_heard, true) {
+            self.jobs.push_back(StationJob::Connect);
+        } else if sign == SignOfLife::First {
             self.jobs.push_back(StationJob::ComeOnline);
         }
         let text = match message {

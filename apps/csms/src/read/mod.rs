@@ -18,7 +18,7 @@ pub(crate) mod transactions;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use leftfold::postgres::{self, Postgres, PostgresError, PostgresStoreOptions};
+use leftfold::postgres::{self, Postgres, PostgresError};
 use leftfold::prelude::Runtime;
 use leftfold::runtime::projection::{Memory, Rows, Target};
 use leftfold::sqlite::{self, Sqlite, SqliteError};
@@ -110,10 +110,7 @@ impl ReadModels {
             }
             ReadModelPlace::Postgres(url) => Tables::in_postgres(Postgres::at(url.reveal())?),
             ReadModelPlace::StoreDatabase(url) => {
-                // The URL has parameters that only the store knows.
-                let store = PostgresStoreOptions::at(url.reveal());
-                let config = store.map_err(|_| PostgresError::Url)?.config;
-                Tables::in_postgres(Postgres::with(config))
+                Tables::in_postgres(Postgres::beside_store(url.reveal())?)
             }
         };
         Ok(Self { fleet: Memory::new(), tables })

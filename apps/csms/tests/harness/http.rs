@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -47,6 +48,19 @@ pub(crate) fn send(
         body,
         request: format!("{method} {path}"),
     }
+}
+
+/// Sends a POST to a server that may be gone, or stand still; `None` if no reply comes in time.
+pub(crate) fn try_post(to: SocketAddr, path: &str, body: &Value, within: Duration) -> Option<u16> {
+    let mut stream = TcpStream::connect_timeout(&to, within).ok()?;
+    stream.set_read_timeout(Some(within)).ok()?;
+    let body = body.to_string();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
+    let kind = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(format!("{head}{kind}{body}").as_bytes()).ok()?;
+    let mut head = [0; "HTTP/1.1 200".len()];
+    stream.read_exact(&mut head).ok()?;
+    String::from_utf8_lossy(&head[9..]).parse().ok()
 }
 
 /// Writes a text and reads until the other side ends the connection, or has been silent for too

@@ -147,6 +147,23 @@ impl Server {
         }
     }
 
+    /// SIGSTOP: it does nothing until it is thawed, and its sockets stay open.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT: it goes on where it stood.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let running = self.running.as_ref().expect("it was started");
+        let id = running.process.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success(), "kill {signal} {id}");
+    }
+
     /// Starts again, on the same store and the same port.
     #[track_caller]
     pub(crate) fn run(&mut self) {

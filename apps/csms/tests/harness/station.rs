@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -88,6 +88,15 @@ impl Station {
         assert_eq!(event["subprotocol"], "ocpp1.6", "{event}");
     }
 
+    /// Opens a socket to another server, besides any that it has; false if that server does not
+    /// take it in time.
+    #[track_caller]
+    pub(crate) fn connect_to(&self, url: &str, within: Duration) -> bool {
+        let command = json!({"do": "connect", "url": url, "within": within.as_secs_f64()});
+        let request = self.command(command);
+        self.reply_to(request)["event"] == "connected"
+    }
+
     /// Tries to open a socket; what came of it is `connected`, or `refused` with a status.
     #[track_caller]
     pub(crate) fn try_connect(&self, subprotocols: &[&str]) -> Value {
@@ -109,6 +118,11 @@ impl Station {
         let before = self.closed().len();
         self.command(json!({"do": "abort"}));
         self.wait_closed(before + 1);
+    }
+
+    /// The same, whether it has a connection or not.
+    pub(crate) fn abort_any(&self) {
+        self.command(json!({"do": "abort"}));
     }
 
     /// From now on it reads nothing.
@@ -168,6 +182,23 @@ impl Station {
             }
             _ => panic!("the call failed: {event}"),
         }
+    }
+
+    /// The answer to a call, if it comes in time and the connection does not end before.
+    pub(crate) fn answer_within(&self, pending: Pending, within: Duration) -> Option<Value> {
+        let of_it = |event: &Value| (event["request"] == pending.0).then(|| event.clone());
+        let event = self.find_within(within, 1, of_it)?;
+        (event["event"] == "answer").then(|| event["payload"].clone())
+    }
+
+    /// The message ids of the calls of that action that have come, with their payloads.
+    pub(crate) fn named_calls(&self, action: &str) -> Vec<(String, Value)> {
+        let events = self.heard.events.lock().unwrap();
+        let named = |frame: Value| {
+            let is_it = frame[0] == 2 && frame[2] == action;
+            is_it.then(|| (frame[1].as_str().unwrap().to_owned(), frame[3].clone()))
+        };
+        events.iter().filter_map(frame_of).filter_map(named).collect()
     }
 
     /// A text frame as it is.
@@ -328,16 +359,26 @@ impl Station {
     /// What is found in the nth event in which it is found.
     #[track_caller]
     fn wait<T>(&self, what: &str, nth: usize, find: impl Fn(&Value) -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
+        self.find_within(PATIENCE, nth, find)
+            .unwrap_or_else(|| panic!("{} waited {PATIENCE:?} for {what}", self.identity))
+    }
+
+    /// What is found in the nth event in which it is found, if it comes in time.
+    fn find_within<T>(
+        &self,
+        within: Duration,
+        nth: usize,
+        find: impl Fn(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let end = Instant::now() + within;
         let mut events = self.heard.events.lock().unwrap();
         loop {
             if let Some(found) = events.iter().filter_map(&find).nth(nth - 1) {
-                return found;
+                return Some(found);
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                drop(events);
-                panic!("{} waited {PATIENCE:?} for {what}", self.identity);
+                return None;
             }
             events = self.heard.more.wait_timeout(events, left).unwrap().0;
         }

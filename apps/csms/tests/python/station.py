@@ -5,7 +5,7 @@ JSON event a line on stdout. It ends with its stdin. Requests and confirmations 
 the package, so an answer that csms spells wrongly is an error here.
 
 Commands (`do`; `request` names the command in the events that answer it):
-  connect     subprotocols?                   -> connected | refused
+  connect     subprotocols?, url?, within?    -> connected | refused | failed; within: seconds
   call        action, payload, messageId?     -> answer | error | failed
   policy      action, status | hold | error   how calls of that action are answered from now on
   release     action, status                  answers the oldest held call of that action
@@ -177,11 +177,13 @@ class Program:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def connect(self, request, subprotocols):
+    async def connect(self, request, subprotocols, url=None, within=10):
         self.connections += 1
         try:
             # Pings of ours would be signs of life that a test did not ask for.
-            connection = await connect(f"{self.url}", subprotocols=subprotocols or None, ping_interval=None, close_timeout=2)
+            connection = await connect(
+                url or self.url, subprotocols=subprotocols or None, ping_interval=None, close_timeout=2, open_timeout=within
+            )
         except InvalidStatus as refusal:
             report("refused", request=request, status=refusal.response.status_code)
             return
@@ -196,7 +198,8 @@ class Program:
         do, request = command["do"], command.get("request")
         station = self.station
         if do == "connect":
-            await self.connect(request, command.get("subprotocols", ["ocpp1.6"]))
+            options = {key: command[key] for key in ("url", "within") if key in command}
+            await self.connect(request, command.get("subprotocols", ["ocpp1.6"]), **options)
         elif do == "call":
             action, payload = command["action"], command["payload"]
             if action == "StatusNotification":

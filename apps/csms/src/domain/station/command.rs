@@ -9,6 +9,7 @@ use crate::domain::request::{
     RemoteStartRequested, RequestAnswered, RequestId, ReservationCancelRequested,
     ReservationRequested, UnlockRequested,
 };
+use crate::domain::server::ServerId;
 use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
@@ -24,17 +25,29 @@ pub(crate) enum StationCommand {
     },
     /// The station reports that it has started.
     Boot(Booted),
-    /// The station was heard of.
+    /// The station was heard of on a new connection: from now on this server hears it.
+    MarkConnected {
+        /// Moment of the sign of life.
+        at: Timestamp,
+        /// Server that it is connected to.
+        server: ServerId,
+    },
+    /// The station was heard of after a silence. Nothing happens if it is online: another server
+    /// may hear it since.
     MarkOnline {
         /// Moment of the sign of life.
         at: Timestamp,
+        /// Server that heard it.
+        server: ServerId,
     },
-    /// The station was not heard of.
+    /// The station was not heard of. Nothing happens if another server hears it.
     MarkOffline {
         /// Moment when this was noticed.
         at: Timestamp,
         /// Reason for being offline.
         reason: OfflineReason,
+        /// Server that heard it last, as far as is known to whoever noticed.
+        heard_by: Option<ServerId>,
     },
     /// The station reports the state of a connector.
     ReportStatus(StatusChanged),

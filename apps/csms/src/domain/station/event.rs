@@ -9,6 +9,7 @@ use crate::domain::request::{
     RemoteStartRequested, RemoteStopRequested, RequestAnswered, RequestId,
     ReservationCancelRequested, ReservationRequested, UnlockRequested,
 };
+use crate::domain::server::ServerId;
 use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 
 /// Event of a station; in the stream `station-{identity}`.
@@ -24,10 +25,13 @@ pub(crate) enum StationEvent {
     },
     /// The station started, and was accepted.
     Booted(Booted),
-    /// The station was heard of again.
+    /// The station was heard of again, or is heard by another server than before.
     CameOnline {
         /// Moment of the sign of life.
         at: Timestamp,
+        /// Server that hears it; `None` in events of releases that ran as one server.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<ServerId>,
     },
     /// The station went offline: it cannot be counted on.
     WentOffline {
@@ -113,7 +117,7 @@ pub(crate) struct Booted {
 pub(crate) enum OfflineReason {
     /// Nothing was heard of the station for too long.
     Silent,
-    /// The server restarted, and did not hear the station meanwhile.
+    /// The server restarted or is gone, and no other one has heard the station since.
     ServerRestarted,
 }
 

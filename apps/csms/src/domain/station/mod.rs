@@ -31,6 +31,7 @@ use super::request::{
     RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestAnswered, RequestId,
     Reservation, StationAnswer, UnlockRequested,
 };
+use super::server::ServerId;
 use super::transaction::{Transaction, TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
@@ -53,6 +54,9 @@ pub(crate) struct Station {
     pub(crate) online: bool,
     /// Moment of the last change of `online`; `None` if it never changed.
     pub(crate) online_changed_at: Option<Timestamp>,
+    /// Server that hears it, or heard it last; `None` if it is not known.
+    #[serde(default)]
+    pub(crate) heard_by: Option<ServerId>,
     /// Data that the station sent when it started last; `None` if it never did.
     pub(crate) booted: Option<Booted>,
     /// Limit of transactions at a time; `None` for as many as it has connectors.
@@ -74,7 +78,7 @@ pub(crate) struct Station {
 
 impl Aggregate for Station {
     const CATEGORY: &'static str = "station";
-    const FOLD_VERSION: u32 = 2;
+    const FOLD_VERSION: u32 = 3;
     type Event = StationEvent;
     type Command = StationCommand;
     type Refusal = StationRefusal;
@@ -94,8 +98,11 @@ impl Aggregate for Station {
                 self.booted = Some(booted.clone());
                 self.connectors.values_mut().for_each(Connector::booted);
             }
-            StationEvent::CameOnline { at } => {
-                (self.online, self.online_changed_at) = (true, Some(*at))
+            StationEvent::CameOnline { at, server } => {
+                if !self.online {
+                    (self.online, self.online_changed_at) = (true, Some(*at));
+                }
+                self.heard_by = *server;
             }
             StationEvent::WentOffline { at, .. } => {
                 (self.online, self.online_changed_at) = (false, Some(*at))
@@ -153,10 +160,22 @@ impl Aggregate for Station {
                 Ok(vec![StationEvent::TransactionsLimited { transactions_max: *transactions_max }])
             }
             StationCommand::Boot(booted) => Ok(vec![StationEvent::Booted(booted.clone())]),
+            StationCommand::MarkConnected { server, .. }
+                if self.online && self.heard_by == Some(*server) =>
+            {
+                Ok(Vec::new())
+            }
             StationCommand::MarkOnline { .. } if self.online => Ok(Vec::new()),
-            StationCommand::MarkOnline { at } => Ok(vec![StationEvent::CameOnline { at: *at }]),
-            StationCommand::MarkOffline { .. } if !self.online => Ok(Vec::new()),
-            StationCommand::MarkOffline { at, reason } => {
+            StationCommand::MarkConnected { at, server }
+            | StationCommand::MarkOnline { at, server } => {
+                Ok(vec![StationEvent::CameOnline { at: *at, server: Some(*server) }])
+            }
+            StationCommand::MarkOffline { heard_by, .. }
+                if !self.online || self.heard_by != *heard_by =>
+            {
+                Ok(Vec::new())
+            }
+            StationCommand::MarkOffline { at, reason, .. } => {
                 Ok(vec![StationEvent::WentOffline { at: *at, reason: *reason }])
             }
             StationCommand::ReportStatus(report) => self.decide_status(report),

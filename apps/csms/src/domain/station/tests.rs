@@ -10,13 +10,15 @@ use crate::ocpp::v16::{ChargePointErrorCode, Reason};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
+const HERE: ServerId = ServerId(uuid::Uuid::from_u128(1));
+const ELSEWHERE: ServerId = ServerId(uuid::Uuid::from_u128(2));
 
 fn now() -> Timestamp {
     "2026-02-01T10:00:00Z".parse().unwrap()
 }
 
 fn online() -> StationEvent {
-    StationEvent::CameOnline { at: now().minus(HOUR) }
+    StationEvent::CameOnline { at: now().minus(HOUR), server: Some(HERE) }
 }
 
 fn report(
@@ -125,15 +127,48 @@ fn station(events: impl IntoIterator<Item = StationEvent>) -> Given<Station> {
 
 #[test]
 fn silence_and_its_end_are_recorded_once() {
-    let (at, reason) = (now(), OfflineReason::Silent);
+    let (at, reason, heard_by) = (now(), OfflineReason::Silent, Some(HERE));
     given::<Station>([])
-        .when(StationCommand::MarkOnline { at })
-        .then([StationEvent::CameOnline { at }]);
-    given::<Station>([online()]).when(StationCommand::MarkOnline { at }).then_nothing();
+        .when(StationCommand::MarkOnline { at, server: HERE })
+        .then([StationEvent::CameOnline { at, server: heard_by }]);
+    let online_here = StationCommand::MarkOnline { at, server: HERE };
+    given::<Station>([online()]).when(online_here).then_nothing();
     given::<Station>([online()])
-        .when(StationCommand::MarkOffline { at, reason })
+        .when(StationCommand::MarkOffline { at, reason, heard_by })
         .then([StationEvent::WentOffline { at, reason }]);
-    given::<Station>([]).when(StationCommand::MarkOffline { at, reason }).then_nothing();
+    given::<Station>([])
+        .when(StationCommand::MarkOffline { at, reason, heard_by: None })
+        .then_nothing();
+}
+
+#[test]
+fn only_the_server_that_hears_a_station_records_its_silence() {
+    let (at, reason) = (now(), OfflineReason::Silent);
+    let moved = StationEvent::CameOnline { at, server: Some(ELSEWHERE) };
+    let connected = StationCommand::MarkConnected { at, server: HERE };
+    given::<Station>([online()]).when(connected.clone()).then_nothing();
+    given::<Station>([online(), moved.clone()])
+        .when(connected)
+        .then([StationEvent::CameOnline { at, server: Some(HERE) }]);
+    given::<Station>([online(), moved.clone()])
+        .when(StationCommand::MarkOnline { at, server: HERE })
+        .then_nothing();
+    given::<Station>([online(), moved.clone()])
+        .when(StationCommand::MarkOffline { at, reason, heard_by: Some(HERE) })
+        .then_nothing();
+    given::<Station>([online(), moved])
+        .when(StationCommand::MarkOffline { at, reason, heard_by: Some(ELSEWHERE) })
+        .then([StationEvent::WentOffline { at, reason }]);
+}
+
+/// Until it moves it is online since the same moment.
+#[test]
+fn a_station_that_moves_to_another_server_was_online_all_the_time() {
+    let mut station = Station::default();
+    station.apply(&online());
+    let since = station.online_changed_at;
+    station.apply(&StationEvent::CameOnline { at: now(), server: Some(ELSEWHERE) });
+    assert_eq!((station.online_changed_at, station.heard_by), (since, Some(ELSEWHERE)));
 }
 
 #[test]
