@@ -9,6 +9,7 @@ mod opening;
 mod plans;
 mod processes;
 mod proxy;
+mod reading;
 mod restored;
 mod server_faults;
 mod standby;

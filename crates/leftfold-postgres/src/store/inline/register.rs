@@ -159,7 +159,13 @@ async fn finish(
 ) -> Result<(), PostgresStoreError> {
     let store = quoted(&shared.options.schema);
     let refused = || PostgresError::refused(&shared.options.schema);
-    let lock = format!("BEGIN; SELECT FROM {store}.head FOR UPDATE");
+    // A process that stands still here lets others write after this time.
+    let within = shared.options.transaction_within.as_millis();
+    let lock = format!(
+        "SET idle_in_transaction_session_timeout = {within}; SET statement_timeout = {};
+        BEGIN; SELECT FROM {store}.head FOR UPDATE",
+        2 * within
+    );
     connected.rows.batch_execute(&lock).await.map_err(refused())?;
     loop {
         let page = page(shared, view, at).await?;

@@ -13,6 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::pool;
 use crate::connect::Connected;
 use crate::store::error::NotDone;
 use crate::store::rows::{self, APPEND};
@@ -92,26 +93,43 @@ pub(in crate::store) async fn positions_of(
     found.iter().map(|row| Ok(Position(unsigned(row.try_get(0).map_err(misread)?)))).collect()
 }
 
-/// Sees that the table of tags, by which events are found, has those of the events and no others.
+/// Sees that the table of tags, by which events are found, has those of the events at some
+/// positions.
 pub(in crate::store) async fn verify_tags(
     shared: &StoreShared,
-    events: u64,
-    tags: u64,
+    (first, last): (u64, u64),
 ) -> Result<(), ReadError> {
-    let ask = "SELECT (SELECT count(*) FROM {schema}.tags WHERE position <= $1),
-        (SELECT min(e.position) FROM {schema}.events e, unnest(e.tags) AS t (tag)
-            WHERE e.position <= $1 AND NOT EXISTS (SELECT FROM {schema}.tags i
-                WHERE i.tag = t.tag COLLATE \"C\" AND i.position = e.position))";
-    let found = query(shared, ask, &[&at_most_signed(events)]).await?;
-    let Some(row) = found.first() else { return Ok(()) };
-    let count = unsigned(row.try_get(0).map_err(misread)?);
-    let missing: Option<i64> = row.try_get(1).map_err(misread)?;
-    let detail = match missing {
-        Some(position) => format!("a tag of the event at {position} is missing"),
-        None if count != tags => format!("it has {count} rows, the events have {tags} tags"),
-        None => return Ok(()),
+    let ask = "SELECT min(e.position) FROM {schema}.events e, unnest(e.tags) AS t (tag)
+        WHERE e.position BETWEEN $1 AND $2 AND NOT EXISTS (SELECT FROM {schema}.tags i
+            WHERE i.tag = t.tag COLLATE \"C\" AND i.position = e.position)";
+    let found = query(shared, ask, &[&at_most_signed(first), &at_most_signed(last)]).await?;
+    match number(&found)? {
+        None => Ok(()),
+        Some(position) => Err(ReadError::Damaged {
+            place: "table tags".to_owned(),
+            detail: format!("a tag of the event at {position} is missing"),
+        }),
+    }
+}
+
+/// Number of rows of the table of tags, up to a position.
+pub(in crate::store) async fn count_tags(
+    shared: &StoreShared,
+    last: u64,
+) -> Result<u64, ReadError> {
+    // It reads the whole table, which takes what it takes.
+    let text = format!(
+        "SELECT count(*) FROM {}.tags WHERE position <= $1",
+        quoted(&shared.options.schema)
+    );
+    let (text, last) = (&text, &at_most_signed(last));
+    let ask = |by: Arc<Connected>| async move {
+        by.rows.batch_execute("SET statement_timeout = 0; SET enable_seqscan = on").await?;
+        let counted = by.rows.query_one(text.as_str(), &[last]).await;
+        by.rows.batch_execute(pool::SETTINGS).await?;
+        Ok(unsigned(counted?.try_get(0)?))
     };
-    Err(ReadError::Damaged { place: "table tags".to_owned(), detail })
+    shared.readers.read(ask).await
 }
 
 /// Lists the leases that are held now, by the clock of the database.
@@ -188,7 +206,8 @@ fn digest(key: &[u8]) -> Vec<u8> {
 }
 
 fn number(found: &[Row]) -> Result<Option<i64>, ReadError> {
-    found.first().map(|row| row.try_get(0).map_err(misread)).transpose()
+    let number = found.first().map(|row| row.try_get(0).map_err(misread)).transpose()?;
+    Ok(number.flatten())
 }
 
 fn misread(error: tokio_postgres::Error) -> ReadError {

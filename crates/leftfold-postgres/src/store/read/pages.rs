@@ -95,11 +95,8 @@ async fn stream_page(
     let version = head.try_get::<_, Option<i64>>(head.len() - 1)?;
     let stream_version = version.map_or(Version::ABSENT, |version| Version(unsigned(version)));
     let head = rows::head(&head, 0)?.head;
-    let found = FoundEvents::of(&found?, head, wanted)?;
-    let begin = |at: Option<(u64, Position)>| What::Stream {
-        stream: stream.clone(),
-        from: Version(at.map_or(0, |(version, _)| version)),
-    };
+    let found = FoundEvents::of(&found?, head, wanted, read.direction)?;
+    let begin = |version, _| What::Stream { stream: stream.clone(), from: Version(version) };
     Ok(found.page(read.direction, head, Some(stream_version), None, begin))
 }
 
@@ -144,11 +141,8 @@ async fn matching_page(
     let (head, found) =
         tokio::join!(client.query_one(&head, &[]), client.query(&page, &parameters));
     let head = rows::head(&head?, 0)?.head;
-    let found = FoundEvents::of(&found?, head, wanted)?;
-    let begin = |at: Option<(u64, Position)>| What::Matching {
-        query: query.clone(),
-        from: at.map_or(Position::START, |(_, position)| position),
-    };
+    let found = FoundEvents::of(&found?, head, wanted, read.direction)?;
+    let begin = |_, from| What::Matching { query: query.clone(), from };
     let looked_to = Position(unsigned(until));
     Ok(found.page(read.direction, head, None, Some(looked_to), begin))
 }
@@ -156,29 +150,47 @@ async fn matching_page(
 /// Events of a page, and whether there are more.
 struct FoundEvents {
     events: Vec<RecordedEvent>,
-    /// Version and position of the first event that has no room; its place is known, or it stands
-    /// somewhere behind the last one that is returned.
-    more: Option<Option<(u64, Position)>>,
+    more: Option<MoreEvents>,
+}
+
+/// Events that have no room in a page.
+enum MoreEvents {
+    /// The first of them has this version and position.
+    From(u64, Position),
+    /// They stand behind the one of this version and position, in the order of the page.
+    Behind(u64, Position),
+}
+
+impl MoreEvents {
+    fn position(&self) -> Position {
+        match self {
+            Self::From(_, position) | Self::Behind(_, position) => *position,
+        }
+    }
 }
 
 impl FoundEvents {
-    fn of(rows: &[Row], head: Head, wanted: u64) -> Result<Self, NotDone> {
+    fn of(rows: &[Row], head: Head, wanted: u64, direction: Direction) -> Result<Self, NotDone> {
         let chosen: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
-        let returned = rows.len();
-        let mut events = Vec::with_capacity(returned);
+        let mut events = Vec::with_capacity(rows.len());
         for row in rows {
             events.push(rows::event(row, 1)?);
         }
-        let mut more = (unsigned(chosen) > returned as u64).then_some(None);
+        let place = |event: &RecordedEvent| (event.version().0, event.position);
+        let last = events.last().map(place);
+        let is_cut = unsigned(chosen) > rows.len() as u64;
+        let mut more = last
+            .filter(|_| is_cut)
+            .map(|(version, position)| MoreEvents::Behind(version, position));
         if events.len() as u64 > wanted {
             let left = events.pop();
-            more = Some(left.map(|event| (event.version().0, event.position)));
+            more = left.map(|event| MoreEvents::From(event.version().0, event.position));
         }
-        let known = events.len();
+        // What came in since the head was read is left out. Forwards it stands last, and nothing is
+        // behind it; backwards it stands first, and what is behind it stays.
         events.retain(|event| event.position <= head.position);
-        if events.len() < known {
-            // Forwards these are the last ones, and backwards nothing was left out behind them.
-            more = more.filter(|_| events.is_empty() && known == 0);
+        if direction == Direction::Forwards {
+            more = more.filter(|more| more.position() <= head.position);
         }
         Ok(Self { events, more })
     }
@@ -189,27 +201,33 @@ impl FoundEvents {
         head: Head,
         stream_version: Option<Version>,
         looked_to: Option<Position>,
-        begin: impl Fn(Option<(u64, Position)>) -> What,
+        begin: impl Fn(u64, Position) -> What,
     ) -> Page {
-        let last = self.events.last().map(|event| (event.version().0, event.position));
         let (next, through) = match (direction, self.more) {
-            (Direction::Forwards, Some(at)) => {
-                let at = at.or_else(|| last.map(|(version, at)| (version + 1, at.next())));
-                let position = at.map_or(Position::START, |(_, position)| position);
-                (Some(begin(at)), Position(position.0.saturating_sub(1)))
+            (Direction::Forwards, Some(more)) => {
+                let (version, position) = match more {
+                    MoreEvents::From(version, position) => (version, position),
+                    MoreEvents::Behind(version, position) => {
+                        (version.saturating_add(1), position.next())
+                    }
+                };
+                (Some(begin(version, position)), Position(position.0.saturating_sub(1)))
             }
-            (Direction::Backwards, Some(at)) => {
-                let before = |(version, at): (u64, Position)| (version - 1, Position(at.0 - 1));
-                let at = at.or_else(|| last.map(before));
-                let position = at.map_or(Position::START, |(_, position)| position);
-                (Some(begin(at)), position.next())
+            (Direction::Backwards, Some(more)) => {
+                let (version, position) = match more {
+                    MoreEvents::From(version, position) => (version, position),
+                    MoreEvents::Behind(version, position) => {
+                        (version.saturating_sub(1), Position(position.0.saturating_sub(1)))
+                    }
+                };
+                (Some(begin(version, position)), position.next())
             }
             (Direction::Forwards, None) => match looked_to {
-                Some(to) if to < head.position => (Some(begin(Some((0, to.next())))), to),
+                Some(to) if to < head.position => (Some(begin(0, to.next())), to),
                 _ => (None, head.position),
             },
             (Direction::Backwards, None) => match looked_to {
-                Some(to) if to.0 > 1 => (Some(begin(Some((0, Position(to.0 - 1))))), to),
+                Some(to) if to.0 > 1 => (Some(begin(0, Position(to.0 - 1))), to),
                 _ => (None, Position::START),
             },
         };

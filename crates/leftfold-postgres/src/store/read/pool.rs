@@ -14,7 +14,8 @@ use crate::store::error::NotDone;
 /// Settings of a connection that reads. Statistics of a young or growing table are wrong, and each
 /// statement has an index to be answered from in order: so no plan reads a whole table or sorts it,
 /// and one plan of a statement serves for all values.
-const SETTINGS: &str = "SET default_transaction_read_only = on; SET statement_timeout = '30s';
+pub(super) const SETTINGS: &str =
+    "SET default_transaction_read_only = on; SET statement_timeout = '30s';
     SET jit = off; SET enable_seqscan = off; SET enable_bitmapscan = off;
     SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off;
     SET plan_cache_mode = force_generic_plan";

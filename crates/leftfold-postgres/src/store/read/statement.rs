@@ -11,7 +11,7 @@ use crate::store::text::stored;
 /// Positions that one page looks at if an item has no index, and if an item's index finds more than
 /// the item means.
 const SCANNED_MAX: u64 = 50_000;
-const FILTERED_MAX: u64 = 1_000_000;
+const FILTERED_MAX: u64 = 100_000;
 
 /// A query as SQL. Its first parameters are the position to begin at, the last position that is
 /// looked at, and the number of positions that are wanted.
@@ -187,17 +187,16 @@ impl Builder<'_> {
         if !item.types.is_empty() {
             self.sql.span = self.sql.span.min(FILTERED_MAX);
         }
-        let (schema, range, order) =
-            (self.schema, self.range("e.position"), self.order("e.version"));
-        let begin = match self.direction {
-            Direction::Forwards => format!("e.version >= {schema}.version_at(${name}, $1)"),
-            Direction::Backwards => {
-                format!("e.version < {schema}.version_at(${name}, $1::bigint + 1)")
-            }
+        let (schema, order) = (self.schema, self.order("e.version"));
+        let (from, to) = match self.direction {
+            Direction::Forwards => ("$1", "$2"),
+            Direction::Backwards => ("$2", "$1"),
         };
         format!(
-            "SELECT e.position FROM {schema}.events e
-            WHERE e.stream = ${name} AND {begin} AND {range}{filter} {order} LIMIT $3"
+            "SELECT e.position FROM {schema}.events e WHERE e.stream = ${name}
+                AND e.version >= {schema}.version_at(${name}, {from}::bigint)
+                AND e.version < {schema}.version_at(${name}, {to}::bigint + 1)
+                {filter} {order} LIMIT $3"
         )
     }
 

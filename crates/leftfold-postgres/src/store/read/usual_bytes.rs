@@ -26,7 +26,8 @@ impl UsualBytes {
     /// Learns from the events of a page.
     pub(super) fn learn(&self, events: &[RecordedEvent]) {
         if events.len() >= EVENTS_MIN as usize {
-            let bytes: usize = events.iter().map(|event| event.data.len()).sum();
+            let bytes: usize =
+                events.iter().map(|event| event.data.len() + event.metadata.user.len()).sum();
             let mean = (bytes / events.len()) as u64;
             let usual = self.0.load(Ordering::Relaxed);
             self.0.store((usual * 3 + mean) / 4, Ordering::Relaxed);

@@ -45,14 +45,22 @@ pub(in crate::store) async fn verify(
                 );
                 return Err(ReadError::Damaged { place, detail });
             }
-            return lookups::verify_tags(shared, report.events, report.tags).await.map(|()| report);
+            return match lookups::count_tags(shared, report.events).await? {
+                count if count == report.tags => Ok(report),
+                count => Err(ReadError::Damaged {
+                    place: "table tags".to_owned(),
+                    detail: format!("it has {count} rows, the events have {} tags", report.tags),
+                }),
+            };
         }
+        let first = report.events + 1;
         for (append, events) in &appends {
             follow(&mut report, append, events).map_err(|detail| {
                 let place = format!("table appends, append {}", append.number);
                 ReadError::Damaged { place, detail }
             })?;
         }
+        lookups::verify_tags(shared, (first, report.events)).await?;
         progress(Position(report.events), head.head.position);
     }
 }

@@ -7,6 +7,7 @@ use tokio_postgres::{Error, Statement};
 use uuid::Uuid;
 
 use super::judge::{WrittenEvent, WrittenGroup};
+use super::weight;
 use crate::Rows;
 use crate::store::payload::{PayloadColumn, content_type_text};
 use crate::store::rows::{AppendRow, HeadRow};
@@ -148,7 +149,7 @@ async fn events(
     let positions = each(|one| signed(one.event.position.0));
     let appends = each(|one| signed(one.append));
     let schema_versions = each(|one| i64::from(one.event.schema_version));
-    let bytes = each(|one| one.event.data.len() as i64);
+    let bytes = each(|one| i64::try_from(weight::of_event(&one.event)).unwrap_or(i64::MAX));
     let versions: Vec<_> = written
         .iter()
         .map(|one| one.event.stream.as_ref().map(|at| signed(at.version.0)))

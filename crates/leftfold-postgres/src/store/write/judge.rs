@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::facts::{GroupFacts, KnownState, consumer_key};
 use super::recent::RecentEvent;
 use super::request::{LookedUp, RequestVerdict, StoreRequest, WaitingAppend};
+use super::weight;
 use crate::store::chain::{self, Link};
 use crate::store::rows::AppendRow;
 
@@ -194,6 +195,9 @@ impl<'k> GroupJudge<'k> {
         if let Some(record) = &append.checkpoint {
             self.facts.consumers.insert(consumer_key(record), record.checkpoint.position);
         }
+        let consumer = checkpoint.as_ref().map(|(consumer, _)| consumer);
+        let bytes = weight::of_append(&events, append.command.as_ref(), consumer);
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let versions = events.iter().map(RecordedEvent::version).collect();
         self.known_events(&events);
         for (event, new) in events.into_iter().zip(&append.events) {
@@ -206,7 +210,7 @@ impl<'k> GroupJudge<'k> {
             events: count,
             recorded_at,
             hash,
-            bytes: page_bytes(append),
+            bytes,
             command,
             checkpoint,
         });
@@ -246,16 +250,4 @@ impl<'k> GroupJudge<'k> {
             events.iter().for_each(|event| recent.push(RecentEvent::from(event)));
         }
     }
-}
-
-/// Bytes of an append, and of an event, beside what callers wrote.
-const EACH_BYTES: usize = 64;
-
-/// Bytes that an append counts for in a page of appends.
-fn page_bytes(append: &Append) -> i64 {
-    let events = append.events.iter();
-    let events: usize =
-        events.map(|one| EACH_BYTES + one.data.len() + one.metadata.user.len()).sum();
-    let answer = append.command.as_ref().map_or(0, |command| command.answer.len());
-    i64::try_from(EACH_BYTES + events + answer).unwrap_or(i64::MAX)
 }

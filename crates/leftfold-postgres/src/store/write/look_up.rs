@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use leftfold_core::store::AppendError;
 
-use super::request::{StoreRequest, WaitingAppend};
+use super::request::{LookedUp, StoreRequest, WaitingAppend};
 use crate::store::read::pages;
 use crate::store::shared::StoreShared;
 
@@ -40,8 +40,16 @@ pub(in crate::store) fn look_up(shared: &Arc<StoreShared>, waiting: Box<WaitingA
 /// The append with what was found; `None` if it was answered because that cannot be read.
 async fn looked_up(shared: &StoreShared, mut waiting: Box<WaitingAppend>) -> Option<StoreRequest> {
     let mut found = Vec::new();
-    for none in &waiting.append.condition.none_matching {
-        match pages::first_match(shared, &none.query, none.after).await {
+    for (clause, none) in waiting.append.condition.none_matching.iter().enumerate() {
+        let after = match waiting.looked_up.get(clause) {
+            Some(LookedUp::Found(position)) => {
+                found.push(LookedUp::Found(*position));
+                continue;
+            }
+            Some(LookedUp::NoneThrough(through)) => none.after.max(*through),
+            None => none.after,
+        };
+        match pages::first_match(shared, &none.query, after).await {
             Ok(one) => found.push(one),
             Err(error) => {
                 // The caller may have gone.

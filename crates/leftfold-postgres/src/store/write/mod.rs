@@ -6,7 +6,7 @@
 //! 2. `writer` takes it as a group, and answers it when the group is committed, or when it is known
 //!    that it is not.
 //! 3. `session` is the transaction of a group: the lock of the head, what the group depends on
-//!    (`facts`), its rows (`group_rows`), the commit.
+//!    (`facts`), its rows (`group_rows`, with their `weight` in a page), the commit.
 //! 4. `judge` judges each request against everything before it, as `facts` and the group so far
 //!    have it; `recent` has the latest events, against which conditions are judged.
 
@@ -18,4 +18,5 @@ pub(super) mod queue;
 pub(super) mod recent;
 pub(super) mod request;
 pub(super) mod session;
+mod weight;
 pub(super) mod writer;
