@@ -178,6 +178,11 @@ impl PostgresConnector {
         }
     }
 
+    /// Begins with the next host, since the one that was connected to last is of no use.
+    pub(crate) fn pass_over(&self) {
+        self.last.fetch_add(1, Ordering::Relaxed);
+    }
+
     async fn make(&self, config: &Config) -> Result<Connected, PostgresError> {
         let heard = Arc::default();
         let (client, drives) = self.dial.dial(config, &heard).await?;

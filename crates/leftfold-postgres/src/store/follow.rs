@@ -13,7 +13,7 @@ use super::rows::{self, HEAD};
 use super::shared::{LOST, OTHER_LIFE, StoreShared};
 use super::values::signed;
 use crate::connect::Connected;
-use crate::target::place::quoted;
+use crate::target::place::{literal, quoted};
 
 /// Time between looks at the head while notifications come.
 const POLL: Duration = Duration::from_secs(1);
@@ -48,10 +48,11 @@ async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
     let connected = shared.connector.connect().await?;
     let schema = quoted(&shared.options.schema);
     let client = &connected.rows;
+    let appends = literal(&format!("{schema}.appends"));
     let look = format!(
         "SELECT {HEAD}, (SELECT a.hash FROM {schema}.appends a WHERE a.append = $1),
             pg_is_in_recovery(), current_setting('transaction_read_only')::boolean,
-            has_table_privilege(h.tableoid, 'UPDATE')
+            has_table_privilege({appends}, 'INSERT')
         FROM {schema}.head h"
     );
     let look = answered(async { Ok(client.prepare(&look).await?) }).await?;

@@ -3,8 +3,8 @@
 //! 1. The words: `options` says where the store is and how it is used, `error` what opening can
 //!    fail with. `tables` creates and migrates the schema. `text`, `values`, `payload` and `rows`
 //!    turn what is stored into columns and back, and `chain` hashes it.
-//! 2. The way in (`write`): one task gathers what waits, judges it behind the lock of the head row
-//!    and commits it.
+//! 2. The way in (`write`): one task gathers what waits, judges it behind the lock of the head and
+//!    commits it.
 //!    `inline` has the read models that are written with it.
 //! 3. The way out (`read`): pages, lookups and whole appends, by connections of their own.
 //! 4. `follow` hears of what others commit. `shared` is what all of these have in common, and

@@ -107,15 +107,14 @@ impl StoreShared {
 
     /// Says whether appends are taken now.
     pub(super) fn set_state(&self, state: State) {
-        if self.ended.get().is_none() {
-            self.status.send_if_modified(|status| {
-                let changes = status.state != State::Closed && status.state != state;
-                if changes {
-                    status.state = state;
-                }
-                changes
-            });
-        }
+        self.status.send_if_modified(|status| {
+            let is_final = status.state == State::Closed || self.ended.get().is_some();
+            let changes = !is_final && status.state != state;
+            if changes {
+                status.state = state;
+            }
+            changes
+        });
     }
 
     /// Takes no appends and no reads until the store is opened again: its history is another one
@@ -129,8 +128,13 @@ impl StoreShared {
             detail,
             "the store takes no appends any more"
         );
-        self.set_state(State::ReadOnly { detail: detail.to_owned() });
+        // From here on nobody else changes the state.
         let _ = self.ended.set(detail.to_owned());
+        self.status.send_modify(|status| {
+            if status.state != State::Closed {
+                status.state = State::ReadOnly { detail: detail.to_owned() };
+            }
+        });
         self.readers.end(detail);
     }
 

@@ -9,7 +9,7 @@ use super::options::PostgresStoreOptions;
 use super::payload::PayloadColumn;
 use super::values::unsigned;
 use crate::Rows;
-use crate::target::place::quoted;
+use crate::target::place::{literal, quoted};
 
 /// The steps from one format to the next; the first creates the tables.
 const STEPS: [&str; 1] = [include_str!("v1.sql")];
@@ -64,12 +64,28 @@ async fn open_by(
 /// [`PostgresStore::declare_restored`](super::PostgresStore::declare_restored).
 pub(super) async fn begin_epoch(rows: &Rows, schema: &str) -> Result<(), PostgresStoreError> {
     let quoted = quoted(schema);
+    rows.batch_execute(&behind_lock(schema)).await.map_err(refused(schema))?;
     let begin = format!(
-        "WITH h AS (UPDATE {quoted}.head SET epoch = epoch + 1 RETURNING epoch, position)
-        INSERT INTO {quoted}.epochs (number, id, began_after) SELECT epoch, $1, position FROM h"
+        "WITH s AS (UPDATE {quoted}.state SET epoch = epoch + 1 RETURNING epoch)
+        INSERT INTO {quoted}.epochs (number, id, began_after)
+            SELECT s.epoch, $1, h.position FROM s, {quoted}.head h"
     );
     rows.execute(&begin, &[&Uuid::new_v4()]).await.map_err(refused(schema))?;
-    Ok(())
+    rows.batch_execute("COMMIT").await.map_err(refused(schema))
+}
+
+/// The statements that begin a transaction behind the lock of the head. The transaction has an id
+/// of its own: so its commit waits for a standby too, if the server waits for one, though it may
+/// have written nothing.
+pub(super) fn behind_lock(schema: &str) -> String {
+    let lock = lock_of_head(schema);
+    format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {lock}, pg_current_xact_id()")
+}
+
+/// The lock of the head, which all that write the history take first.
+fn lock_of_head(schema: &str) -> String {
+    let name = literal(&format!("leftfold head {schema}"));
+    format!("pg_advisory_xact_lock(hashtextextended({name}, 0))")
 }
 
 async fn check_server(rows: &Rows, schema: &str) -> Result<(), PostgresStoreError> {
@@ -126,10 +142,9 @@ async fn migrate(
         }
         Some(found) if found == known => return Ok(()),
         Some(_) => {
-            // Writers of all processes wait here, before they hold anything that a step needs, and
-            // see the new format then.
-            let lock = format!("LOCK TABLE {}.head IN ACCESS EXCLUSIVE MODE", quoted(schema));
-            rows.batch_execute(&lock).await.map_err(creating(schema))?;
+            // Writers of all processes wait for it, and see the new format then.
+            let of_head = format!("SELECT {}", lock_of_head(schema));
+            rows.batch_execute(&of_head).await.map_err(creating(schema))?;
         }
         None => {
             let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
@@ -162,13 +177,10 @@ async fn begin(rows: &Rows, options: &PostgresStoreOptions) -> Result<(), Postgr
     rows.execute(&store, &[&StoreId::random().0, &payload]).await.map_err(refused())?;
     let epoch = format!("INSERT INTO {schema}.epochs (number, id, began_after) VALUES (1, $1, 0)");
     rows.execute(&epoch, &[&Uuid::new_v4()]).await.map_err(refused())?;
-    let head = format!(
-        "INSERT INTO {schema}.head (append, position, chain, recorded_at, fence, lease_round, inline_round,
-            epoch)
-        VALUES (0, 0, $1, NULL, 0, 0, 0, 1)"
+    let state = format!(
+        "INSERT INTO {schema}.state (fence, lease_round, inline_round, epoch) VALUES (0, 0, 0, 1)"
     );
-    rows.execute(&head, &[&[0_u8; 32].as_slice()]).await.map_err(refused())?;
-    Ok(())
+    rows.batch_execute(&state).await.map_err(refused())
 }
 
 /// Reads who the store is.
@@ -225,7 +237,7 @@ mod tests {
     const NEWER: [&str; 2] = [
         STEPS[0],
         "ALTER TABLE {schema}.events ADD COLUMN more bigint;
-        ALTER TABLE {schema}.head ADD COLUMN more bigint",
+        ALTER TABLE {schema}.state ADD COLUMN more bigint",
     ];
 
     /// Appends until the store takes no more; returns the number of events, and the reason.

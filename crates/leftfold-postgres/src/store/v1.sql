@@ -16,14 +16,11 @@ CREATE TABLE {schema}.epochs (
     began_at timestamptz NOT NULL DEFAULT now()
 );
 
--- The end of the history, the last fence that was given, and the numbers of changes of leases and of
--- inline projections. Every writer locks this row first.
-CREATE TABLE {schema}.head (
+-- The last fence that was given, the numbers of changes of leases and of inline projections, and
+-- the present life. It changes with those alone: a row that every append changed could not be cleaned
+-- while a backup, or any other old snapshot, is there.
+CREATE TABLE {schema}.state (
     is_one boolean PRIMARY KEY DEFAULT true CHECK (is_one),
-    append bigint NOT NULL,
-    position bigint NOT NULL,
-    chain bytea NOT NULL,
-    recorded_at timestamptz,
     fence bigint NOT NULL,
     lease_round bigint NOT NULL,
     inline_round bigint NOT NULL,
@@ -48,6 +45,15 @@ CREATE TABLE {schema}.appends (
     checkpoint_hash bytea
 );
 CREATE UNIQUE INDEX appends_command ON {schema}.appends (command) WHERE command IS NOT NULL;
+
+-- The end of the history: the last append.
+CREATE VIEW {schema}.head AS
+    SELECT coalesce(a.append, 0) AS append,
+        coalesce(greatest(a.first, a.first + a.events - 1), 0) AS position,
+        coalesce(a.hash, decode(repeat('00', 32), 'hex')) AS chain,
+        a.recorded_at, s.fence, s.lease_round, s.inline_round, s.epoch
+    FROM {schema}.state s LEFT JOIN LATERAL
+        (SELECT * FROM {schema}.appends ORDER BY append DESC LIMIT 1) a ON true;
 
 CREATE TABLE {schema}.events (
     position bigint PRIMARY KEY,

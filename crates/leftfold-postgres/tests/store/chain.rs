@@ -126,7 +126,6 @@ async fn whatever_is_changed_in_the_rows_is_found() {
         "DELETE FROM events WHERE position = 6",
         "DELETE FROM tags WHERE position = 2 AND tag = 'shop:\"1\"'",
         "INSERT INTO tags VALUES ('more', 1)",
-        "UPDATE head SET append = 4",
     ];
     for change in changes {
         let (schema, url) = place("chain");

@@ -110,7 +110,7 @@ async fn too_many_connections_is_an_answer_and_passes() {
 }
 
 async fn lock(other: &Client, schema: &str) {
-    let lock = format!("BEGIN; SELECT FROM {schema}.head FOR UPDATE");
+    let lock = format!("BEGIN; {}", lock_of_head(&schema));
     other.batch_execute(&lock).await.unwrap();
 }
 
@@ -168,8 +168,13 @@ async fn a_deadlock_with_a_foreign_session_ends_one_of_both_and_the_append_may_b
     backend.verify(|_, _| {}).await.unwrap();
 }
 
+/// The statement that takes the lock of a store's head.
+fn lock_of_head(schema: &str) -> String {
+    format!("SELECT pg_advisory_xact_lock(hashtextextended('leftfold head {schema}', 0))")
+}
+
 async fn lock_within(other: &Client, schema: &str) -> bool {
-    other.batch_execute(&format!("SELECT FROM {schema}.head FOR UPDATE")).await.is_err()
+    other.batch_execute(&lock_of_head(schema)).await.is_err()
 }
 
 fn backend_checkpoint(store: &Store, position: u64) -> CheckpointRecord {

@@ -12,6 +12,7 @@ use crate::connect::Connected;
 use crate::store::error::{NotDone, PostgresStoreError};
 use crate::store::read::pages;
 use crate::store::shared::StoreShared;
+use crate::store::tables;
 use crate::target::place::{self, quoted};
 use crate::{PostgresError, Rows};
 
@@ -163,8 +164,9 @@ async fn finish(
     let within = shared.options.transaction_within.as_millis();
     let lock = format!(
         "SET idle_in_transaction_session_timeout = {within}; SET statement_timeout = {};
-        BEGIN; SELECT FROM {store}.head FOR UPDATE",
-        2 * within
+        {}",
+        2 * within,
+        tables::behind_lock(&shared.options.schema)
     );
     connected.rows.batch_execute(&lock).await.map_err(refused())?;
     loop {
@@ -185,7 +187,7 @@ async fn finish(
     let serve = "INSERT INTO leftfold.serving (name, version) VALUES ($1, $2)
         ON CONFLICT (name) DO UPDATE SET version = excluded.version";
     rows.execute(serve, &[&name, &version]).await.map_err(refused())?;
-    let round = format!("UPDATE {store}.head SET inline_round = inline_round + 1; COMMIT");
+    let round = format!("UPDATE {store}.state SET inline_round = inline_round + 1; COMMIT");
     rows.batch_execute(&round).await.map_err(refused())?;
     Ok(())
 }

@@ -112,6 +112,19 @@ pub(in crate::store) async fn verify_tags(
     }
 }
 
+/// Sees that no event stands behind the last append.
+pub(in crate::store) async fn verify_end(shared: &StoreShared, last: u64) -> Result<(), ReadError> {
+    let ask = "SELECT min(e.position) FROM {schema}.events e
+        WHERE e.position > greatest($1, (SELECT h.position FROM {schema}.head h))";
+    match number(&query(shared, ask, &[&at_most_signed(last)]).await?)? {
+        None => Ok(()),
+        Some(position) => Err(ReadError::Damaged {
+            place: "table appends".to_owned(),
+            detail: format!("the append of the event at {position} is missing"),
+        }),
+    }
+}
+
 /// Number of rows of the table of tags, up to a position.
 pub(in crate::store) async fn count_tags(
     shared: &StoreShared,

@@ -20,6 +20,8 @@ use crate::store::values::{at_most_signed, unsigned};
 use crate::store::write::request::LookedUp;
 use crate::target::place::quoted;
 
+/// Bytes of a statement that is kept prepared.
+const KEPT_BYTES_MAX: usize = 16 << 10;
 /// Largest position that a statement computes with.
 const POSITION_MAX: i64 = i64::MAX - 1;
 
@@ -119,7 +121,11 @@ async fn matching_page(
     let bytes_parameter = super::statement::PARAMETERS + sql.terms.len() + 1;
     let chosen = format!("({}) c JOIN {schema}.events e ON e.position = c.position", sql.text);
     let page = bounded(&chosen, "position", read.direction, bytes_parameter);
-    let page = client.prepare_cached(&page).await?;
+    // A long text is of a query that does not come often, and its plan takes much memory.
+    let page = match page.len() {
+        0..=KEPT_BYTES_MAX => client.prepare_cached(&page).await?,
+        _ => client.prepare(&page).await?,
+    };
     // A read backwards from beyond the end begins at the end, and no event is before the first.
     let from = match read.direction {
         Direction::Forwards => at_most_signed(from.0).clamp(1, POSITION_MAX),

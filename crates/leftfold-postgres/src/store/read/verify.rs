@@ -37,6 +37,7 @@ pub(in crate::store) async fn verify(
         let from = AppendsFrom::Mark(report.appends);
         let StoredAppends { appends, head, .. } = appends::stored(shared, from, PAGE_BYTES).await?;
         if appends.is_empty() {
+            lookups::verify_end(shared, report.events).await?;
             if (report.appends, report.chain) != (head.append, head.head.chain) {
                 let place = "table head".to_owned();
                 let detail = format!(

@@ -57,7 +57,7 @@ pub(super) struct KnownState {
 /// The prepared statements that read facts.
 #[derive(Debug)]
 pub(super) struct FactStatements {
-    lock: Statement,
+    head: Statement,
     versions: Statement,
     commands: Statement,
     consumers: Statement,
@@ -67,7 +67,7 @@ pub(super) struct FactStatements {
 
 impl FactStatements {
     pub(super) async fn prepare(rows: &Rows, schema: &str) -> Result<Self, Error> {
-        let lock = format!("SELECT {HEAD} FROM {schema}.head h FOR UPDATE");
+        let head = format!("SELECT {HEAD} FROM {schema}.head h");
         let versions = format!(
             "SELECT clock_timestamp(), ARRAY(SELECT coalesce((SELECT e.version
                 FROM {schema}.events e WHERE e.stream = t.name ORDER BY e.version DESC LIMIT 1), 0)
@@ -84,21 +84,21 @@ impl FactStatements {
         );
         let leases = format!(
             "SELECT l.work, l.holder, l.fence, l.until, l.note
-            FROM {schema}.leases l, {schema}.head h WHERE h.lease_round IS DISTINCT FROM $1::bigint"
+            FROM {schema}.leases l, {schema}.state s WHERE s.lease_round IS DISTINCT FROM $1::bigint"
         );
         let recent = format!(
             "SELECT e.position, e.type, e.stream, e.tags FROM {schema}.events e
             WHERE e.position > $1 ORDER BY e.position LIMIT {RECENT_MAX}"
         );
-        let (lock, versions, commands, consumers, leases, recent) = tokio::try_join!(
-            rows.prepare(&lock),
+        let (head, versions, commands, consumers, leases, recent) = tokio::try_join!(
+            rows.prepare(&head),
             rows.prepare(&versions),
             rows.prepare(&commands),
             rows.prepare(&consumers),
             rows.prepare(&leases),
             rows.prepare(&recent),
         )?;
-        Ok(Self { lock, versions, commands, consumers, leases, recent })
+        Ok(Self { head, versions, commands, consumers, leases, recent })
     }
 }
 
@@ -144,8 +144,8 @@ impl<'r> Asked<'r> {
     }
 }
 
-/// Begins the transaction by `begin`, locks the head and reads what the requests depend on, all in
-/// one round trip.
+/// Begins the transaction by `begin`, behind the lock of the head, and reads what the requests
+/// depend on, all in one round trip.
 pub(super) async fn load(
     client: &Rows,
     statements: &FactStatements,
@@ -174,7 +174,7 @@ pub(super) async fn load(
     // transaction is over.
     let (begun, head, versions, commands, found, leases, events) = tokio::join!(
         client.batch_execute(begin),
-        client.query_one(&statements.lock, &[]),
+        client.query_one(&statements.head, &[]),
         client.query_one(&statements.versions, &of_streams),
         some(!asked.commands.is_empty(), client.query(&statements.commands, &of_commands)),
         some(!sources.is_empty(), client.query(&statements.consumers, &of_consumers)),

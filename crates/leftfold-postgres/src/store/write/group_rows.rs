@@ -23,7 +23,7 @@ pub(super) struct GroupStatements {
     consumers: Statement,
     leases: Statement,
     forget_leases: Statement,
-    head: Statement,
+    state: Statement,
 }
 
 impl GroupStatements {
@@ -64,20 +64,17 @@ impl GroupStatements {
         );
         let forget_leases =
             format!("DELETE FROM {schema}.leases WHERE holder IS NULL OR until <= $1");
-        let head = format!(
-            "UPDATE {schema}.head SET append = $1, position = $2, chain = $3, recorded_at = $4,
-                fence = $5, lease_round = $6"
-        );
-        let (events, tags, appends, consumers, leases, forget_leases, head) = tokio::try_join!(
+        let state = format!("UPDATE {schema}.state SET fence = $1, lease_round = $2");
+        let (events, tags, appends, consumers, leases, forget_leases, state) = tokio::try_join!(
             rows.prepare(&events),
             rows.prepare(&tags),
             rows.prepare(&appends),
             rows.prepare(&consumers),
             rows.prepare(&leases),
             rows.prepare(&forget_leases),
-            rows.prepare(&head),
+            rows.prepare(&state),
         )?;
-        Ok(Self { events, tags, appends, consumers, leases, forget_leases, head })
+        Ok(Self { events, tags, appends, consumers, leases, forget_leases, state })
     }
 }
 
@@ -111,7 +108,7 @@ pub(super) async fn write(
     rows: &GroupRows<'_>,
 ) -> Result<(), Error> {
     let group = rows.group;
-    let (events, tags, appends, consumers, forgotten, leases, head) = tokio::join!(
+    let (events, tags, appends, consumers, forgotten, leases, state) = tokio::join!(
         some(!group.events.is_empty(), events(client, statements, &group.events, rows.payload)),
         some(
             group.events.iter().any(|one| !one.event.tags.is_empty()),
@@ -126,9 +123,9 @@ pub(super) async fn write(
             client.execute(&statements.forget_leases, &[&DatabaseTime(rows.now)]).await
         }),
         some(!group.works.is_empty(), leases(client, statements, group, rows.leases)),
-        head(client, statements, rows),
+        some(!group.works.is_empty(), state(client, statements, rows)),
     );
-    for written in [events, tags, appends, consumers, forgotten, leases, head] {
+    for written in [events, tags, appends, consumers, forgotten, leases, state] {
         written?;
     }
     Ok(())
@@ -349,27 +346,13 @@ async fn leases(
     client.execute(&statements.leases, &[&works, &holders, &fences, &untils, &notes]).await
 }
 
-async fn head(
+/// Counts a change of leases.
+async fn state(
     client: &Rows,
     statements: &GroupStatements,
     rows: &GroupRows<'_>,
 ) -> Result<u64, Error> {
-    let HeadRow { append, head, .. } = rows.head;
     let fence = rows.head.fence.max(rows.leases.last().0);
-    let round = rows.head.lease_round + i64::from(!rows.group.works.is_empty());
-    // A store with nothing but leases has no time yet.
-    let recorded_at = (append > 0).then_some(DatabaseTime(head.recorded_at));
-    client
-        .execute(
-            &statements.head,
-            &[
-                &signed(append),
-                &signed(head.position.0),
-                &head.chain.0.as_slice(),
-                &recorded_at,
-                &signed(fence),
-                &round,
-            ],
-        )
-        .await
+    let round = rows.head.lease_round + 1;
+    client.execute(&statements.state, &[&signed(fence), &round]).await
 }

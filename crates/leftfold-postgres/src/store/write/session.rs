@@ -18,7 +18,7 @@ use crate::store::options::PostgresStoreOptions;
 use crate::store::payload::PayloadColumn;
 use crate::store::rows::{self, HEAD, HeadRow};
 use crate::store::shared::{LOST, OTHER_FORMAT, OTHER_LIFE};
-use crate::store::tables::FORMAT;
+use crate::store::tables::{self, FORMAT};
 use crate::store::values::signed;
 use crate::target::place::quoted;
 
@@ -52,7 +52,7 @@ pub(super) struct GroupContext {
     pub(super) payload: PayloadColumn,
     /// Life of the store in which it was opened.
     pub(super) epoch: i64,
-    /// The last append that is known to be in the history.
+    /// The last append that was shown here: it has to be in the history.
     pub(super) last: (u64, Head),
 }
 
@@ -99,7 +99,7 @@ impl WriteSession {
         let settings = format!(
             "SET idle_in_transaction_session_timeout = {millis};
             SET statement_timeout = {};
-            SET jit = off;
+            SET jit = off; SET client_min_messages = warning;
             SELECT set_config('synchronous_commit', 'on', false)
                 WHERE current_setting('synchronous_commit') IN ('off', 'local')",
             2 * millis
@@ -114,8 +114,7 @@ impl WriteSession {
         };
         let prepared = timeout(answer_within, preparing).await;
         let (facts, rows) = prepared.map_err(|_| silent(answer_within))??;
-        // The search path of a role may name tables of the same names.
-        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
+        let begin = tables::behind_lock(&options.schema);
         let inline = options.inline.clone();
         let session = Self {
             connected,
@@ -187,6 +186,7 @@ impl WriteSession {
         self.connected.busy = false;
         if !written.works.is_empty() {
             group.head.lease_round += 1;
+            group.head.fence = group.head.fence.max(known.leases.last().0);
             known.lease_round = Some(group.head.lease_round);
         }
         if self.connected.heard.take_warning() {
@@ -211,7 +211,8 @@ impl WriteSession {
             // Before the server ends a transaction that stands still.
             let within = self.transaction_within / 2;
             match inline.apply(&mut self.connected.rows, &events, within).await {
-                Ok(ApplyEnd::Open) => {}
+                // Warnings so far are of its code, and say nothing of the commit.
+                Ok(ApplyEnd::Open) => drop(self.connected.heard.take_warning()),
                 Ok(ApplyEnd::EndedByCode) => return Ok(Some(ENDED_BY_CODE.to_owned())),
                 Err(failure) => {
                     // Its code may have changed a table under a plan.
@@ -295,7 +296,7 @@ impl WriteSession {
     ) -> Result<SettledHead, NotDone> {
         self.connected.busy = true;
         self.connected.heard.take_warning();
-        let lock = format!("SELECT {HEAD} FROM {}.head h FOR UPDATE", self.schema);
+        let head = format!("SELECT {HEAD} FROM {}.head h", self.schema);
         let hash = format!("SELECT hash FROM {}.appends WHERE append = $1", self.schema);
         let client = &self.connected.rows;
         let number = known.map_or(0, |(number, _)| signed(number));
@@ -303,7 +304,7 @@ impl WriteSession {
         let asking = async {
             tokio::join!(
                 client.batch_execute(&self.begin),
-                client.query_one(&lock, &[]),
+                client.query_one(&head, &[]),
                 client.query_opt(&hash, &asked)
             )
         };

@@ -19,6 +19,9 @@ use crate::store::shared::{LOST, StoreShared};
 /// Requests of a group at most, and the bytes that they count for.
 const GROUP_MAX: usize = 1_024;
 const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Number of times that a commit without an answer is found not to be there, before it is given up:
+/// it may be what ends the connection.
+const VANISHED_MAX: u32 = 3;
 /// Wait before another try to learn what came of a commit.
 const SETTLE_AGAIN: Duration = Duration::from_millis(200);
 
@@ -28,8 +31,10 @@ pub(in crate::store) struct StoreWriter {
     shared: Arc<StoreShared>,
     session: Option<WriteSession>,
     known: KnownState,
-    /// The last append that is known to be in the history.
+    /// The last append that was committed here, or was there when the store was opened.
     last: (u64, Head),
+    /// The last fence that is known to have been given.
+    fence: u64,
 }
 
 /// A commit whose answer was lost.
@@ -53,7 +58,7 @@ impl StoreWriter {
         let last = shared.shown();
         let known =
             KnownState { recent: RecentEvents::after(last.1.position), ..Default::default() };
-        Self { shared, session: None, known, last }
+        Self { shared, session: None, known, last, fence: 0 }
     }
 
     /// Works until the store is closed.
@@ -71,12 +76,14 @@ impl StoreWriter {
         // A life that began with a restore mints other ids than the lives before it.
         let minter =
             if identity.epoch.number == 1 { identity.store } else { StoreId(identity.epoch.id) };
-        GroupContext { minter, payload, epoch: i64::from(identity.epoch.number), last: self.last }
+        // What was shown here was decided upon here, whoever wrote it.
+        let last = self.shared.shown();
+        GroupContext { minter, payload, epoch: i64::from(identity.epoch.number), last }
     }
 
     /// Commits the requests and answers them, or answers why that cannot be done.
     async fn group(&mut self, requests: Vec<StoreRequest>) {
-        let (mut payload, mut tries) = (self.shared.payload, 0);
+        let (mut payload, mut tries, mut vanished) = (self.shared.payload, 0, 0);
         let mut doubt: Option<DoubtfulCommit> = None;
         loop {
             if let Some(detail) = self.shared.ended() {
@@ -89,17 +96,20 @@ impl StoreWriter {
             if let Some(pending) = doubt.take() {
                 match self.settle(&pending).await {
                     Ok(true) => return self.confirm(requests, *pending.group),
-                    Ok(false) => self.forget(),
-                    Err(_) if Instant::now() + SETTLE_AGAIN > pending.until => {
-                        self.session = None;
-                        return self.tell_unknown(requests, *pending.group, &pending.detail);
+                    Ok(false) => {
+                        self.forget();
+                        vanished += 1;
+                        if vanished == VANISHED_MAX {
+                            return self.give_up(requests, NotDone::Away(pending.detail)).await;
+                        }
                     }
-                    Err(_) => {
-                        self.session = None;
-                        sleep(SETTLE_AGAIN).await;
-                        doubt = Some(pending);
-                        continue;
-                    }
+                    Err(_) => match self.wait(pending).await {
+                        Ok(pending) => {
+                            doubt = Some(pending);
+                            continue;
+                        }
+                        Err(late) => return self.tell_unknown(requests, *late.group, &late.detail),
+                    },
                 }
             } else if let Some(why) = self.connect().await.err() {
                 return self.refuse(requests, why);
@@ -134,10 +144,37 @@ impl StoreWriter {
                         NotDone::Value(_) if payload == PayloadColumn::Json => {
                             payload = PayloadColumn::Bytes;
                         }
-                        why => return self.refuse(requests, why),
+                        why => return self.give_up(requests, why).await,
                     }
                 }
             }
+        }
+    }
+
+    /// Waits before another try to settle a doubt; fails if there is no time left for it.
+    async fn wait(&mut self, pending: DoubtfulCommit) -> Result<DoubtfulCommit, DoubtfulCommit> {
+        self.session = None;
+        if Instant::now() + SETTLE_AGAIN > pending.until {
+            return Err(pending);
+        }
+        sleep(SETTLE_AGAIN).await;
+        Ok(pending)
+    }
+
+    /// Refuses a group that cannot be written. If that may be the fault of one of its requests, the
+    /// others go in without it.
+    async fn give_up(&mut self, requests: Vec<StoreRequest>, why: NotDone) {
+        let may_be_of_one = matches!(why, NotDone::Damaged(_) | NotDone::Value(_))
+            || self.session.as_ref().is_some_and(WriteSession::is_usable);
+        if requests.len() > 1 && may_be_of_one && !matches!(why, NotDone::OnlyReads(_)) {
+            return self.one_by_one(requests).await;
+        }
+        self.refuse(requests, why);
+    }
+
+    async fn one_by_one(&mut self, requests: Vec<StoreRequest>) {
+        for request in requests {
+            Box::pin(self.group(vec![request])).await;
         }
     }
 
@@ -150,11 +187,7 @@ impl StoreWriter {
                 let refused = AppendError::ReadModel { projection: failure.name, detail };
                 request.answer(RequestVerdict::Append(Err(refused)));
             }
-            (ViewRefusal::Event(_), Err(requests)) => {
-                for request in requests {
-                    Box::pin(self.group(vec![request])).await;
-                }
-            }
+            (ViewRefusal::Event(_), Err(requests)) => self.one_by_one(requests).await,
         }
     }
 
@@ -167,8 +200,10 @@ impl StoreWriter {
         let connected = self.shared.connector.connect().await?;
         let options = &self.shared.options;
         let mut session = WriteSession::new(connected, options).await?;
-        let settled = session.settle(Some(self.last)).await?;
-        if !settled.has_known {
+        // What was known of another connection's transactions may be another server's.
+        self.forget();
+        let settled = session.settle(Some(self.shared.shown())).await?;
+        if !settled.has_known || settled.head.fence < self.fence {
             self.shared.end(LOST);
             return Err(NotDone::OnlyReads(LOST.to_owned()));
         }
@@ -219,6 +254,7 @@ impl StoreWriter {
 
     fn note(&mut self, group: &CommittedGroup) {
         self.last = (group.head.append, group.head.head);
+        self.fence = self.fence.max(group.head.fence);
         self.shared.show(&group.head);
         if group.appends > 0 {
             self.shared.figures.committed(group.events);
@@ -245,6 +281,11 @@ impl StoreWriter {
     }
 
     fn refuse(&mut self, requests: Vec<StoreRequest>, why: NotDone) {
+        if let NotDone::OnlyReads(_) = why {
+            // Of several servers another one may take appends.
+            self.session = None;
+            self.shared.connector.pass_over();
+        }
         self.shared.note_trouble(&why);
         refuse(requests, &why);
     }
