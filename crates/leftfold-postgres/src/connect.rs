@@ -55,10 +55,8 @@ impl Heard {
 
     fn hear(&self, message: &AsyncMessage) {
         match message {
-            AsyncMessage::Notice(notice) => {
-                if notice.parsed_severity() == Some(Severity::Warning) {
-                    self.warned.store(true, Ordering::Release);
-                }
+            AsyncMessage::Notice(notice) if notice.parsed_severity() == Some(Severity::Warning) => {
+                self.warned.store(true, Ordering::Release);
             }
             AsyncMessage::Notification(_) => self.news.notify_one(),
             _ => {}

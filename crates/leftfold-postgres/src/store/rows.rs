@@ -101,7 +101,7 @@ fn try_event(row: &Row, from: usize, position: Position) -> Result<RecordedEvent
         id,
         event_type,
         schema_version,
-        content_type: content_type(&media_type).ok_or_else(|| Unreadable(media_type))?,
+        content_type: content_type(&media_type).ok_or(Unreadable(media_type))?,
         data: data.ok_or_else(|| Unreadable("it has no data".to_owned()))?,
         metadata: Metadata { correlation, causation, user, trace },
         tags,

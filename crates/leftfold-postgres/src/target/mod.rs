@@ -10,7 +10,7 @@ pub(crate) mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Target};
+use leftfold_core::runtime::projection::{Notes, Place, Projection, ProjectionError, Target};
 use tokio::sync::Mutex;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, Error, Socket};
@@ -189,7 +189,7 @@ impl Target for Postgres {
         &self,
         place: &Place,
         prefixes: &[&str],
-    ) -> Result<Option<Vec<(String, Vec<u8>)>>, ProjectionError> {
+    ) -> Result<Option<Notes>, ProjectionError> {
         let mut kept = self.looks.lock().await;
         // It is kept only if all went well.
         let mut connected = match kept.take() {

@@ -49,7 +49,7 @@ pub use places::BESIDE;
 pub use receipts::{EventReceipt, RECEIPT_RANGE, Verified, VerifyError, verify};
 pub(crate) use start::StandaloneProjection;
 pub(in crate::runtime) use start::{PlacedProjection, Registered};
-pub use target::{Place, Rows, Session, Target};
+pub use target::{Notes, Place, Rows, Session, Target};
 
 use crate::fold::{Event, Recorded};
 use crate::store::RecordedEvent;

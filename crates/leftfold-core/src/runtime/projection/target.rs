@@ -151,7 +151,7 @@ pub trait Target: Clone + Send + Sync + 'static {
         &self,
         place: &Place,
         prefixes: &[&str],
-    ) -> impl Future<Output = Result<Option<Vec<(String, Vec<u8>)>>, ProjectionError>> + Send {
+    ) -> impl Future<Output = Result<Option<Notes>, ProjectionError>> + Send {
         let _ = (place, prefixes);
         async { Ok(None) }
     }
@@ -161,6 +161,9 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// is waited for then.
     fn is_away(&self, error: &ProjectionError) -> bool;
 }
+
+/// Notes of a place: keys and values.
+pub type Notes = Vec<(String, Vec<u8>)>;
 
 /// A connection for one lane of one version, with at most one transaction open.
 ///
@@ -241,7 +244,7 @@ pub trait Session: Send {
         prefix: &str,
         after: Option<&str>,
         at_most: usize,
-    ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, ProjectionError>> + Send;
+    ) -> impl Future<Output = Result<Notes, ProjectionError>> + Send;
 
     /// Ends the transaction: rows and notes are durable together.
     fn commit(&mut self) -> impl Future<Output = Result<(), ProjectionError>> + Send;
