@@ -158,7 +158,8 @@ impl Ledger {
             assert!(numbers >= accepted.len() as u64, "{writer}: {numbers} of {accepted:?}");
         }
         let report = backend.verify(|_, _| {}).await.unwrap();
-        assert_eq!(report.events, events.len() as u64);
+        // More may have been written since they were read.
+        assert!(report.events >= events.len() as u64, "{report:?}");
         events
     }
 }
