@@ -44,26 +44,6 @@ pub(crate) fn original(stored: String) -> String {
     text
 }
 
-/// Writes texts as one literal of `text[]`.
-pub(super) fn array<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
-    let mut array = String::from("{");
-    for (index, text) in texts.into_iter().enumerate() {
-        if index > 0 {
-            array.push(',');
-        }
-        array.push('"');
-        for character in stored(text).chars() {
-            if matches!(character, '"' | '\\') {
-                array.push('\\');
-            }
-            array.push(character);
-        }
-        array.push('"');
-    }
-    array.push('}');
-    array
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,11 +58,5 @@ mod tests {
                 assert!(as_stored.starts_with(&*stored(&text[..end])), "{text:?} up to {end}");
             }
         }
-    }
-
-    #[test]
-    fn an_array_quotes_what_would_end_a_text() {
-        assert_eq!(array([]), "{}");
-        assert_eq!(array(["a", "b\"c", "d\\e", "{,}", ""]), r#"{"a","b\"c","d\\e","{,}",""}"#);
     }
 }

@@ -2,17 +2,17 @@
 
 use std::borrow::Cow;
 
-use leftfold_core::store::{Hash, Label, Leases, Timestamp};
+use leftfold_core::store::{Hash, Leases, Timestamp};
 use tokio_postgres::{Error, Statement};
 use uuid::Uuid;
 
+use super::event_rows::{EVENT_COLUMNS, EventRows};
 use super::judge::{WrittenEvent, WrittenGroup};
-use super::weight;
 use crate::Rows;
-use crate::store::payload::{PayloadColumn, content_type_text};
+use crate::store::payload::PayloadColumn;
 use crate::store::rows::{AppendRow, HeadRow};
-use crate::store::text::{array, stored};
-use crate::store::values::{DatabaseTime, JsonText, signed};
+use crate::store::text::stored;
+use crate::store::values::{DatabaseTime, signed};
 
 /// The prepared statements that write a group.
 #[derive(Debug)]
@@ -29,16 +29,8 @@ pub(super) struct GroupStatements {
 impl GroupStatements {
     pub(super) async fn prepare(rows: &Rows, schema: &str) -> Result<Self, Error> {
         let events = format!(
-            "INSERT INTO {schema}.events (position, append, continues, recorded_at, stream, version,
-                type, schema_version, id, id_is_minted, content_type, data, data_bytes, metadata,
-                metadata_bytes, correlation, causation, traceparent, tracestate, bytes, tags, key_ids)
-            SELECT u.p, u.a, u.c, u.r, u.s, u.v, u.t, u.sv, u.id, u.m, u.ct, u.d, u.db, u.m1, u.m2,
-                u.co, u.ca, u.tp, u.ts, u.b, u.tags::text[], u.keys::text[]
-            FROM unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::timestamptz[], $5::text[],
-                $6::bigint[], $7::text[], $8::bigint[], $9::uuid[], $10::boolean[], $11::text[],
-                $12::json[], $13::bytea[], $14::json[], $15::bytea[], $16::text[], $17::text[],
-                $18::text[], $19::text[], $20::bigint[], $21::text[], $22::text[])
-            AS u (p, a, c, r, s, v, t, sv, id, m, ct, d, db, m1, m2, co, ca, tp, ts, b, tags, keys)"
+            "INSERT INTO {schema}.events ({EVENT_COLUMNS})
+            SELECT {EVENT_COLUMNS} FROM unnest($1::{schema}.events[])"
         );
         let tags = format!(
             "INSERT INTO {schema}.tags (tag, position) SELECT * FROM unnest($1::text[], $2::bigint[])"
@@ -141,103 +133,7 @@ async fn events(
     written: &[WrittenEvent],
     payload: PayloadColumn,
 ) -> Result<u64, Error> {
-    let columns = EventColumns::of(written, payload);
-    let each = |number: fn(&WrittenEvent) -> i64| written.iter().map(number).collect::<Vec<i64>>();
-    let positions = each(|one| signed(one.event.position.0));
-    let appends = each(|one| signed(one.append));
-    let schema_versions = each(|one| i64::from(one.event.schema_version));
-    let bytes = each(|one| i64::try_from(weight::of_event(&one.event)).unwrap_or(i64::MAX));
-    let versions: Vec<_> = written
-        .iter()
-        .map(|one| one.event.stream.as_ref().map(|at| signed(at.version.0)))
-        .collect();
-    let continues: Vec<_> = written.iter().map(|one| one.event.append_continues).collect();
-    let moments: Vec<_> = written.iter().map(|one| DatabaseTime(one.event.recorded_at)).collect();
-    let ids: Vec<_> = written.iter().map(|one| one.event.id.0).collect();
-    let minted: Vec<_> = written.iter().map(|one| one.id_is_minted).collect();
-    client
-        .execute(
-            &statements.events,
-            &[
-                &positions,
-                &appends,
-                &continues,
-                &moments,
-                &columns.streams,
-                &versions,
-                &columns.types,
-                &schema_versions,
-                &ids,
-                &minted,
-                &columns.content_types,
-                &columns.data.0,
-                &columns.data.1,
-                &columns.metadata.0,
-                &columns.metadata.1,
-                &columns.correlations,
-                &columns.causations,
-                &columns.traces.0,
-                &columns.traces.1,
-                &bytes,
-                &columns.tags,
-                &columns.keys,
-            ],
-        )
-        .await
-}
-
-/// The columns of texts and payloads.
-struct EventColumns<'e> {
-    streams: Vec<Option<Cow<'e, str>>>,
-    types: Vec<Cow<'e, str>>,
-    content_types: Vec<String>,
-    data: (Vec<Option<JsonText<'e>>>, Vec<Option<&'e [u8]>>),
-    metadata: (Vec<Option<JsonText<'e>>>, Vec<Option<&'e [u8]>>),
-    correlations: Vec<Option<Cow<'e, str>>>,
-    causations: Vec<Option<Cow<'e, str>>>,
-    traces: (Vec<Option<String>>, Vec<Option<&'e str>>),
-    tags: Vec<String>,
-    keys: Vec<String>,
-}
-
-impl<'e> EventColumns<'e> {
-    fn of(written: &'e [WrittenEvent], payload: PayloadColumn) -> Self {
-        let label = |label: &'e Option<Label>| label.as_ref().map(|label| stored(label));
-        let events = || written.iter().map(|one| &one.event);
-        let places = |bytes: &'e [u8]| {
-            if payload.takes_as_json(bytes) {
-                (Some(JsonText(bytes)), None)
-            } else {
-                (None, Some(bytes))
-            }
-        };
-        Self {
-            streams: events()
-                .map(|event| event.stream.as_ref().map(|at| stored(&at.name)))
-                .collect(),
-            types: events().map(|event| stored(&event.event_type)).collect(),
-            content_types: events()
-                .map(|event| stored(&content_type_text(&event.content_type)).into_owned())
-                .collect(),
-            data: events().map(|event| places(&event.data)).unzip(),
-            metadata: events()
-                .map(|event| match &*event.metadata.user {
-                    [] => (None, None),
-                    user => places(user),
-                })
-                .unzip(),
-            correlations: events().map(|event| label(&event.metadata.correlation)).collect(),
-            causations: events().map(|event| label(&event.metadata.causation)).collect(),
-            traces: events()
-                .map(|event| {
-                    let trace = event.metadata.trace.as_ref();
-                    (trace.map(ToString::to_string), trace.map(|trace| trace.state()))
-                })
-                .unzip(),
-            tags: events().map(|event| array(event.tags.iter().map(|tag| &**tag))).collect(),
-            keys: events().map(|event| array(event.key_ids.iter().map(|key| &**key))).collect(),
-        }
-    }
+    client.execute(&statements.events, &[&EventRows { written, payload }]).await
 }
 
 async fn tags(

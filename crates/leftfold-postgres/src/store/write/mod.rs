@@ -6,10 +6,12 @@
 //! 2. `writer` takes it as a group, and answers it when the group is committed, or when it is known
 //!    that it is not.
 //! 3. `session` is the transaction of a group: the lock of the head, what the group depends on
-//!    (`facts`), its rows (`group_rows`, with their `weight` in a page), the commit.
+//!    (`facts`), its rows (`group_rows`, those of events by `event_rows`, with their `weight` in a
+//!    page), the commit.
 //! 4. `judge` judges each request against everything before it, as `facts` and the group so far
 //!    have it; `recent` has the latest events, against which conditions are judged.
 
+pub(super) mod event_rows;
 pub(super) mod facts;
 pub(super) mod group_rows;
 pub(super) mod judge;
