@@ -25,6 +25,7 @@ macro_rules! open_enum {
     }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        #[allow(clippy::enum_variant_names, reason = "the values are the specification's")]
         pub(crate) enum $name {
             $($(#[$variant_meta])* #[doc = concat!("`", $text, "`")] $variant,)+
             /// Not a value of the specification; the text as it came.

@@ -51,7 +51,10 @@ impl<const VERSION: u32> Projection<Postgres> for Totals<VERSION> {
             (777, Some(hangs)) => hangs.notified().await,
             (666, _) => panic!("not that number"),
             (555, _) => rows.batch_execute("COMMIT").await?,
-            (444, _) => return Ok(drop(rows.batch_execute("SELECT 1 / 0").await)),
+            (444, _) => {
+                let _ = rows.batch_execute("SELECT 1 / 0").await;
+                return Ok(());
+            }
             _ => {}
         }
         let upsert = "INSERT INTO totals VALUES ($1, $2)

@@ -110,7 +110,7 @@ async fn too_many_connections_is_an_answer_and_passes() {
 }
 
 async fn lock(other: &Client, schema: &str) {
-    let lock = format!("BEGIN; {}", lock_of_head(&schema));
+    let lock = format!("BEGIN; {}", lock_of_head(schema));
     other.batch_execute(&lock).await.unwrap();
 }
 
