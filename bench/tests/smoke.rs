@@ -63,8 +63,8 @@ fn every_benchmark_of_postgres_that_needs_no_peer_ends_with_its_rows() {
         "| PostgreSQL: append to delivery at 5,000/s, 99 of 100 ",
         "| PostgreSQL: events into the same database, of 200 ",
         "| PostgreSQL: stream of 1000 among 2000, median ",
-        "| PostgreSQL: condition on a tag of 2000, position: newest ",
-        "| PostgreSQL: condition on a tag of 2000, position: old ",
+        "| PostgreSQL: condition on a tag of 6000, position: newest ",
+        "| PostgreSQL: condition on a tag of 6000, position: old ",
         "| PostgreSQL: appends of 100 behind 6000 events ",
         "| PostgreSQL: a page of 500 behind 6000 events ",
     ] {
