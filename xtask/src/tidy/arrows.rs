@@ -228,7 +228,7 @@ mod tests {
     fn a_crate_without_a_place_is_found() {
         let found =
             check(&tree(&[("crates/extra/Cargo.toml", "[package]\nname = \"leftfold-extra\"\n")]));
-        assert!(found[0].message.starts_with("the crate leftfold-extra is no room"), "{found:?}");
+        assert!(found[0].message.starts_with("the crate leftfold-extra has no place"), "{found:?}");
     }
 
     /// Tries every arrow, one at a time.
