@@ -15,7 +15,7 @@ use crate::clock::{LogClock, MachineClock};
 /// // A directory that is misspelt does not become a new log.
 /// let options = Options { open: Existing::Only, memory_bytes: 256 << 20, ..Options::default() };
 /// let refused = Log::open(&directory, options);
-/// assert!(matches!(refused, Err(OpenError::Missing { .. })));
+/// assert!(matches!(refused, Err(LogOpenError::Missing { .. })));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]

@@ -223,8 +223,8 @@ impl Copy {
     ///     if is_trial { Transformed::Drop } else { Transformed::Keep }
     /// });
     /// copy.run_until_caught_up().await?;
-    /// assert_eq!(copy.map(Position(1)).await?.fate, Fate::Dropped);
-    /// assert_eq!(copy.map(Position(2)).await?.fate, Fate::Copied);
+    /// assert_eq!(copy.map(Position(1)).await?.fate, EventFate::Dropped);
+    /// assert_eq!(copy.map(Position(2)).await?.fate, EventFate::Copied);
     /// # Ok(()) }
     /// ```
     pub async fn map(&self, position: Position) -> Result<Image, CopyError> {

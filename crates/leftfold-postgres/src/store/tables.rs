@@ -9,7 +9,7 @@ use super::options::PostgresStoreOptions;
 use super::payload::PayloadColumn;
 use super::values::unsigned;
 use crate::Rows;
-use crate::target::place::{literal, quoted};
+use crate::target::place::quoted;
 
 /// The steps from one format to the next; the first creates the tables.
 const STEPS: [&str; 1] = [include_str!("v1.sql")];
@@ -74,18 +74,13 @@ pub(super) async fn begin_epoch(rows: &Rows, schema: &str) -> Result<(), Postgre
     rows.batch_execute("COMMIT").await.map_err(refused(schema))
 }
 
-/// The statements that begin a transaction behind the lock of the head. The transaction has an id
-/// of its own: so its commit waits for a standby too, if the server waits for one, though it may
-/// have written nothing.
+/// The statements that begin a transaction behind the lock of the head: that of the one row of
+/// `state`. A row that is locked has no dead versions; and the lock is written to the log of the
+/// server, so a commit that wrote nothing else waits for a standby too, if the server waits for
+/// one.
 pub(super) fn behind_lock(schema: &str) -> String {
-    let lock = lock_of_head(schema);
-    format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {lock}, pg_current_xact_id()")
-}
-
-/// The lock of the head, which all that write the history take first.
-fn lock_of_head(schema: &str) -> String {
-    let name = literal(&format!("leftfold head {schema}"));
-    format!("pg_advisory_xact_lock(hashtextextended({name}, 0))")
+    let schema = quoted(schema);
+    format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT FROM {schema}.state FOR UPDATE")
 }
 
 async fn check_server(rows: &Rows, schema: &str) -> Result<(), PostgresStoreError> {
@@ -143,8 +138,8 @@ async fn migrate(
         Some(found) if found == known => return Ok(()),
         Some(_) => {
             // Writers of all processes wait for it, and see the new format then.
-            let of_head = format!("SELECT {}", lock_of_head(schema));
-            rows.batch_execute(&of_head).await.map_err(creating(schema))?;
+            let lock = format!("LOCK TABLE {}.state IN ACCESS EXCLUSIVE MODE", quoted(schema));
+            rows.batch_execute(&lock).await.map_err(creating(schema))?;
         }
         None => {
             let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";

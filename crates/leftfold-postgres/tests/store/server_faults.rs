@@ -170,7 +170,7 @@ async fn a_deadlock_with_a_foreign_session_ends_one_of_both_and_the_append_may_b
 
 /// The statement that takes the lock of a store's head.
 fn lock_of_head(schema: &str) -> String {
-    format!("SELECT pg_advisory_xact_lock(hashtextextended('leftfold head {schema}', 0))")
+    format!("SELECT FROM {schema}.state FOR UPDATE")
 }
 
 async fn lock_within(other: &Client, schema: &str) -> bool {
