@@ -1,19 +1,30 @@
 //! Every benchmark still runs: the program itself, with sizes that measure nothing.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-#[test]
-fn every_benchmark_ends_with_its_rows_in_the_table() {
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("smoke");
+/// Runs the benchmarks of these names, all if there is none, in a folder that it returns, and looks
+/// for the rows in the table.
+fn run(folder: &str, names: &[&str], rows: &[&str]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
     let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
     bench
         .args(["--rounds", "1", "--events", "2000", "--seconds", "0.02"])
+        .args(names)
         .env("LEFTFOLD_BENCH_DIR", &folder);
     let output = bench.output().unwrap();
     let (table, errors) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{table}\n{errors}");
-    for row in [
+    for row in rows {
+        assert!(table.contains(row), "there is no row {row:?}\n{table}\n{errors}");
+    }
+    folder
+}
+
+#[test]
+fn every_benchmark_ends_with_its_rows_in_the_table() {
+    let rows = [
         "| commands, writers: 1 ",
         "| commands, writers: 16 ",
         "| commands, writers: 256 ",
@@ -37,27 +48,23 @@ fn every_benchmark_ends_with_its_rows_in_the_table() {
         "| conditional append, events: 2000, writers: 1 ",
         "| conditional append, events: 2000, writers: 16 ",
         "| open 2000 events and more after SIGKILL ",
-    ] {
-        assert!(table.contains(row), "there is no row {row:?}\n{table}\n{errors}");
-    }
+    ];
+    let folder = run("smoke", &[], &rows);
     let left = std::fs::read_dir(&folder).unwrap().count();
     assert_eq!(left, 0, "the run left something in {}", folder.display());
 }
 
 #[test]
 fn every_benchmark_of_postgres_that_needs_no_peer_ends_with_its_rows() {
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("smoke-postgres");
-    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
-    bench
-        .args(["--rounds", "1", "--events", "2000", "--seconds", "0.02"])
-        .args(["postgres-batches", "postgres-delivery", "postgres-projections"])
-        .args(["postgres-reads", "postgres-conditions", "postgres-slope"])
-        .env("LEFTFOLD_BENCH_DIR", &folder);
-    let output = bench.output().unwrap();
-    let (table, errors) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{table}\n{errors}");
-    for row in [
+    let names = [
+        "postgres-batches",
+        "postgres-delivery",
+        "postgres-projections",
+        "postgres-reads",
+        "postgres-conditions",
+        "postgres-slope",
+    ];
+    let rows = [
         "| PostgreSQL: events in batches of 100, writers: 16 ",
         "| PostgreSQL: append to delivery at 5,000/s, median ",
         "| PostgreSQL: append to delivery at 5,000/s, 99 of 100 ",
@@ -67,9 +74,8 @@ fn every_benchmark_of_postgres_that_needs_no_peer_ends_with_its_rows() {
         "| PostgreSQL: condition on a tag of 6000, position: old ",
         "| PostgreSQL: appends of 100 behind 6000 events ",
         "| PostgreSQL: a page of 500 behind 6000 events ",
-    ] {
-        assert!(table.contains(row), "there is no row {row:?}\n{table}\n{errors}");
-    }
+    ];
+    run("smoke-postgres", &names, &rows);
 }
 
 #[test]
