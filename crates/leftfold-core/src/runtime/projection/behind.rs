@@ -7,10 +7,10 @@ use super::desk::Desk;
 use super::lane::ProjectionTrouble;
 use super::notes::{self, CHECKPOINTS, LaneNote, PARKED};
 use super::parked::ParkedSet;
-use super::runner::Runner;
+use super::runner::{Runner, closes_or_grows};
 use super::{Place, Projection, ProjectionError, TARGET_WITHIN, Target};
 use crate::runtime::stopped;
-use crate::store::{Position, ReadError, State, Status, StoreId};
+use crate::store::{Position, ReadError, StoreId};
 
 /// Time between two looks at the position while somebody waits for it.
 const AWAITED_EVERY: Duration = Duration::from_millis(20);
@@ -55,17 +55,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 return Ok(());
             }
             let looks_at = now.plus(if desk.is_awaited() { AWAITED_EVERY } else { BEHIND_EVERY });
-            let news =
-                |status: &Status| status.head.position > head || status.state == State::Closed;
-            let closes = async {
-                let told = status.wait_for(news).await;
-                told.map_or(true, |status| status.state == State::Closed)
-            };
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Err(ProjectionTrouble::Stopped),
                 Some(ask) = self.asks.recv() => drop(self.answer(ask).await),
-                is_closed = closes, if !is_behind => {
+                is_closed = closes_or_grows(&mut status, head), if !is_behind => {
                     if is_closed {
                         return Err(ProjectionTrouble::Log(ReadError::Closed));
                     }

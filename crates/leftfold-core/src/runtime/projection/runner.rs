@@ -437,17 +437,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 .desk
                 .stands_at(stands.map_or(Position::START, |checkpoint| checkpoint.position));
             self.say_trouble(trouble);
-            let news =
-                |status: &Status| status.head.position > head || status.state == State::Closed;
-            let closes = async {
-                let told = status.wait_for(news).await;
-                told.map_or(true, |status| status.state == State::Closed)
-            };
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Err(ProjectionTrouble::Stopped),
                 Some(ask) = self.asks.recv() => drop(self.answer(ask).await),
-                is_closed = closes => if is_closed {
+                is_closed = closes_or_grows(&mut status, head) => if is_closed {
                     return Err(ProjectionTrouble::Log(ReadError::Closed));
                 },
                 () = clock.sleep_until(again_at) => return Ok(()),
@@ -573,4 +567,12 @@ async fn all<'l, F: Future<Output = Result<(), ProjectionTrouble>> + Send + 'l>(
     })
     .await;
     ended.into_iter().flatten().collect()
+}
+
+/// Waits until the log has grown beyond a position, or the store is closed; tells whether it is
+/// closed.
+pub(super) async fn closes_or_grows(status: &mut watch::Receiver<Status>, head: Position) -> bool {
+    let news = |status: &Status| status.head.position > head || status.state == State::Closed;
+    let told = status.wait_for(news).await;
+    told.map_or(true, |status| status.state == State::Closed)
 }
