@@ -29,13 +29,15 @@
 //! ([`PostgresStore::open_encrypted`], [`Postgres::encrypted_by`]).
 
 // `store` is the store, `target` the read models, `keys` the keys of personal data. They read
-// places by `url`, make connections by `connect`, encrypt them by `tls`, keep statements prepared
-// in `rows`, and tell trouble that passes from faults by `error`.
+// places by `url`, make connections by `connect`, encrypt them by `tls`, bring tables to the newest
+// format by `schema`, keep statements prepared in `rows`, and tell trouble that passes from faults
+// by `error`.
 mod connect;
 mod error;
 #[cfg(feature = "personal")]
 mod keys;
 mod rows;
+mod schema;
 mod store;
 mod target;
 mod tls;

@@ -1,7 +1,6 @@
 //! The tables of a store: created, and brought to the newest format, under a lock.
 
 use leftfold_core::store::{Epoch, Identity, Position, StoreId};
-use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::error::PostgresStoreError;
@@ -9,6 +8,7 @@ use super::options::PostgresStoreOptions;
 use super::payload::PayloadColumn;
 use super::values::unsigned;
 use crate::Rows;
+use crate::schema::{SchemaFault, VersionedSchema};
 use crate::target::place::quoted;
 
 /// The steps from one format to the next; the first creates the tables.
@@ -40,15 +40,14 @@ async fn open_by(
 ) -> Result<FoundStore, PostgresStoreError> {
     let schema = &options.schema;
     check_server(rows, schema).await?;
-    if format(rows, schema).await? != i64::try_from(steps.len()).ok() {
-        rows.batch_execute("BEGIN").await.map_err(refused(schema))?;
-        let migrated = migrate(rows, options, steps).await;
-        // After an error this undoes the steps.
-        let end = if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = rows.batch_execute(end).await.map_err(refused(schema));
-        migrated?;
-        ended?;
-    }
+    let versioned = VersionedSchema {
+        name: schema,
+        home: "store",
+        lock: "leftfold store",
+        locked_by_writers: Some("state"),
+        steps,
+    };
+    versioned.bring_up(rows, begin(rows, options), |fault| faulty(schema, fault)).await?;
     let found = find(rows, schema).await?;
     match options.payload {
         Some(asked) if asked != found.payload => Err(PostgresStoreError::OtherPayload {
@@ -57,6 +56,18 @@ async fn open_by(
             asked: asked.name(),
         }),
         _ => Ok(found),
+    }
+}
+
+fn faulty(schema: &str, fault: SchemaFault) -> PostgresStoreError {
+    let schema = schema.to_owned();
+    match fault {
+        SchemaFault::Refused(source) => PostgresStoreError::Refused { schema, source },
+        SchemaFault::Foreign | SchemaFault::NoFormat => PostgresStoreError::NotAStore { schema },
+        SchemaFault::Absent(detail) => PostgresStoreError::Absent { schema, detail },
+        SchemaFault::Newer { found, known } => {
+            PostgresStoreError::NewerFormat { schema, found, known }
+        }
     }
 }
 
@@ -94,72 +105,6 @@ async fn check_server(rows: &Rows, schema: &str) -> Result<(), PostgresStoreErro
     if row.get::<_, i32>(2) < SERVER_VERSION_MIN {
         return Err(PostgresStoreError::OldServer { found: version });
     }
-    Ok(())
-}
-
-/// Returns the format of the store in a schema; `None` if there is none.
-async fn format(rows: &Rows, schema: &str) -> Result<Option<i64>, PostgresStoreError> {
-    let ask = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'store'),
-        EXISTS (SELECT FROM pg_tables WHERE schemaname = $1)";
-    let row = rows.query_one(ask, &[&schema]).await.map_err(refused(schema))?;
-    match (row.get(0), row.get(1)) {
-        (false, true) => Err(PostgresStoreError::NotAStore { schema: schema.to_owned() }),
-        (false, false) => Ok(None),
-        (true, _) => {
-            let ask = format!("SELECT format FROM {}.store", quoted(schema));
-            match rows.query_one(&ask, &[]).await {
-                Ok(row) => Ok(Some(row.get(0))),
-                Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
-                    Err(PostgresStoreError::NotAStore { schema: schema.to_owned() })
-                }
-                Err(error) => Err(refused(schema)(error)),
-            }
-        }
-    }
-}
-
-/// Makes the steps that are missing. Of several processes that start at once one makes them, and
-/// the others wait for it.
-async fn migrate(
-    rows: &Rows,
-    options: &PostgresStoreOptions,
-    steps: &[&str],
-) -> Result<(), PostgresStoreError> {
-    let schema = &options.schema;
-    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
-    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('leftfold store ' || $1, 0))";
-    rows.query_one(lock, &[schema]).await.map_err(creating(schema))?;
-    let found = format(rows, schema).await?;
-    match found {
-        Some(found) if found > known => {
-            let schema = schema.clone();
-            return Err(PostgresStoreError::NewerFormat { schema, found, known });
-        }
-        Some(found) if found == known => return Ok(()),
-        Some(_) => {
-            // Writers of all processes wait for it, and see the new format then.
-            let lock = format!("LOCK TABLE {}.state IN ACCESS EXCLUSIVE MODE", quoted(schema));
-            rows.batch_execute(&lock).await.map_err(creating(schema))?;
-        }
-        None => {
-            let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
-            let row = rows.query_one(exists, &[schema]).await.map_err(refused(schema))?;
-            if !row.get::<_, bool>(0) {
-                let create = format!("CREATE SCHEMA {}", quoted(schema));
-                rows.batch_execute(&create).await.map_err(creating(schema))?;
-            }
-        }
-    }
-    let done = usize::try_from(found.unwrap_or(0)).unwrap_or(0);
-    for step in steps.iter().skip(done) {
-        let step = step.replace("{schema}", &quoted(schema));
-        rows.batch_execute(&step).await.map_err(creating(schema))?;
-    }
-    if found.is_none() {
-        begin(rows, options).await?;
-    }
-    let set = format!("UPDATE {}.store SET format = $1", quoted(schema));
-    rows.execute(&set, &[&known]).await.map_err(refused(schema))?;
     Ok(())
 }
 
@@ -201,20 +146,6 @@ async fn find(rows: &Rows, schema: &str) -> Result<FoundStore, PostgresStoreErro
 fn refused(schema: &str) -> impl FnOnce(tokio_postgres::Error) -> PostgresStoreError {
     let schema = schema.to_owned();
     |source| PostgresStoreError::Refused { schema, source }
-}
-
-/// An error of creating something, which a standby and a role without the right refuse.
-fn creating(schema: &str) -> impl FnOnce(tokio_postgres::Error) -> PostgresStoreError {
-    let schema = schema.to_owned();
-    |source| match source.as_db_error() {
-        Some(said)
-            if [SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::INSUFFICIENT_PRIVILEGE]
-                .contains(said.code()) =>
-        {
-            PostgresStoreError::Absent { schema, detail: said.message().to_owned() }
-        }
-        _ => PostgresStoreError::Refused { schema, source },
-    }
 }
 
 #[cfg(test)]
