@@ -27,6 +27,11 @@ const NOTICE_GONE: &str =
     "DO $$ BEGIN PERFORM set_config('client_connection_check_interval', '2s', false);
     EXCEPTION WHEN OTHERS THEN NULL; END $$";
 
+/// Statement that makes commits durable before they are answered, unless the server asks for more
+/// than that.
+pub(crate) const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
 /// A connection. Dropped in the middle of something it is cut, so that the server undoes what was
 /// under way.
 #[derive(Debug)]

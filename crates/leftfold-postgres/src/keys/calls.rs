@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::error::CallFailure;
-use crate::connect::{Connected, PostgresConnector};
+use crate::connect::{Connected, DURABLE_COMMITS, PostgresConnector};
 use crate::error::Trouble;
 use crate::target::place::literal;
 use crate::{PostgresError, Rows};
@@ -54,13 +54,10 @@ impl KeyConnections {
         transaction_within: Duration,
     ) -> Self {
         let millis = transaction_within.as_millis();
-        // A commit is durable before it is answered, unless the server asks for more than that. A
-        // process that stands still in a transaction is ended, and lets others destroy.
+        // A process that stands still in a transaction is ended, and lets others destroy.
         let settings = format!(
             "SET idle_in_transaction_session_timeout = {millis}; SET statement_timeout = '30s';
-            SET jit = off;
-            SELECT set_config('synchronous_commit', 'on', false)
-                WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+            SET jit = off; {DURABLE_COMMITS}"
         );
         let lock = format!("hashtextextended({}, 0)", literal(&format!("leftfold keys {schema}")));
         let turns = Semaphore::new(connections);

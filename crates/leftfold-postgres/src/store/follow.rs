@@ -13,7 +13,7 @@ use super::rows::{self, HEAD};
 use super::shared::{LOST, OTHER_LIFE, StoreShared};
 use super::values::signed;
 use crate::connect::Connected;
-use crate::target::place::{literal, quoted};
+use crate::target::place::literal;
 
 /// Time between looks at the head while notifications come.
 const POLL: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ pub(super) async fn run(shared: Arc<StoreShared>) {
 
 async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
     let connected = shared.connector.connect().await?;
-    let schema = quoted(&shared.options.schema);
+    let schema = &*shared.schema;
     let client = &connected.rows;
     let appends = literal(&format!("{schema}.appends"));
     let look = format!(

@@ -16,6 +16,7 @@ use super::rows::HeadRow;
 use super::write::queue::WaitingRequests;
 use super::write::request::{LookedUp, RequestVerdict, WaitingAppend};
 use crate::connect::PostgresConnector;
+use crate::target::place::quoted;
 
 /// Reason why a store takes no appends whose history went back.
 pub(super) const LOST: &str = "the database has lost what was acknowledged: it was restored, or another server took over without it; declare the restore and open the store again";
@@ -30,6 +31,8 @@ pub(super) const OTHER_FORMAT: &str =
 #[derive(Debug)]
 pub(super) struct StoreShared {
     pub(super) options: PostgresStoreOptions,
+    /// The schema of the tables, as statements name it.
+    pub(super) schema: String,
     pub(super) connector: Arc<PostgresConnector>,
     pub(super) identity: Identity,
     pub(super) payload: PayloadColumn,
@@ -69,6 +72,7 @@ impl StoreShared {
     ) -> Self {
         let readers = ReaderPool::new(Arc::clone(&connector), options.readers, options.queue_bytes);
         Self {
+            schema: quoted(&options.schema),
             queue: WaitingRequests::new(options.queue_bytes),
             readers,
             usual_bytes: UsualBytes::default(),

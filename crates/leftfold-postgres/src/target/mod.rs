@@ -231,9 +231,7 @@ async fn has_serving(rows: &Rows) -> Result<bool, Error> {
 
 async fn serve(rows: &Rows, name: &str, version: u32) -> Result<(), Error> {
     place::make_serving(rows).await?;
-    let serve = "INSERT INTO leftfold.serving (name, version) VALUES ($1, $2)
-        ON CONFLICT (name) DO UPDATE SET version = excluded.version";
-    rows.execute(serve, &[&name, &i64::from(version)]).await.map(drop)
+    rows.execute(place::SERVE, &[&name, &i64::from(version)]).await.map(drop)
 }
 
 async fn versions(rows: &Rows, name: &str) -> Result<Vec<u32>, Error> {

@@ -20,6 +20,13 @@ const HOLDER: &str = "SELECT format('process %s of the server (%s, connected fro
     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
         AND (l.classid::bigint << 32) | l.objid::bigint = key LIMIT 1";
 
+/// Statement that keeps a note of a version.
+pub(crate) const KEEP_NOTE: &str = "INSERT INTO leftfold_notes (key, value) VALUES ($1, $2)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+/// Statement that lets readers see a version.
+pub(crate) const SERVE: &str = "INSERT INTO leftfold.serving (name, version) VALUES ($1, $2)
+    ON CONFLICT (name) DO UPDATE SET version = excluded.version";
+
 /// The schema with the rows of a version.
 pub(crate) fn schema(name: &str, version: u32) -> String {
     format!("{name}_v{version}")

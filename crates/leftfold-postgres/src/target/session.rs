@@ -4,11 +4,9 @@ use leftfold_core::runtime::projection::{Place, ProjectionError, Session};
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use crate::connect::{Connected, PostgresConnector};
-use crate::target::place::{make, quoted, schema, take};
+use crate::target::place::{KEEP_NOTE, make, quoted, schema, take};
 use crate::{PostgresError, Rows};
 
-const KEEP: &str = "INSERT INTO leftfold_notes (key, value) VALUES ($1, $2)
-    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 const REMOVE: &str = "DELETE FROM leftfold_notes WHERE key = $1";
 const LIST: &str = "SELECT key, value FROM leftfold_notes
     WHERE key >= $1 AND key > $2 AND key < $3 ORDER BY key LIMIT $4";
@@ -127,7 +125,7 @@ impl Session for PostgresSession {
         // An error that comes later is returned by the commit.
         let rows = &self.connected.rows;
         let sent = match value {
-            Some(value) => rows.send(KEEP, &[&key, &value]).await,
+            Some(value) => rows.send(KEEP_NOTE, &[&key, &value]).await,
             None => rows.send(REMOVE, &[&key]).await,
         };
         sent.map_err(|e| self.refused(e))

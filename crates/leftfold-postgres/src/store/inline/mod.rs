@@ -21,7 +21,7 @@ use tokio_postgres::error::SqlState;
 
 use super::error::{NotDone, PostgresStoreError};
 use crate::target::place::{quoted, schema};
-use crate::{Postgres, PostgresError, Rows};
+use crate::{Postgres, Rows};
 
 /// Read models that are written in the transaction of each append that has an event for them.
 ///
@@ -271,9 +271,4 @@ impl fmt::Debug for InlineProjections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.names()).finish()
     }
-}
-
-/// Tells a session of a following projection that its rows are written inline.
-pub(super) fn note_key() -> &'static str {
-    PostgresError::INLINE_NOTE
 }

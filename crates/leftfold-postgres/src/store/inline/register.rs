@@ -13,7 +13,7 @@ use crate::store::error::{NotDone, PostgresStoreError};
 use crate::store::read::pages;
 use crate::store::shared::StoreShared;
 use crate::store::tables;
-use crate::target::place::{self, quoted};
+use crate::target::place;
 use crate::{PostgresError, Rows};
 
 /// Time for which a projection that another process builds is waited for.
@@ -21,8 +21,6 @@ const BUILT_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Time within which one page of events is applied.
 const APPLY_WITHIN: Duration = Duration::from_secs(60);
-const KEEP: &str = "INSERT INTO leftfold_notes (key, value) VALUES ($1, $2)
-    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 
 /// Registers every inline projection of the options that is not registered yet.
 pub(in crate::store) async fn all(shared: &StoreShared) -> Result<(), PostgresStoreError> {
@@ -53,7 +51,7 @@ async fn is_registered(
     let connected = shared.connector.connect().await?;
     let ask = format!(
         "SELECT EXISTS (SELECT FROM {}.inline_projections WHERE name = $1 AND version = $2)",
-        quoted(&shared.options.schema)
+        &shared.schema
     );
     let row = connected.rows.query_one(&ask, &[&view.name(), &i64::from(view.version())]).await;
     Ok(row.map_err(PostgresError::refused(&shared.options.schema))?.get(0))
@@ -98,7 +96,7 @@ async fn begin(
     enter(view, rows).await.map_err(NotDone::for_read)?;
     let count = "SELECT count(*), max(convert_from(value, 'UTF8')) FILTER (WHERE key = $1)
         FROM leftfold_notes";
-    let row = rows.query_one(count, &[&super::note_key()]).await.map_err(refused())?;
+    let row = rows.query_one(count, &[&PostgresError::INLINE_NOTE]).await.map_err(refused())?;
     let (notes, noted): (i64, Option<String>) = (row.get(0), row.get(1));
     let at = match noted.and_then(|noted| noted.parse().ok()) {
         Some(at) => Position(at),
@@ -126,7 +124,7 @@ async fn begin(
 
 async fn note(rows: &Rows, at: Position) -> Result<u64, tokio_postgres::Error> {
     let value = at.0.to_string().into_bytes();
-    rows.execute(KEEP, &[&super::note_key(), &value]).await
+    rows.execute(place::KEEP_NOTE, &[&PostgresError::INLINE_NOTE, &value]).await
 }
 
 async fn page(
@@ -158,7 +156,7 @@ async fn finish(
     view: &dyn InlineView,
     mut at: Position,
 ) -> Result<(), PostgresStoreError> {
-    let store = quoted(&shared.options.schema);
+    let store = &shared.schema;
     let refused = || PostgresError::refused(&shared.options.schema);
     // A process that stands still here lets others write after this time.
     let within = shared.options.transaction_within.as_millis();
@@ -184,9 +182,7 @@ async fn finish(
     );
     let rows = &connected.rows;
     rows.execute(&register, &[&name, &version]).await.map_err(refused())?;
-    let serve = "INSERT INTO leftfold.serving (name, version) VALUES ($1, $2)
-        ON CONFLICT (name) DO UPDATE SET version = excluded.version";
-    rows.execute(serve, &[&name, &version]).await.map_err(refused())?;
+    rows.execute(place::SERVE, &[&name, &version]).await.map_err(refused())?;
     let round = format!("UPDATE {store}.state SET inline_round = inline_round + 1; COMMIT");
     rows.batch_execute(&round).await.map_err(refused())?;
     Ok(())

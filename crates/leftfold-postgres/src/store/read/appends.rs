@@ -13,7 +13,6 @@ use crate::store::error::NotDone;
 use crate::store::rows::{self, APPEND, AppendRow, EVENT, HEAD, HeadRow};
 use crate::store::shared::StoreShared;
 use crate::store::values::{at_most_signed, signed, unsigned};
-use crate::target::place::quoted;
 
 /// Appends of a page at most.
 const APPENDS_MAX: i64 = 4_096;
@@ -53,8 +52,7 @@ pub(super) async fn stored(
     from: AppendsFrom,
     page_bytes: u32,
 ) -> Result<StoredAppends, ReadError> {
-    let schema = quoted(&shared.options.schema);
-    let schema = &schema;
+    let schema = &*shared.schema;
     let ask = |by: Arc<Connected>| async move { ask(&by.rows, schema, from, page_bytes).await };
     shared.readers.read(ask).await
 }

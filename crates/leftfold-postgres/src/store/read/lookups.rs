@@ -20,7 +20,6 @@ use crate::store::rows::{self, APPEND};
 use crate::store::shared::StoreShared;
 use crate::store::text::{original, stored};
 use crate::store::values::{DatabaseTime, at_most_signed, unsigned};
-use crate::target::place::quoted;
 
 /// Reads the rows of one statement; `{schema}` in it is the store's.
 async fn query(
@@ -28,7 +27,7 @@ async fn query(
     text: &str,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>, ReadError> {
-    let text = text.replace("{schema}", &quoted(&shared.options.schema));
+    let text = text.replace("{schema}", &shared.schema);
     let text = &text;
     let ask = |by: Arc<Connected>| async move {
         let statement = by.rows.prepare_cached(text).await?;
@@ -131,10 +130,7 @@ pub(in crate::store) async fn count_tags(
     last: u64,
 ) -> Result<u64, ReadError> {
     // It reads the whole table, which takes what it takes.
-    let text = format!(
-        "SELECT count(*) FROM {}.tags WHERE position <= $1",
-        quoted(&shared.options.schema)
-    );
+    let text = format!("SELECT count(*) FROM {}.tags WHERE position <= $1", &shared.schema);
     let (text, last) = (&text, &at_most_signed(last));
     let ask = |by: Arc<Connected>| async move {
         by.rows.batch_execute("SET statement_timeout = 0; SET enable_seqscan = on").await?;
@@ -168,8 +164,7 @@ pub(in crate::store) async fn snapshot(
     shared: &StoreShared,
     key: Bytes,
 ) -> Result<Option<Bytes>, ReadError> {
-    let text =
-        format!("SELECT value FROM {}.snapshots WHERE key = $1", quoted(&shared.options.schema));
+    let text = format!("SELECT value FROM {}.snapshots WHERE key = $1", &shared.schema);
     let (text, key) = (&text, &digest(&key));
     let ask = |by: Arc<Connected>| async move {
         let found = match by.rows.prepare_cached(text).await {
@@ -194,7 +189,7 @@ pub(in crate::store) async fn keep_snapshot(shared: &StoreShared, key: Bytes, va
     let text = format!(
         "INSERT INTO {}.snapshots (key, value) VALUES ($1, $2)
         ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        quoted(&shared.options.schema)
+        &shared.schema
     );
     let (text, key, value) = (&text, &digest(&key), &*value);
     let ask = |by: Arc<Connected>| async move {

@@ -18,7 +18,6 @@ use crate::store::shared::StoreShared;
 use crate::store::text::stored;
 use crate::store::values::{at_most_signed, unsigned};
 use crate::store::write::request::LookedUp;
-use crate::target::place::quoted;
 
 /// Bytes of a statement that is kept prepared.
 const KEPT_BYTES_MAX: usize = 16 << 10;
@@ -27,10 +26,9 @@ const POSITION_MAX: i64 = i64::MAX - 1;
 
 /// Reads a page.
 pub(in crate::store) async fn page(shared: &StoreShared, read: &Read) -> Result<Page, ReadError> {
-    let schema = quoted(&shared.options.schema);
+    let schema = &*shared.schema;
     let usual = shared.usual_bytes.events_of(read.page_bytes);
     let wanted = u64::from(read.page_events).min(usual);
-    let schema = &*schema;
     let page = match &read.what {
         What::Stream { stream, from } => {
             let ask = |by: Arc<Connected>| async move {

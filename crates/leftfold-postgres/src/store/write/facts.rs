@@ -46,12 +46,19 @@ pub(super) fn consumer_key(record: &CheckpointRecord) -> ConsumerKey {
 }
 
 /// Knowledge that the writer keeps from one group to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct KnownState {
     pub(super) recent: RecentEvents,
     pub(super) leases: Leases,
     /// The round of which the leases are; `None` if they are not known.
     pub(super) lease_round: Option<i64>,
+}
+
+impl KnownState {
+    /// Nothing but the position of the head.
+    pub(super) fn after(head: Position) -> Self {
+        Self { recent: RecentEvents::after(head), leases: Leases::default(), lease_round: None }
+    }
 }
 
 /// The prepared statements that read facts.

@@ -10,7 +10,7 @@ use super::facts::{self, FactStatements, KnownState};
 use super::group_rows::{self, GroupRows, GroupStatements};
 use super::judge::GroupJudge;
 use super::request::{RequestVerdict, StoreRequest};
-use crate::connect::Connected;
+use crate::connect::{Connected, DURABLE_COMMITS};
 use crate::error::Trouble;
 use crate::store::error::NotDone;
 use crate::store::inline::{ApplyEnd, InlineProjections, ViewFailure};
@@ -94,14 +94,11 @@ impl WriteSession {
         let schema = quoted(&options.schema);
         let transaction_within = options.transaction_within;
         let millis = transaction_within.as_millis();
-        // Commits are durable before they are answered, unless the server asks for more than that.
-        // One that stands still is ended by the server, and lets others write.
+        // A process that stands still is ended by the server, and lets others write.
         let settings = format!(
             "SET idle_in_transaction_session_timeout = {millis};
             SET statement_timeout = {};
-            SET jit = off; SET client_min_messages = warning;
-            SELECT set_config('synchronous_commit', 'on', false)
-                WHERE current_setting('synchronous_commit') IN ('off', 'local')",
+            SET jit = off; SET client_min_messages = warning; {DURABLE_COMMITS}",
             2 * millis
         );
         let answer_within = transaction_within.saturating_mul(4).saturating_add(ANSWER_GRACE);
@@ -292,15 +289,15 @@ impl WriteSession {
     /// not. Also tells whether the history still has an append with that hash.
     pub(super) async fn settle(
         &mut self,
-        known: Option<(u64, Head)>,
+        (number, known): (u64, Head),
     ) -> Result<SettledHead, NotDone> {
         self.connected.busy = true;
         self.connected.heard.take_warning();
         let head = format!("SELECT {HEAD} FROM {}.head h", self.schema);
         let hash = format!("SELECT hash FROM {}.appends WHERE append = $1", self.schema);
         let client = &self.connected.rows;
-        let number = known.map_or(0, |(number, _)| signed(number));
-        let asked: [&(dyn ToSql + Sync); 1] = [&number];
+        let stored = signed(number);
+        let asked: [&(dyn ToSql + Sync); 1] = [&stored];
         let asking = async {
             tokio::join!(
                 client.batch_execute(&self.begin),
@@ -314,13 +311,8 @@ impl WriteSession {
         let head = rows::head(&head?, 0)?;
         let found = found?;
         self.end().await?;
-        let has_known = match known {
-            None | Some((0, _)) => true,
-            Some((_, known)) => {
-                let hash = found.as_ref().map(|row| row.try_get::<_, &[u8]>(0)).transpose()?;
-                hash == Some(&known.chain.0)
-            }
-        };
+        let hash = found.as_ref().map(|row| row.try_get::<_, &[u8]>(0)).transpose()?;
+        let has_known = number == 0 || hash == Some(&known.chain.0);
         Ok(SettledHead { head, has_known })
     }
 }

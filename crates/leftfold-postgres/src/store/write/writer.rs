@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leftfold_core::store::{AppendError, Head, Outcome, StoreId};
+use leftfold_core::store::{AppendError, Outcome, StoreId};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::facts::KnownState;
 use super::look_up::look_up_again;
-use super::recent::RecentEvents;
 use super::request::{RequestVerdict, StoreRequest};
 use super::session::{CommittedGroup, GroupContext, GroupFailure, NOT_REPLICATED, WriteSession};
 use crate::store::error::NotDone;
@@ -31,8 +30,6 @@ pub(in crate::store) struct StoreWriter {
     shared: Arc<StoreShared>,
     session: Option<WriteSession>,
     known: KnownState,
-    /// The last append that was committed here, or was there when the store was opened.
-    last: (u64, Head),
     /// The last fence that is known to have been given.
     fence: u64,
 }
@@ -55,10 +52,8 @@ impl Drop for WriterEnding {
 
 impl StoreWriter {
     pub(in crate::store) fn new(shared: Arc<StoreShared>) -> Self {
-        let last = shared.shown();
-        let known =
-            KnownState { recent: RecentEvents::after(last.1.position), ..Default::default() };
-        Self { shared, session: None, known, last, fence: 0 }
+        let known = KnownState::after(shared.shown().1.position);
+        Self { shared, session: None, known, fence: 0 }
     }
 
     /// Works until the store is closed.
@@ -202,7 +197,7 @@ impl StoreWriter {
         let mut session = WriteSession::new(connected, options).await?;
         // What was known of another connection's transactions may be another server's.
         self.forget();
-        let settled = session.settle(Some(self.shared.shown())).await?;
+        let settled = session.settle(self.shared.shown()).await?;
         if !settled.has_known || settled.head.fence < self.fence {
             self.shared.end(LOST);
             return Err(NotDone::OnlyReads(LOST.to_owned()));
@@ -220,7 +215,7 @@ impl StoreWriter {
             self.connect().await?;
             match &mut self.session {
                 Some(session) => {
-                    let settled = session.settle(Some(sent)).await?;
+                    let settled = session.settle(sent).await?;
                     Ok(pending.group.appends > 0 && settled.has_known)
                 }
                 None => Ok(false),
@@ -230,12 +225,9 @@ impl StoreWriter {
         timeout_at(pending.until, asking).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Forgets what was known on top of the last committed group.
+    /// Forgets what was known beside the head.
     fn forget(&mut self) {
-        self.known = KnownState {
-            recent: RecentEvents::after(self.last.1.position),
-            ..KnownState::default()
-        };
+        self.known = KnownState::after(self.shared.shown().1.position);
     }
 
     /// Shows and answers what is committed.
@@ -253,7 +245,6 @@ impl StoreWriter {
     }
 
     fn note(&mut self, group: &CommittedGroup) {
-        self.last = (group.head.append, group.head.head);
         self.fence = self.fence.max(group.head.fence);
         self.shared.show(&group.head);
         if group.appends > 0 {
