@@ -1,5 +1,5 @@
 //! Setup of the tools that the tests need besides Rust: a Python with the packages of clients, a
-//! headless Chromium, PostgreSQL, Redis and RabbitMQ; and of mdBook for the book.
+//! headless Chromium, PostgreSQL, Redis, RabbitMQ and NATS; and of mdBook for the book.
 //!
 //! A missing tool is installed if that is possible (packages of Python into `target/venv`, mdBook
 //! into `target/mdbook`, programs with apt if this runs as root); otherwise the error says what to
@@ -35,17 +35,20 @@ pub(crate) struct Environment {
     pub(crate) redis: PathBuf,
     /// The folder of `rabbitmq-server` and `rabbitmqctl`, those that run as anybody.
     pub(crate) rabbitmq: PathBuf,
+    /// `nats-server`.
+    pub(crate) nats: PathBuf,
 }
 
 impl Environment {
     /// The variables by which the tests are told.
-    pub(crate) fn variables(&self) -> [(&'static str, &Path); 5] {
+    pub(crate) fn variables(&self) -> [(&'static str, &Path); 6] {
         [
             (PYTHON_VARIABLE, &self.python),
             (CHROMIUM_VARIABLE, &self.chromium),
             (servers::POSTGRES.variable, &self.postgres),
             (servers::REDIS.variable, &self.redis),
             (servers::RABBITMQ.variable, &self.rabbitmq),
+            (servers::NATS.variable, &self.nats),
         ]
     }
 }
@@ -69,7 +72,8 @@ pub(crate) fn prepare() -> Outcome<Environment> {
     let postgres = servers::POSTGRES.prepare(&mut apt)?;
     let redis = servers::REDIS.prepare(&mut apt)?;
     let rabbitmq = servers::RABBITMQ.prepare(&mut apt)?;
-    Ok(Environment { python, chromium, postgres, redis, rabbitmq })
+    let nats = servers::NATS.prepare_beside(&python, &mut apt)?;
+    Ok(Environment { python, chromium, postgres, redis, rabbitmq, nats })
 }
 
 /// Finds or installs PostgreSQL; returns the variable that names its folder, and the folder.

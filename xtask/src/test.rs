@@ -223,9 +223,9 @@ mod tests {
 
     fn selection(arguments: &[&str]) -> String {
         let arguments: Vec<String> = arguments.iter().map(|a| a.to_string()).collect();
-        let [python, chromium, postgres, redis, rabbitmq] =
-            ["python", "chromium", "pg", "redis", "mq"].map(Into::into);
-        let environment = Environment { python, chromium, postgres, redis, rabbitmq };
+        let [python, chromium, postgres, redis, rabbitmq, nats] =
+            ["python", "chromium", "pg", "redis", "mq", "nats"].map(Into::into);
+        let environment = Environment { python, chromium, postgres, redis, rabbitmq, nats };
         shown(&selected_tests(&arguments, &environment))
     }
 }

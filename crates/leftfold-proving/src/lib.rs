@@ -1,4 +1,4 @@
-//! Real servers for tests: PostgreSQL, Redis and RabbitMQ, each on loopback with a port and a
+//! Real servers for tests: PostgreSQL, Redis, RabbitMQ and NATS, each on loopback with a port and a
 //! directory of its own.
 //!
 //! A server of its own is for a test that kills it, with `stop_hard` and `start_again` on the same
@@ -24,14 +24,16 @@
 //! `cargo xtask setup` prints and `cargo xtask test` sets. Where the tests run as root the servers
 //! run as `nobody`.
 
-// `postgres`, `redis` and `rabbitmq` each start a `process` in a `directory` of its own.
+// `postgres`, `redis`, `rabbitmq` and `nats` each start a `process` in a `directory` of its own.
 
 mod directory;
+mod nats;
 mod postgres;
 mod process;
 mod rabbitmq;
 mod redis;
 
+pub use nats::NatsServer;
 pub use postgres::PostgresServer;
 pub use rabbitmq::RabbitMqServer;
 pub use redis::RedisServer;

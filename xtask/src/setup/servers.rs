@@ -57,7 +57,27 @@ pub(super) const RABBITMQ: TestServer = TestServer {
     content: VariableContent::Folder,
 };
 
+/// A Python package for the tests brings a newer one than Debian has, where there is a wheel.
+pub(super) const NATS: TestServer = TestServer {
+    name: "NATS",
+    variable: "LEFTFOLD_NATS",
+    package: "nats-server",
+    programs: &["nats-server"],
+    folders: &[],
+    content: VariableContent::Program,
+};
+
 impl TestServer {
+    /// The program given, or the one beside the tests' Python, or as [`prepare`](Self::prepare)
+    /// finds it.
+    pub(super) fn prepare_beside(&self, python: &Path, apt: &mut Apt) -> Outcome<PathBuf> {
+        let beside = python.with_file_name(self.programs[0]);
+        match given(self.variable) {
+            None if self.is_at(&beside) => Ok(beside),
+            _ => self.prepare(apt),
+        }
+    }
+
     /// The place given, or a known one, or that of the package, freshly installed.
     pub(super) fn prepare(&self, apt: &mut Apt) -> Outcome<PathBuf> {
         let (name, variable) = (self.name, self.variable);
