@@ -1,5 +1,5 @@
 //! Setup of the tools that the tests need besides Rust: a Python with the packages of clients, a
-//! headless Chromium, PostgreSQL, Redis, RabbitMQ and NATS; and of mdBook for the book.
+//! headless Chromium, PostgreSQL, PgBouncer, Redis, RabbitMQ and NATS; and of mdBook for the book.
 //!
 //! A missing tool is installed if that is possible (packages of Python into `target/venv`, mdBook
 //! into `target/mdbook`, programs with apt if this runs as root); otherwise the error says what to
@@ -31,6 +31,8 @@ pub(crate) struct Environment {
     pub(crate) chromium: PathBuf,
     /// The folder of `postgres`, `initdb`, `psql`, `pg_basebackup` and `pg_dump`.
     pub(crate) postgres: PathBuf,
+    /// `pgbouncer`.
+    pub(crate) pgbouncer: PathBuf,
     /// `redis-server`.
     pub(crate) redis: PathBuf,
     /// The folder of `rabbitmq-server` and `rabbitmqctl`, those that run as anybody.
@@ -41,11 +43,12 @@ pub(crate) struct Environment {
 
 impl Environment {
     /// The variables by which the tests are told.
-    pub(crate) fn variables(&self) -> [(&'static str, &Path); 6] {
+    pub(crate) fn variables(&self) -> [(&'static str, &Path); 7] {
         [
             (PYTHON_VARIABLE, &self.python),
             (CHROMIUM_VARIABLE, &self.chromium),
             (servers::POSTGRES.variable, &self.postgres),
+            (servers::PGBOUNCER.variable, &self.pgbouncer),
             (servers::REDIS.variable, &self.redis),
             (servers::RABBITMQ.variable, &self.rabbitmq),
             (servers::NATS.variable, &self.nats),
@@ -70,10 +73,11 @@ pub(crate) fn prepare() -> Outcome<Environment> {
     let python = python::prepare(&mut apt, given(PYTHON_VARIABLE))?;
     let chromium = chromium::prepare(&mut apt, given(CHROMIUM_VARIABLE))?;
     let postgres = servers::POSTGRES.prepare(&mut apt)?;
+    let pgbouncer = servers::PGBOUNCER.prepare(&mut apt)?;
     let redis = servers::REDIS.prepare(&mut apt)?;
     let rabbitmq = servers::RABBITMQ.prepare(&mut apt)?;
     let nats = servers::NATS.prepare_beside(&python, &mut apt)?;
-    Ok(Environment { python, chromium, postgres, redis, rabbitmq, nats })
+    Ok(Environment { python, chromium, postgres, pgbouncer, redis, rabbitmq, nats })
 }
 
 /// Finds or installs PostgreSQL; returns the variable that names its folder, and the folder.

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
 use uuid::Uuid;
 
@@ -22,10 +23,27 @@ use crate::{PostgresError, Rows, tls};
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Seconds without any answer after which a server is given up.
 const SILENCE_SECONDS: u64 = 30;
-/// A statement whose client has gone ends soon, and with it its locks; not every system can tell.
-const NOTICE_GONE: &str =
-    "DO $$ BEGIN PERFORM set_config('client_connection_check_interval', '2s', false);
-    EXCEPTION WHEN OTHERS THEN NULL; END $$";
+/// Has the server notice within about half a minute that a client is gone, and that its machine is:
+/// then its statement ends, and with it the locks of its session. What the server is told to notice
+/// sooner stays so; not every system can tell.
+const NOTICE_GONE: &str = "DO $$
+    DECLARE setting record;
+    BEGIN
+        FOR setting IN SELECT * FROM (VALUES
+            ('client_connection_check_interval', 2000), ('tcp_keepalives_idle', 15),
+            ('tcp_keepalives_interval', 5), ('tcp_keepalives_count', 3),
+            ('tcp_user_timeout', 30000)) AS wanted (name, most)
+        LOOP BEGIN
+            PERFORM set_config(s.name, setting.most::text, false) FROM pg_settings s
+                WHERE s.name = setting.name AND (s.setting = '0' OR s.setting::int > setting.most);
+        EXCEPTION WHEN OTHERS THEN NULL;
+        END; END LOOP;
+    END $$";
+/// Marks the session, and tells the mark that it had.
+const MARK: &str = "SELECT current_setting('leftfold.session', true) AS was,
+    set_config('leftfold.session', $1, false) AS is_now";
+/// Tells whether it is the session with that mark.
+const IS_MARKED: &str = "SELECT current_setting('leftfold.session', true) = $1";
 
 /// Statement that makes commits durable before they are answered, unless the server asks for more
 /// than that.
@@ -190,8 +208,28 @@ impl PostgresConnector {
         let heard = Arc::default();
         let (client, drives) = self.dial.dial(config, &heard).await?;
         let connected = Connected { rows: Rows::new(client), busy: false, heard, drives };
+        connected.own_session().await?;
         connected.rows.batch_execute(NOTICE_GONE).await.map_err(PostgresError::Unreachable)?;
         Ok(connected)
+    }
+}
+
+impl Connected {
+    /// Sees that the session of the server is this connection's alone, as far as that can be seen:
+    /// behind a pooler that shares sessions between transactions one finds the mark of another, or
+    /// not its own.
+    async fn own_session(&self) -> Result<(), PostgresError> {
+        let unreachable = PostgresError::Unreachable;
+        let mark = Uuid::new_v4().to_string();
+        let typed = [(&mark as &(dyn ToSql + Sync), Type::TEXT)];
+        let marked = self.rows.query_typed(MARK, &typed).await.map_err(unreachable)?;
+        let found = self.rows.query_typed(IS_MARKED, &typed).await.map_err(unreachable)?;
+        let was: Option<&str> = marked.first().and_then(|row| row.try_get("was").ok()).flatten();
+        let is_marked: Option<bool> = found.first().and_then(|row| row.try_get(0).ok()).flatten();
+        match was.unwrap_or_default().is_empty() && is_marked == Some(true) {
+            true => Ok(()),
+            false => Err(PostgresError::SharedSession),
+        }
     }
 }
 
@@ -294,5 +332,29 @@ impl Drop for Connected {
         if self.busy {
             self.drives.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold_proving::PostgresServer;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_server_is_to_notice_soon_that_a_machine_is_gone() {
+        let server = PostgresServer::shared();
+        let shown = async |url: &str, setting: &str| {
+            let connector = PostgresConnector::new(url.parse().unwrap(), NoTls);
+            let connected = connector.connect().await.unwrap();
+            let row = connected.rows.query_one(&format!("SHOW {setting}"), &[]).await.unwrap();
+            row.get::<_, String>(0)
+        };
+        let url = server.url();
+        assert_eq!(shown(&url, "tcp_user_timeout").await, "30000");
+        assert_eq!(shown(&url, "tcp_keepalives_idle").await, "15");
+        assert_eq!(shown(&url, "client_connection_check_interval").await, "2s");
+        let shorter = format!("{url}?options=-c%20tcp_user_timeout%3D9000");
+        assert_eq!(shown(&shorter, "tcp_user_timeout").await, "9000");
     }
 }

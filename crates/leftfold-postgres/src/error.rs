@@ -27,6 +27,12 @@ pub enum PostgresError {
         /// Time for making a connection.
         within: Duration,
     },
+    /// The session of the server is shared with other connections: a pooler stands in between that
+    /// gives it to another one after each transaction, or that does not reset it.
+    #[error(
+        "the connection shares its session with others, as behind a pooler in transaction mode; connect to the server itself, or to a pooler in session mode that resets its sessions (DISCARD ALL)"
+    )]
+    SharedSession,
     /// An encrypted connection is demanded, and this build makes none by itself.
     #[error(
         "the database is to be reached by an encrypted connection (sslmode=require), which this build cannot make; build leftfold-postgres with the feature tls (postgres-tls of leftfold), or give it a connector"
@@ -102,6 +108,7 @@ impl PostgresError {
             | Self::NothingServes { .. } => Kind::Unavailable,
             Self::Refused { source, .. } if stands_still(source) => Kind::Unavailable,
             Self::Url
+            | Self::SharedSession
             | Self::NoEncryption
             | Self::RootCertificates { .. }
             | Self::NotOurs { .. }

@@ -16,7 +16,8 @@
 //! # What is promised
 //! - Rows and checkpoint are one transaction, whenever the process is killed or the server is.
 //! - One session writes a lane of a version at a time, by an advisory lock: another one is told who
-//!   does. So no pooler that shares connections between transactions may stand in between.
+//!   does. So a pooler that shares sessions between transactions is refused
+//!   ([`PostgresError::SharedSession`]).
 //! - A statement that failed fails the transaction, also where code of users passed over the error.
 //!   Code of users that ends the transaction itself is an error; what it committed stays.
 //! - A server that is away, shuts down, starts, has no room, or only reads, and deadlocks, are

@@ -1,5 +1,5 @@
-//! Real servers for tests: PostgreSQL, Redis, RabbitMQ and NATS, each on loopback with a port and a
-//! directory of its own.
+//! Real servers for tests: PostgreSQL, PgBouncer before it, Redis, RabbitMQ and NATS, each on
+//! loopback with a port and a directory of its own.
 //!
 //! A server of its own is for a test that kills it, with `stop_hard` and `start_again` on the same
 //! data and port. All others share one per test process, and take a database each from it:
@@ -24,16 +24,18 @@
 //! `cargo xtask setup` prints and `cargo xtask test` sets. Where the tests run as root the servers
 //! run as `nobody`.
 
-// `postgres`, `redis`, `rabbitmq` and `nats` each start a `process` in a `directory` of its own.
+// `postgres`, `pgbouncer`, `redis`, `rabbitmq` and `nats` each start a `process` in a `directory`.
 
 mod directory;
 mod nats;
+mod pgbouncer;
 mod postgres;
 mod process;
 mod rabbitmq;
 mod redis;
 
 pub use nats::NatsServer;
+pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::PostgresServer;
 pub use rabbitmq::RabbitMqServer;
 pub use redis::RedisServer;

@@ -37,6 +37,15 @@ pub(super) const POSTGRES: TestServer = TestServer {
     content: VariableContent::Folder,
 };
 
+pub(super) const PGBOUNCER: TestServer = TestServer {
+    name: "PgBouncer",
+    variable: "LEFTFOLD_PGBOUNCER",
+    package: "pgbouncer",
+    programs: &["pgbouncer"],
+    folders: &["/usr/sbin/pgbouncer"],
+    content: VariableContent::Program,
+};
+
 pub(super) const REDIS: TestServer = TestServer {
     name: "Redis",
     variable: "LEFTFOLD_REDIS",

@@ -107,6 +107,8 @@ impl PostgresStore {
     ) -> Result<Self, PostgresStoreError> {
         let connector = Arc::new(connector);
         let connected = connector.connect().await?;
+        // Two at once, so that a pooler that shares sessions is seen here.
+        drop(connector.connect().await?);
         let found = tables::open(&connected.rows, &options).await?;
         let ask = format!("SELECT {HEAD} FROM {}.head h", quoted(&options.schema));
         let head = connected.rows.query_one(&ask, &[]).await;

@@ -7,6 +7,7 @@ mod ledger;
 mod lost_answers;
 mod opening;
 mod plans;
+mod pooler;
 mod processes;
 mod proxy;
 mod reading;
