@@ -2,6 +2,7 @@
 //! until idle, alerts, what it says of types that nobody knows, and what it shares with others.
 
 mod alerts;
+mod away;
 mod countdowns;
 mod idle;
 #[path = "../projection_stage/mod.rs"]

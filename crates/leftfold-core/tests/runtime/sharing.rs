@@ -70,10 +70,10 @@ impl Aggregate for Job {
 
 /// Counts everything that is asked for.
 #[derive(Debug, Default)]
-struct Worker<const N: usize>;
+pub(crate) struct Worker<const N: usize>;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Asking {
+pub(crate) enum Asking {
     #[serde(rename = "job.Asked")]
     Asked { number: u32 },
 }
@@ -115,18 +115,18 @@ fn all_workers(runtime: Runtime) -> Runtime {
 }
 
 /// Works by the member that does them, and since when.
-type Spread = BTreeMap<String, Vec<(String, Timestamp)>>;
+pub(crate) type Spread = BTreeMap<String, Vec<(String, Timestamp)>>;
 
 /// Runtimes of several processes, on a store whose time is that of the clock.
-struct Cluster {
-    stage: Stage,
-    asking: Process,
-    running: BTreeMap<String, (Process, RunningRuntime)>,
+pub(crate) struct Cluster {
+    pub(crate) stage: Stage,
+    pub(crate) asking: Process,
+    pub(crate) running: BTreeMap<String, (Process, RunningRuntime)>,
     asked: u32,
 }
 
 impl Cluster {
-    async fn of(names: &[&str]) -> Self {
+    pub(crate) async fn of(names: &[&str]) -> Self {
         let stage = Stage::in_time();
         let (asking, running) = (stage.process(), BTreeMap::new());
         let mut cluster = Self { stage, asking, running, asked: 0 };
@@ -140,7 +140,11 @@ impl Cluster {
         self.start_with(name, all_workers).await;
     }
 
-    async fn start_with(&mut self, name: &str, workers: impl FnOnce(Runtime) -> Runtime) {
+    pub(crate) async fn start_with(
+        &mut self,
+        name: &str,
+        workers: impl FnOnce(Runtime) -> Runtime,
+    ) {
         let process = self.stage.process();
         let runtime = workers(process.runtime().named(name).lease(LEASE));
         let running = runtime.start().await.unwrap();
@@ -148,28 +152,33 @@ impl Cluster {
     }
 
     /// The process ends without a word.
-    fn crash(&mut self, name: &str) {
+    pub(crate) fn crash(&mut self, name: &str) {
         let (process, runtime) = self.running.remove(name).unwrap();
         process.kill();
         drop(runtime);
     }
 
-    async fn stop(&mut self, name: &str) {
+    pub(crate) async fn stop(&mut self, name: &str) {
         let (_, runtime) = self.running.remove(name).unwrap();
         runtime.stop().await.unwrap();
     }
 
     /// Lets the time pass, and everybody do what there is to do in it.
-    async fn pass(&self, time: Duration) {
+    pub(crate) async fn pass(&self, time: Duration) {
+        self.pass_in(STEP, time).await;
+    }
+
+    /// The same, in other steps.
+    pub(crate) async fn pass_in(&self, step: Duration, time: Duration) {
         let until = self.stage.clock.now().plus(time);
         settle().await;
         while self.stage.clock.now() < until {
-            self.stage.clock.advance(STEP.min(until.since(self.stage.clock.now())));
+            self.stage.clock.advance(step.min(until.since(self.stage.clock.now())));
             settle().await;
         }
     }
 
-    async fn ask(&mut self) {
+    pub(crate) async fn ask(&mut self) {
         self.asked += 1;
         let jobs = self.asking.store.aggregate::<Job>();
         jobs.execute("asked", JobCommand::Ask(self.asked)).await.unwrap();
@@ -180,7 +189,7 @@ impl Cluster {
         runtime.members().await.unwrap()
     }
 
-    async fn spread(&self) -> Spread {
+    pub(crate) async fn spread(&self) -> Spread {
         let works = |member: &MemberStatus| {
             member.works.iter().map(|work| (work.consumer.clone(), work.since)).collect()
         };

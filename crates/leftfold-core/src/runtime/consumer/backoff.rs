@@ -24,6 +24,9 @@ pub(in crate::runtime) const EFFECT_UNREADABLE: Backoff = steady(600_000);
 pub(in crate::runtime) const EFFECT_LAST_OUTCOMES: Backoff = steady(50);
 /// A lease that the store could not be asked for.
 pub(in crate::runtime) const LEASE: Backoff = steady(1_000);
+/// A work that its runner could not do, until it counts again as one that can: others that can are
+/// asked first meanwhile.
+pub(in crate::runtime) const LAST_RESORT: Backoff = doubling(60_000, 1_800_000);
 /// A process whose log cannot be read or written, or that waits for a person.
 pub(in crate::runtime) const PROCESS_STORE: Backoff = steady(1_000);
 /// A command of a process that was not carried out: the store failed.
@@ -68,6 +71,7 @@ mod tests {
             (EFFECT_UNREADABLE, 600_000, 600_000),
             (EFFECT_LAST_OUTCOMES, 50, 50),
             (LEASE, 1_000, 1_000),
+            (LAST_RESORT, 60_000, 1_800_000),
             (PROCESS_STORE, 1_000, 1_000),
             (PROCESS_COMMAND, 100, 30_000),
             (PROJECTION_EVENT, 50, 1_000),

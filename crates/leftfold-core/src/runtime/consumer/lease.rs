@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::backoff;
 use crate::runtime::Host;
 use crate::runtime::clock::Clock;
-use crate::runtime::sharing::{WorkCall, WorkShare};
+use crate::runtime::sharing::{WorkAbility, WorkCall, WorkShare};
 use crate::store::{Fence, Holder, Label, Lease, LeaseError, LeaseRequest, Leased, Timestamp};
 
 // ANCHOR: limits
@@ -42,6 +42,10 @@ pub(crate) struct WorkTenure {
     during: Duration,
     /// Its part among the runtimes on the store; `None` if it takes whatever is free.
     share: Option<WorkShare>,
+    /// Number of times in a row that it gave the work up.
+    given_up: u32,
+    /// Moment until which it takes the work only if nobody else can do it.
+    last_resort_until: Timestamp,
 }
 
 /// Right of a runner to work.
@@ -65,7 +69,20 @@ impl WorkTenure {
         let share = membership.map(|membership| membership.share(consumer, &work, holder));
         let (lease, refused, during) = (None, None, host.work_lease());
         let (asked_at, since) = (Timestamp::MIN, Timestamp::MIN);
-        Self { holder, type_name, work, lease, asked_at, refused, since, during, share }
+        let (given_up, last_resort_until) = (0, Timestamp::MIN);
+        Self {
+            holder,
+            type_name,
+            work,
+            lease,
+            asked_at,
+            refused,
+            since,
+            during,
+            share,
+            given_up,
+            last_resort_until,
+        }
     }
 
     /// Asks for the lease, if it is not held or a third of its time is over.
@@ -75,7 +92,10 @@ impl WorkTenure {
     pub(crate) async fn hold(&mut self, host: &Host) -> Right {
         let now = host.clock.now();
         if let Some(share) = &mut self.share {
-            share.steps_forward();
+            share.is_able(match now < self.last_resort_until {
+                true => WorkAbility::LastResort,
+                false => WorkAbility::Able,
+            });
             let (call, is_new) = share.call();
             if is_new {
                 self.refused = None;
@@ -163,7 +183,26 @@ impl WorkTenure {
 
     /// Lets others do the work until it asks for the lease again: it cannot do it now.
     pub(crate) fn steps_back(&mut self) {
-        self.share.iter().for_each(WorkShare::steps_back);
+        self.share.iter().for_each(|share| share.is_able(WorkAbility::Unable));
+    }
+
+    /// Gives up the work, which it cannot do now: a runtime that can do it goes on at once. For
+    /// some time, longer with every time in a row, this one takes it only if nobody else can.
+    pub(crate) async fn give_up(&mut self, host: &Host) {
+        self.given_up = self.given_up.saturating_add(1);
+        let pause = backoff::LAST_RESORT.after(self.given_up);
+        self.last_resort_until = host.clock.now().plus(pause);
+        // Whoever learns that the work is free knows this, too.
+        self.share.iter().for_each(|share| share.is_able(WorkAbility::LastResort));
+        self.release(host).await;
+    }
+
+    /// Notes that it can do the work.
+    pub(crate) fn worked(&mut self) {
+        if std::mem::take(&mut self.given_up) > 0 {
+            self.last_resort_until = Timestamp::MIN;
+            self.share.iter().for_each(|share| share.is_able(WorkAbility::Able));
+        }
     }
 
     /// Another holder, in words: a type of another name is told as the mistake that it is.

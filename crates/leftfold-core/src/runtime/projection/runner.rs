@@ -305,6 +305,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             }
             batch.divide(&self.ground.projection, self.lanes.len());
             self.take(&batch, after).await?;
+            if let Some(tenure) = &self.ground.tenure {
+                tenure.lock().await.worked();
+            }
         }
         self.ground
             .host
@@ -460,12 +463,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             self.lanes.clear();
         }
         self.role.rebuild |= matches!(trouble, ProjectionTrouble::Spoiled(_));
-        if let Some(tenure) = &self.ground.tenure {
-            // Whether the store takes appends, and from this runner, is asked before anything is
-            // sent again.
-            let mut tenure = tenure.lock().await;
-            tenure.lost();
-            tenure.steps_back();
+        if let Some(tenure) = self.ground.tenure.as_ref().filter(|_| !full) {
+            // Another runtime may be able to go on. Whether the store takes appends, and from this
+            // runner, is asked before anything is sent again.
+            tenure.lock().await.give_up(&self.ground.host).await;
         }
         self.failures += 1;
         // Anyone who gave no answer was waited for already.
@@ -477,11 +478,17 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let again_at = clock.now().plus(wait.after(if silent { 1 } else { self.failures }));
         let mut stop = self.ground.stop.clone();
         loop {
+            let due = self.ground.due().await;
             let asked = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return,
                 Some(ask) = self.asks.recv() => self.answer(ask).await,
                 () = clock.sleep_until(again_at), if !full => return,
+                // Nobody else could go on either: it keeps the work, unless it is called away.
+                () = due, if full => {
+                    self.ground.hand_over_if_called().await;
+                    self.ground.hold().await.map(drop)
+                }
             };
             if full && (asked.is_err() || self.ground.desk.parked_len() < PARKED_MAX) {
                 // What was read of the log and not taken is read again.

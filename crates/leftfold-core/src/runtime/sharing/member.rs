@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::note::{MEMBERS, MemberNote, member_of, work_of, written};
 use super::plan::{Abilities, Situation, WorkId, plan};
-use super::share::{Membership, WorkCall};
+use super::share::{Membership, WorkAbility, WorkCall};
 use crate::runtime::{Host, stopped};
 use crate::store::{
     HeldLease, Holder, Invalid, Label, Lease, LeaseError, LeaseRequest, Leased, Timestamp,
@@ -141,7 +141,9 @@ impl Member {
             .map(|(id, note)| (id, note.abilities()))
             .collect();
         members.remove(&own);
-        let able: BTreeSet<WorkId> = self.membership.able().into_iter().collect();
+        let works_of = |ability| self.membership.works_of(ability).into_iter().collect();
+        let able: BTreeSet<WorkId> = works_of(WorkAbility::Able);
+        let last_resort: BTreeSet<WorkId> = works_of(WorkAbility::LastResort);
         if !stops {
             members.insert(own, Abilities::These(able.clone()));
         }
@@ -174,6 +176,10 @@ impl Member {
                 Some(_) if is_own || stops || is_kept(work) => WorkCall::Take,
                 Some(_) => WorkCall::HandOver,
                 None if (is_own || taken.contains(&work)) && able.contains(&work) => WorkCall::Take,
+                // Nobody is able to do it, and somebody has to find out when that is over.
+                None if last_resort.contains(&work) && !planned.contains_key(&work) => {
+                    WorkCall::Take
+                }
                 None => WorkCall::Wait(None),
             }
         });

@@ -20,4 +20,4 @@ pub(super) use member::{Member, TAKES_PART_WITHIN};
 pub(super) use name::default_name;
 pub(super) use note::members;
 pub use note::{MemberStatus, SharedWork};
-pub(super) use share::{Membership, WorkCall, WorkShare};
+pub(super) use share::{Membership, WorkAbility, WorkCall, WorkShare};

@@ -13,6 +13,15 @@ use super::plan::WorkId;
 use crate::runtime::consumer::status::Board;
 use crate::store::{Holder, Label, Timestamp};
 
+/// Ability of a consumer to do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::runtime) enum WorkAbility {
+    Able,
+    /// It failed lately: it takes the work only if no runtime is able to do it.
+    LastResort,
+    Unable,
+}
+
 /// Part of a consumer in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::runtime) enum WorkCall {
@@ -57,8 +66,7 @@ struct Shares {
 struct ShareEntry {
     work: WorkId,
     holder: Holder,
-    /// False while it cannot do the work.
-    able: bool,
+    ability: WorkAbility,
     call: watch::Sender<WorkCall>,
 }
 
@@ -80,7 +88,8 @@ impl Membership {
         let mut shares = self.shares();
         shares.drawn += 1;
         let number = shares.drawn;
-        let entry = ShareEntry { work: WorkId::of(work), holder, able: true, call };
+        let ability = WorkAbility::Able;
+        let entry = ShareEntry { work: WorkId::of(work), holder, ability, call };
         shares.shares.insert(number, entry);
         drop(shares);
         self.changed();
@@ -89,21 +98,21 @@ impl Membership {
 
     /// Returns the note of the runtime's own lease.
     pub(super) fn note(&self, stops: bool) -> MemberNote {
-        MemberNote::new(&self.name, stops, &self.able())
+        MemberNote::new(&self.name, stops, &self.works_of(WorkAbility::Able))
     }
 
-    /// Returns the works that its consumers can do, each once.
-    pub(super) fn able(&self) -> Vec<WorkId> {
-        let mut able: Vec<WorkId> = self
+    /// Returns the works of its consumers that have an ability, each once.
+    pub(super) fn works_of(&self, ability: WorkAbility) -> Vec<WorkId> {
+        let mut works: Vec<WorkId> = self
             .shares()
             .shares
             .values()
-            .filter(|share| share.able)
+            .filter(|share| share.ability == ability)
             .map(|share| share.work)
             .collect();
-        able.sort_unstable();
-        able.dedup();
-        able
+        works.sort_unstable();
+        works.dedup();
+        works
     }
 
     /// Tells each consumer its part, by its work and holder.
@@ -167,28 +176,19 @@ impl WorkShare {
         }
     }
 
-    /// Says that it can do the work.
-    pub(in crate::runtime) fn steps_forward(&self) {
-        self.is_able(true);
-    }
-
-    /// Says that it cannot do the work now.
-    pub(in crate::runtime) fn steps_back(&self) {
-        self.is_able(false);
-    }
-
     /// Returns the note of its lease.
     pub(in crate::runtime) fn note(&self, since: Timestamp, board: &Board) -> Vec<u8> {
         let stands = board.stands(self.consumer);
         written(&WorkNote::new(self.membership.id, self.consumer, since, stands))
     }
 
-    fn is_able(&self, able: bool) {
+    /// Says if it can do the work.
+    pub(in crate::runtime) fn is_able(&self, ability: WorkAbility) {
         let mut shares = self.membership.shares();
         let Some(share) = shares.shares.get_mut(&self.number) else { return };
-        let before = std::mem::replace(&mut share.able, able);
+        let before = std::mem::replace(&mut share.ability, ability);
         drop(shares);
-        if before != able {
+        if before != ability {
             self.membership.changed();
         }
     }
