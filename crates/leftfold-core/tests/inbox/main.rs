@@ -3,6 +3,7 @@
 mod delivery;
 mod gaps;
 mod messages;
+mod receiving;
 #[path = "../runtime_stage/mod.rs"]
 mod runtime_stage;
 mod tracking;

@@ -37,6 +37,10 @@ pub(in crate::runtime) const PROJECTION_EVENT: Backoff = doubling(50, 1_000);
 pub(in crate::runtime) const PROJECTION_AWAY: Backoff = doubling(100, 30_000);
 /// A projection whose place in the target another session has: how soon a standby takes over.
 pub(in crate::runtime) const PROJECTION_IN_USE: Backoff = doubling(100, 1_000);
+/// A message that the store cannot take: the first tries, before the broker gets it back.
+pub(in crate::runtime) const RECEIVER_TAKE: Backoff = doubling(50, 1_000);
+/// A receiver whose broker, or whose store, is away.
+pub(in crate::runtime) const RECEIVER_AWAY: Backoff = doubling(100, 30_000);
 /// A recurring command that was not carried out: the store failed.
 pub(in crate::runtime) const RECURRING: Backoff = doubling(1_000, 60_000);
 
@@ -77,6 +81,8 @@ mod tests {
             (PROJECTION_EVENT, 50, 1_000),
             (PROJECTION_AWAY, 100, 30_000),
             (PROJECTION_IN_USE, 100, 1_000),
+            (RECEIVER_TAKE, 50, 1_000),
+            (RECEIVER_AWAY, 100, 30_000),
             (RECURRING, 1_000, 60_000),
         ];
         for (wait, first_ms, longest_ms) in table {

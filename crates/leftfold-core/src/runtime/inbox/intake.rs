@@ -152,6 +152,11 @@ impl<I: Inbox> Intake<I> {
         Self { sources: store.aggregate(), trace: None, inbox: PhantomData }
     }
 
+    /// Returns the store that keeps what it receives.
+    pub(super) fn store(&self) -> &Store {
+        self.sources.store()
+    }
+
     /// The same inbox, for messages of one distributed trace: that of the header `traceparent` that
     /// a message came with. What is delivered of them, and whatever comes of that, goes on in it.
     ///

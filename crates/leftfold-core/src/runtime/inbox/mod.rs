@@ -3,10 +3,12 @@
 //!
 //! `intake` receives a message and records it as an event of its `source`, an aggregate that knows
 //! which numbers came and which are missing; `delivering` is the process that hands the recorded
-//! messages to the inbox, and gives a gap up in time.
+//! messages to the inbox, and gives a gap up in time. `receiving` brings in what comes from the
+//! queue of a broker.
 
 mod delivering;
 mod intake;
+mod receiving;
 mod source;
 
 use std::time::Duration;
@@ -16,6 +18,10 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use delivering::Delivering;
 pub use intake::{Gap, Intake, Receipt, ReceiveError, Report, ReportPage, Reported, SourceStatus};
+pub use receiving::{
+    Arrival, BrokerQueue, CONNECT_WITHIN, QueueSession, RECEIVED_MAX, ReceiverState,
+    ReceiverStatus, RunningReceiver, SETTLE_WITHIN, Settlement,
+};
 pub use source::{HELD_BYTES_MAX, HELD_MAX, Refusal};
 
 use super::Runtime;
