@@ -64,6 +64,12 @@ pub enum ConfigError {
         /// Description of the expected value.
         expected: &'static str,
     },
+    /// A variable of the environment is no text.
+    #[error("the variable {variable} is not UTF-8; set it to a text, or unset it")]
+    NotText {
+        /// The variable.
+        variable: String,
+    },
     /// The place of the events names no store.
     #[error("the store {store} cannot be opened: {error}")]
     Store {
@@ -146,18 +152,21 @@ impl Config {
     /// Reads flags and environment. The program's own name is not among the flags.
     pub fn read(
         arguments: impl IntoIterator<Item = OsString>,
-        environment: impl Fn(&str) -> Option<String>,
+        environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Invocation, ConfigError> {
         let mut given = GivenSettings::default();
+        let in_environment = |name: &str| {
+            let variable = variable(name);
+            let given = environment(&variable).map(OsString::into_string).transpose();
+            given.map_err(|_| ConfigError::NotText { variable })
+        };
         for name in VALUES {
-            if let Some(text) = environment(&variable(name)) {
+            if let Some(text) = in_environment(name)? {
                 given.values.push((name, text));
             }
         }
         for name in SWITCHES {
-            if environment(&variable(name))
-                .is_some_and(|text| !matches!(text.as_str(), "" | "0" | "false"))
-            {
+            if in_environment(name)?.is_some_and(|text| !matches!(&*text, "" | "0" | "false")) {
                 given.switches.push(name);
             }
         }
@@ -338,12 +347,25 @@ mod tests {
 
     fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, String> {
         let variable = |name: &str| {
-            environment.iter().find(|(given, _)| *given == name).map(|(_, text)| (*text).to_owned())
+            environment.iter().find(|(given, _)| *given == name).map(|(_, text)| (*text).into())
         };
         let arguments = arguments.iter().map(OsString::from);
         match Config::read(arguments, variable).map_err(|error| error.to_string())? {
             Invocation::Serve(config) => Ok(*config),
             Invocation::Help => Err("help".to_owned()),
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_variable_that_is_no_text_is_refused_and_not_shown() {
+        use std::os::unix::ffi::OsStringExt;
+
+        for name in ["CSMS_API_TOKEN", "CSMS_STORE", "CSMS_OPEN"] {
+            let variable =
+                |given: &str| (given == name).then(|| OsString::from_vec(b"secret-\xff".to_vec()));
+            let error = Config::read([], variable).unwrap_err().to_string();
+            assert!(error.contains(name) && !error.contains("secret"), "{error}");
         }
     }
 
@@ -480,7 +502,7 @@ mod tests {
                 "CSMS_STORE" => "postgres://csms:geheim@localhost/events",
                 _ => return None,
             };
-            Some(value.to_owned())
+            Some(value.into())
         })
         .unwrap();
         let debugged = format!("{invocation:?} {invocation:#?}");

@@ -7,17 +7,15 @@ use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let variable = |name: &str| std::env::var(name).ok();
-    let level =
-        variable("CSMS_LOG").and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
+    let level = std::env::var("CSMS_LOG").ok().and_then(|level| level.parse().ok());
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_max_level(level.unwrap_or(LevelFilter::INFO))
         .with_ansi(colours)
         .with_writer(std::io::stderr)
         .with_target(false)
         .init();
-    match serve(variable).await {
+    match serve().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("csms: {error}");
@@ -26,9 +24,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    let variable = |name: &str| std::env::var_os(name);
     let config = match Config::read(std::env::args_os().skip(1), variable)? {
         Invocation::Help => {
             println!("{HELP}");
