@@ -23,9 +23,10 @@ use crate::{PostgresError, Rows, tls};
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Seconds without any answer after which a server is given up.
 const SILENCE_SECONDS: u64 = 30;
-/// Has the server notice within about half a minute that a client is gone, and that its machine is:
-/// then its statement ends, and with it the locks of its session. What the server is told to notice
-/// sooner stays so; not every system can tell.
+/// Has the server notice within about half a minute that a client is gone, and that its machine is,
+/// and within a minute that it stands still in a transaction: then its session ends, and with it
+/// its locks. What the server is told to notice sooner stays so, and a limit on transactions that
+/// it or the URL sets; not every system can tell.
 const NOTICE_GONE: &str = "DO $$
     DECLARE setting record;
     BEGIN
@@ -38,6 +39,8 @@ const NOTICE_GONE: &str = "DO $$
                 WHERE s.name = setting.name AND (s.setting = '0' OR s.setting::int > setting.most);
         EXCEPTION WHEN OTHERS THEN NULL;
         END; END LOOP;
+        IF current_setting('idle_in_transaction_session_timeout') = '0' THEN
+            PERFORM set_config('idle_in_transaction_session_timeout', '60s', false); END IF;
     END $$";
 /// Marks the session, and tells the mark that it had.
 const MARK: &str = "SELECT current_setting('leftfold.session', true) AS was,
@@ -354,6 +357,7 @@ mod tests {
         assert_eq!(shown(&url, "tcp_user_timeout").await, "30000");
         assert_eq!(shown(&url, "tcp_keepalives_idle").await, "15");
         assert_eq!(shown(&url, "client_connection_check_interval").await, "2s");
+        assert_eq!(shown(&url, "idle_in_transaction_session_timeout").await, "1min");
         let shorter = format!("{url}?options=-c%20tcp_user_timeout%3D9000");
         assert_eq!(shown(&shorter, "tcp_user_timeout").await, "9000");
     }

@@ -86,6 +86,22 @@ pub enum PostgresError {
         /// The projection.
         name: String,
     },
+    /// All connections for reading stayed in use.
+    #[error(
+        "all {at_most} connections for reading were in use for {within:?}; end what is being read, or allow more of them (readers= in the URL)"
+    )]
+    ReadersBusy {
+        /// Number of the connections.
+        at_most: usize,
+        /// Time that was waited.
+        within: Duration,
+    },
+    /// The number of connections for reading is none.
+    #[error("readers cannot be {found:?}; write a number of at least 1")]
+    Readers {
+        /// Text that was given.
+        found: String,
+    },
     /// The server refused.
     #[error("cannot use {schema}: {}", with_causes(source))]
     Refused {
@@ -105,10 +121,12 @@ impl PostgresError {
             Self::Unreachable(_)
             | Self::Silent { .. }
             | Self::InUse { .. }
+            | Self::ReadersBusy { .. }
             | Self::NothingServes { .. } => Kind::Unavailable,
             Self::Refused { source, .. } if stands_still(source) => Kind::Unavailable,
             Self::Url
             | Self::SharedSession
+            | Self::Readers { .. }
             | Self::NoEncryption
             | Self::RootCertificates { .. }
             | Self::NotOurs { .. }

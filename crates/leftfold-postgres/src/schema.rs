@@ -128,8 +128,8 @@ impl VersionedSchema<'_> {
                 rows.batch_execute(&create).await.map_err(creating)?;
             }
         } else if let Some(table) = self.locked_by_writers {
-            // Writers of all processes wait for it, and see the new format then.
-            let lock = format!("LOCK TABLE {quoted}.{table} IN ACCESS EXCLUSIVE MODE");
+            // Writers of all processes wait for it, and see the new format then; readers go on.
+            let lock = format!("LOCK TABLE {quoted}.{table} IN EXCLUSIVE MODE");
             rows.batch_execute(&lock).await.map_err(creating)?;
         }
         for step in self.steps.iter().skip(usize::try_from(done).unwrap_or(0)) {

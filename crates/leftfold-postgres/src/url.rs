@@ -54,6 +54,13 @@ impl<'u> DatabaseUrl<'u> {
     pub(crate) fn own(&self, name: &str) -> Option<&'u str> {
         self.own.iter().rev().find(|(own, _)| *own == name).map(|(_, value)| *value)
     }
+
+    /// Returns the number of a parameter that was taken out, or its text if it is no number of at
+    /// least 1.
+    pub(crate) fn number(&self, name: &str) -> Option<Result<usize, String>> {
+        let text = self.own(name)?;
+        Some(text.parse().ok().filter(|number| *number > 0).ok_or_else(|| text.to_owned()))
+    }
 }
 
 /// Decodes the percent signs of a value; `None` if they are followed by anything but two digits

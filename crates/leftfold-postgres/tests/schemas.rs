@@ -306,3 +306,23 @@ async fn a_lock_of_somebody_else_is_told_as_such_also_under_a_limit_on_the_time_
     let said = session.rows().query_one("SHOW lock_timeout", &[]).await.unwrap();
     assert_eq!(said.get::<_, String>(0), "100ms", "what the URL says counts");
 }
+
+#[tokio::test]
+async fn readers_share_their_connections_and_one_too_many_is_told_so() {
+    let (_, url) = database();
+    let postgres = Postgres::at(&format!("{url}?readers=2")).unwrap();
+    let mut session = open(&postgres, 1).await;
+    add(&mut session, "tom").await;
+    postgres.serve("cats", 1).await.unwrap();
+    let (one, other) = (postgres.reader_of("cats"), postgres.reader_of("cats").of_version(1));
+    let (first, second) = (one.read().await.unwrap(), other.read().await.unwrap());
+    tokio::time::pause();
+    let error = one.read().await.unwrap_err();
+    tokio::time::resume();
+    assert!(matches!(error, PostgresError::ReadersBusy { at_most: 2, .. }), "{error}");
+    drop(first);
+    assert_eq!(count(&one.read().await.unwrap()).await, 1);
+    drop(second);
+    let error = Postgres::at(&format!("{url}?readers=0")).unwrap_err();
+    assert!(error.to_string().contains("at least 1"), "{error}");
+}

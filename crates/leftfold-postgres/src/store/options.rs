@@ -71,13 +71,14 @@ impl PostgresStoreOptions {
     ///   instead;
     /// - `schema=NAME`: the schema with its tables; `leftfold_store` if it is left out;
     /// - `payload=json` or `payload=bytes`: the column of data and metadata of a store that is
-    ///   created.
+    ///   created;
+    /// - `readers=4`: [connections for reading](Self::readers).
     ///
     /// # Errors
     /// [`PostgresStoreError::Url`] if it cannot be parsed, [`PostgresStoreError::Option`] if one of
     /// its own parameters has a value that it cannot have.
     pub fn at(url: &str) -> Result<Self, PostgresStoreError> {
-        let mut parsed = DatabaseUrl::parse(url, &["schema", "payload"]);
+        let mut parsed = DatabaseUrl::parse(url, &["schema", "payload", "readers"]);
         let config = parsed.config.take().ok_or(PostgresStoreError::Url)?;
         let schema = match parsed.own("schema") {
             Some(name) => decoded(name).ok_or_else(|| refused("schema", name, PERCENT))?,
@@ -87,8 +88,12 @@ impl PostgresStoreOptions {
             PayloadColumn::of_name(name).ok_or_else(|| refused("payload", name, "json or bytes"))
         });
         let payload = payload.transpose()?;
+        let readers = parsed.number("readers").transpose();
+        let readers = readers.map_err(|text| refused("readers", &text, "at least 1"))?;
         let root_certificates = parsed.root_certificates;
-        Self { payload, root_certificates, ..Self::of(config, schema) }.checked()
+        let mut options = Self { payload, root_certificates, ..Self::of(config, schema) };
+        options.readers = readers.unwrap_or(options.readers);
+        options.checked()
     }
 
     /// The store in a schema of the database that is configured.

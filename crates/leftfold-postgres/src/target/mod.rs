@@ -18,6 +18,7 @@ use tokio_postgres::{Config, Error, Socket};
 use crate::connect::{Connected, PostgresConnector};
 use crate::error::{PostgresError, is_away, is_in_use};
 use crate::target::place::SchemaState;
+use crate::target::reader::{READERS, ReadingConnections};
 use crate::url::DatabaseUrl;
 use crate::{PostgresSession, Reader, Rows};
 
@@ -49,19 +50,22 @@ const REMOVE: &str = "SET lock_timeout TO '5s'";
 #[derive(Clone, Debug)]
 pub struct Postgres {
     server: Arc<PostgresConnector>,
+    reading: Arc<ReadingConnections>,
     /// Connection that looks at the notes of others; it is made when it is needed.
     looks: Arc<Mutex<Option<Connected>>>,
 }
 
 impl Postgres {
     /// Read models in the database of a URL: `postgres://user:password@host:port/database`, with
-    /// the parameters that [`Config`] lists, and those for encryption that
-    /// [`PostgresStoreOptions::at`](crate::PostgresStoreOptions::at) has. Nothing is connected yet.
+    /// the parameters that [`Config`] lists, those for encryption that
+    /// [`PostgresStoreOptions::at`](crate::PostgresStoreOptions::at) has, and `readers=8`: see
+    /// [`readers`](Self::readers). Nothing is connected yet.
     ///
     /// # Errors
-    /// [`PostgresError::Url`] if it cannot be parsed.
+    /// [`PostgresError::Url`] if it cannot be parsed, [`PostgresError::Readers`] if that is no
+    /// number.
     pub fn at(url: &str) -> Result<Self, PostgresError> {
-        Self::of(DatabaseUrl::parse(url, &[]))
+        Self::of(DatabaseUrl::parse(url, &["readers"]))
     }
 
     /// Read models in the database of the store that a URL names: the same, but for the parameters
@@ -75,14 +79,17 @@ impl Postgres {
     /// ```
     ///
     /// # Errors
-    /// [`PostgresError::Url`] if it cannot be parsed.
+    /// Those of [`at`](Self::at).
     pub fn beside_store(url: &str) -> Result<Self, PostgresError> {
-        Self::of(DatabaseUrl::parse(url, &["schema", "payload"]))
+        Self::of(DatabaseUrl::parse(url, &["schema", "payload", "readers"]))
     }
 
     fn of(url: DatabaseUrl<'_>) -> Result<Self, PostgresError> {
+        let readers = url.number("readers").transpose();
+        let readers = readers.map_err(|found| PostgresError::Readers { found })?;
         let config = url.config.ok_or(PostgresError::Url)?;
-        Ok(Self::by(PostgresConnector::as_configured(config, url.root_certificates)))
+        let connector = PostgresConnector::as_configured(config, url.root_certificates);
+        Ok(Self::by(connector, readers.unwrap_or(READERS)))
     }
 
     /// Read models in the database that is configured. Left open, a connection is given up after 10
@@ -102,7 +109,7 @@ impl Postgres {
     /// ```
     #[must_use]
     pub fn with(config: Config) -> Self {
-        Self::by(PostgresConnector::as_configured(config, None))
+        Self::by(PostgresConnector::as_configured(config, None), READERS)
     }
 
     /// The same, by connections that a connector encrypts: one of the crate `tokio-postgres-rustls`
@@ -114,11 +121,23 @@ impl Postgres {
         T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        Self::by(PostgresConnector::new(self.server.config().clone(), connector))
+        let connector = PostgresConnector::new(self.server.config().clone(), connector);
+        Self::by(connector, self.reading.at_most())
     }
 
-    fn by(connector: PostgresConnector) -> Self {
-        Self { server: Arc::new(connector), looks: Arc::default() }
+    /// The same, with at most so many connections for reading, 1 at least; 8 if this is left out.
+    /// All readers share them, and further reads wait. Each lane of a projection has one connection
+    /// on top of them.
+    #[must_use]
+    pub fn readers(self, at_most: usize) -> Self {
+        let reading = ReadingConnections::new(Arc::clone(&self.server), at_most);
+        Self { reading: Arc::new(reading), ..self }
+    }
+
+    fn by(connector: PostgresConnector, readers: usize) -> Self {
+        let server = Arc::new(connector);
+        let reading = Arc::new(ReadingConnections::new(Arc::clone(&server), readers));
+        Self { server, reading, looks: Arc::default() }
     }
 
     /// Reads what a projection wrote.
@@ -130,7 +149,7 @@ impl Postgres {
     /// Reads what a projection of this name wrote: for programs that do not have its code.
     #[must_use]
     pub fn reader_of(&self, name: impl Into<String>) -> Reader {
-        Reader::new(self.server.clone(), name.into())
+        Reader::new(Arc::clone(&self.reading), name.into())
     }
 
     /// Returns a connection that is cut if its task is given up.

@@ -2,32 +2,39 @@
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use leftfold_core::runtime::projection::BESIDE;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use crate::connect::{Connected, PostgresConnector};
 use crate::target::place::{literal, schema};
 use crate::{PostgresError, Rows};
 
-/// Reads at the same time; further ones wait.
-const READERS_MAX: usize = 16;
-/// Connections that are kept open between reads.
-const KEPT: usize = 8;
+/// Connections for reading, if nothing else is said.
+pub(crate) const READERS: usize = 8;
+/// Time that a read waits for a connection.
+const WAITED_FOR: Duration = Duration::from_secs(10);
 
 /// Reads the rows of the version of a projection that serves, in this process or in another one
-/// than the writer's. Cheap to clone; clones share their connections, at most 16.
+/// than the writer's. Cheap to clone; all readers of one [`Postgres`](crate::Postgres) share their
+/// connections.
 #[derive(Clone, Debug)]
-pub struct Reader(Arc<PostgresReaderState>);
-
-#[derive(Debug)]
-struct PostgresReaderState {
-    server: Arc<PostgresConnector>,
-    name: String,
+pub struct Reader {
+    connections: Arc<ReadingConnections>,
+    name: Arc<str>,
     /// Version to read; `None` for the one that serves.
     version: Option<u32>,
+}
+
+/// The connections of all readers of a database.
+#[derive(Debug)]
+pub(crate) struct ReadingConnections {
+    server: Arc<PostgresConnector>,
+    at_most: usize,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
 }
@@ -35,39 +42,30 @@ struct PostgresReaderState {
 #[derive(Debug)]
 struct Idle {
     connected: Connected,
-    version: u32,
+    /// Projection and version that its statements are prepared for.
+    prepared_for: (Arc<str>, u32),
 }
 
 /// A read of one moment and one version, which goes on until this is dropped: while it does, the
-/// version is not removed, and the server keeps what the moment needs. It cannot write.
+/// version is not removed, and the server keeps what the moment needs. It cannot write. The server
+/// ends one in which nothing is asked for a minute.
 #[derive(Debug)]
 pub struct Reading {
     idle: Option<Idle>,
-    shared: Arc<PostgresReaderState>,
+    connections: Arc<ReadingConnections>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Reader {
-    pub(crate) fn new(server: Arc<PostgresConnector>, name: String) -> Self {
-        Self::of(server, name, None)
-    }
-
-    fn of(server: Arc<PostgresConnector>, name: String, version: Option<u32>) -> Self {
-        let permits = Arc::new(Semaphore::new(READERS_MAX));
-        Self(Arc::new(PostgresReaderState {
-            server,
-            name,
-            version,
-            permits,
-            idle: Mutex::default(),
-        }))
+    pub(crate) fn new(connections: Arc<ReadingConnections>, name: String) -> Self {
+        Self { connections, name: name.into(), version: None }
     }
 
     /// Reads a version whether it serves or not: to look at one that is being built, or at the one
     /// before.
     #[must_use]
     pub fn of_version(&self, version: u32) -> Self {
-        Self::of(self.0.server.clone(), self.0.name.clone(), Some(version))
+        Self { version: Some(version), ..self.clone() }
     }
 
     /// Begins a read. All that is read through it is of one moment.
@@ -93,23 +91,24 @@ impl Reader {
     /// ```
     ///
     /// # Errors
-    /// [`PostgresError::NothingServes`] before the first version was built; what the server says.
+    /// [`PostgresError::NothingServes`] before the first version was built;
+    /// [`PostgresError::ReadersBusy`] if no connection was free for 10 s; what the server says.
     pub async fn read(&self) -> Result<Reading, PostgresError> {
-        let permit = self.0.permits.clone().acquire_owned().await.ok();
+        let permit = self.connections.permit().await?;
         loop {
-            let kept = self.0.idle().pop();
+            let kept = self.connections.take(&self.name);
             let (connected, before) = match kept {
-                Some(Idle { connected, version }) => (connected, Some(version)),
-                None => (self.0.server.connect().await?, None),
+                Some(Idle { connected, prepared_for }) => (connected, Some(prepared_for)),
+                None => (self.connections.server.connect().await?, None),
             };
-            let read = self.begin(connected, before).await;
-            match read {
+            let was_idle = before.is_some();
+            match self.begin(connected, before).await {
                 Ok(idle) => {
-                    return Ok(Reading { idle: Some(idle), shared: self.0.clone(), permit });
+                    let connections = Arc::clone(&self.connections);
+                    return Ok(Reading { idle: Some(idle), connections, permit });
                 }
                 // It was cut while nobody used it.
-                Err(PostgresError::Refused { source, .. })
-                    if before.is_some() && source.is_closed() => {}
+                Err(PostgresError::Refused { source, .. }) if was_idle && source.is_closed() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -118,10 +117,10 @@ impl Reader {
     async fn begin(
         &self,
         mut connected: Connected,
-        before: Option<u32>,
+        before: Option<(Arc<str>, u32)>,
     ) -> Result<Idle, PostgresError> {
         connected.busy = true;
-        let version = match begin(&connected.rows, &self.0.name, self.0.version).await {
+        let version = match begin(&connected.rows, &self.name, self.version).await {
             Ok(version) => version,
             // Neither the table nor its schema were ever made.
             Err(error)
@@ -129,14 +128,15 @@ impl Reader {
             {
                 None
             }
-            Err(error) => return Err(PostgresError::refused(&self.0.name)(error)),
+            Err(error) => return Err(PostgresError::refused(&*self.name)(error)),
         };
         let version =
-            version.ok_or_else(|| PostgresError::NothingServes { name: self.0.name.clone() })?;
-        if before != Some(version) {
+            version.ok_or_else(|| PostgresError::NothingServes { name: self.name.to_string() })?;
+        let prepared_for = (Arc::clone(&self.name), version);
+        if before.as_ref() != Some(&prepared_for) {
             connected.rows.forget_prepared();
         }
-        Ok(Idle { connected, version })
+        Ok(Idle { connected, prepared_for })
     }
 }
 
@@ -176,7 +176,7 @@ impl Reading {
     /// The version that is read.
     #[must_use]
     pub fn version(&self) -> u32 {
-        self.idle().version & !BESIDE
+        self.idle().prepared_for.1 & !BESIDE
     }
 
     fn idle(&self) -> &Idle {
@@ -198,22 +198,45 @@ impl Drop for Reading {
         let (Some(mut idle), Ok(runtime)) = (self.idle.take(), Handle::try_current()) else {
             return;
         };
-        let (shared, permit) = (self.shared.clone(), self.permit.take());
+        let (connections, permit) = (Arc::clone(&self.connections), self.permit.take());
         runtime.spawn(async move {
-            if idle.connected.rows.batch_execute("ROLLBACK").await.is_err() {
-                return;
-            }
-            idle.connected.busy = false;
-            let mut kept = shared.idle();
-            if kept.len() < KEPT {
-                kept.push(idle);
+            if idle.connected.rows.batch_execute("ROLLBACK").await.is_ok() {
+                idle.connected.busy = false;
+                connections.idle().push(idle);
             }
             drop(permit);
         });
     }
 }
 
-impl PostgresReaderState {
+impl ReadingConnections {
+    /// At most so many connections, 1 at least.
+    pub(crate) fn new(server: Arc<PostgresConnector>, at_most: usize) -> Self {
+        let at_most = at_most.clamp(1, Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(at_most));
+        Self { server, at_most, permits, idle: Mutex::default() }
+    }
+
+    pub(crate) fn at_most(&self) -> usize {
+        self.at_most
+    }
+
+    async fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, PostgresError> {
+        let permit = timeout(WAITED_FOR, Arc::clone(&self.permits).acquire_owned()).await;
+        let busy = PostgresError::ReadersBusy { at_most: self.at_most, within: WAITED_FOR };
+        permit.map(Result::ok).map_err(|_| busy)
+    }
+
+    /// Takes a connection that nobody uses: one that read this projection last, if there is one.
+    fn take(&self, name: &str) -> Option<Idle> {
+        let mut idle = self.idle();
+        let same = idle.iter().rposition(|idle| &*idle.prepared_for.0 == name);
+        match same {
+            Some(index) => Some(idle.swap_remove(index)),
+            None => idle.pop(),
+        }
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

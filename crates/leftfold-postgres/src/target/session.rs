@@ -29,7 +29,8 @@ const TELL_OF_LOCKS: &str = "DO $$ DECLARE
 /// in which the code of users may be at work for 30. A limit that the server or the URL sets is
 /// left as it is; servers before version 14 have no such limit between transactions.
 const END_IF_STILL: &str = "DO $$ BEGIN
-        IF current_setting('idle_in_transaction_session_timeout') = '0' THEN
+        IF (SELECT reset_val FROM pg_settings
+            WHERE name = 'idle_in_transaction_session_timeout') = '0' THEN
             PERFORM set_config('idle_in_transaction_session_timeout', '35s', false); END IF;
         IF current_setting('idle_session_timeout', true) = '0' THEN
             PERFORM set_config('idle_session_timeout', '15s', false); END IF; END $$";

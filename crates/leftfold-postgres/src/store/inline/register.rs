@@ -21,6 +21,8 @@ const BUILT_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Time within which one page of events is applied.
 const APPLY_WITHIN: Duration = Duration::from_secs(60);
+/// A process that stands still between two pages lets another one build.
+const END_IF_STILL: &str = "SET idle_session_timeout = '2min'";
 
 /// Registers every inline projection of the options that is not registered yet.
 pub(in crate::store) async fn all(shared: &StoreShared) -> Result<(), PostgresStoreError> {
@@ -64,6 +66,11 @@ async fn build(shared: &StoreShared, view: &dyn InlineView) -> Result<(), Postgr
     // What is given up half-way is undone.
     connected.busy = true;
     let place = Place { name: view.name(), version: view.version(), lane: 0 };
+    connected
+        .rows
+        .batch_execute(END_IF_STILL)
+        .await
+        .map_err(PostgresError::refused(view.name()))?;
     place::take(&connected, &place).await?;
     let schema = place::schema(view.name(), view.version());
     place::make(&connected.rows, &schema).await?;
