@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -69,6 +69,9 @@ pub(crate) struct Connected {
 pub(crate) struct Heard {
     /// A warning came. It comes before the answer of the statement that it is about.
     warned: AtomicBool,
+    /// The server's process behind this connection, whose own notifications are no news; 0 if that
+    /// is not known.
+    own_process: AtomicI32,
     /// Somebody else notified a channel that this connection listens to, or the connection ended.
     pub(crate) news: Notify,
 }
@@ -79,12 +82,21 @@ impl Heard {
         self.warned.swap(false, Ordering::AcqRel)
     }
 
+    /// Ignores the notifications that this process of the server sends.
+    pub(crate) fn ignore_own(&self, process: i32) {
+        self.own_process.store(process, Ordering::Relaxed);
+    }
+
     fn hear(&self, message: &AsyncMessage) {
         match message {
             AsyncMessage::Notice(notice) if notice.parsed_severity() == Some(Severity::Warning) => {
                 self.warned.store(true, Ordering::Release);
             }
-            AsyncMessage::Notification(_) => self.news.notify_one(),
+            AsyncMessage::Notification(note)
+                if note.process_id() != self.own_process.load(Ordering::Relaxed) =>
+            {
+                self.news.notify_one();
+            }
             _ => {}
         }
     }

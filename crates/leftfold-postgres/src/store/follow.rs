@@ -12,6 +12,7 @@ use super::error::NotDone;
 use super::rows::{self, HEAD};
 use super::shared::{LOST, OTHER_LIFE, StoreShared};
 use super::values::signed;
+use crate::Rows;
 use crate::connect::Connected;
 use crate::target::place::literal;
 
@@ -60,25 +61,34 @@ async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
     let listen = format!("LISTEN {schema}");
     let listen = async { Ok(client.batch_execute(&listen).await.is_ok()) };
     let listens = answered(listen).await?;
+    let own = async { Ok(client.query_one("SELECT pg_backend_pid()", &[]).await?.try_get(0)?) };
+    connected.heard.ignore_own(answered(own).await?);
     let poll = if listens { POLL } else { POLL_UNNOTIFIED };
     let mut notified_at = Instant::now();
     loop {
         let is_standby = answered(see(shared, &connected, &look)).await?;
-        tokio::select! {
-            () = connected.heard.news.notified() => {}
-            () = sleep(poll) => {}
-            () = shared.committed.notified(), if listens => {
-                sleep_until(notified_at + BETWEEN_NOTIFICATIONS).await;
-                answered(async { Ok(client.batch_execute(&format!("NOTIFY {schema}")).await?) })
-                    .await?;
-                notified_at = Instant::now();
-            }
-        }
         if is_standby == listens {
             // It was promoted, or is another server than before.
             return Ok(());
         }
+        let look_again = Instant::now() + poll;
+        loop {
+            tokio::select! {
+                () = connected.heard.news.notified() => break,
+                () = sleep_until(look_again) => break,
+                () = shared.committed.notified(), if listens => {
+                    sleep_until(notified_at + BETWEEN_NOTIFICATIONS).await;
+                    notify(client, schema).await?;
+                    notified_at = Instant::now();
+                }
+            }
+        }
     }
+}
+
+/// Tells other processes that something was committed here.
+async fn notify(client: &Rows, schema: &str) -> Result<(), NotDone> {
+    answered(async { Ok(client.batch_execute(&format!("NOTIFY {schema}")).await?) }).await
 }
 
 /// Looks at the head, and shows it, unless the history is not the one that was shown before. Tells

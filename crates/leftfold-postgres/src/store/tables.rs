@@ -15,6 +15,8 @@ use crate::target::place::quoted;
 const STEPS: [&str; 1] = [include_str!("v1.sql")];
 /// The format that the last step leads to.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;
+/// Begins a transaction whose every statement sees what was committed before it.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// The oldest server that the tests run on.
 const SERVER_VERSION_MIN: i32 = 150_000;
 
@@ -91,7 +93,7 @@ pub(super) async fn begin_epoch(rows: &Rows, schema: &str) -> Result<(), Postgre
 /// one.
 pub(super) fn behind_lock(schema: &str) -> String {
     let schema = quoted(schema);
-    format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT FROM {schema}.state FOR UPDATE")
+    format!("{BEGIN}; SELECT FROM {schema}.state FOR UPDATE")
 }
 
 async fn check_server(rows: &Rows, schema: &str) -> Result<(), PostgresStoreError> {

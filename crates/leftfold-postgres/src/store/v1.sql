@@ -177,3 +177,45 @@ BEGIN
             WHERE type > found COLLATE "C" ORDER BY type LIMIT 1);
     END LOOP;
 END $$;
+
+-- Takes the lock of writers, the row of "state", and reads what a group of requests depends on:
+-- each of its statements sees what was committed before the lock was given. "shown" is the append
+-- that the process knows to be there. The versions of "asked" are always told; those of "kept",
+-- which the process knows as they were after the append "through", if that is not the last one.
+CREATE FUNCTION {schema}.group_facts(shown bigint, through bigint, asked text[], kept text[],
+        commands uuid[], consumers text[], sources uuid[], partitions text[],
+        OUT append bigint, OUT "position" bigint, OUT chain bytea, OUT recorded_at timestamptz,
+        OUT fence bigint, OUT lease_round bigint, OUT inline_round bigint, OUT epoch bigint,
+        OUT format bigint, OUT shown_hash bytea, OUT now timestamptz,
+        OUT asked_versions bigint[], OUT kept_versions bigint[],
+        OUT consumed bigint[], OUT repeated bigint[])
+    LANGUAGE plpgsql VOLATILE SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    PERFORM FROM {schema}.state FOR UPDATE;
+    SELECT h.append, h.position, h.chain, h.recorded_at, h.fence, h.lease_round, h.inline_round,
+            h.epoch, s.format, (SELECT a.hash FROM {schema}.appends a WHERE a.append = shown)
+        INTO append, "position", chain, recorded_at, fence, lease_round, inline_round, epoch,
+            format, shown_hash
+        FROM {schema}.head h, {schema}.store s;
+    now := clock_timestamp();
+    IF cardinality(asked) > 0 THEN
+        asked_versions := ARRAY(SELECT coalesce((SELECT e.version FROM {schema}.events e
+                WHERE e.stream = name COLLATE "C" ORDER BY e.version DESC LIMIT 1), 0)
+            FROM unnest(asked) name);
+    END IF;
+    IF append <> through AND cardinality(kept) > 0 THEN
+        kept_versions := ARRAY(SELECT coalesce((SELECT e.version FROM {schema}.events e
+                WHERE e.stream = name COLLATE "C" ORDER BY e.version DESC LIMIT 1), 0)
+            FROM unnest(kept) name);
+    END IF;
+    IF cardinality(consumers) > 0 THEN
+        consumed := ARRAY(SELECT (SELECT c.position FROM {schema}.checkpoints c
+                WHERE c.consumer = t.name COLLATE "C" AND c.source = t.source
+                    AND c.partition = t.part COLLATE "C")
+            FROM unnest(consumers, sources, partitions) t (name, source, part));
+    END IF;
+    IF cardinality(commands) > 0 THEN
+        repeated := ARRAY(SELECT a.append FROM {schema}.appends a
+            WHERE a.command = ANY (commands));
+    END IF;
+END $$;

@@ -1,12 +1,14 @@
 //! Pages of events, and the first match of a condition.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use leftfold_core::store::{
     Direction, Head, Page, Position, Query, Read, ReadError, RecordedEvent, StreamName, Version,
     What,
 };
-use tokio_postgres::Row;
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use super::statement::PositionsSql;
@@ -50,15 +52,18 @@ pub(in crate::store) async fn page(shared: &StoreShared, read: &Read) -> Result<
 }
 
 /// Selects the chosen events, which the clause `from` calls `e`, in the order of `by`, as far as
-/// the bytes of a page allow (parameter `bytes`). The first column is the number that was chosen.
+/// the bytes of a page allow (parameter `bytes`), and one more. The first column is the number of
+/// bytes up to and with the event.
 fn bounded(from: &str, by: &str, direction: Direction, bytes: usize) -> String {
     let down = if direction == Direction::Backwards { " DESC" } else { "" };
+    // A window of rows: one of values would look for those that are equal.
     format!(
-        "SELECT e.chosen, {EVENT} FROM (
-            SELECT e.*, count(*) OVER () AS chosen,
-                sum(greatest(e.bytes, 1)::int) OVER (ORDER BY e.{by}{down}) AS so_far
-            FROM {from}) e
-        WHERE e.so_far <= ${bytes}::bigint OR e.so_far = greatest(e.bytes, 1) ORDER BY e.{by}{down}"
+        "SELECT e.so_far, {EVENT} FROM (
+            SELECT e.*, sum(greatest(e.bytes, 1)::int) OVER so_far AS so_far,
+                first_value(e.bytes) OVER so_far AS first_bytes
+            FROM {from} WINDOW so_far AS (ORDER BY e.{by}{down} ROWS UNBOUNDED PRECEDING)) e
+        WHERE e.so_far - greatest(e.bytes, 1) <= greatest(${bytes}::bigint, e.first_bytes, 1)
+        ORDER BY e.{by}{down}"
     )
 }
 
@@ -89,13 +94,15 @@ async fn stream_page(
     // The head is read first: what the page has beyond it came in between.
     let (of_stream, of_page): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 4]) =
         ([&name], [&name, &from, &limit, &bytes]);
-    let (head, found) =
-        tokio::join!(client.query_one(&head, &of_stream), client.query(&page, &of_page));
+    let (head, found) = tokio::join!(
+        client.query_one(&head, &of_stream),
+        FoundEvents::ask(client, &page, &of_page, (read, wanted))
+    );
     let head = head?;
     let version = head.try_get::<_, Option<i64>>(head.len() - 1)?;
     let stream_version = version.map_or(Version::ABSENT, |version| Version(unsigned(version)));
     let head = rows::head(&head, 0)?.head;
-    let found = FoundEvents::of(&found?, head, wanted, read.direction)?;
+    let found = found?.up_to(head, read.direction);
     let begin = |version, _| What::Stream { stream: stream.clone(), from: Version(version) };
     Ok(found.page(read.direction, head, Some(stream_version), None, begin))
 }
@@ -142,61 +149,56 @@ async fn matching_page(
     parameters.extend(sql.terms.iter().map(|term| term as &(dyn ToSql + Sync)));
     parameters.push(&bytes);
     // The head is read first: what the page has beyond it came in between.
-    let (head, found) =
-        tokio::join!(client.query_one(&head, &[]), client.query(&page, &parameters));
+    let (head, found) = tokio::join!(
+        client.query_one(&head, &[]),
+        FoundEvents::ask(client, &page, &parameters, (read, wanted))
+    );
     let head = rows::head(&head?, 0)?.head;
-    let found = FoundEvents::of(&found?, head, wanted, read.direction)?;
+    let found = found?.up_to(head, read.direction);
     let begin = |_, from| What::Matching { query: query.clone(), from };
     let looked_to = Position(unsigned(until));
     Ok(found.page(read.direction, head, None, Some(looked_to), begin))
 }
 
-/// Events of a page, and whether there are more.
+/// Events of a page, and the first that has no room in it.
 struct FoundEvents {
     events: Vec<RecordedEvent>,
-    more: Option<MoreEvents>,
+    more: Option<EventPlace>,
 }
 
-/// Events that have no room in a page.
-enum MoreEvents {
-    /// The first of them has this version and position.
-    From(u64, Position),
-    /// They stand behind the one of this version and position, in the order of the page.
-    Behind(u64, Position),
-}
-
-impl MoreEvents {
-    fn position(&self) -> Position {
-        match self {
-            Self::From(_, position) | Self::Behind(_, position) => *position,
-        }
-    }
-}
+/// Version and position of an event.
+struct EventPlace(u64, Position);
 
 impl FoundEvents {
-    fn of(rows: &[Row], head: Head, wanted: u64, direction: Direction) -> Result<Self, NotDone> {
-        let chosen: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
-        let mut events = Vec::with_capacity(rows.len());
-        for row in rows {
-            events.push(rows::event(row, 1)?);
+    /// Reads the events that a statement gives, each as it comes.
+    async fn ask(
+        client: &Rows,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+        (read, wanted): (&Read, u64),
+    ) -> Result<Self, NotDone> {
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        let rows = client.query_raw(statement, parameters.iter().copied()).await?;
+        let mut rows = pin!(rows);
+        while let Some(row) = rows.next().await {
+            let row = row?;
+            bytes = row.try_get::<_, i64>(0)?;
+            events.push(rows::event(&row, 1)?);
         }
-        let place = |event: &RecordedEvent| (event.version().0, event.position);
-        let last = events.last().map(place);
-        let is_cut = unsigned(chosen) > rows.len() as u64;
-        let mut more = last
-            .filter(|_| is_cut)
-            .map(|(version, position)| MoreEvents::Behind(version, position));
-        if events.len() as u64 > wanted {
-            let left = events.pop();
-            more = left.map(|event| MoreEvents::From(event.version().0, event.position));
-        }
-        // What came in since the head was read is left out. Forwards it stands last, and nothing is
-        // behind it; backwards it stands first, and what is behind it stays.
-        events.retain(|event| event.position <= head.position);
-        if direction == Direction::Forwards {
-            more = more.filter(|more| more.position() <= head.position);
-        }
+        let is_over = bytes > i64::from(read.page_bytes) && events.len() > 1;
+        let left = if is_over || events.len() as u64 > wanted { events.pop() } else { None };
+        let more = left.map(|event| EventPlace(event.version().0, event.position));
         Ok(Self { events, more })
+    }
+
+    /// Leaves out what came in since the head was read. Forwards it stands last, and nothing is
+    /// behind it; backwards it stands first, and what is behind it stays.
+    fn up_to(mut self, head: Head, direction: Direction) -> Self {
+        self.events.retain(|event| event.position <= head.position);
+        if direction == Direction::Forwards {
+            self.more = self.more.filter(|EventPlace(_, position)| *position <= head.position);
+        }
+        self
     }
 
     fn page(
@@ -208,22 +210,10 @@ impl FoundEvents {
         begin: impl Fn(u64, Position) -> What,
     ) -> Page {
         let (next, through) = match (direction, self.more) {
-            (Direction::Forwards, Some(more)) => {
-                let (version, position) = match more {
-                    MoreEvents::From(version, position) => (version, position),
-                    MoreEvents::Behind(version, position) => {
-                        (version.saturating_add(1), position.next())
-                    }
-                };
+            (Direction::Forwards, Some(EventPlace(version, position))) => {
                 (Some(begin(version, position)), Position(position.0.saturating_sub(1)))
             }
-            (Direction::Backwards, Some(more)) => {
-                let (version, position) = match more {
-                    MoreEvents::From(version, position) => (version, position),
-                    MoreEvents::Behind(version, position) => {
-                        (version.saturating_sub(1), Position(position.0.saturating_sub(1)))
-                    }
-                };
+            (Direction::Backwards, Some(EventPlace(version, position))) => {
                 (Some(begin(version, position)), position.next())
             }
             (Direction::Forwards, None) => match looked_to {

@@ -12,9 +12,11 @@ use uuid::Uuid;
 
 use super::recent::{RECENT_MAX, RecentEvent, RecentEvents};
 use super::request::StoreRequest;
+use super::versions::KnownVersions;
 use crate::Rows;
 use crate::store::error::NotDone;
-use crate::store::rows::{self, APPEND, HEAD, HeadRow};
+use crate::store::rows::{self, APPEND, HeadRow};
+use crate::store::tables::BEGIN;
 use crate::store::text::{original, stored};
 use crate::store::values::{DatabaseTime, signed, unsigned};
 
@@ -49,6 +51,7 @@ pub(super) fn consumer_key(record: &CheckpointRecord) -> ConsumerKey {
 #[derive(Debug)]
 pub(super) struct KnownState {
     pub(super) recent: RecentEvents,
+    pub(super) versions: KnownVersions,
     pub(super) leases: Leases,
     /// The round of which the leases are; `None` if they are not known.
     pub(super) lease_round: Option<i64>,
@@ -57,38 +60,29 @@ pub(super) struct KnownState {
 impl KnownState {
     /// Nothing but the position of the head.
     pub(super) fn after(head: Position) -> Self {
-        Self { recent: RecentEvents::after(head), leases: Leases::default(), lease_round: None }
+        Self {
+            recent: RecentEvents::after(head),
+            versions: KnownVersions::default(),
+            leases: Leases::default(),
+            lease_round: None,
+        }
     }
 }
 
 /// The prepared statements that read facts.
 #[derive(Debug)]
 pub(super) struct FactStatements {
-    head: Statement,
-    versions: Statement,
-    commands: Statement,
-    consumers: Statement,
+    facts: Statement,
+    repeated: Statement,
     leases: Statement,
     recent: Statement,
 }
 
 impl FactStatements {
     pub(super) async fn prepare(rows: &Rows, schema: &str) -> Result<Self, Error> {
-        let head = format!("SELECT {HEAD} FROM {schema}.head h");
-        let versions = format!(
-            "SELECT clock_timestamp(), ARRAY(SELECT coalesce((SELECT e.version
-                FROM {schema}.events e WHERE e.stream = t.name ORDER BY e.version DESC LIMIT 1), 0)
-            FROM unnest($1::text[]) WITH ORDINALITY t (name, place) ORDER BY place),
-            (SELECT a.hash FROM {schema}.appends a WHERE a.append = $2::bigint),
-            (SELECT s.format FROM {schema}.store s)"
-        );
-        let commands =
-            format!("SELECT {APPEND} FROM {schema}.appends a WHERE a.command = ANY($1::uuid[])");
-        let consumers = format!(
-            "SELECT t.place, c.position
-            FROM unnest($1::text[], $2::uuid[], $3::text[]) WITH ORDINALITY t (c, s, p, place)
-            JOIN {schema}.checkpoints c ON c.consumer = t.c AND c.source = t.s AND c.partition = t.p"
-        );
+        let facts = format!("SELECT * FROM {schema}.group_facts($1, $2, $3, $4, $5, $6, $7, $8)");
+        let repeated =
+            format!("SELECT {APPEND} FROM {schema}.appends a WHERE a.append = ANY($1::bigint[])");
         let leases = format!(
             "SELECT l.work, l.holder, l.fence, l.until, l.note
             FROM {schema}.leases l, {schema}.state s WHERE s.lease_round IS DISTINCT FROM $1::bigint"
@@ -97,15 +91,13 @@ impl FactStatements {
             "SELECT e.position, e.type, e.stream, e.tags FROM {schema}.events e
             WHERE e.position > $1 ORDER BY e.position LIMIT {RECENT_MAX}"
         );
-        let (head, versions, commands, consumers, leases, recent) = tokio::try_join!(
-            rows.prepare(&head),
-            rows.prepare(&versions),
-            rows.prepare(&commands),
-            rows.prepare(&consumers),
+        let (facts, repeated, leases, recent) = tokio::try_join!(
+            rows.prepare(&facts),
+            rows.prepare(&repeated),
             rows.prepare(&leases),
             rows.prepare(&recent),
         )?;
-        Ok(Self { head, versions, commands, consumers, leases, recent })
+        Ok(Self { facts, repeated, leases, recent })
     }
 }
 
@@ -113,8 +105,12 @@ impl FactStatements {
 type Parameters<'p, const N: usize> = [&'p (dyn ToSql + Sync); N];
 
 /// The things that the requests of a group ask about.
+#[derive(Default)]
 struct Asked<'r> {
+    /// Streams of whose versions nothing is known.
     streams: Vec<&'r StreamName>,
+    /// Streams whose versions are known, unless another process has appended.
+    kept: Vec<(&'r StreamName, Version)>,
     commands: Vec<Uuid>,
     consumers: Vec<ConsumerKey>,
     leases: bool,
@@ -122,14 +118,8 @@ struct Asked<'r> {
 }
 
 impl<'r> Asked<'r> {
-    fn by(requests: &'r [StoreRequest]) -> Self {
-        let mut asked = Self {
-            streams: Vec::new(),
-            commands: Vec::new(),
-            consumers: Vec::new(),
-            leases: false,
-            events: false,
-        };
+    fn by(requests: &'r [StoreRequest], known: &KnownVersions) -> Self {
+        let mut asked = Self::default();
         let (mut streams, mut consumers) = (HashSet::new(), HashSet::new());
         for request in requests {
             let StoreRequest::Append(waiting) = request else {
@@ -139,30 +129,52 @@ impl<'r> Asked<'r> {
             let append = &waiting.append;
             let written = append.events.iter().filter_map(|event| event.stream.as_ref());
             let expected = append.condition.streams.iter().map(|(name, _)| name);
-            streams.extend(written.chain(expected));
+            for stream in written.chain(expected) {
+                if streams.insert(stream) {
+                    match known.get(stream) {
+                        Some(version) => asked.kept.push((stream, version)),
+                        None => asked.streams.push(stream),
+                    }
+                }
+            }
             asked.commands.extend(append.command.iter().map(|one| Uuid::from_bytes(one.id.0)));
             consumers.extend(append.checkpoint.as_ref().map(consumer_key));
             asked.leases |= append.fence.is_some();
             asked.events |= !append.condition.none_matching.is_empty();
         }
-        asked.streams.extend(streams);
         asked.consumers.extend(consumers);
         asked
     }
+
+    /// The versions of all streams that are asked about, as the row of facts has them.
+    fn versions(&self, row: &Row) -> Result<HashMap<StreamName, Version>, NotDone> {
+        let told = |column| -> Result<Option<Vec<i64>>, Error> { row.try_get(column) };
+        let version = |told: i64| Version(unsigned(told));
+        let asked = told("asked_versions")?.unwrap_or_default().into_iter().map(version);
+        let asked = self.streams.iter().copied().zip(asked);
+        let kept = match told("kept_versions")? {
+            Some(changed) => {
+                let streams = self.kept.iter().map(|(stream, _)| *stream);
+                streams.zip(changed.into_iter().map(version)).collect()
+            }
+            None => self.kept.clone(),
+        };
+        Ok(asked.chain(kept).map(|(stream, version)| (stream.clone(), version)).collect())
+    }
 }
 
-/// Begins the transaction by `begin`, behind the lock of the head, and reads what the requests
-/// depend on, all in one round trip.
+/// Begins the transaction, behind the lock of writers, and reads what the requests depend on, all
+/// in one round trip. `last` is the append that was shown here last.
 pub(super) async fn load(
     client: &Rows,
     statements: &FactStatements,
-    (begin, last): (&str, u64),
+    last: u64,
     requests: &[StoreRequest],
     known: &mut KnownState,
 ) -> Result<GroupFacts, NotDone> {
-    let asked = Asked::by(requests);
-    let names: Vec<_> = asked.streams.iter().map(|name| stored(name)).collect();
-    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    let asked = Asked::by(requests, &known.versions);
+    let streams: Vec<_> = asked.streams.iter().map(|name| stored(name)).collect();
+    let kept: Vec<_> = asked.kept.iter().map(|(name, _)| stored(name)).collect();
     let sources: Vec<Uuid> = asked.consumers.iter().map(|(_, source, _)| source.0).collect();
     let text = |label: &Label| stored(label).into_owned();
     let (consumers, partitions): (Vec<_>, Vec<_>) = asked
@@ -170,28 +182,24 @@ pub(super) async fn load(
         .iter()
         .map(|(consumer, _, part)| (text(consumer), part.as_ref().map_or_else(String::new, text)))
         .unzip();
-    let through = signed(known.recent.through().0);
-    let last = signed(last);
-    let (of_streams, of_commands): (Parameters<'_, 2>, Parameters<'_, 1>) =
-        ([&names, &last], [&asked.commands]);
-    let of_consumers: Parameters<'_, 3> = [&consumers, &sources, &partitions];
+    let recent_through = signed(known.recent.through().0);
+    let (last, through) = (signed(last), signed(known.versions.through()));
+    let of_facts: Parameters<'_, 8> =
+        [&last, &through, &streams, &kept, &asked.commands, &consumers, &sources, &partitions];
     let (of_leases, of_events): (Parameters<'_, 1>, Parameters<'_, 1>) =
-        ([&known.lease_round], [&through]);
+        ([&known.lease_round], [&recent_through]);
     // They are sent in this order. The first to fail says why; those behind it say that the
     // transaction is over.
-    let (begun, head, versions, commands, found, leases, events) = tokio::join!(
-        client.batch_execute(begin),
-        client.query_one(&statements.head, &[]),
-        client.query_one(&statements.versions, &of_streams),
-        some(!asked.commands.is_empty(), client.query(&statements.commands, &of_commands)),
-        some(!sources.is_empty(), client.query(&statements.consumers, &of_consumers)),
+    let (begun, facts, leases, events) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.query_one(&statements.facts, &of_facts),
         some(asked.leases, client.query(&statements.leases, &of_leases)),
         some(asked.events, client.query(&statements.recent, &of_events)),
     );
     begun?;
-    let head = rows::head(&head?, 0)?;
-    let (versions, commands, found, leases, events) =
-        (versions?, commands?, found?, leases?, events?);
+    let facts = facts?;
+    let (leases, events) = (leases?, events?);
+    let head = rows::head(&facts, 0)?;
     if asked.leases && known.lease_round != Some(head.lease_round) {
         known.leases = restored(&leases, head)?;
         known.lease_round = Some(head.lease_round);
@@ -199,32 +207,40 @@ pub(super) async fn load(
     if asked.events {
         follow(&mut known.recent, &events, head.head.position)?;
     }
-    let (DatabaseTime(now), counts) = (versions.try_get(0)?, versions.try_get::<_, Vec<i64>>(1)?);
-    let last = versions.try_get::<_, Option<&[u8]>>(2)?;
-    let last = last.and_then(|hash| hash.try_into().ok()).map(Hash);
-    let known_versions = asked.streams.iter().zip(counts);
-    let mut positions = HashMap::new();
-    for row in &found {
-        let place = usize::try_from(row.try_get::<_, i64>(0)? - 1).unwrap_or(usize::MAX);
-        let position = Position(unsigned(row.try_get(1)?));
-        positions.extend(asked.consumers.get(place).map(|key| (key.clone(), position)));
-    }
+    let DatabaseTime(now) = facts.try_get("now")?;
+    let shown: Option<&[u8]> = facts.try_get("shown_hash")?;
+    let positions: Vec<Option<i64>> =
+        facts.try_get::<_, Option<_>>("consumed")?.unwrap_or_default();
+    let positions = positions.into_iter().map(|at| at.map(|at| Position(unsigned(at))));
     Ok(GroupFacts {
         head,
-        last,
-        format: versions.try_get(3)?,
+        last: shown.and_then(|hash| hash.try_into().ok()).map(Hash),
+        format: facts.try_get("format")?,
         now,
-        versions: known_versions
-            .map(|(name, count)| ((*name).clone(), Version(unsigned(count))))
+        versions: asked.versions(&facts)?,
+        answered: answered(client, &statements.repeated, &facts).await?,
+        consumers: asked
+            .consumers
+            .iter()
+            .zip(positions)
+            .filter_map(|(key, at)| Some((key.clone(), at?)))
             .collect(),
-        answered: answered(&commands)?,
-        consumers: positions,
     })
 }
 
-fn answered(found: &[Row]) -> Result<HashMap<CommandId, Answered>, NotDone> {
+/// The appends of the command ids that were used before: rarely any, so they are asked for by
+/// themselves.
+async fn answered(
+    client: &Rows,
+    statement: &Statement,
+    facts: &Row,
+) -> Result<HashMap<CommandId, Answered>, NotDone> {
+    let repeated: Vec<i64> = facts.try_get::<_, Option<_>>("repeated")?.unwrap_or_default();
     let mut answered = HashMap::new();
-    for row in found {
+    if repeated.is_empty() {
+        return Ok(answered);
+    }
+    for row in &client.query(statement, &[&repeated]).await? {
         let command = rows::append(row, 0)?.command;
         answered.extend(command.map(|command| (command.record.id, command)));
     }

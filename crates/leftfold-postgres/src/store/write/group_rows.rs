@@ -1,13 +1,15 @@
-//! The rows of a group, each table's in one statement.
+//! The rows of a group: those of its appends in one statement, and one for each table that few
+//! groups write.
 
 use std::borrow::Cow;
 
 use leftfold_core::store::{Hash, Leases, Timestamp};
 use tokio_postgres::{Error, Statement};
-use uuid::Uuid;
 
-use super::event_rows::{EVENT_COLUMNS, EventRows};
-use super::judge::{WrittenEvent, WrittenGroup};
+use super::append_rows::{APPEND_COLUMNS, AppendValues};
+use super::event_rows::{EVENT_COLUMNS, EventValues};
+use super::judge::WrittenGroup;
+use super::row_array::RowArray;
 use crate::Rows;
 use crate::store::payload::PayloadColumn;
 use crate::store::rows::{AppendRow, HeadRow};
@@ -17,8 +19,6 @@ use crate::store::values::{DatabaseTime, signed};
 /// The prepared statements that write a group.
 #[derive(Debug)]
 pub(super) struct GroupStatements {
-    events: Statement,
-    tags: Statement,
     appends: Statement,
     consumers: Statement,
     leases: Statement,
@@ -28,19 +28,13 @@ pub(super) struct GroupStatements {
 
 impl GroupStatements {
     pub(super) async fn prepare(rows: &Rows, schema: &str) -> Result<Self, Error> {
-        let events = format!(
-            "INSERT INTO {schema}.events ({EVENT_COLUMNS})
-            SELECT {EVENT_COLUMNS} FROM unnest($1::{schema}.events[])"
-        );
-        let tags = format!(
-            "INSERT INTO {schema}.tags (tag, position) SELECT * FROM unnest($1::text[], $2::bigint[])"
-        );
         let appends = format!(
-            "INSERT INTO {schema}.appends (append, first, events, recorded_at, hash, bytes, command,
-                digest, answer, consumer, source, partition, checkpoint, checkpoint_hash)
-            SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[],
-                $5::bytea[], $6::bigint[], $7::uuid[], $8::bytea[], $9::bytea[], $10::text[],
-                $11::uuid[], $12::text[], $13::bigint[], $14::bytea[])"
+            "WITH e AS (INSERT INTO {schema}.events ({EVENT_COLUMNS})
+                SELECT {EVENT_COLUMNS} FROM unnest($1::{schema}.events[])),
+            t AS (INSERT INTO {schema}.tags (tag, position)
+                SELECT * FROM unnest($2::text[], $3::bigint[]))
+            INSERT INTO {schema}.appends ({APPEND_COLUMNS})
+            SELECT {APPEND_COLUMNS} FROM unnest($4::{schema}.appends[])"
         );
         let consumers = format!(
             "INSERT INTO {schema}.checkpoints (consumer, source, partition, position, hash)
@@ -57,16 +51,14 @@ impl GroupStatements {
         let forget_leases =
             format!("DELETE FROM {schema}.leases WHERE holder IS NULL OR until <= $1");
         let state = format!("UPDATE {schema}.state SET fence = $1, lease_round = $2");
-        let (events, tags, appends, consumers, leases, forget_leases, state) = tokio::try_join!(
-            rows.prepare(&events),
-            rows.prepare(&tags),
+        let (appends, consumers, leases, forget_leases, state) = tokio::try_join!(
             rows.prepare(&appends),
             rows.prepare(&consumers),
             rows.prepare(&leases),
             rows.prepare(&forget_leases),
             rows.prepare(&state),
         )?;
-        Ok(Self { events, tags, appends, consumers, leases, forget_leases, state })
+        Ok(Self { appends, consumers, leases, forget_leases, state })
     }
 }
 
@@ -100,13 +92,8 @@ pub(super) async fn write(
     rows: &GroupRows<'_>,
 ) -> Result<(), Error> {
     let group = rows.group;
-    let (events, tags, appends, consumers, forgotten, leases, state) = tokio::join!(
-        some(!group.events.is_empty(), events(client, statements, &group.events, rows.payload)),
-        some(
-            group.events.iter().any(|one| !one.event.tags.is_empty()),
-            tags(client, statements, &group.events)
-        ),
-        some(!group.appends.is_empty(), appends(client, statements, &group.appends)),
+    let (appends, consumers, forgotten, leases, state) = tokio::join!(
+        some(!group.appends.is_empty(), appends(client, statements, group, rows.payload)),
         some(
             group.appends.iter().any(|one| one.checkpoint.is_some()),
             consumers(client, statements, &group.appends)
@@ -117,7 +104,7 @@ pub(super) async fn write(
         some(!group.works.is_empty(), leases(client, statements, group, rows.leases)),
         some(!group.works.is_empty(), state(client, statements, rows)),
     );
-    for written in [events, tags, appends, consumers, forgotten, leases, state] {
+    for written in [appends, consumers, forgotten, leases, state] {
         written?;
     }
     Ok(())
@@ -127,74 +114,23 @@ async fn some(wanted: bool, write: impl Future<Output = Result<u64, Error>>) -> 
     if wanted { write.await } else { Ok(0) }
 }
 
-async fn events(
+/// Writes the appends with their events, and the tags of these.
+async fn appends(
     client: &Rows,
     statements: &GroupStatements,
-    written: &[WrittenEvent],
+    group: &WrittenGroup,
     payload: PayloadColumn,
 ) -> Result<u64, Error> {
-    client.execute(&statements.events, &[&EventRows { written, payload }]).await
-}
-
-async fn tags(
-    client: &Rows,
-    statements: &GroupStatements,
-    written: &[WrittenEvent],
-) -> Result<u64, Error> {
-    let (tags, positions): (Vec<_>, Vec<_>) = written
+    let values = |one| EventValues::of(one, payload);
+    let events = RowArray(group.events.iter().map(values).collect());
+    let (tags, positions): (Vec<_>, Vec<_>) = group
+        .events
         .iter()
         .flat_map(|one| one.event.tags.iter().map(|tag| (tag, one.event.position)))
         .map(|(tag, position)| (stored(tag), signed(position.0)))
         .unzip();
-    client.execute(&statements.tags, &[&tags, &positions]).await
-}
-
-async fn appends(
-    client: &Rows,
-    statements: &GroupStatements,
-    written: &[AppendRow],
-) -> Result<u64, Error> {
-    let each = |number: fn(&AppendRow) -> u64| -> Vec<i64> {
-        written.iter().map(|one| signed(number(one))).collect()
-    };
-    let (numbers, firsts) = (each(|one| one.number), each(|one| one.first.0));
-    let events = each(|one| one.events);
-    let moments: Vec<_> = written.iter().map(|one| DatabaseTime(one.recorded_at)).collect();
-    let hashes: Vec<_> = written.iter().map(|one| one.hash.0.as_slice()).collect();
-    let bytes: Vec<_> = written.iter().map(|one| one.bytes).collect();
-    let records = || written.iter().map(|one| one.command.as_ref().map(|one| &one.record));
-    let ids: Vec<_> = records().map(|one| one.map(|one| Uuid::from_bytes(one.id.0))).collect();
-    let digests: Vec<_> = records().map(|one| one.map(|one| one.digest.0.as_slice())).collect();
-    let answers: Vec<_> = records().map(|one| one.map(|one| &*one.answer)).collect();
-    let moves = || written.iter().map(|one| one.checkpoint.as_ref());
-    let consumers: Vec<_> = moves().map(|one| one.map(|(name, _)| stored(name))).collect();
-    let sources: Vec<_> = moves().map(|one| one.map(|(_, at)| at.store.0)).collect();
-    let partitions: Vec<_> =
-        moves().map(|one| one.and_then(|(_, at)| at.partition.0.as_deref()).map(stored)).collect();
-    let positions: Vec<_> = moves().map(|one| one.map(|(_, at)| signed(at.position.0))).collect();
-    let checkpoint_hashes: Vec<_> =
-        moves().map(|one| one.map(|(_, at)| at.hash.0.as_slice())).collect();
-    client
-        .execute(
-            &statements.appends,
-            &[
-                &numbers,
-                &firsts,
-                &events,
-                &moments,
-                &hashes,
-                &bytes,
-                &ids,
-                &digests,
-                &answers,
-                &consumers,
-                &sources,
-                &partitions,
-                &positions,
-                &checkpoint_hashes,
-            ],
-        )
-        .await
+    let appends = RowArray(group.appends.iter().map(AppendValues).collect());
+    client.execute(&statements.appends, &[&events, &tags, &positions, &appends]).await
 }
 
 /// Moves the consumers; of two moves of one in a group the later one counts.

@@ -138,8 +138,7 @@ impl WriteSession {
         self.connected.busy = true;
         self.connected.heard.take_warning();
         let (number, last) = context.last;
-        let begin = (&*self.begin, number);
-        let load = facts::load(&self.connected.rows, &self.facts, begin, requests, known);
+        let load = facts::load(&self.connected.rows, &self.facts, number, requests, known);
         let loaded = match timeout(self.answer_within, load).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(why)) => return Err(self.undo(why).await.into()),
@@ -161,13 +160,16 @@ impl WriteSession {
         if let Err(why) = self.check_inline(loaded.head.inline_round).await {
             return Err(self.undo(why).await.into());
         }
+        let since = loaded.head.append;
         let mut judge = GroupJudge::new(loaded, known, context.minter);
         let verdicts = requests.iter().map(|request| judge.judge(request)).collect();
         let GroupJudge { facts, written, .. } = judge;
         let (appends, events) = (written.appends.len(), written.events.len());
         let mut group = CommittedGroup { verdicts, head: facts.head, appends, events };
+        let span = (since, group.head.append);
         if written.is_empty() {
             self.end().await?;
+            known.versions.learn(span, facts.versions);
             return Ok(group);
         }
         let rows = GroupRows {
@@ -181,6 +183,7 @@ impl WriteSession {
             return Err(GroupFailure::InDoubt { group: Box::new(group), detail });
         }
         self.connected.busy = false;
+        known.versions.learn(span, facts.versions);
         if !written.works.is_empty() {
             group.head.lease_round += 1;
             group.head.fence = group.head.fence.max(known.leases.last().0);
