@@ -12,6 +12,7 @@ mod processes;
 mod proxy;
 mod reading;
 mod restored;
+mod roles;
 mod server_faults;
 mod standby;
 mod support;
