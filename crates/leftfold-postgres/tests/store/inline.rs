@@ -145,6 +145,56 @@ async fn a_projection_that_gives_no_answer_does_not_keep_others_from_writing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_costs_the_others_of_its_group_a_few_transactions_and_not_one_each() {
+    let url = database().await;
+    let (_, store) = open(&url, Totals::<1>::new()).await;
+    let commits = "SELECT xact_commit + xact_rollback FROM pg_stat_database
+        WHERE datname = current_database()";
+    let plain = url.split_once('?').unwrap().0;
+    let counted = || -> i64 { PostgresServer::shared().psql(plain, commits).parse().unwrap() };
+    // What is refused is noticed at once, or by a statement that is answered later.
+    for (shop, refused) in [("a", 1_001), ("b", 1_100)] {
+        let before = counted();
+        let cents = |index: usize| if index == 150 { refused } else { 1 };
+        let appends =
+            (0..300).map(|index| store.append(sold(&format!("{shop}{index}"), cents(index))));
+        let answers: Vec<_> = appends.collect();
+        for (index, answer) in answers.into_iter().enumerate() {
+            match answer.await {
+                Ok(Outcome::Appended(_)) => assert_ne!(index, 150),
+                Err(AppendError::ReadModel { .. }) => assert_eq!(index, 150),
+                other => panic!("{index}: {other:?}"),
+            }
+        }
+        let transactions = counted() - before;
+        assert!(transactions < 100, "{transactions} transactions");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projection_that_never_answers_holds_a_group_up_for_a_few_times_its_limit() {
+    let url = database().await;
+    let hangs = Some(Arc::new(Notify::new()));
+    let (_, store) = open(&url, Totals::<1> { hangs }).await;
+    let appends = (0..50).map(|index| store.append(sold(&format!("a{index}"), 777)));
+    let answers: Vec<_> = appends.collect();
+    let (mut refused, mut away) = (0, 0);
+    for answer in answers {
+        match answer.await {
+            Err(AppendError::ReadModel { .. }) => refused += 1,
+            Err(AppendError::Unavailable { detail }) => {
+                assert!(detail.contains("inline_totals"), "{detail}");
+                away += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // The first may have gone in alone.
+    assert!(refused <= 5 && away >= 45, "{refused} refused, {away} told to come again");
+    assert!(matches!(store.append(sold("b", 8)).await, Ok(Outcome::Appended(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_are_built_from_the_history_while_others_write() {
     let url = database().await;
     let plain = Store::new(PostgresStore::open(&url).await.unwrap());

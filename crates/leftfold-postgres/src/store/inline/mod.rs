@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use leftfold_core::fold::{EventError, Recorded, Schema, Unknown};
 use leftfold_core::runtime::projection::{Projection, ProjectionError};
-use leftfold_core::store::{Query, RecordedEvent};
-use tokio::time::timeout;
+use leftfold_core::store::{Position, Query, RecordedEvent};
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::SqlState;
 
 use super::error::{NotDone, PostgresStoreError};
@@ -109,6 +109,9 @@ pub(super) enum ApplyEnd {
 pub(super) struct ViewFailure {
     /// The read model.
     pub(super) name: &'static str,
+    /// Position of the event that was applied when it was noticed: that event, or one before it,
+    /// since a statement may be answered later. `None` if it was noticed behind the last one.
+    pub(super) at: Option<Position>,
     pub(super) why: ViewRefusal,
 }
 
@@ -119,6 +122,8 @@ pub(super) enum ViewRefusal {
     NotDone(NotDone),
     /// The event's, or the projection's.
     Event(String),
+    /// The projection gave no answer in time. It is at that very event.
+    Late(String),
 }
 
 impl InlineProjections {
@@ -195,7 +200,7 @@ impl InlineProjections {
                         }
                         _ => ViewRefusal::NotDone(NotDone::of(&error)),
                     };
-                    return Err(ViewFailure { name: view.name(), why });
+                    return Err(ViewFailure { name: view.name(), at: None, why });
                 }
             }
         }
@@ -211,20 +216,32 @@ pub(super) async fn apply_view(
     within: Duration,
 ) -> Result<(), ViewFailure> {
     let name = view.name();
-    enter(view, rows).await.map_err(|why| ViewFailure { name, why: ViewRefusal::NotDone(why) })?;
-    let all = async {
-        for event in events {
-            contained(|| view.apply(rows, event)).await?;
-        }
-        // The statements that nobody has waited for yet.
-        Ok(rows.answered().await?)
-    };
-    let late = || Err(ProjectionError::message(format!("it took longer than {within:?}")));
-    let applied = timeout(within, all).await.unwrap_or_else(|_| late());
-    if applied.is_err() {
+    let entered = enter(view, rows).await;
+    entered.map_err(|why| ViewFailure { name, at: None, why: ViewRefusal::NotDone(why) })?;
+    let applied = apply_all(view, rows, events, within).await;
+    applied.map_err(|(at, why)| {
         rows.forget_sent();
+        ViewFailure { name, at, why }
+    })
+}
+
+/// The error says at which event it was noticed, and why.
+async fn apply_all(
+    view: &dyn InlineView,
+    rows: &mut Rows,
+    events: &[&RecordedEvent],
+    within: Duration,
+) -> Result<(), (Option<Position>, ViewRefusal)> {
+    let until = Instant::now() + within;
+    let late = || ViewRefusal::Late(format!("it took longer than {within:?}"));
+    for event in events {
+        let at = Some(event.position);
+        let applied = timeout_at(until, contained(|| view.apply(rows, event))).await;
+        applied.map_err(|_| (at, late()))?.map_err(|error| (at, refusal(&error)))?;
     }
-    applied.map_err(|error| ViewFailure { name, why: refusal(&error) })
+    // The statements that nobody has waited for yet.
+    let answered = timeout_at(until, rows.answered()).await.map_err(|_| (None, late()))?;
+    answered.map_err(|error| (None, refusal(&error.into())))
 }
 
 /// Lets the projection's statements mean the tables of its own schema.
@@ -261,7 +278,7 @@ impl From<ViewFailure> for PostgresStoreError {
     fn from(failure: ViewFailure) -> Self {
         let detail = match failure.why {
             ViewRefusal::NotDone(why) => why.for_read().to_string(),
-            ViewRefusal::Event(detail) => detail,
+            ViewRefusal::Event(detail) | ViewRefusal::Late(detail) => detail,
         };
         Self::Inline { projection: failure.name, detail }
     }

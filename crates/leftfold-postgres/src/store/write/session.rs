@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leftfold_core::store::{Head, StoreId};
+use leftfold_core::store::{Head, Outcome, StoreId};
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 
@@ -70,14 +70,30 @@ pub(super) struct CommittedGroup {
 pub(super) enum GroupFailure {
     /// Nothing of it is there.
     NotDone(NotDone),
-    /// An inline projection does not take an event of it. Nothing of it is there.
-    Refused(ViewFailure),
+    /// An inline projection does not take an event of it. Nothing of it is there. The request is
+    /// the one at which that was noticed, if it was at one.
+    Refused { failure: ViewFailure, request: Option<usize> },
     /// The store is not what was opened here, for this reason. Nothing of it is there.
     Ended(&'static str),
     /// The commit was sent, and no answer came: it is there if the head has this append.
     InDoubt { group: Box<CommittedGroup>, detail: String },
     /// It is there, but the server did not wait until a standby has it too.
     NotReplicated(Box<CommittedGroup>),
+}
+
+impl GroupFailure {
+    /// The same, with the request at which it was noticed that an event is not taken.
+    fn noticed_in(mut self, verdicts: &[RequestVerdict]) -> Self {
+        if let Self::Refused { failure: ViewFailure { at: Some(at), .. }, request } = &mut self {
+            *request = verdicts.iter().rposition(|verdict| match verdict {
+                RequestVerdict::Append(Ok(Outcome::Appended(appended))) => {
+                    !appended.versions.is_empty() && appended.first <= *at
+                }
+                _ => false,
+            });
+        }
+        self
+    }
 }
 
 impl From<NotDone> for GroupFailure {
@@ -179,7 +195,8 @@ impl WriteSession {
             now: facts.now,
             payload: context.payload,
         };
-        if let Some(detail) = self.write(&rows).await? {
+        let ended = self.write(&rows).await;
+        if let Some(detail) = ended.map_err(|why| why.noticed_in(&group.verdicts))? {
             return Err(GroupFailure::InDoubt { group: Box::new(group), detail });
         }
         self.connected.busy = false;
@@ -218,7 +235,7 @@ impl WriteSession {
                     // Its code may have changed a table under a plan.
                     self.connected.rows.forget_prepared();
                     self.undo(NotDone::Away(String::new())).await;
-                    return Err(GroupFailure::Refused(failure));
+                    return Err(GroupFailure::Refused { failure, request: None });
                 }
             }
         }

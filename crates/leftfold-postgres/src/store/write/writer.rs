@@ -21,6 +21,9 @@ const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Number of times that a commit without an answer is found not to be there, before it is given up:
 /// it may be what ends the connection.
 const VANISHED_MAX: u32 = 3;
+/// Number of times that an inline projection may give no answer to a part of a group, before the
+/// rest of the group is refused: nobody writes meanwhile.
+const LATE_GROUPS_MAX: u32 = 2;
 /// Wait before another try to learn what came of a commit.
 const SETTLE_AGAIN: Duration = Duration::from_millis(200);
 
@@ -32,6 +35,8 @@ pub(in crate::store) struct StoreWriter {
     known: KnownState,
     /// The last fence that is known to have been given.
     fence: u64,
+    /// Parts of the group under way that an inline projection gave no answer to.
+    late_groups: u32,
 }
 
 /// A commit whose answer was lost.
@@ -53,13 +58,14 @@ impl Drop for WriterEnding {
 impl StoreWriter {
     pub(in crate::store) fn new(shared: Arc<StoreShared>) -> Self {
         let known = KnownState::after(shared.shown().1.position);
-        Self { shared, session: None, known, fence: 0 }
+        Self { shared, session: None, known, fence: 0, late_groups: 0 }
     }
 
     /// Works until the store is closed.
     pub(in crate::store) async fn run(mut self) {
         let _ending = WriterEnding(Arc::clone(&self.shared));
         while let Some(requests) = self.shared.queue.take(GROUP_MAX, GROUP_BYTES_MAX).await {
+            self.late_groups = 0;
             self.group(requests).await;
             self.known.recent.trim();
             self.shared.keep_recent_since(self.known.recent.since());
@@ -121,9 +127,9 @@ impl StoreWriter {
                     doubt = Some(DoubtfulCommit { group, detail, until });
                     self.session = None;
                 }
-                Err(GroupFailure::Refused(failure)) => {
+                Err(GroupFailure::Refused { failure, request }) => {
                     self.forget();
-                    return self.apart(requests, failure).await;
+                    return self.apart(requests, failure, request).await;
                 }
                 Err(GroupFailure::Ended(why)) => {
                     self.forget();
@@ -169,20 +175,55 @@ impl StoreWriter {
 
     async fn one_by_one(&mut self, requests: Vec<StoreRequest>) {
         for request in requests {
-            Box::pin(self.group(vec![request])).await;
+            self.group_within(vec![request]).await;
         }
     }
 
-    /// Commits the requests of a group one by one, since an inline projection refuses one of them.
-    async fn apart(&mut self, requests: Vec<StoreRequest>, failure: ViewFailure) {
-        match (failure.why, <[StoreRequest; 1]>::try_from(requests)) {
-            (ViewRefusal::NotDone(why), Ok([request])) => self.refuse(vec![request], why),
-            (ViewRefusal::NotDone(why), Err(requests)) => self.refuse(requests, why),
-            (ViewRefusal::Event(detail), Ok([request])) => {
-                let refused = AppendError::ReadModel { projection: failure.name, detail };
-                request.answer(RequestVerdict::Append(Err(refused)));
-            }
-            (ViewRefusal::Event(_), Err(requests)) => self.one_by_one(requests).await,
+    /// Commits the requests of a group without what an inline projection does not take. The request
+    /// at which that was noticed is tried alone, and the others around it in a few groups: one
+    /// before it may be at fault, so each half of those is one.
+    async fn apart(
+        &mut self,
+        requests: Vec<StoreRequest>,
+        failure: ViewFailure,
+        at: Option<usize>,
+    ) {
+        let ViewFailure { name, why, .. } = failure;
+        let (detail, is_late) = match why {
+            ViewRefusal::NotDone(why) => return self.refuse(requests, why),
+            ViewRefusal::Event(detail) => (detail, false),
+            ViewRefusal::Late(detail) => (detail, true),
+        };
+        self.late_groups += u32::from(is_late);
+        if is_late && (at.is_none() || self.late_groups > LATE_GROUPS_MAX) && requests.len() > 1 {
+            let why = format!("the inline projection {name} holds appends up: {detail}");
+            return self.refuse(requests, NotDone::Away(why));
+        }
+        let at = at.unwrap_or(requests.len() - 1);
+        let mut before = requests;
+        let after = before.split_off(at + 1);
+        let noticed = before.split_off(at);
+        let second = before.split_off(before.len() / 2);
+        let is_alone = before.is_empty() && second.is_empty() && after.is_empty();
+        for requests in [before, second] {
+            self.group_within(requests).await;
+        }
+        if is_alone || is_late {
+            let refused = AppendError::ReadModel { projection: name, detail };
+            let refuse = |request: StoreRequest| {
+                request.answer(RequestVerdict::Append(Err(refused.clone())));
+            };
+            noticed.into_iter().for_each(refuse);
+        } else {
+            self.group_within(noticed).await;
+        }
+        self.group_within(after).await;
+    }
+
+    /// Commits a part of a group, if there is anything in it.
+    async fn group_within(&mut self, requests: Vec<StoreRequest>) {
+        if !requests.is_empty() {
+            Box::pin(self.group(requests)).await;
         }
     }
 
