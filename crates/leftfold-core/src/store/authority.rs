@@ -8,7 +8,8 @@ use super::{CheckpointRecord, Invalid, NewEvent};
 /// application wrote under them would be taken for the runtime's own memory of what it did. So an
 /// append has the right of [an application](Authority::APPLICATION) unless the runtime or a copy
 /// made it, and a backend refuses what is beyond that right, in
-/// [`Append::validate`](super::Append::validate). Only this crate can make the other rights.
+/// [`Append::validate`](super::Append::validate). Only this crate makes the other rights; a server
+/// repeats the right of the runtime, or of the copy, that speaks to it from another program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Authority(Rights);
 
@@ -27,6 +28,30 @@ impl Authority {
     pub(crate) const RUNTIME: Self = Self(Rights::Runtime);
     /// Any name: a copy takes over what the runtime wrote in another store.
     pub(crate) const COPY: Self = Self(Rights::Copy);
+
+    /// Returns the number that stands for the right in the protocol of a server.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn number(self) -> i32 {
+        match self.0 {
+            Rights::Application => 0,
+            Rights::Runtime => 1,
+            Rights::Copy => 2,
+        }
+    }
+
+    /// Returns the right of that number, for a server that carries out the append of another
+    /// program; `None` if the number stands for none.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of_number(number: i32) -> Option<Self> {
+        match number {
+            0 => Some(Self::APPLICATION),
+            1 => Some(Self::RUNTIME),
+            2 => Some(Self::COPY),
+            _ => None,
+        }
+    }
 
     /// Tells whether names that begin with `$` may be written.
     #[must_use]

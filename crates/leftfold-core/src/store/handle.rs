@@ -64,6 +64,14 @@ impl Store {
         }
     }
 
+    /// Returns the backend, for a server that hands the whole contract on to other programs, the
+    /// names of their runtimes included.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
     /// Returns the identity of the store.
     #[must_use]
     pub fn identity(&self) -> Identity {
