@@ -3,8 +3,9 @@
 //! Front doors import `leftfold`, `leftfold` imports backends, backends import the core, and the
 //! core imports no other room. The testing kit imports the core; `leftfold` offers it, and tests of
 //! the core and of backends take it. The bench additionally imports what it measures, layer by
-//! layer. Tests of any room may look below it, but they too never import a front door, nor one
-//! backend another.
+//! layer. The server and the backend that speaks to it share their messages, which know the words
+//! of the core. Tests of any room may look below it, but they too never import a front door, nor
+//! one backend another.
 
 use super::RuleViolation;
 use super::manifest::{CargoManifest, Dependency, DependencyTable, manifests};
@@ -16,6 +17,8 @@ enum Room {
     Core,
     /// A store, or read models: one way of keeping what the core works with.
     Backend,
+    /// The messages between a server and the backend that speaks to it.
+    Protocol,
     /// The crate that users name: `leftfold`.
     Door,
     /// A part that any application can mount.
@@ -56,6 +59,7 @@ fn room(package: &str, folder: &str) -> Option<Room> {
         ("crates", "leftfold-testing") => Some(Room::Kit),
         ("crates", "leftfold-console") => Some(Room::Mountable),
         ("crates", "leftfold-proving") => Some(Room::Proving),
+        ("crates", "leftfold-protocol") => Some(Room::Protocol),
         ("crates", backend) if BACKENDS.contains(&backend) => Some(Room::Backend),
         _ => None,
     }
@@ -65,10 +69,12 @@ fn room(package: &str, folder: &str) -> Option<Room> {
 fn may_import(from: Room, to: Room) -> bool {
     match from {
         Room::Core | Room::Proving | Room::Xtask => false,
-        Room::Backend | Room::Kit => to == Room::Core,
+        Room::Protocol | Room::Kit => to == Room::Core,
+        Room::Backend => matches!(to, Room::Core | Room::Protocol),
         Room::Door => matches!(to, Room::Core | Room::Backend | Room::Kit),
         Room::Mountable => to == Room::Door,
-        Room::Front | Room::Examples => matches!(to, Room::Door | Room::Mountable),
+        Room::Front => matches!(to, Room::Door | Room::Mountable | Room::Protocol),
+        Room::Examples => matches!(to, Room::Door | Room::Mountable),
         Room::Bench => matches!(to, Room::Door | Room::Backend | Room::Core | Room::Proving),
     }
 }
@@ -79,7 +85,8 @@ fn tests_may_import(from: Room, to: Room) -> bool {
     let below = matches!(to, Room::Core | Room::Backend);
     let at_the_front = matches!(from, Room::Front | Room::Examples | Room::Mountable);
     let shares_with_examples = (from, to) == (Room::Front, Room::Examples);
-    let takes_the_kit = to == Room::Kit && matches!(from, Room::Core | Room::Backend);
+    let takes_the_kit =
+        to == Room::Kit && matches!(from, Room::Core | Room::Backend | Room::Protocol);
     let speaks_to_servers = at_the_front || matches!(from, Room::Backend | Room::Door);
     may_import(from, to)
         || takes_the_kit
@@ -146,11 +153,12 @@ mod tests {
     use super::*;
 
     /// One crate of each kind, and a second backend.
-    const HOUSE: [(&str, &str); 11] = [
+    const HOUSE: [(&str, &str); 12] = [
         ("crates/leftfold-core", "leftfold-core"),
         ("crates/leftfold-testing", "leftfold-testing"),
         ("crates/leftfold-log", "leftfold-log"),
         ("crates/leftfold-sqlite", "leftfold-sqlite"),
+        ("crates/leftfold-protocol", "leftfold-protocol"),
         ("crates/leftfold", "leftfold"),
         ("crates/leftfold-console", "leftfold-console"),
         ("crates/leftfold-proving", "leftfold-proving"),
@@ -166,12 +174,16 @@ mod tests {
         let expected = [
             "leftfold-testing -> leftfold-core",
             "leftfold-log -> leftfold-core",
+            "leftfold-log -> leftfold-protocol",
             "leftfold-sqlite -> leftfold-core",
+            "leftfold-sqlite -> leftfold-protocol",
+            "leftfold-protocol -> leftfold-core",
             "leftfold -> leftfold-core",
             "leftfold -> leftfold-testing",
             "leftfold -> leftfold-log",
             "leftfold -> leftfold-sqlite",
             "leftfold-console -> leftfold",
+            "csms -> leftfold-protocol",
             "csms -> leftfold",
             "csms -> leftfold-console",
             "examples -> leftfold",

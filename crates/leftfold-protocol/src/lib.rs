@@ -1,0 +1,57 @@
+//! The native protocol of Leftfold: its messages, and what they mean in the words of a store.
+//!
+//! A server and its clients send [`wire`] messages over gRPC. Each of them that stands for a word
+//! of the store is made of that word with `From`, and read with `TryFrom`, which refuses what no
+//! client of this protocol sends as [`Malformed`]: an absent part, an id of the wrong length, a
+//! text or a list beyond the store's limits. Both directions keep every field: what is read is
+//! equal to what was written.
+//!
+//! The description for clients in other languages is `proto/leftfold.proto`; the calls, the errors
+//! and how versions change are in `docs/protocol.md`.
+
+// `malformed` is the error of a message, with what reads its parts. Then, in the order of the
+// description: `event`, `query`, `append`, `outcome`, `read`, `lease` and `status`; `problem` has
+// the errors that travel beside a call's status.
+
+mod append;
+mod event;
+mod lease;
+mod malformed;
+mod outcome;
+mod problem;
+mod query;
+mod read;
+mod status;
+
+pub use malformed::Malformed;
+pub use outcome::{answer_of, outcome_of};
+pub use problem::{lease_error, lease_status, read_error, read_status, subscribe_status};
+
+/// Messages and services, as they are described in `proto/leftfold.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod wire {
+    tonic::include_proto!("leftfold.v1");
+}
+
+/// The health service of gRPC.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+}
+
+/// Bytes of a message, in either direction. The largest append, and the largest page, are below it.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of events that a server puts into one page, approximately.
+pub const PAGE_BYTES_MAX: u32 = 16 << 20;
+/// Appends of one call that may wait for their answers; a server reads no more until some have
+/// gone out.
+pub const IN_FLIGHT_MAX: usize = 4_096;
+/// Metadata of a call that names its store.
+pub const STORE_METADATA: &str = "leftfold-store";
+/// Name of the store that a call means if it names none.
+pub const DEFAULT_STORE: &str = "default";
+/// Port on which servers listen if they are told no other one.
+pub const PORT: u16 = 2113;
+
+#[cfg(test)]
+mod tests;
