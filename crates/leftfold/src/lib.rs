@@ -322,6 +322,7 @@
 //! | `personal` | personal data that can be forgotten; its keys in a directory (`log`) or a database (`postgres`) |
 //! | `postgres` | the store in PostgreSQL, and read models there |
 //! | `postgres-tls` | the same, and connections that are encrypted if the URL demands it |
+//! | `remote` | the store of a server (`leftfold serve`), by `leftfold://host:2113` |
 //! | `sqlite`, `redis` | read models there |
 //! | `testing` | given/when/then, the explorer, conformance suites |
 //! | `opentelemetry` | spans of `tracing` that continue the traces of their callers |
@@ -343,6 +344,8 @@ pub use leftfold_log as log;
 pub use leftfold_postgres as postgres;
 #[cfg(feature = "redis")]
 pub use leftfold_redis as redis;
+#[cfg(feature = "remote")]
+pub use leftfold_remote as remote;
 #[cfg(feature = "sqlite")]
 pub use leftfold_sqlite as sqlite;
 #[cfg(feature = "testing")]

@@ -26,6 +26,8 @@ use crate::file_url::{self, FileUrlError, UrlOptions};
 ///   one keeps data as JSON, or as bytes with `&payload=bytes`. With the feature `postgres-tls`
 ///   the connections are encrypted if the URL says `sslmode=require`, or `sslrootcert=PATH` with
 ///   the certificates to trust;
+/// - `leftfold://host:port/name`, with the feature `remote`: the store of that name which a server
+///   (`leftfold serve`) keeps; without a port it is 2113, without a name the store `default`;
 /// - `memory:`: an empty store in memory, for tests.
 ///
 /// ```
@@ -47,6 +49,8 @@ pub async fn open(url: &str) -> Result<Store, OpenError> {
         StoreUrl::Log { path, options } => open_log(path, options).await,
         #[cfg(feature = "postgres")]
         StoreUrl::Postgres => Ok(Store::new(leftfold_postgres::PostgresStore::open(url).await?)),
+        #[cfg(feature = "remote")]
+        StoreUrl::Remote => Ok(Store::new(leftfold_remote::RemoteStore::open(url).await?)),
     }
 }
 
@@ -74,6 +78,8 @@ pub fn directory_of(url: &str) -> Result<Option<PathBuf>, OpenError> {
         StoreUrl::Log { path, .. } => Ok(Some(path)),
         #[cfg(feature = "postgres")]
         StoreUrl::Postgres => Ok(None),
+        #[cfg(feature = "remote")]
+        StoreUrl::Remote => Ok(None),
     }
 }
 
@@ -86,6 +92,8 @@ enum StoreUrl {
     },
     #[cfg(feature = "postgres")]
     Postgres,
+    #[cfg(feature = "remote")]
+    Remote,
 }
 
 impl StoreUrl {
@@ -111,6 +119,8 @@ impl StoreUrl {
             {
                 Ok(Self::Postgres)
             }
+            #[cfg(feature = "remote")]
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("leftfold") => Ok(Self::Remote),
             // A scheme has no slash before its colon; a path may have any.
             Some((scheme, _)) if scheme.contains('/') || scheme.is_empty() => of_path(),
             Some((scheme, _)) => Err(OpenError::UnknownScheme { scheme: scheme.to_owned() }),
@@ -124,7 +134,7 @@ impl StoreUrl {
 pub enum OpenError {
     /// No backend of this build has the scheme.
     #[error(
-        "{scheme:?} names no kind of store of this build, use a path, file:PATH, memory:, or postgres: with the feature postgres"
+        "{scheme:?} names no kind of store of this build, use a path, file:PATH, memory:, postgres: with the feature postgres, or leftfold: with the feature remote"
     )]
     UnknownScheme {
         /// Text before the colon.
@@ -172,6 +182,10 @@ pub enum OpenError {
     #[cfg(feature = "postgres")]
     #[error(transparent)]
     Postgres(#[from] leftfold_postgres::PostgresStoreError),
+    /// The store that a server keeps cannot be opened.
+    #[cfg(feature = "remote")]
+    #[error(transparent)]
+    Remote(#[from] leftfold_remote::RemoteError),
 }
 
 impl OpenError {
@@ -187,6 +201,8 @@ impl OpenError {
             Self::Log(error) => error.kind(),
             #[cfg(feature = "postgres")]
             Self::Postgres(error) => error.kind(),
+            #[cfg(feature = "remote")]
+            Self::Remote(error) => error.kind(),
         }
     }
 }

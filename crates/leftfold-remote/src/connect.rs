@@ -1,0 +1,102 @@
+//! Making a connection, and looking at what answers.
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use leftfold_core::store::{Identity, Status};
+use leftfold_protocol::wire::IdentifyRequest;
+use leftfold_protocol::{MESSAGE_BYTES_MAX, Malformed, STORE_METADATA};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tonic::codegen::http::Uri;
+use tonic::{Code, Request};
+
+use crate::channel::{Channel, Client};
+use crate::error::RemoteError;
+use crate::options::RemoteOptions;
+
+/// Bytes of one call that the server may send before they were read.
+const CALL_WINDOW: u32 = 4 << 20;
+/// Bytes of all calls of a connection together.
+const CONNECTION_WINDOW: u32 = 32 << 20;
+
+/// A connection to a server whose store was looked at.
+pub(crate) struct CheckedConnection {
+    pub(crate) client: Client,
+    pub(crate) identity: Identity,
+    pub(crate) status: Status,
+    /// Is ready when the connection has ended.
+    pub(crate) ended: oneshot::Receiver<()>,
+}
+
+/// A message of a call, which names the store.
+pub(crate) fn request<T>(options: &RemoteOptions, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    // Options with another name cannot be made.
+    if let Ok(name) = options.store.parse() {
+        request.metadata_mut().insert(STORE_METADATA, name);
+    }
+    request
+}
+
+/// Connects, and asks which store answers.
+pub(crate) async fn connect(options: &RemoteOptions) -> Result<CheckedConnection, RemoteError> {
+    let away = |detail: String| RemoteError::Unreachable { address: options.address(), detail };
+    timeout(options.connect_within, try_connect(options))
+        .await
+        .unwrap_or_else(|_| Err(away("it does not answer in time".to_owned())))
+}
+
+async fn try_connect(options: &RemoteOptions) -> Result<CheckedConnection, RemoteError> {
+    let address = options.address();
+    let away = |detail: String| RemoteError::Unreachable { address: options.address(), detail };
+    let stream = TcpStream::connect((&*options.host, options.port))
+        .await
+        .map_err(|error| away(error.to_string()))?;
+    stream.set_nodelay(true).map_err(|error| away(error.to_string()))?;
+    let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(CALL_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(options.alive_every)
+        .keep_alive_timeout(options.alive_every)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| away(error.to_string()))?;
+    let (ends, ended) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "the connection to the server ended");
+        }
+        drop(ends);
+    });
+    let origin: Uri = format!("http://{address}")
+        .parse()
+        .map_err(|_| away("its name cannot stand in a request".to_owned()))?;
+    let mut client = Client::with_origin(Channel(sender), origin)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let reply = client.identify(request(options, IdentifyRequest {})).await;
+    let reply = reply.map_err(|status| refusal(options, &status))?.into_inner();
+    let strange = |_: Malformed| RemoteError::Refused {
+        address: options.address(),
+        detail: "it speaks another protocol".to_owned(),
+    };
+    let absent = || strange(Malformed::Absent { field: "identity" });
+    let identity = reply.identity.ok_or_else(absent)?.try_into().map_err(strange)?;
+    let status = reply.status.ok_or_else(absent)?.try_into().map_err(strange)?;
+    Ok(CheckedConnection { client, identity, status, ended })
+}
+
+/// The error of a server that does not say which store it has.
+fn refusal(options: &RemoteOptions, status: &tonic::Status) -> RemoteError {
+    let address = options.address();
+    let detail = status.message().to_owned();
+    match status.code() {
+        Code::NotFound => RemoteError::NoStore { address, store: options.store.clone() },
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal => {
+            RemoteError::Unreachable { address, detail }
+        }
+        _ => RemoteError::Refused { address, detail },
+    }
+}

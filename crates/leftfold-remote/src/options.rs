@@ -1,0 +1,129 @@
+//! Place of a store that a server keeps, and the limits of a handle on it.
+
+use std::time::Duration;
+
+use leftfold_protocol::{DEFAULT_STORE, PORT};
+
+use crate::error::RemoteError;
+
+/// Place of a store that a server keeps, and the limits of a handle on it.
+///
+/// ```
+/// use leftfold_remote::RemoteOptions;
+///
+/// let options = RemoteOptions::at("leftfold://events.internal/orders")?;
+/// assert_eq!((&*options.host, options.port), ("events.internal", 2113));
+/// assert_eq!(options.store, "orders");
+/// # Ok::<(), leftfold_remote::RemoteError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteOptions {
+    /// Name or address of the server.
+    pub host: String,
+    /// Port of the server.
+    pub port: u16,
+    /// Name of the store on the server.
+    pub store: String,
+    /// Time that a connection may take to be made.
+    pub connect_within: Duration,
+    /// Time for which requests wait for a connection that was lost. After it what was sent is
+    /// `Unknown`, and everything else `Unavailable`.
+    pub patience: Duration,
+    /// Time between two signs of life that are asked of the server, and for which each is waited
+    /// for.
+    pub alive_every: Duration,
+    /// Bytes of appends that may wait for their answers, and as many of reads; beyond that the
+    /// answer is `Busy`.
+    pub queue_bytes: usize,
+}
+
+impl RemoteOptions {
+    /// The store of a URL: `leftfold://host:port/name`. Without a port it is 2113; without a name
+    /// it is the store `default`.
+    ///
+    /// # Errors
+    /// [`RemoteError::Url`] if it cannot be read.
+    pub fn at(url: &str) -> Result<Self, RemoteError> {
+        let fault = |detail| RemoteError::Url { url: without_password(url), detail };
+        let rest = url
+            .split_once("://")
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("leftfold"))
+            .ok_or_else(|| fault("it does not begin with leftfold://"))?
+            .1;
+        if rest.contains(['?', '#', '@']) {
+            return Err(fault("it has options, a fragment or a user, which it cannot have"));
+        }
+        let (place, store) = rest.split_once('/').unwrap_or((rest, ""));
+        let (host, port) = match place.rsplit_once(':') {
+            // The colons of an address in brackets are its own.
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| fault("the port is no number below 65536"))?)
+            }
+            _ => (place, PORT),
+        };
+        if host.is_empty() {
+            return Err(fault("it has no host"));
+        }
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let store = if store.is_empty() { DEFAULT_STORE } else { store }.to_owned();
+        if !store.bytes().all(|byte| matches!(byte, b'!'..=b'~')) || store.contains('/') {
+            return Err(fault("the name of a store has letters, digits, '.', '_' and '-'"));
+        }
+        Ok(Self {
+            host,
+            port,
+            store,
+            connect_within: Duration::from_secs(5),
+            patience: Duration::from_secs(10),
+            alive_every: Duration::from_secs(5),
+            queue_bytes: 64 << 20,
+        })
+    }
+
+    /// Host and port as they stand in a URL.
+    pub(crate) fn address(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
+/// The URL as it may stand in an error.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_a_host_and_what_it_leaves_out_is_the_usual() {
+        let of = |url: &str| {
+            let options = RemoteOptions::at(url).unwrap();
+            (options.address(), options.store)
+        };
+        let pair = |address: &str, store: &str| (address.to_owned(), store.to_owned());
+        assert_eq!(of("leftfold://localhost"), pair("localhost:2113", "default"));
+        assert_eq!(of("LEFTFOLD://db:1/"), pair("db:1", "default"));
+        assert_eq!(of("leftfold://[::1]:7/stock"), pair("[::1]:7", "stock"));
+        assert_eq!(of("leftfold://[::1]"), pair("[::1]:2113", "default"));
+        for bad in [
+            "http://db",
+            "leftfold:",
+            "leftfold://",
+            "leftfold://:1",
+            "leftfold://db:x",
+            "leftfold://db:70000",
+            "leftfold://db/a b",
+            "leftfold://db/a/b",
+            "leftfold://db?x=y",
+        ] {
+            assert!(RemoteOptions::at(bad).is_err(), "{bad}");
+        }
+        let error = RemoteOptions::at("leftfold://ada:secret@db").unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

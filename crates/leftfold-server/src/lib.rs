@@ -1,0 +1,34 @@
+//! Serves stores of Leftfold to programs elsewhere, over gRPC and HTTP on one port.
+//!
+//! The binary `leftfold` of this crate is what most need: `leftfold serve --store ./data`. A
+//! program with a server inside binds a [`Server`] to its own stores:
+//!
+//! ```
+//! use leftfold::store::Store;
+//! use leftfold_server::{Server, ServerOptions};
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = ServerOptions::at("127.0.0.1:0".parse()?);
+//! let server = Server::bind(options, vec![("default".to_owned(), Store::memory())]).await?;
+//! println!("listens on {:?}", server.addresses());
+//! // Until somebody stops it: what was taken is answered, and the stores are closed.
+//! server.run(std::future::ready(())).await?;
+//! # Ok(()) }
+//! ```
+
+// `args` and `command` are the program. A `server` has the `options`, the sockets and the
+// connections; `stores` has what is served by `services`, until `stopping` says that it ends.
+
+mod args;
+mod command;
+mod options;
+mod server;
+mod services;
+mod stopping;
+mod stores;
+
+pub use args::{ArgsError, Arguments, USAGE};
+pub use command::{CommandError, run};
+pub use options::ServerOptions;
+pub use server::{ServeError, Server};
+pub use stores::{STORE_NAME_MAX, is_store_name};

@@ -1,0 +1,46 @@
+//! Addresses and limits of a server.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Addresses and limits of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// Addresses to listen on; port 0 takes any that is free.
+    pub listen: Vec<SocketAddr>,
+    /// Listens on addresses that other machines reach, though nothing is encrypted and nobody has
+    /// to say who they are.
+    pub insecure: bool,
+    /// Connections that are open at once; more wait in the queue of the system.
+    pub connections_max: usize,
+    /// Calls of one connection that are open at once.
+    pub calls_max: u32,
+    /// Time within which a connection must begin its first call.
+    pub first_call_within: Duration,
+    /// Time between two signs of life that are asked of a client, and for which each is waited for.
+    pub alive_every: Duration,
+    /// Time that clients have to take their last answers when the server stops.
+    pub stop_within: Duration,
+}
+
+impl ServerOptions {
+    /// The usual limits, on one address.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self { listen: vec![address], ..Self::default() }
+    }
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            insecure: false,
+            connections_max: 20_000,
+            calls_max: 1_024,
+            first_call_within: Duration::from_secs(10),
+            alive_every: Duration::from_secs(20),
+            stop_within: Duration::from_secs(10),
+        }
+    }
+}

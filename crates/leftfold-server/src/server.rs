@@ -1,0 +1,279 @@
+//! The sockets of a server, its connections, and its end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use leftfold::store::Store;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tonic::codegen::Service;
+
+use crate::options::ServerOptions;
+use crate::services;
+use crate::stopping::Stopping;
+use crate::stores::{Stores, is_store_name};
+
+/// Wait after a connection could not be taken, as when no file handle is left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Bytes of one call that a client may send before they were read.
+const CALL_WINDOW: u32 = 2 << 20;
+/// Bytes of all calls of a connection together.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Bytes of answers of one call that wait for its client.
+const CALL_SENDS: usize = 1 << 20;
+/// Bytes of the metadata of a call.
+const METADATA_BYTES: u32 = 16 << 10;
+/// Calls that a client may have cancelled before it is taken for an attack.
+const CANCELLED_MAX: usize = 1_024;
+
+/// Error of a server that cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// There is nothing to serve.
+    #[error("there is no store to serve, name one")]
+    NoStore,
+    /// A store has a name that it cannot have, or that another one has.
+    #[error(
+        "{name:?} cannot name a store here, use letters, digits, '.', '_' and '-', and each name once"
+    )]
+    StoreName {
+        /// Name that was given.
+        name: String,
+    },
+    /// There is nowhere to listen.
+    #[error("there is no address to listen on, name one")]
+    NoAddress,
+    /// Other machines reach the address, and nothing protects the stores.
+    #[error(
+        "other machines reach {address}, and nothing is encrypted; listen on 127.0.0.1, or say that this is wanted (--insecure)"
+    )]
+    Insecure {
+        /// Address to listen on.
+        address: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {detail}")]
+    Listen {
+        /// Address to listen on.
+        address: SocketAddr,
+        /// Message of the system.
+        detail: String,
+    },
+    /// A store did not close cleanly.
+    #[error("the store {name:?}: {detail}")]
+    Close {
+        /// Name of the store.
+        name: String,
+        /// Reason, for people.
+        detail: String,
+    },
+}
+
+/// A server that listens.
+pub struct Server {
+    options: ServerOptions,
+    stores: Arc<Stores>,
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// Listens on the addresses. Clients may connect from now on; they are answered by
+    /// [`run`](Self::run).
+    ///
+    /// # Errors
+    /// [`ServeError::Insecure`] for an address that other machines reach, unless the options say
+    /// that it is wanted, and all others but [`ServeError::Close`].
+    pub async fn bind(
+        options: ServerOptions,
+        stores: Vec<(String, Store)>,
+    ) -> Result<Self, ServeError> {
+        check(&options, &stores)?;
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for &address in &options.listen {
+            let cannot =
+                |error: io::Error| ServeError::Listen { address, detail: error.to_string() };
+            let listener = TcpListener::bind(address).await.map_err(cannot)?;
+            addresses.push(listener.local_addr().map_err(cannot)?);
+            listeners.push(listener);
+        }
+        Ok(Self { options, stores: Arc::new(Stores::new(stores)), listeners, addresses })
+    }
+
+    /// Returns the addresses that the server listens on.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until `stop` is ready. Then no call begins, the appends that were taken are answered,
+    /// calls that go on are ended, and the stores are closed.
+    ///
+    /// # Errors
+    /// [`ServeError::Close`] if a store did not close cleanly; all are closed.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Self { options, stores, listeners, .. } = self;
+        let (stops, stopping) = Stopping::new();
+        let connections = Connections {
+            router: services::router(&stores, &stopping),
+            room: Arc::new(Semaphore::new(options.connections_max)),
+            options: options.clone(),
+            stopping,
+        };
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            accepting.spawn(connections.clone().accept(listener));
+        }
+        stop.await;
+        let _ = stops.send(true);
+        let ended = async { while accepting.join_next().await.is_some() {} };
+        if tokio::time::timeout(options.stop_within, ended).await.is_err() {
+            tracing::warn!("clients did not take their last answers in time, they are cut off");
+        }
+        drop(accepting);
+        close(&stores).await
+    }
+}
+
+fn check(options: &ServerOptions, stores: &[(String, Store)]) -> Result<(), ServeError> {
+    if stores.is_empty() {
+        return Err(ServeError::NoStore);
+    }
+    for (index, (name, _)) in stores.iter().enumerate() {
+        if !is_store_name(name) || stores[..index].iter().any(|(other, _)| other == name) {
+            return Err(ServeError::StoreName { name: name.clone() });
+        }
+    }
+    if options.listen.is_empty() {
+        return Err(ServeError::NoAddress);
+    }
+    match options.listen.iter().find(|address| !address.ip().is_loopback()) {
+        Some(&address) if !options.insecure => Err(ServeError::Insecure { address }),
+        _ => Ok(()),
+    }
+}
+
+/// Closes all stores, and returns the first error.
+async fn close(stores: &Stores) -> Result<(), ServeError> {
+    let mut first = Ok(());
+    for served in stores.all() {
+        if let Err(error) = served.store.close().await {
+            let name = served.name.to_string();
+            first = first.and(Err(ServeError::Close { name, detail: error.detail }));
+        }
+    }
+    first
+}
+
+/// The means of serving connections.
+#[derive(Clone)]
+struct Connections {
+    router: axum::Router,
+    room: Arc<Semaphore>,
+    options: ServerOptions,
+    stopping: Stopping,
+}
+
+impl Connections {
+    /// Takes connections until the server stops, and returns when all of them have ended.
+    async fn accept(mut self, listener: TcpListener) {
+        let mut open = JoinSet::new();
+        loop {
+            let accepted = async {
+                let room = Arc::clone(&self.room).acquire_owned().await;
+                (listener.accept().await, room)
+            };
+            tokio::select! {
+                (accepted, room) = accepted => match accepted {
+                    Ok((stream, _)) => {
+                        let connections = self.clone();
+                        open.spawn(async move {
+                            connections.serve(stream).await;
+                            drop(room);
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be taken");
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                    }
+                },
+                Some(_) = open.join_next() => {}
+                () = self.stopping.wanted() => break,
+            }
+        }
+        drop(listener);
+        while open.join_next().await.is_some() {}
+    }
+
+    /// Serves one connection to its end.
+    async fn serve(mut self, stream: TcpStream) {
+        // Answers are small, and each is waited for.
+        let _ = stream.set_nodelay(true);
+        let has_called = Arc::new(AtomicBool::new(false));
+        let (called, router) = (Arc::clone(&has_called), self.router.clone());
+        let service = hyper::service::service_fn(move |request| {
+            called.store(true, Ordering::Relaxed);
+            let mut router = router.clone();
+            async move { Ok::<_, Infallible>(infallible(router.call(request).await)) }
+        });
+        let builder = self.builder();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let mut patience = std::pin::pin!(tokio::time::sleep(self.options.first_call_within));
+        let (mut is_patient, mut is_stopping) = (true, false);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended");
+                    }
+                    return;
+                }
+                () = patience.as_mut(), if is_patient => {
+                    is_patient = false;
+                    if !has_called.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+                () = self.stopping.wanted(), if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+
+    fn builder(&self) -> Builder<TokioExecutor> {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.options.first_call_within);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(CALL_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(self.options.calls_max)
+            .max_send_buf_size(CALL_SENDS)
+            .max_header_list_size(METADATA_BYTES)
+            .max_pending_accept_reset_streams(CANCELLED_MAX)
+            .keep_alive_interval(self.options.alive_every)
+            .keep_alive_timeout(self.options.alive_every);
+        builder
+    }
+}
+
+fn infallible<T>(answer: Result<T, Infallible>) -> T {
+    match answer {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
+}

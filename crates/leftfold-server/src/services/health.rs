@@ -1,0 +1,79 @@
+//! The health service of gRPC: `SERVING` while the server takes calls and every store takes
+//! appends.
+
+use std::sync::Arc;
+
+use futures_util::stream;
+use leftfold_protocol::health::health_check_response::ServingStatus;
+use leftfold_protocol::health::{HealthCheckRequest, HealthCheckResponse, health_server};
+use tonic::{Request, Response, Status};
+
+use super::native::Messages;
+use crate::stopping::Stopping;
+use crate::stores::Stores;
+
+/// Services that may be asked about, beside the whole server, which is the empty name.
+const SERVICE: &str = "leftfold.v1.Store";
+
+/// The service `grpc.health.v1.Health`.
+pub(super) struct HealthService {
+    stores: Arc<Stores>,
+    stopping: Stopping,
+}
+
+pub(super) fn service(
+    stores: Arc<Stores>,
+    stopping: Stopping,
+) -> health_server::HealthServer<HealthService> {
+    health_server::HealthServer::new(HealthService { stores, stopping })
+}
+
+impl HealthService {
+    fn serving(&self) -> HealthCheckResponse {
+        let serves = !self.stopping.is_wanted() && self.stores.not_open().is_empty();
+        let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
+        HealthCheckResponse { status: status.into() }
+    }
+}
+
+#[tonic::async_trait]
+impl health_server::Health for HealthService {
+    type WatchStream = Messages<HealthCheckResponse>;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        match &*request.into_inner().service {
+            "" | SERVICE => Ok(Response::new(self.serving())),
+            other => Err(Status::not_found(format!("this server has no service {other:?}"))),
+        }
+    }
+
+    /// Says the status now, and once more when the server stops; a store that becomes read-only is
+    /// seen by the next check.
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        if !matches!(&*request.into_inner().service, "" | SERVICE) {
+            let status = ServingStatus::ServiceUnknown.into();
+            let once = async move { Ok(HealthCheckResponse { status }) };
+            return Ok(Response::new(Box::pin(stream::once(once))));
+        }
+        let now = Some(self.serving());
+        let states =
+            stream::try_unfold((now, self.stopping.clone()), |(now, mut stopping)| async move {
+                if let Some(now) = now {
+                    return Ok(Some((now, (None, stopping))));
+                }
+                if stopping.is_wanted() {
+                    return Err(Status::unavailable("the server is stopping"));
+                }
+                let () = stopping.wanted().await;
+                let stops = HealthCheckResponse { status: ServingStatus::NotServing.into() };
+                Ok(Some((stops, (None, stopping))))
+            });
+        Ok(Response::new(Box::pin(states)))
+    }
+}

@@ -1,0 +1,61 @@
+//! What is answered over plain HTTP: `/health` and `/metrics`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use leftfold_protocol::DEFAULT_STORE;
+
+use crate::stopping::Stopping;
+use crate::stores::Stores;
+
+type Shared = (Arc<Stores>, Stopping);
+
+pub(super) fn router(stores: Arc<Stores>, stopping: Stopping) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .with_state((stores, stopping))
+}
+
+/// Answers 200 while the server takes calls and every store takes appends, 503 otherwise, with the
+/// stores that do not.
+async fn health(State((stores, stopping)): State<Shared>) -> impl IntoResponse {
+    if stopping.is_wanted() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+    }
+    let not_open = stores.not_open();
+    if not_open.is_empty() {
+        return (StatusCode::OK, "serving\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not open: {}\n", not_open.join(", ")))
+}
+
+#[derive(Default)]
+struct AskedMetrics {
+    store: Option<String>,
+}
+
+/// Answers the figures of one store in the text format of Prometheus: those of `?store=NAME`, or of
+/// the store `default`.
+async fn metrics(
+    State((stores, _)): State<Shared>,
+    Query(asked): Query<Vec<(String, String)>>,
+) -> impl IntoResponse {
+    let asked = asked.into_iter().fold(AskedMetrics::default(), |asked, (name, value)| {
+        if name == "store" { AskedMetrics { store: Some(value) } } else { asked }
+    });
+    let name = asked.store.unwrap_or_else(|| DEFAULT_STORE.to_owned());
+    let plain = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    match stores.named(&name) {
+        Some(served) => (StatusCode::OK, plain, served.store.metrics()),
+        None => {
+            let known = stores.names().collect::<Vec<_>>().join(", ");
+            let text = format!("no store {name:?}, ask with ?store= for one of {known}\n");
+            (StatusCode::NOT_FOUND, plain, text)
+        }
+    }
+}

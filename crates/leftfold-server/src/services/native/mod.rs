@@ -1,0 +1,324 @@
+//! The native protocol, `leftfold.v1`: the whole contract of a store, for programs elsewhere.
+
+// The calls that are answered once stand here. `sessions` has those of appends, each carried by a
+// task (`session`); `follow` has the calls that go on: a status and a subscription.
+
+mod follow;
+mod session;
+mod sessions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leftfold::store::{
+    AppendsFrom, Backend, Checkpoint, CommandId, EventId, Label, Lease, LeaseError, LeaseRequest,
+    Page, Partition, Position, Query, Read, ReadError, StoreId, Timestamp,
+};
+use leftfold_protocol::wire::{self, store_server, subscribe_request};
+use leftfold_protocol::{
+    DEFAULT_STORE, MESSAGE_BYTES_MAX, Malformed, PAGE_BYTES_MAX, STORE_METADATA, lease_status,
+    read_status, subscribe_status,
+};
+use prost::Message;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::stopping::Stopping;
+use crate::stores::{ServedStore, Stores};
+pub(super) use follow::Messages;
+use session::{AppendCall, Replies, replies};
+use sessions::Sessions;
+
+/// Time that the first message of a call of appends may take.
+const OPENED_WITHIN: Duration = Duration::from_secs(10);
+/// Leases in one message: with the largest notes they are below a megabyte or two.
+const LEASES_A_MESSAGE: usize = 256;
+/// Bytes that the program of the server says of itself.
+const PROGRAM: &str = concat!("leftfold ", env!("CARGO_PKG_VERSION"));
+
+/// The service `leftfold.v1.Store`.
+pub(super) struct NativeService {
+    stores: Arc<Stores>,
+    sessions: Arc<Sessions>,
+    stopping: Stopping,
+}
+
+/// Makes the service, with the limits of its messages.
+pub(super) fn service(
+    stores: Arc<Stores>,
+    stopping: Stopping,
+) -> store_server::StoreServer<NativeService> {
+    let sessions = Sessions::new(stopping.clone());
+    store_server::StoreServer::new(NativeService { stores, sessions, stopping })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+impl NativeService {
+    /// Returns the store that a call names.
+    fn store(&self, metadata: &MetadataMap) -> Result<&ServedStore, Status> {
+        let name = match metadata.get(STORE_METADATA) {
+            None => DEFAULT_STORE,
+            Some(name) => name
+                .to_str()
+                .map_err(|_| Status::invalid_argument("the name of a store is ASCII"))?,
+        };
+        self.stores.named(name).ok_or_else(|| {
+            let text = format!("this server has no store {name:?}, use one of its own");
+            Status::not_found(text)
+        })
+    }
+
+    fn backend(&self, metadata: &MetadataMap) -> Result<&Arc<dyn Backend>, Status> {
+        self.store(metadata).map(|served| served.store.backend())
+    }
+}
+
+/// The status of a message that cannot be understood.
+fn refused(malformed: Malformed) -> Status {
+    match malformed {
+        Malformed::Invalid(invalid) => read_status(&ReadError::Invalid(invalid)),
+        other => Status::invalid_argument(other.to_string()),
+    }
+}
+
+fn label(text: String) -> Result<Label, Status> {
+    Label::new(text).map_err(|invalid| refused(invalid.into()))
+}
+
+fn exactly<const N: usize>(what: &str, bytes: &[u8]) -> Result<[u8; N], Status> {
+    let text = || format!("{what} has {} bytes, send {N}", bytes.len());
+    bytes.try_into().map_err(|_| Status::invalid_argument(text()))
+}
+
+fn unreadable(error: ReadError) -> Status {
+    read_status(&error)
+}
+
+fn unleased(error: LeaseError) -> Status {
+    lease_status(&error)
+}
+
+/// Reads a page that fits into a message: of events with much beside their data, half as many.
+async fn page(backend: &dyn Backend, mut read: Read) -> Result<wire::Page, Status> {
+    read.page_bytes = read.page_bytes.min(PAGE_BYTES_MAX);
+    loop {
+        let page: Page = backend.read(read.clone()).await.map_err(unreadable)?;
+        let events = u32::try_from(page.events.len()).unwrap_or(u32::MAX);
+        let message = wire::Page::from(page);
+        if events <= 1 || message.encoded_len() <= MESSAGE_BYTES_MAX {
+            return Ok(message);
+        }
+        read.page_events = events / 2;
+    }
+}
+
+#[tonic::async_trait]
+impl store_server::Store for NativeService {
+    type WatchStream = Messages<wire::Status>;
+    type AppendStream = Replies;
+    type SubscribeStream = Messages<wire::SubscribeReply>;
+    type ListLeasesStream = Messages<wire::HeldLeases>;
+
+    async fn identify(
+        &self,
+        request: Request<wire::IdentifyRequest>,
+    ) -> Result<Response<wire::IdentifyReply>, Status> {
+        let backend = self.backend(request.metadata())?;
+        let status = backend.status().borrow().clone();
+        Ok(Response::new(wire::IdentifyReply {
+            identity: Some(backend.identity().into()),
+            status: Some((&status).into()),
+            server: PROGRAM.to_owned(),
+        }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<wire::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let status = self.backend(request.metadata())?.status();
+        Ok(Response::new(follow::statuses(status, self.stopping.clone())))
+    }
+
+    async fn append(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        let store = self.store(request.metadata())?;
+        let mut incoming = request.into_inner();
+        let first = tokio::time::timeout(OPENED_WITHIN, incoming.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("the call was not opened"))??;
+        let Some(wire::append_request::Request::Open(open)) = first.and_then(|one| one.request)
+        else {
+            return Err(Status::invalid_argument("the first message opens the call"));
+        };
+        let id = match open.session.as_ref() {
+            [] => None,
+            id => Some(exactly("a session", id)?),
+        };
+        let (sender, replies) = replies();
+        let first_unanswered = open.first_unanswered;
+        let call = AppendCall { incoming, replies: sender, first_unanswered };
+        self.sessions.give(&store.name, store.store.backend(), id, call);
+        Ok(Response::new(replies))
+    }
+
+    async fn answered(
+        &self,
+        request: Request<wire::AnsweredRequest>,
+    ) -> Result<Response<wire::AnsweredReply>, Status> {
+        let backend = self.backend(request.metadata())?;
+        let id = CommandId(exactly("the id of a command", &request.get_ref().id)?);
+        let answered = backend.answered(id).await.map_err(unreadable)?;
+        Ok(Response::new(wire::AnsweredReply { answered: answered.map(Into::into) }))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<wire::GetCheckpointRequest>,
+    ) -> Result<Response<wire::GetCheckpointReply>, Status> {
+        let backend = Arc::clone(self.backend(request.metadata())?);
+        let wire::GetCheckpointRequest { consumer, source, partition } = request.into_inner();
+        let source = StoreId(uuid_of("a store", &source)?);
+        let partition =
+            Partition(if partition.is_empty() { None } else { Some(label(partition)?) });
+        let found = backend.checkpoint(label(consumer)?, source, partition).await;
+        let checkpoint = found.map_err(unreadable)?.map(Into::into);
+        Ok(Response::new(wire::GetCheckpointReply { checkpoint }))
+    }
+
+    async fn read(
+        &self,
+        request: Request<wire::ReadRequest>,
+    ) -> Result<Response<wire::Page>, Status> {
+        let backend = Arc::clone(self.backend(request.metadata())?);
+        let read = Read::try_from(request.into_inner()).map_err(refused)?;
+        page(&*backend, read).await.map(Response::new)
+    }
+
+    async fn read_appends(
+        &self,
+        request: Request<wire::ReadAppendsRequest>,
+    ) -> Result<Response<wire::AppendsPage>, Status> {
+        let backend = Arc::clone(self.backend(request.metadata())?);
+        let wire::ReadAppendsRequest { from, page_bytes } = request.into_inner();
+        let from = from.map_or(Ok(AppendsFrom::After(Position::START)), TryInto::try_into);
+        let from = from.map_err(refused)?;
+        let page = backend.appends(from, page_bytes.min(PAGE_BYTES_MAX)).await;
+        Ok(Response::new(page.map_err(unreadable)?.into()))
+    }
+
+    async fn subscribe(
+        &self,
+        request: Request<wire::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let store = self.store(request.metadata())?.store.clone();
+        let wire::SubscribeRequest { query, from } = request.into_inner();
+        let query = query.ok_or_else(|| refused(Malformed::Absent { field: "query" }))?;
+        let query = Query::try_from(query).map_err(refused)?;
+        let subscription = match from {
+            None => store.subscribe(query, Position::START),
+            Some(subscribe_request::From::After(after)) => store.subscribe(query, Position(after)),
+            Some(subscribe_request::From::Checkpoint(checkpoint)) => {
+                let checkpoint = Checkpoint::try_from(checkpoint).map_err(refused)?;
+                let resumed = store.resume(query, &checkpoint).await;
+                resumed.map_err(|error| subscribe_status(&error))?
+            }
+        };
+        Ok(Response::new(follow::signals(subscription, self.stopping.clone())))
+    }
+
+    async fn position_at(
+        &self,
+        request: Request<wire::PositionAtRequest>,
+    ) -> Result<Response<wire::PositionAtReply>, Status> {
+        let backend = self.backend(request.metadata())?;
+        let moment = Timestamp::from_micros(request.get_ref().moment);
+        let position = backend.position_at(moment).await.map_err(unreadable)?.0;
+        Ok(Response::new(wire::PositionAtReply { position }))
+    }
+
+    async fn hash_at(
+        &self,
+        request: Request<wire::HashAtRequest>,
+    ) -> Result<Response<wire::HashAtReply>, Status> {
+        let backend = self.backend(request.metadata())?;
+        let position = Position(request.get_ref().position);
+        let hash = backend.hash_at(position).await.map_err(unreadable)?;
+        let hash = hash.map(|hash| hash.0.to_vec().into()).unwrap_or_default();
+        Ok(Response::new(wire::HashAtReply { hash }))
+    }
+
+    async fn positions_of(
+        &self,
+        request: Request<wire::PositionsOfRequest>,
+    ) -> Result<Response<wire::PositionsOfReply>, Status> {
+        let backend = self.backend(request.metadata())?;
+        let id = EventId(uuid_of("the id of an event", &request.get_ref().id)?);
+        let found = backend.positions_of(id, request.get_ref().at_most).await;
+        let positions = found.map_err(unreadable)?.into_iter().map(|found| found.0).collect();
+        Ok(Response::new(wire::PositionsOfReply { positions }))
+    }
+
+    async fn get_snapshot(
+        &self,
+        request: Request<wire::GetSnapshotRequest>,
+    ) -> Result<Response<wire::GetSnapshotReply>, Status> {
+        let backend = Arc::clone(self.backend(request.metadata())?);
+        let value = backend.snapshot(request.into_inner().key).await.map_err(unreadable)?;
+        Ok(Response::new(wire::GetSnapshotReply { value }))
+    }
+
+    async fn keep_snapshot(
+        &self,
+        request: Request<wire::KeepSnapshotRequest>,
+    ) -> Result<Response<wire::KeepSnapshotReply>, Status> {
+        let backend = Arc::clone(self.backend(request.metadata())?);
+        let wire::KeepSnapshotRequest { key, value } = request.into_inner();
+        backend.keep_snapshot(key, value);
+        Ok(Response::new(wire::KeepSnapshotReply {}))
+    }
+
+    async fn take_lease(
+        &self,
+        request: Request<wire::LeaseRequest>,
+    ) -> Result<Response<wire::LeaseReply>, Status> {
+        let backend = Arc::clone(self.backend(request.metadata())?);
+        let request = LeaseRequest::try_from(request.into_inner()).map_err(refused)?;
+        let leased = backend.lease(request).await.map_err(unleased)?;
+        Ok(Response::new(leased.into()))
+    }
+
+    async fn release_lease(
+        &self,
+        request: Request<wire::ReleaseRequest>,
+    ) -> Result<Response<wire::ReleaseReply>, Status> {
+        let backend = Arc::clone(self.backend(request.metadata())?);
+        let lease = request.into_inner().lease;
+        let lease = lease.ok_or_else(|| refused(Malformed::Absent { field: "lease" }))?;
+        let lease = Lease::try_from(lease).map_err(refused)?;
+        backend.release(lease).await.map_err(unleased)?;
+        Ok(Response::new(wire::ReleaseReply {}))
+    }
+
+    async fn list_leases(
+        &self,
+        request: Request<wire::ListLeasesRequest>,
+    ) -> Result<Response<Self::ListLeasesStream>, Status> {
+        let leases = self.backend(request.metadata())?.leases().await.map_err(unleased)?;
+        let messages: Vec<_> = leases
+            .chunks(LEASES_A_MESSAGE)
+            .map(|some| {
+                let leases = some.iter().cloned().map(Into::into).collect();
+                Ok(wire::HeldLeases { leases })
+            })
+            .collect();
+        Ok(Response::new(Box::pin(futures_util::stream::iter(messages))))
+    }
+}
+
+fn uuid_of(what: &str, bytes: &[u8]) -> Result<uuid::Uuid, Status> {
+    exactly(what, bytes).map(uuid::Uuid::from_bytes)
+}

@@ -1,0 +1,4 @@
+//! Stores that a server keeps, over real sockets.
+
+mod conformance;
+mod support;
