@@ -121,12 +121,12 @@ pub(super) struct AppendSession {
 struct RunningCall {
     incoming: Streaming<AppendRequest>,
     replies: ReplySender,
-    ending: Ending,
+    ending: CallEnding,
 }
 
 /// State of a call: more appends may come, or it ends when all are answered.
 #[derive(Clone, Copy, PartialEq)]
-enum Ending {
+enum CallEnding {
     Open,
     /// The client sends no more.
     ByClient,
@@ -136,7 +136,7 @@ enum Ending {
 
 /// End of a session's task.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum SessionEnd {
+pub(super) enum AppendSessionEnd {
     /// The client ended it, or nobody can go on with it.
     Done,
     /// Nobody came back for it.
@@ -184,7 +184,7 @@ impl AppendSession {
     }
 
     /// Carries the session until the client ends it, or nobody has come back for it for long.
-    pub(super) async fn carry(&mut self) -> SessionEnd {
+    pub(super) async fn carry(&mut self) -> AppendSessionEnd {
         loop {
             let ended = match self.call.take() {
                 Some(call) => self.carry_call(call).await,
@@ -197,22 +197,22 @@ impl AppendSession {
     }
 
     /// Waits for a call while there is none.
-    async fn await_call(&mut self) -> Option<SessionEnd> {
+    async fn await_call(&mut self) -> Option<AppendSessionEnd> {
         let until = Instant::now() + KEPT_FOR;
         loop {
             tokio::select! {
                 biased;
                 call = self.calls.recv() => match call {
                     Some(call) => { self.open(call); return None; }
-                    None if self.in_flight.is_empty() => return Some(SessionEnd::Done),
+                    None if self.in_flight.is_empty() => return Some(AppendSessionEnd::Done),
                     None => self.drain().await,
                 },
                 Some((number, answer)) = self.in_flight.next() => self.keep(number, answer),
                 () = self.stopping.wanted() => {
                     self.drain().await;
-                    return Some(SessionEnd::Done);
+                    return Some(AppendSessionEnd::Done);
                 }
-                () = tokio::time::sleep_until(until) => return Some(SessionEnd::Idle),
+                () = tokio::time::sleep_until(until) => return Some(AppendSessionEnd::Idle),
             }
         }
     }
@@ -238,7 +238,7 @@ impl AppendSession {
                 None => replies.reply(append_reply::Reply::Answer(self.forgotten(number))),
             }
         }
-        self.call = Some(RunningCall { incoming, replies, ending: Ending::Open });
+        self.call = Some(RunningCall { incoming, replies, ending: CallEnding::Open });
     }
 
     fn forgotten(&self, number: u64) -> AppendAnswer {
@@ -247,19 +247,19 @@ impl AppendSession {
     }
 
     /// Carries a call until it ends, breaks, or another one takes its place.
-    async fn carry_call(&mut self, mut call: RunningCall) -> Option<SessionEnd> {
+    async fn carry_call(&mut self, mut call: RunningCall) -> Option<AppendSessionEnd> {
         let queue = Arc::clone(&call.replies.queue);
         loop {
-            if call.ending != Ending::Open && self.in_flight.is_empty() {
-                if call.ending == Ending::ByServer {
+            if call.ending != CallEnding::Open && self.in_flight.is_empty() {
+                if call.ending == CallEnding::ByServer {
                     let next = self.next.unwrap_or(1);
                     call.replies.reply(append_reply::Reply::Closing(AppendsClosing { next }));
                     call.replies.send(Err(Status::unavailable("the server is stopping")));
                 }
-                return Some(SessionEnd::Done);
+                return Some(AppendSessionEnd::Done);
             }
             let unanswered = self.in_flight.len() + call.replies.waiting();
-            let may_read = call.ending == Ending::Open && unanswered < IN_FLIGHT_MAX;
+            let may_read = call.ending == CallEnding::Open && unanswered < IN_FLIGHT_MAX;
             tokio::select! {
                 message = call.incoming.message(), if may_read => match message {
                     Ok(Some(request)) => {
@@ -268,7 +268,7 @@ impl AppendSession {
                             return None;
                         }
                     }
-                    Ok(None) => call.ending = Ending::ByClient,
+                    Ok(None) => call.ending = CallEnding::ByClient,
                     Err(_) => return None,
                 },
                 Some((number, answer)) = self.in_flight.next() => {
@@ -282,8 +282,8 @@ impl AppendSession {
                 }
                 () = queue.taken.notified(), if !may_read => {}
                 () = call.replies.sender.closed() => return None,
-                () = self.stopping.wanted(), if call.ending == Ending::Open => {
-                    call.ending = Ending::ByServer;
+                () = self.stopping.wanted(), if call.ending == CallEnding::Open => {
+                    call.ending = CallEnding::ByServer;
                 }
             }
         }

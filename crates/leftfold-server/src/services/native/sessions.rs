@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leftfold::store::Backend;
 use tokio::sync::mpsc;
 
-use super::session::{AppendCall, AppendSession, SessionEnd};
+use super::session::{AppendCall, AppendSession, AppendSessionEnd};
 
 use crate::stopping::Stopping;
 
@@ -66,7 +66,7 @@ impl Sessions {
             let Some(key) = &key else { return };
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             // A call may have come just now: under the lock no other one comes.
-            if end == SessionEnd::Idle && session.has_calls() {
+            if end == AppendSessionEnd::Idle && session.has_calls() {
                 continue;
             }
             open.remove(key);
