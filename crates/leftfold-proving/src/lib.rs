@@ -25,7 +25,9 @@
 //! run as `nobody`.
 
 // `postgres`, `pgbouncer`, `redis`, `rabbitmq` and `nats` each start a `process` in a `directory`.
+// `cutting` has a proxy before any of them.
 
+mod cutting;
 mod directory;
 mod nats;
 mod pgbouncer;
@@ -34,6 +36,7 @@ mod process;
 mod rabbitmq;
 mod redis;
 
+pub use cutting::CuttingProxy;
 pub use nats::NatsServer;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::PostgresServer;

@@ -5,7 +5,6 @@ use leftfold_core::store::{Identity, Status};
 use leftfold_protocol::wire::IdentifyRequest;
 use leftfold_protocol::{MESSAGE_BYTES_MAX, Malformed, STORE_METADATA};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::codegen::http::Uri;
 use tonic::{Code, Request};
@@ -24,8 +23,6 @@ pub(crate) struct CheckedConnection {
     pub(crate) client: Client,
     pub(crate) identity: Identity,
     pub(crate) status: Status,
-    /// Is ready when the connection has ended.
-    pub(crate) ended: oneshot::Receiver<()>,
 }
 
 /// A message of a call, which names the store.
@@ -63,12 +60,10 @@ async fn try_connect(options: &RemoteOptions) -> Result<CheckedConnection, Remot
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| away(error.to_string()))?;
-    let (ends, ended) = oneshot::channel();
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "the connection to the server ended");
         }
-        drop(ends);
     });
     let origin: Uri = format!("http://{address}")
         .parse()
@@ -85,7 +80,7 @@ async fn try_connect(options: &RemoteOptions) -> Result<CheckedConnection, Remot
     let absent = || strange(Malformed::Absent { field: "identity" });
     let identity = reply.identity.ok_or_else(absent)?.try_into().map_err(strange)?;
     let status = reply.status.ok_or_else(absent)?.try_into().map_err(strange)?;
-    Ok(CheckedConnection { client, identity, status, ended })
+    Ok(CheckedConnection { client, identity, status })
 }
 
 /// The error of a server that does not say which store it has.

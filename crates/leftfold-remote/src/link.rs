@@ -67,7 +67,7 @@ impl LinkTask {
                 },
             };
             self.shared.connection.send_replace(LinkState::Up(now.client.clone()));
-            self.work(now).await;
+            self.work(now.client).await;
             if !self.is_done() {
                 self.shared.connection.send_replace(LinkState::Connecting);
             }
@@ -205,20 +205,15 @@ impl LinkTask {
         None
     }
 
-    /// Works with a connection until it breaks, or everything is done.
-    async fn work(&mut self, connected: CheckedConnection) {
-        let CheckedConnection { client, mut ended, .. } = connected;
+    /// Works with a connection until it breaks, or everything is done. The call of appends says
+    /// when that is: what the server said last is read before.
+    async fn work(&mut self, client: Client) {
         let shared = Arc::clone(&self.shared);
-        let watching = watch(&shared, client.clone());
-        let mut watching = std::pin::pin!(watching);
         tokio::select! {
-            broken = self.send_appends(client) => {
+            broken = self.send_appends(client.clone()) => {
                 tracing::debug!(?broken, "the call of appends ended");
             }
-            broken = watching.as_mut() => {
-                tracing::debug!(?broken, "the call that follows the status ended");
-            }
-            _ = &mut ended => {}
+            () = watch(&shared, client) => {}
         }
     }
 
@@ -236,12 +231,18 @@ impl LinkTask {
             }
             other => return Err(strange(&other)),
         }
+        let mut takes_more = true;
         while !self.is_done() {
             let is_open = tokio::select! {
-                permit = sends.reserve(), if self.queue.may_send() => {
-                    let permit = permit.map_err(|_| tonic::Status::unavailable("it ended"))?;
-                    if let Some(message) = self.queue.send() {
-                        permit.send(message);
+                permit = sends.reserve(), if takes_more && self.queue.may_send() => {
+                    match permit {
+                        Ok(permit) => {
+                            if let Some(message) = self.queue.send() {
+                                permit.send(message);
+                            }
+                        }
+                        // It takes no more; what it says last is still to be read.
+                        Err(_) => takes_more = false,
                     }
                     true
                 }
@@ -290,8 +291,19 @@ async fn drain(mut replies: Streaming<AppendReply>) {
     let _ = tokio::time::timeout(DRAINED_WITHIN, ends).await;
 }
 
-/// Follows the status of the store.
-async fn watch(shared: &RemoteShared, mut client: Client) -> Result<(), tonic::Status> {
+/// Wait before the status is followed again on a connection that is still there.
+const WATCH_AGAIN: Duration = Duration::from_millis(100);
+
+/// Follows the status of the store, as long as it is asked to.
+async fn watch(shared: &RemoteShared, mut client: Client) {
+    loop {
+        let ended = follow_status(shared, &mut client).await;
+        tracing::debug!(?ended, "the call that follows the status ended");
+        tokio::time::sleep(WATCH_AGAIN).await;
+    }
+}
+
+async fn follow_status(shared: &RemoteShared, client: &mut Client) -> Result<(), tonic::Status> {
     let call = request(&shared.options, WatchRequest {});
     let mut statuses = client.watch(call).await?.into_inner();
     while let Some(status) = statuses.message().await? {

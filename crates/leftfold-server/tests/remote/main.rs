@@ -1,4 +1,5 @@
 //! Stores that a server keeps, over real sockets.
 
 mod conformance;
+mod cut;
 mod support;
