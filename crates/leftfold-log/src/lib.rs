@@ -15,9 +15,11 @@
 // `segments`, whose bytes are in `format`, and on the `index` derived from them; below is the
 // `disk`. `open` finds the durable end of a directory, by its `options`, and makes a `log` of it,
 // whose parts have one `shared` state, its `figures` among them. Recorded time comes from the
-// `clock`. `keys` is a directory of its own, for personal data.
+// `clock`. `follow` reads a log that another process writes, and `backup` copies one. `keys` is a
+// directory of its own, for personal data.
 
 pub mod disk;
+mod follow;
 mod format;
 mod index;
 #[cfg(feature = "personal")]
@@ -34,6 +36,7 @@ mod options;
 mod shared;
 
 pub use clock::{CLOCK_JUMP_MAX, LogClock, MachineClock};
+pub use follow::{FollowEnd, LogFollower};
 pub use format::FormatError;
 #[cfg(feature = "personal")]
 pub use keys::{KEY_REQUESTS_MAX, KeyFile, KeyFileError};

@@ -21,7 +21,7 @@ use crate::open::error::LogOpenError;
 use crate::read::pages;
 use crate::read::pool::PoolFull;
 use crate::segments::scan::place_of;
-use crate::segments::segment::damaged;
+use crate::segments::segment::{Segments, damaged};
 use crate::shared::SharedLog;
 use crate::write::lease::QueuedLease;
 use crate::write::precheck::{JudgingOrder, PrecheckResult, is_slow, precheck};
@@ -115,6 +115,10 @@ impl Log {
                 (0..count).map(|_| self.shared.at_once_answered(Err(error.clone()))).collect()
             }
         }
+    }
+
+    pub(crate) fn segments(&self) -> &Arc<Segments> {
+        &self.shared.segments
     }
 
     fn in_background<T: Send + 'static>(

@@ -67,8 +67,7 @@ impl FileUrlError {
 }
 
 /// The options, for messages.
-const OPTIONS: &str =
-    "clock-behind=refuse, clock-behind=go-on, clock-doubtful=warn and clock-doubtful=refuse";
+const OPTIONS: &str = "clock-behind=refuse, clock-behind=go-on, clock-doubtful=warn, clock-doubtful=refuse, mode=write and mode=read";
 
 /// The options of a URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +77,8 @@ pub(crate) struct UrlOptions {
     pub(crate) goes_on_behind: Option<bool>,
     /// True if a log is not opened when the clock is doubtful; `None` if the URL does not say.
     pub(crate) refuses_doubtful: Option<bool>,
+    /// True if the log of another process is followed; `None` if the URL does not say.
+    pub(crate) follows: Option<bool>,
 }
 
 /// Returns the path and the options of the text behind `file:`.
@@ -122,7 +123,9 @@ impl fmt::Display for UrlOptions {
         let doubtful = self
             .refuses_doubtful
             .map(|refuses| if refuses { "clock-doubtful=refuse" } else { "clock-doubtful=warn" });
-        f.write_str(&behind.into_iter().chain(doubtful).collect::<Vec<_>>().join("&"))
+        let mode = self.follows.map(|follows| if follows { "mode=read" } else { "mode=write" });
+        let all = behind.into_iter().chain(doubtful).chain(mode);
+        f.write_str(&all.collect::<Vec<_>>().join("&"))
     }
 }
 
@@ -135,6 +138,8 @@ impl UrlOptions {
                 "clock-behind=go-on" => ("clock-behind", &mut options.goes_on_behind, true),
                 "clock-doubtful=warn" => ("clock-doubtful", &mut options.refuses_doubtful, false),
                 "clock-doubtful=refuse" => ("clock-doubtful", &mut options.refuses_doubtful, true),
+                "mode=write" => ("mode", &mut options.follows, false),
+                "mode=read" => ("mode", &mut options.follows, true),
                 found => return Err(FileUrlError::Option { found: found.to_owned() }),
             };
             if place.replace(value).is_some() {
@@ -260,13 +265,18 @@ mod tests {
 
     #[test]
     fn options_are_read_and_a_url_is_written_so_that_it_is_read_again() {
-        let both = UrlOptions { goes_on_behind: Some(true), refuses_doubtful: Some(true) };
-        let text = "clock-doubtful=refuse&clock-behind=go-on";
+        let all = UrlOptions {
+            goes_on_behind: Some(true),
+            refuses_doubtful: Some(true),
+            follows: Some(true),
+        };
+        let text = "clock-doubtful=refuse&mode=read&clock-behind=go-on";
+        assert_eq!(UrlOptions::parse(&all.to_string()), Ok(all));
         for path in ["/data/events", "./a b", "/50%?#/ä"] {
             let url = url_of(Path::new(path), text);
             assert_eq!(
                 path_and_options(url.strip_prefix("file:").unwrap()),
-                Ok((path.into(), both)),
+                Ok((path.into(), all)),
                 "{url}"
             );
         }

@@ -21,6 +21,9 @@ use crate::file_url::{self, FileUrlError, UrlOptions};
 ///   - `clock-doubtful=refuse` does not open a log when there is reason to doubt the clock, as one
 ///     that is years ahead of the last record ([`ClockDoubtful`](crate::log::ClockDoubtful));
 ///     `clock-doubtful=warn` warns, which is the default;
+///   - `mode=read` follows a log that another process writes, or may write
+///     ([`LogFollower`](crate::log::LogFollower)): it is read and subscribed to, and an append is
+///     refused; `mode=write` is the default;
 /// - `postgres://user:password@host:port/database?schema=NAME`, with the feature `postgres`: the
 ///   store in that schema of a PostgreSQL database, which is created if it does not exist. A new
 ///   one keeps data as JSON, or as bytes with `&payload=bytes`. With the feature `postgres-tls`
@@ -210,6 +213,9 @@ impl OpenError {
 #[cfg(feature = "log")]
 async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError> {
     use leftfold_log::{ClockBehind, ClockDoubtful, Log, LogOpenError as LogError, Options};
+    if options.follows == Some(true) {
+        return follow_log(path).await;
+    }
     let clock_behind =
         if options.goes_on_behind == Some(true) { ClockBehind::GoOn } else { ClockBehind::Refuse };
     let clock_doubtful = if options.refuses_doubtful == Some(true) {
@@ -248,6 +254,19 @@ async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError
         tracing::warn!(%reason, "the index was rebuilt");
     }
     Ok(Store::new(log))
+}
+
+/// Follows the log of another process.
+#[cfg(feature = "log")]
+async fn follow_log(path: PathBuf) -> Result<Store, OpenError> {
+    use leftfold_log::{LogFollower, Options};
+    let opening = tokio::task::spawn_blocking(move || LogFollower::open(path, Options::default()));
+    let opened =
+        opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    let (follower, recovery) = opened.map_err(OpenError::Log)?;
+    let (store, head) = (recovery.identity.store, recovery.head.position);
+    tracing::info!(%store, %head, elapsed = ?recovery.elapsed, "follows the log");
+    Ok(Store::new(follower))
 }
 
 #[cfg(not(feature = "log"))]

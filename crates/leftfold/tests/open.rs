@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use leftfold::log::{ClockWitness, Log, LogClock, LogOpenError as LogError, Options};
 use leftfold::prelude::*;
-use leftfold::store::{Append, EventType, NewEvent, Read};
+use leftfold::store::{Append, AppendError, EventType, NewEvent, Read};
 use leftfold::{FileUrlError, OpenError};
 
 fn happened(text: &str) -> NewEvent {
@@ -62,6 +62,23 @@ async fn a_store_that_is_open_is_not_opened_twice() {
     assert!(matches!(leftfold::open(path).await, Err(OpenError::Log(LogError::InUse { .. }))));
     store.close().await.unwrap();
     leftfold::open(path).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_is_open_is_followed_by_its_url() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().to_str().unwrap();
+    let follow = format!("file:{path}?mode=read");
+    assert!(matches!(leftfold::open(&follow).await, Err(OpenError::Log(LogError::Missing { .. }))));
+    let store = leftfold::open(path).await.unwrap();
+    store.append(Append::of(vec![happened("one")])).await.unwrap();
+    let followed = leftfold::open(&follow).await.unwrap();
+    let mut events = followed.subscribe(Query::all(), Position::START);
+    assert_eq!(events.event().await.unwrap().data, "one");
+    store.append(Append::of(vec![happened("two")])).await.unwrap();
+    assert_eq!(events.event().await.unwrap().data, "two");
+    let refused = followed.append(Append::of(vec![happened("three")])).await;
+    assert!(matches!(refused, Err(AppendError::ReadOnly { .. })), "{refused:?}");
 }
 
 #[tokio::test]

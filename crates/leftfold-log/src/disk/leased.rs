@@ -110,6 +110,10 @@ impl Disk for LeasedDisk {
     fn place(&self) -> String {
         self.disk.place()
     }
+
+    fn is_shared(&self) -> bool {
+        self.disk.is_shared()
+    }
 }
 
 #[derive(Debug)]

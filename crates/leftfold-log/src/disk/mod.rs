@@ -88,6 +88,12 @@ pub trait Disk: Debug + Send + Sync + 'static {
 
     /// Returns the location of the directory, for messages.
     fn place(&self) -> String;
+
+    /// Tells whether other processes may read the directory: then a log that is open for writing
+    /// keeps a file in it that names its durable end.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 /// An exclusive lock, released when dropped.
@@ -136,6 +142,11 @@ pub trait File: Debug + Send + Sync {
     fn changed(&self) -> io::Result<Option<Timestamp>> {
         Ok(None)
     }
+}
+
+/// Tells whether the disk has no room left.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Tells whether the system lacks something that it may have again: room on the disk, a file

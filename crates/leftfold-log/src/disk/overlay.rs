@@ -25,6 +25,14 @@ impl Overlay {
         Self { below, above: Mutex::default() }
     }
 
+    /// Bytes that are kept in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let above = self.above();
+        let held =
+            |file: &Arc<MemoryFile>| file.0.read().unwrap_or_else(PoisonError::into_inner).len();
+        above.files.values().map(held).sum()
+    }
+
     fn above(&self) -> MutexGuard<'_, OverlayFiles> {
         // Each change is a few infallible steps.
         self.above.lock().unwrap_or_else(PoisonError::into_inner)
@@ -86,6 +94,10 @@ impl Disk for Overlay {
 
     fn place(&self) -> String {
         self.below.place()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.below.is_shared()
     }
 }
 

@@ -120,6 +120,10 @@ impl Disk for Real {
     fn place(&self) -> String {
         self.path.display().to_string()
     }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
 }
 
 #[derive(Debug)]

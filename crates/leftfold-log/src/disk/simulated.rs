@@ -104,6 +104,7 @@ struct Machine {
     planned: Vec<(DiskUse, u64, Fault)>,
     room_bytes: Option<u64>,
     locked: bool,
+    shared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -143,6 +144,7 @@ impl Simulated {
             planned: Vec::new(),
             room_bytes: None,
             locked: false,
+            shared: false,
         };
         Self { machine: Arc::new(Mutex::new(machine)), life: 0 }
     }
@@ -191,6 +193,11 @@ impl Simulated {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.machine().stopped
+    }
+
+    /// Says that other processes read the directory: see [`Disk::is_shared`].
+    pub fn share(&self) {
+        self.machine().shared = true;
     }
 
     /// Sets the bytes that files may still grow by before the disk is full; `None` lifts the limit.
@@ -423,6 +430,10 @@ impl Disk for Simulated {
 
     fn place(&self) -> String {
         "a simulated disk".to_owned()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.machine().shared
     }
 }
 

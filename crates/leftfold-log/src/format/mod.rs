@@ -2,10 +2,12 @@
 //!
 //! `segment` is the header of a file, `group` the header of what was appended together, with the
 //! chain. In a group stand records: `record` has their frame, and those of commands and
-//! checkpoints; `event` has those of events. `varint` writes the numbers in them.
+//! checkpoints; `event` has those of events. `varint` writes the numbers in them. `mark` is a file
+//! of its own, which names the durable end.
 
 mod event;
 mod group;
+mod mark;
 mod record;
 mod segment;
 pub(crate) mod varint;
@@ -14,6 +16,7 @@ pub(crate) use event::{EncodedEvents, EventView};
 pub(crate) use group::{
     Binding, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, GroupHeaderFault, SEAL,
 };
+pub(crate) use mark::{DurableMark, MARK, MARK_BYTES};
 pub(crate) use record::{
     CheckpointView, CommandView, FencesView, NextRecord, RECORD_HEADER_BYTES, RecordFrame,
     RecordKind, checkpoint_key, put_checkpoint, put_command, put_fences,

@@ -4,7 +4,7 @@ use std::io;
 
 use leftfold_core::store::ReadError;
 
-use crate::disk::lacks_room;
+use crate::disk::{is_full, lacks_room};
 
 /// Error of reading or writing the index. The index is derived: if any part of it is wrong, the log
 /// still holds everything.
@@ -30,6 +30,8 @@ pub(crate) enum IndexError {
         file: String,
         /// Message of the system.
         detail: String,
+        /// True if it is the disk that has no room.
+        is_of_disk: bool,
     },
     /// The system refused.
     #[error("the index file {file} cannot be used, fix the disk and try again: {detail}")]
@@ -44,7 +46,11 @@ pub(crate) enum IndexError {
 impl IndexError {
     pub(super) fn io(file: &str, error: &io::Error) -> Self {
         let (file, detail) = (file.to_owned(), error.to_string());
-        if lacks_room(error) { Self::Full { file, detail } } else { Self::Io { file, detail } }
+        if lacks_room(error) {
+            Self::Full { file, detail, is_of_disk: is_full(error) }
+        } else {
+            Self::Io { file, detail }
+        }
     }
 
     pub(super) fn damaged(file: &str, offset: u64, detail: &'static str) -> Self {

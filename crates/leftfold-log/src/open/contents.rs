@@ -10,7 +10,7 @@ use leftfold_core::store::{Epoch, Hash, Position, StoreId};
 
 use crate::disk::{Disk, File};
 use crate::format::{
-    Binding, NO_TIME, SegmentHeader, offsets_number, segment_name, segment_number,
+    Binding, MARK, NO_TIME, SegmentHeader, offsets_number, segment_name, segment_number,
 };
 use crate::index;
 use crate::open::doubt::{self, LogTimes};
@@ -20,6 +20,17 @@ use crate::write::tail::begin_segment;
 
 /// The name of the file that is locked while the log is open.
 pub(crate) const LOCK: &str = "lock";
+
+/// The name of a file that is there while a backup is brought back.
+pub(crate) const UNFINISHED: &str = "restore-unfinished";
+
+/// Refuses a directory into which a backup was not brought back completely.
+pub(crate) fn refuse_unfinished(disk: &dyn Disk, names: &[String]) -> Result<(), LogOpenError> {
+    if names.iter().any(|name| name == UNFINISHED) {
+        return Err(LogOpenError::Unfinished { place: disk.place() });
+    }
+    Ok(())
+}
 
 /// The headers of all segments, in order, of a log that is there or is begun.
 pub(crate) fn headers(
@@ -102,9 +113,7 @@ pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), Lo
     if names.iter().any(|name| segment_number(name).is_some()) {
         return Ok(());
     }
-    if let Some(derived) =
-        names.iter().find(|name| offsets_number(name).is_some() || index::is_file(name))
-    {
+    if let Some(derived) = names.iter().find(|name| is_derived(name)) {
         return Err(missing(
             disk,
             names,
@@ -122,6 +131,11 @@ pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), Lo
         Some(file) => Err(LogOpenError::Foreign { place: disk.place(), file: file.clone() }),
         None => Ok(()),
     }
+}
+
+/// Tells whether a file is made from a log, or speaks of it.
+fn is_derived(name: &str) -> bool {
+    offsets_number(name).is_some() || index::is_file(name) || name == MARK
 }
 
 /// Refuses a log whose last segments are gone, as far as other files show: their offsets, or the
@@ -166,11 +180,7 @@ fn missing(disk: &dyn Disk, names: &[String], number: u64, why: &str) -> LogOpen
 /// Returns the header of a file that is a segment by its content, though not by its name, and that
 /// has more than a header: a segment that is being created has no more.
 fn renamed<'a>(disk: &dyn Disk, name: &'a String) -> Option<(&'a String, SegmentHeader)> {
-    if segment_number(name).is_some()
-        || offsets_number(name).is_some()
-        || index::is_file(name)
-        || name == LOCK
-    {
+    if segment_number(name).is_some() || is_derived(name) || name == LOCK {
         return None;
     }
     // What cannot be read as a file, as a directory, is none.
@@ -210,7 +220,7 @@ fn has_witness(disk: &dyn Disk) -> Result<bool, LogOpenError> {
 }
 
 /// Reads the header of a segment; an error of it names the segment by its number.
-fn header(file: &dyn File, number: u64) -> Result<SegmentHeader, LogOpenError> {
+pub(crate) fn header(file: &dyn File, number: u64) -> Result<SegmentHeader, LogOpenError> {
     let mut bytes = vec![0; file.len()?.min(SegmentHeader::BYTES_MAX) as usize];
     file.read_exact_at(&mut bytes, 0)?;
     SegmentHeader::decode(&bytes).map_err(|fault| LogOpenError::header(number, fault))

@@ -5,14 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Disk, Lock, Real};
-use crate::open::contents::{LOCK, refuse_foreign};
+use crate::open::contents::{LOCK, refuse_foreign, refuse_unfinished};
 use crate::open::error::LogOpenError;
 use crate::options::Existing;
 
 /// Takes the lock of a directory that is to be written. In a foreign directory nothing is created,
 /// not even the lock.
 pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>, LogOpenError> {
-    refuse_foreign(disk, &disk.names()?)?;
+    let names = disk.names()?;
+    refuse_unfinished(disk, &names)?;
+    locked_of(disk, &names)
+}
+
+/// The same, also in a directory where a restore is under way.
+pub(crate) fn locked(disk: &dyn Disk) -> Result<Box<dyn Lock>, LogOpenError> {
+    locked_of(disk, &disk.names()?)
+}
+
+fn locked_of(disk: &dyn Disk, names: &[String]) -> Result<Box<dyn Lock>, LogOpenError> {
+    refuse_foreign(disk, names)?;
     disk.lock(LOCK).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => LogOpenError::InUse { place: disk.place() },
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

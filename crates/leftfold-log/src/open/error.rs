@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use leftfold_core::store::{Head, Identity, Kind, Timestamp};
 
+use crate::disk::is_full;
 use crate::format::{SegmentFault, segment_name};
 use crate::index::IndexError;
 use crate::open::doubt::ClockDoubt;
@@ -89,6 +90,20 @@ pub enum LogOpenError {
         /// Message of the system.
         detail: String,
     },
+    /// A backup was to be brought back into the directory, and was not completely.
+    #[error(
+        "a backup was brought back into {place} and that was interrupted; call `restore_backup` again"
+    )]
+    Unfinished {
+        /// The directory.
+        place: String,
+    },
+    /// The disk is full, and there is no log yet that could be read.
+    #[error("there is no room on the disk to open the log, free some and try again: {detail}")]
+    Full {
+        /// Message of the system.
+        detail: String,
+    },
     /// The system refused.
     #[error("the log cannot be opened, fix the disk and try again: {detail}")]
     Io {
@@ -106,6 +121,8 @@ impl LogOpenError {
             | Self::ClockBehind { .. }
             | Self::ClockDoubtful(_)
             | Self::ReadOnly { .. }
+            | Self::Full { .. }
+            | Self::Unfinished { .. }
             | Self::Io { .. } => Kind::Unavailable,
             Self::Missing { .. } => Kind::NotFound,
             Self::AlreadyThere { .. } => Kind::Conflict,
@@ -136,6 +153,9 @@ pub struct Recovery {
     pub held_back: u64,
     /// Reason why the index was rebuilt; `None` if it was not.
     pub index_rebuilt: Option<String>,
+    /// Reason why the log was opened to be read only although it was to be written: the disk is
+    /// full. `None` if it was opened as was asked for.
+    pub no_room: Option<String>,
     /// Reason to doubt the machine's clock, if there is any.
     pub clock_doubt: Option<ClockDoubt>,
     /// Time that opening took.
@@ -155,7 +175,8 @@ pub struct Cut {
 
 impl LogOpenError {
     pub(crate) fn io(error: &io::Error) -> Self {
-        Self::Io { detail: error.to_string() }
+        let detail = error.to_string();
+        if is_full(error) { Self::Full { detail } } else { Self::Io { detail } }
     }
 
     pub(crate) fn damaged(number: u64, offset: u64, detail: &impl ToString) -> Self {
@@ -180,6 +201,10 @@ impl From<io::Error> for LogOpenError {
 
 impl From<IndexError> for LogOpenError {
     fn from(error: IndexError) -> Self {
-        Self::Io { detail: error.to_string() }
+        let detail = error.to_string();
+        match error {
+            IndexError::Full { is_of_disk: true, .. } => Self::Full { detail },
+            _ => Self::Io { detail },
+        }
     }
 }

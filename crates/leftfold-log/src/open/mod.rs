@@ -22,14 +22,16 @@ use leftfold_core::store::{Head, Identity, State, Status};
 
 use crate::clock::RecordedTime;
 use crate::disk::{Disk, LeasedDisk, Overlay};
-use crate::format::segment_number;
+use crate::format::{MARK, segment_number};
 use crate::index::Index;
 use crate::log::Log;
-use crate::open::directory::{directory, take_lock};
+use crate::open::contents::refuse_unfinished;
+use crate::open::directory::{directory, locked, take_lock};
 use crate::open::error::{LogOpenError, Recovery};
 use crate::open::recover::{TailRetries, next_epoch, recover};
 use crate::options::{Existing, Options};
 use crate::shared::SharedLog;
+use crate::write::mark::EndMark;
 use crate::write::tail::OpenPurpose;
 use crate::write::writer::LogWriter;
 
@@ -64,6 +66,9 @@ impl Log {
 
     /// Opens a log on any disk, or begins one there.
     ///
+    /// If the disk is full a log that is there is opened to be read only: [`Recovery::no_room`] and
+    /// the status say why.
+    ///
     /// ```
     /// use std::sync::Arc;
     ///
@@ -87,9 +92,20 @@ impl Log {
         disk: Arc<dyn Disk>,
         options: Options,
     ) -> Result<(Self, Recovery), LogOpenError> {
-        let lock = take_lock(&*disk)?;
-        let (mut writer, report) = Self::writer(disk, options, OpenPurpose::Write)?;
-        writer.hold(lock);
+        let (writer, report) = match take_lock(&*disk) {
+            Ok(lock) => {
+                let opened = Self::writer(Arc::clone(&disk), options.clone(), OpenPurpose::Write);
+                let (mut writer, report) = match opened {
+                    Err(full @ LogOpenError::Full { .. }) => without_room(&disk, &options, full)?,
+                    opened => opened?,
+                };
+                writer.hold(lock);
+                (writer, report)
+            }
+            // The lock is a file too.
+            Err(full @ LogOpenError::Full { .. }) => without_room(&disk, &options, full)?,
+            Err(error) => return Err(error),
+        };
         Ok((Self::start(writer)?, report))
     }
 
@@ -130,6 +146,7 @@ impl Log {
                 purpose,
                 tail: recovered.tail,
                 time,
+                mark: EndMark::default(),
                 usual_bytes: 0,
                 half_made: false,
             },
@@ -144,7 +161,7 @@ impl Log {
     /// Only events that are certainly durable are shown. The last group of a log that was not
     /// closed may be written and not synced, by a process that is still writing or was killed: a
     /// crash of the machine would take it back after a reader has seen it. So it is held back,
-    /// until a group, a seal or a segment stands behind it; [`Recovery::held_back`] tells how many
+    /// until a group, a seal or a segment stands behind it, or the writer marked it as durable; [`Recovery::held_back`] tells how many
     /// events it has. Only opening the log to be written can make it certain.
     ///
     /// ```
@@ -173,25 +190,52 @@ impl Log {
         disk: Arc<dyn Disk>,
         options: Options,
     ) -> Result<(Self, Recovery), LogOpenError> {
-        let options = Options { open: Existing::Only, ..options };
-        let mut looks = TailRetries::new();
-        let mut before = None;
-        let (writer, report) = loop {
-            let over: Arc<dyn Disk> = Arc::new(Overlay::over(Arc::clone(&disk)));
-            match Self::writer(over, options.clone(), OpenPurpose::Read) {
-                // What looks wrong while a process is at the directory looks otherwise a moment
-                // later: files come and go between one look at them and the next. What is wrong
-                // stays as it is.
-                Err(error @ (LogOpenError::Damaged { .. } | LogOpenError::Io { .. })) => {
-                    if before.as_ref() == Some(&error) || !looks.again() {
-                        return Err(error);
-                    }
-                    before = Some(error);
-                }
-                other => break other?,
-            }
-        };
+        let (writer, report, _) = reader(&disk, &options)?;
         Ok((Self::start(writer)?, report))
+    }
+}
+
+/// Opens the log of a full disk to be read only. If that is not possible, the error is that there is
+/// no room.
+fn without_room(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    full: LogOpenError,
+) -> Result<(LogWriter, Recovery), LogOpenError> {
+    let Ok((writer, mut report, _)) = reader(disk, options) else { return Err(full) };
+    let detail = format!("{full}; until then it is read only");
+    tracing::error!(detail, "the log was opened to be read only");
+    let state = State::ReadOnly { detail: detail.clone() };
+    writer.shared.status.send_modify(|status| status.state = state);
+    report.no_room = Some(detail);
+    Ok((writer, report))
+}
+
+/// Opens a log to be read only, over a disk that keeps in memory what would be written.
+pub(crate) fn reader(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+) -> Result<(LogWriter, Recovery, Arc<Overlay>), LogOpenError> {
+    refuse_unfinished(&**disk, &disk.names()?)?;
+    let options = Options { open: Existing::Only, ..options.clone() };
+    let mut looks = TailRetries::new();
+    let mut before = None;
+    loop {
+        let overlay = Arc::new(Overlay::over(Arc::clone(disk)));
+        let over: Arc<dyn Disk> = Arc::clone(&overlay) as Arc<dyn Disk>;
+        match Log::writer(over, options.clone(), OpenPurpose::Read) {
+            // What looks wrong while a process is at the directory looks otherwise a moment later:
+            // files come and go between one look at them and the next. What is wrong stays as it
+            // is.
+            Err(error @ (LogOpenError::Damaged { .. } | LogOpenError::Io { .. })) => {
+                if before.as_ref() == Some(&error) || !looks.again() {
+                    return Err(error);
+                }
+                before = Some(error);
+            }
+            Ok((writer, report)) => return Ok((writer, report, overlay)),
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -229,16 +273,22 @@ pub fn restore(path: impl AsRef<Path>, options: Options) -> Result<Restored, Log
 
 /// The same, on any disk.
 pub fn restore_on(disk: Arc<dyn Disk>, options: Options) -> Result<Restored, LogOpenError> {
+    refuse_unfinished(&*disk, &disk.names()?)?;
+    declare(&disk, options)
+}
+
+/// Declares a restore, also in a directory where one is under way.
+pub(crate) fn declare(disk: &Arc<dyn Disk>, options: Options) -> Result<Restored, LogOpenError> {
     let options = Options { open: Existing::Only, ..options };
-    let lock = take_lock(&*disk)?;
+    let lock = locked(&**disk)?;
     if disk.names()?.iter().all(|name| segment_number(name).is_none()) {
         return Err(LogOpenError::Missing { place: disk.place() });
     }
-    Index::discard(&*disk)?;
-    for name in disk.names()?.iter().filter(|name| name.ends_with(".off")) {
+    Index::discard(&**disk)?;
+    for name in disk.names()?.iter().filter(|name| name.ends_with(".off") || *name == MARK) {
         disk.remove(name)?;
     }
-    let (mut writer, report) = Log::writer(Arc::clone(&disk), options, OpenPurpose::Write)?;
+    let (mut writer, report) = Log::writer(Arc::clone(disk), options, OpenPurpose::Write)?;
     writer.hold(lock);
     let epoch = next_epoch(report.identity, report.head);
     let head =

@@ -69,6 +69,7 @@ pub(crate) fn recover(
         cut,
         held_back,
         index_rebuilt: rebuilt,
+        no_room: None,
         clock_doubt,
         elapsed: started.elapsed(),
     };
@@ -300,6 +301,7 @@ impl RecoveryWalk {
             if next.is_none()
                 && self.purpose == OpenPurpose::Read
                 && let Some(last) = groups.in_doubt(offset, &self.chain)?
+                && !last.is_marked(&*self.disk, header)
             {
                 self.held_back = last.events.into();
                 break;
@@ -373,67 +375,75 @@ impl RecoveryWalk {
     /// events.
     fn take(&mut self, number: u64, group: &Group<'_>) -> Result<Vec<u32>, LogOpenError> {
         self.release()?;
-        let mut position = group.header.first;
-        let mut events = Vec::with_capacity(group.header.events as usize);
-        for record in group.records() {
-            let (offset, record) =
-                record.map_err(|fault| LogOpenError::damaged(number, group.offset, &fault))?;
-            match record {
-                Record::Event(event) => {
-                    events.push(offset as u32);
-                    self.check_version(&event)
-                        .map_err(|detail| LogOpenError::damaged(number, offset, &detail))?;
-                    self.pending.add_event(
-                        position,
-                        event.event_type,
-                        event.stream,
-                        event.tags(),
-                        event.id.as_ref(),
-                    );
-                    position = position.next();
-                }
-                Record::Command(command) => {
-                    self.pending.add_command(&command.id, address(number, offset))
-                }
-                Record::Checkpoint(record) => {
-                    self.pending.add_checkpoint(record.key().as_bytes(), address(number, offset))
-                }
-                Record::Fences(_) => {
-                    self.pending.add_checkpoint(FENCES_KEY, address(number, offset))
-                }
-                Record::Skipped => {}
-            }
-        }
+        let events = read_into(&mut self.pending, &self.index, number, group)?;
         self.replayed += events.len() as u64;
         if !group.is_seal() {
-            let chain = group.chain();
-            self.covered = Covered {
-                position: chain.last(),
-                address: address(number, group.offset),
-                hash: chain.hash,
-            };
+            self.covered = covered_by(number, group);
             self.held = Some(self.covered);
         }
         Ok(events)
     }
+}
 
-    /// Checks that the versions of a stream follow each other without gaps; otherwise another
-    /// program wrote the event. If the index cannot be read, the version is accepted: the index is
-    /// derived, and rebuilt when it is damaged.
-    fn check_version(&self, event: &EventView<'_>) -> Result<(), String> {
-        let Some((name, version)) = event.stream else { return Ok(()) };
-        let before = match self.pending.version(name) {
-            Some(version) => version,
-            None => match self.index.stream_version(name, Position::END) {
-                Ok(version) => version,
-                Err(_) => return Ok(()),
-            },
-        };
-        if version == before.next() {
-            Ok(())
-        } else {
-            Err(format!("version {version} of {name} follows version {before}"))
+/// Part of the log that an index covers once it has a group.
+pub(crate) fn covered_by(number: u64, group: &Group<'_>) -> Covered {
+    let chain = group.chain();
+    Covered { position: chain.last(), address: address(number, group.offset), hash: chain.hash }
+}
+
+/// Adds the records of a group to a table for the index. Returns the offsets of its events.
+pub(crate) fn read_into(
+    pending: &mut Memtable,
+    index: &Index,
+    number: u64,
+    group: &Group<'_>,
+) -> Result<Vec<u32>, LogOpenError> {
+    let mut position = group.header.first;
+    let mut events = Vec::with_capacity(group.header.events as usize);
+    for record in group.records() {
+        let (offset, record) =
+            record.map_err(|fault| LogOpenError::damaged(number, group.offset, &fault))?;
+        match record {
+            Record::Event(event) => {
+                events.push(offset as u32);
+                check_version(pending, index, &event)
+                    .map_err(|detail| LogOpenError::damaged(number, offset, &detail))?;
+                pending.add_event(
+                    position,
+                    event.event_type,
+                    event.stream,
+                    event.tags(),
+                    event.id.as_ref(),
+                );
+                position = position.next();
+            }
+            Record::Command(command) => pending.add_command(&command.id, address(number, offset)),
+            Record::Checkpoint(record) => {
+                pending.add_checkpoint(record.key().as_bytes(), address(number, offset))
+            }
+            Record::Fences(_) => pending.add_checkpoint(FENCES_KEY, address(number, offset)),
+            Record::Skipped => {}
         }
+    }
+    Ok(events)
+}
+
+/// Checks that the versions of a stream follow each other without gaps; otherwise another program
+/// wrote the event. If the index cannot be read, the version is accepted: the index is derived, and
+/// rebuilt when it is damaged.
+fn check_version(pending: &Memtable, index: &Index, event: &EventView<'_>) -> Result<(), String> {
+    let Some((name, version)) = event.stream else { return Ok(()) };
+    let before = match pending.version(name) {
+        Some(version) => version,
+        None => match index.stream_version(name, Position::END) {
+            Ok(version) => version,
+            Err(_) => return Ok(()),
+        },
+    };
+    if version == before.next() {
+        Ok(())
+    } else {
+        Err(format!("version {version} of {name} follows version {before}"))
     }
 }
 

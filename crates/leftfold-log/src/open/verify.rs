@@ -10,7 +10,7 @@ use leftfold_core::store::{Direction, Hash, Head, Identity, Position, StreamName
 use crate::disk::{Disk, Overlay};
 use crate::format::{EventView, NO_TIME, SegmentHeader, segment_name};
 use crate::index::{Index, IndexError, PostingKey};
-use crate::open::contents::{LOCK, headers, refuse_foreign};
+use crate::open::contents::{LOCK, headers, refuse_foreign, refuse_unfinished};
 use crate::open::directory::directory;
 use crate::open::error::{Cut, LogOpenError};
 use crate::open::recover::{end_of_log, recover};
@@ -101,7 +101,9 @@ pub fn verify_on(disk: Arc<dyn Disk>) -> Result<VerifiedLog, LogOpenError> {
 pub(crate) fn lock_if_writable(
     disk: &dyn Disk,
 ) -> Result<Option<Box<dyn crate::disk::Lock>>, LogOpenError> {
-    refuse_foreign(disk, &disk.names()?)?;
+    let names = disk.names()?;
+    refuse_unfinished(disk, &names)?;
+    refuse_foreign(disk, &names)?;
     match disk.lock(LOCK) {
         Ok(lock) => Ok(Some(lock)),
         Err(error) => match error.kind() {

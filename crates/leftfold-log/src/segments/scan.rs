@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use leftfold_core::store::{Hash, Head, Position};
 
-use crate::disk::File;
+use crate::disk::{Disk, File};
 use crate::format::{
-    Binding, CheckpointView, CommandView, EventView, FencesView, FormatError, GROUP_HEADER_BYTES,
-    GROUP_MAGIC, GroupHeader, GroupHeaderFault, NO_TIME, RecordFrame, RecordKind, SEAL,
-    SegmentHeader, moment,
+    Binding, CheckpointView, CommandView, DurableMark, EventView, FencesView, FormatError,
+    GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, GroupHeaderFault, MARK, MARK_BYTES, NO_TIME,
+    RecordFrame, RecordKind, SEAL, SegmentHeader, moment,
 };
 
 /// The address of a place: segment number, then byte.
@@ -215,6 +215,30 @@ impl<T> GroupScan<T> {
     }
 }
 
+/// Valid group of which nothing in its segment tells that it is durable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DoubtfulGroup {
+    pub(crate) events: u32,
+    /// Byte of the segment where the group ends.
+    pub(crate) end: u64,
+    /// Chain after the group.
+    pub(crate) chain: ChainState,
+}
+
+impl DoubtfulGroup {
+    /// Tells whether the mark of the directory names just this group as the last durable one.
+    pub(crate) fn is_marked(&self, disk: &dyn Disk, header: &SegmentHeader) -> bool {
+        let mut bytes = [0; MARK_BYTES];
+        let read = disk.open(MARK).and_then(|file| file.read_exact_at(&mut bytes, 0));
+        let named = DurableMark {
+            store: header.store,
+            address: address(header.number, self.end),
+            hash: self.chain.hash,
+        };
+        read.is_ok() && DurableMark::decode(&bytes) == Some(named)
+    }
+}
+
 /// Reads the groups of one file, through a window that slides over it.
 #[derive(Debug)]
 pub(crate) struct Groups {
@@ -253,6 +277,16 @@ impl Groups {
         Ok(())
     }
 
+    /// Tells whether a group may begin at a byte: its first bytes are read, and no more.
+    pub(crate) fn may_begin_at(&self, offset: u64) -> io::Result<bool> {
+        let mut magic = [0; GROUP_MAGIC.len()];
+        if offset.saturating_add(GROUP_HEADER_BYTES as u64) > self.len {
+            return Ok(false);
+        }
+        self.file.read_exact_at(&mut magic, offset)?;
+        Ok(magic == GROUP_MAGIC)
+    }
+
     /// Returns the group at a byte, valid in itself, and following from the chain if one is given.
     pub(crate) fn at(
         &mut self,
@@ -283,20 +317,25 @@ impl Groups {
         })
     }
 
-    /// The header of the group at a byte, if it is valid, records something, and nothing shows that
-    /// it is durable: a group is begun only when the one before it is.
+    /// The group at a byte, if it is valid, records something, and no group behind it shows that it
+    /// is durable: a group is begun only when the one before it is.
     pub(crate) fn in_doubt(
         &mut self,
         offset: u64,
         chain: &ChainState,
-    ) -> io::Result<Option<GroupHeader>> {
+    ) -> io::Result<Option<DoubtfulGroup>> {
         let GroupScan::Valid(group) = self.at(offset, Some(chain))? else { return Ok(None) };
-        let (end, after, header, seal) =
-            (group.end(), group.chain(), group.header, group.is_seal());
-        let followed = self
-            .header_at(end)?
-            .is_valid_and(|next| next.hash == after.hash && next.first == after.next);
-        Ok((!seal && !followed).then_some(header))
+        let doubtful =
+            DoubtfulGroup { events: group.header.events, end: group.end(), chain: group.chain() };
+        let seal = group.is_seal();
+        let followed = self.begins_with(doubtful.end, &doubtful.chain)?;
+        Ok((!seal && !followed).then_some(doubtful))
+    }
+
+    /// Tells whether the header of a group stands at a byte that follows from the chain.
+    pub(crate) fn begins_with(&mut self, offset: u64, chain: &ChainState) -> io::Result<bool> {
+        let header = self.header_at(offset)?;
+        Ok(header.is_valid_and(|next| next.hash == chain.hash && next.first == chain.next))
     }
 
     /// Returns the header at a byte, if it is valid and was written for this place.

@@ -88,6 +88,21 @@ impl Segments {
         )
     }
 
+    /// Returns the headers of all segments, each with its durable length.
+    pub(crate) fn extents(&self) -> Result<Vec<(SegmentHeader, u64)>, ReadError> {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let lengths = list.iter().skip(1).map(|segment| u64::from(segment.header.length_before));
+        let last = match list.last() {
+            // A segment without a group has no end in the table.
+            Some(last) => {
+                u64::from(self.table(last, |table, _| Ok(table.end()))?).max(last.header.bytes())
+            }
+            None => 0,
+        };
+        let lengths = lengths.chain([last]);
+        Ok(list.iter().map(|segment| segment.header).zip(lengths).collect())
+    }
+
     /// The first segment.
     pub(crate) fn first(&self) -> Arc<Segment> {
         // Invariant: a log has one, and segments are only added.

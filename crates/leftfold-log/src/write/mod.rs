@@ -9,12 +9,15 @@
 //!    and answers.
 //! 5. `recycle` keeps answered requests until a caller frees them.
 //!
+//! `mark` tells readers in other processes that the last group is durable.
+//!
 //! A request for a lease takes the same way: `lease` judges it, and `fences` makes sure that no
 //! fence is given twice.
 
 pub(crate) mod fences;
 pub(crate) mod group;
 pub(crate) mod lease;
+pub(crate) mod mark;
 pub(crate) mod precheck;
 pub(crate) mod queue;
 pub(crate) mod recycle;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use leftfold_core::store::{AppendError, CloseError, LeaseError};
 use tokio::sync::oneshot;
@@ -170,17 +171,29 @@ impl RequestQueue {
     pub(crate) fn take(&self, into: &mut VecDeque<WriteRequest>) -> Dequeued {
         let mut state = self.state();
         loop {
-            if !state.requests.is_empty() {
-                into.append(&mut state.requests);
-                state.bytes = 0;
-                return Dequeued::Requests;
-            }
-            if !matches!(state.life, QueuePhase::Open) && state.coming == 0 {
-                return Dequeued::Close;
+            if let Some(dequeued) = state.dequeue(into) {
+                return dequeued;
             }
             state.writer_sleeps = true;
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Does the same for some time at most; `None` if there was nothing.
+    pub(crate) fn take_within(
+        &self,
+        into: &mut VecDeque<WriteRequest>,
+        within: Duration,
+    ) -> Option<Dequeued> {
+        let mut state = self.state();
+        if let Some(dequeued) = state.dequeue(into) {
+            return Some(dequeued);
+        }
+        state.writer_sleeps = true;
+        let (mut state, _) =
+            self.arrived.wait_timeout(state, within).unwrap_or_else(PoisonError::into_inner);
+        state.writer_sleeps = false;
+        state.dequeue(into)
     }
 
     /// Moves the requests that are there now behind those in `into`; it does not wait.
@@ -214,5 +227,17 @@ impl RequestQueue {
         }
         state.requests.clear();
         state.life = QueuePhase::Closed(result);
+    }
+}
+
+impl RequestQueueState {
+    fn dequeue(&mut self, into: &mut VecDeque<WriteRequest>) -> Option<Dequeued> {
+        if !self.requests.is_empty() {
+            into.append(&mut self.requests);
+            self.bytes = 0;
+            return Some(Dequeued::Requests);
+        }
+        let ends = !matches!(self.life, QueuePhase::Open) && self.coming == 0;
+        ends.then_some(Dequeued::Close)
     }
 }

@@ -12,13 +12,14 @@ use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
 use crate::clock::RecordedTime;
 use crate::disk::lacks_room;
 use crate::disk::{DirectoryOwnership, Disk, Lock};
-use crate::format::{Binding, NO_TIME, SegmentHeader, segment_name};
+use crate::format::{Binding, DurableMark, NO_TIME, SegmentHeader, segment_name};
 use crate::index::{Covered, IndexError};
-use crate::options::Options;
+use crate::options::{Options, Upkeep};
 use crate::segments::scan::{ChainState, address};
 use crate::segments::segment::{OffsetsUse, Segment};
 use crate::shared::{GroupSpan, SharedLog};
 use crate::write::group::GroupBuilder;
+use crate::write::mark::{EndMark, MARKED_AFTER};
 use crate::write::queue::Dequeued;
 use crate::write::request::WriteRequest;
 use crate::write::tail::{OpenPurpose, Tail, begin_segment};
@@ -42,6 +43,7 @@ pub(crate) struct LogWriter {
     pub(crate) purpose: OpenPurpose,
     pub(crate) tail: Tail,
     pub(crate) time: RecordedTime,
+    pub(crate) mark: EndMark,
     /// Bytes of the latest groups, smoothed.
     pub(crate) usual_bytes: usize,
     /// True if parts of a next segment that could not be begun may be there.
@@ -93,12 +95,37 @@ impl LogWriter {
             WriterGuard { shared: Arc::clone(&shared), tenure: self.tenure.take(), closed: None };
         let mut waiting = VecDeque::new();
         let mut gathering = GroupBuilder::new(&shared.index);
-        while let Dequeued::Requests = shared.queue.take(&mut waiting) {
+        while let Dequeued::Requests = self.next(&mut waiting) {
             while !waiting.is_empty() {
                 self.group(&mut waiting, &mut gathering);
             }
         }
         ending.closed = Some(self.seal());
+    }
+
+    /// Waits for requests. If none comes for a moment, readers in other processes are told how far
+    /// the log is durable.
+    fn next(&mut self, waiting: &mut VecDeque<WriteRequest>) -> Dequeued {
+        let is_marked = !self.disk.is_shared()
+            || self.tail.sealed
+            || self.tail.end == self.tail.segment.header.bytes()
+            || self.mark.names(address(self.number(), self.tail.end));
+        if !is_marked {
+            if let Some(dequeued) = self.shared.queue.take_within(waiting, MARKED_AFTER) {
+                return dequeued;
+            }
+            self.mark_end();
+        }
+        self.shared.queue.take(waiting)
+    }
+
+    fn mark_end(&mut self) {
+        let mark = DurableMark {
+            store: self.shared.segments.store(),
+            address: address(self.number(), self.tail.end),
+            hash: self.tail.chain.hash,
+        };
+        self.mark.write(&*self.disk, &mark);
     }
 
     /// Takes what waits into one group, as far as it goes.
@@ -293,6 +320,10 @@ impl LogWriter {
         };
         self.shared.index.show_group(gathering.pending(), covered, show);
         status.send_modify(|_| ());
+        if self.options.upkeep == Upkeep::Inline && self.disk.is_shared() {
+            // At a fixed place, so that a run can be repeated.
+            self.mark_end();
+        }
         Ok(())
     }
 

@@ -378,9 +378,9 @@ fn a_log_is_read_only_where_it_is_opened_so_and_its_directory_stays_as_it_is() {
     // The directory of a process that has it open.
     let (reader, recovery) = Log::open_read_only(&folder.0, Options::default()).unwrap();
     assert_eq!(
-        (count(&reader), recovery.held_back),
-        (49, 1),
-        "of the last group only that process knows that it is durable"
+        count(&reader) as u64 + recovery.held_back,
+        50,
+        "the last group is shown once that process has said that it is durable"
     );
     assert!(matches!(append(&reader, "no"), Err(AppendError::ReadOnly { .. })));
     wait(reader.close()).unwrap();

@@ -12,10 +12,10 @@ use leftfold_core::store::{
     Append, Backend, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Outcome,
     Position, Query, Read, Store, Version,
 };
-use leftfold_log::{Log, Options, verify};
+use leftfold_log::{Log, LogFollower, Options, verify};
 use leftfold_testing::extent;
 
-use crate::support::{event_type, number, seed, stream, tell, wait};
+use crate::support::{event_type, number, seed, stream, tell, wait, wait_within};
 
 const FOLDER: &str = "LEFTFOLD_KILL_FOLDER";
 const WRITERS: usize = 8;
@@ -88,6 +88,42 @@ fn everything_acknowledged_before_a_kill_is_there_after_it() {
         "{kills} kills: all {} events that were acknowledged are there",
         acknowledged.len()
     ));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_follower_in_another_process_sees_nothing_that_is_gone_after_a_kill() {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("follow-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    let mut random = fastrand::Rng::with_seed(seed());
+    let mut acknowledged = HashMap::new();
+    run_and_kill(&folder, 1, &mut acknowledged);
+    // It is the same one through all kills and openings.
+    let (follower, _) = LogFollower::open(&folder, options()).unwrap();
+    let (seen, mut beyond_last) = (Store::new(follower.clone()), Position::START);
+    let kills = number("LEFTFOLD_KILLS", extent(6, 100));
+    for _ in 0..kills {
+        run_and_kill(&folder, random.usize(1..400), &mut acknowledged);
+        let head = follower.status().borrow().head.position;
+        let shown = wait(seen.read(Read::matching(Query::all(), Position(1))).all()).unwrap();
+        assert!(shown.len() as u64 >= head.0);
+        beyond_last = beyond_last.max(head);
+        let (log, _) = Log::open(&folder, options()).unwrap();
+        let kept = Store::new(log.clone());
+        let kept = wait(kept.read(Read::matching(Query::all(), Position(1))).all()).unwrap();
+        assert_eq!(&kept[..shown.len()], &shown[..], "what was shown is there, and the same");
+        // The opening made the rest durable, and the follower is told.
+        let mut status = follower.status();
+        let through = Position(kept.len() as u64);
+        let told = status.wait_for(|status| status.head.position >= through);
+        wait_within(told).unwrap();
+        wait(log.close()).unwrap();
+    }
+    assert!(beyond_last > Position(10), "it followed while the other process wrote");
+    assert_eq!(follower.ended(), None);
+    tell(&format!("{kills} kills beside a follower, which saw {beyond_last} events before them"));
+    drop((seen, follower));
     fs::remove_dir_all(&folder).unwrap();
 }
 

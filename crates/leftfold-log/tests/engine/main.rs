@@ -1,11 +1,12 @@
 //! The engine by its public face: files of every age, damaged and forged ones, crashes of the
-//! process, leases, keys, limits and the conformance suite.
+//! process, followers, backups, leases, keys, limits and the conformance suite.
 
 mod age;
 mod beside;
 mod bounds;
 mod conformance;
 mod damage;
+mod follow;
 mod forged;
 mod forgetting;
 mod handles;

@@ -87,6 +87,13 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
+/// The answer, waited for on this thread for a minute at most.
+pub(crate) fn wait_within<F: Future>(future: F) -> F::Output {
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let within = async { tokio::time::timeout(Duration::from_secs(60), future).await };
+    runtime.block_on(within).expect("the answer comes within a minute")
+}
+
 pub(crate) fn seed() -> u64 {
     let seed = std::env::var("LEFTFOLD_SEED")
         .ok()
