@@ -18,6 +18,7 @@
 // `clock`. `follow` reads a log that another process writes, and `backup` copies one. `keys` is a
 // directory of its own, for personal data.
 
+mod backup;
 pub mod disk;
 mod follow;
 mod format;
@@ -35,6 +36,9 @@ mod log;
 mod options;
 mod shared;
 
+pub use backup::{
+    BackedUp, BackupError, BackupProgress, backup, backup_on, restore_backup, restore_backup_on,
+};
 pub use clock::{CLOCK_JUMP_MAX, LogClock, MachineClock};
 pub use follow::{FollowEnd, LogFollower};
 pub use format::FormatError;
