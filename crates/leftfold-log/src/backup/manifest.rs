@@ -16,7 +16,7 @@ const FORMAT: &str = "leftfold backup 1";
 /// A manifest has less than 200 bytes for each segment.
 const BYTES_MAX: u64 = 1 << 30;
 
-/// What a backup consists of.
+/// Parts of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BackupManifest {
     pub(super) identity: Identity,

@@ -1,7 +1,7 @@
 //! Backups of a log that is written meanwhile, and bringing one back.
 //!
-//! A backup is a directory with copies of segments (`backup-NNNNNNNNNNNN.seg`) and a `manifest` that
-//! names them, with their lengths and hashes. `take` copies what is new and then replaces the
+//! A backup is a directory with copies of segments (`backup-NNNNNNNNNNNN.seg`) and a `manifest`
+//! that names them, with their lengths and hashes. `take` copies what is new and then replaces the
 //! manifest, so that there is always one whole backup, whenever it is interrupted. `restore` makes
 //! a directory of a log of it again. `error` has the errors of both.
 

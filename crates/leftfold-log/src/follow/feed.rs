@@ -67,7 +67,7 @@ struct OpenedReader {
     segments_fed: usize,
 }
 
-/// What a step found.
+/// Result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FollowStep {
     More,

@@ -161,8 +161,9 @@ impl Log {
     /// Only events that are certainly durable are shown. The last group of a log that was not
     /// closed may be written and not synced, by a process that is still writing or was killed: a
     /// crash of the machine would take it back after a reader has seen it. So it is held back,
-    /// until a group, a seal or a segment stands behind it, or the writer marked it as durable; [`Recovery::held_back`] tells how many
-    /// events it has. Only opening the log to be written can make it certain.
+    /// until a group, a seal or a segment stands behind it, or the writer marked it as durable;
+    /// [`Recovery::held_back`] tells how many events it has. Only opening the log to be written can
+    /// make it certain.
     ///
     /// ```
     /// use leftfold_core::store::{Append, AppendError, Store};
@@ -195,8 +196,8 @@ impl Log {
     }
 }
 
-/// Opens the log of a full disk to be read only. If that is not possible, the error is that there is
-/// no room.
+/// Opens the log of a full disk to be read only. If that is not possible, the error is that there
+/// is no room.
 fn without_room(
     disk: &Arc<dyn Disk>,
     options: &Options,
