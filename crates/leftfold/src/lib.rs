@@ -319,6 +319,7 @@
 //! | feature | has |
 //! | --- | --- |
 //! | `log` (default) | the embedded log |
+//! | `nats` | an outbox and an inbox over NATS JetStream |
 //! | `personal` | personal data that can be forgotten; its keys in a directory (`log`) or a database (`postgres`) |
 //! | `postgres` | the store in PostgreSQL, and read models there |
 //! | `postgres-tls` | the same, and connections that are encrypted if the URL demands it |
@@ -340,6 +341,8 @@ pub use leftfold_core::personal;
 pub use leftfold_core::{copy, fold, runtime, store};
 #[cfg(feature = "log")]
 pub use leftfold_log as log;
+#[cfg(feature = "nats")]
+pub use leftfold_nats as nats;
 #[cfg(feature = "postgres")]
 pub use leftfold_postgres as postgres;
 #[cfg(feature = "redis")]

@@ -36,11 +36,12 @@ enum Room {
     Xtask,
 }
 
-const BACKENDS: [&str; 7] = [
+const BACKENDS: [&str; 8] = [
     "leftfold-log",
     "leftfold-sqlite",
     "leftfold-postgres",
     "leftfold-redis",
+    "leftfold-nats",
     "leftfold-jetstream",
     "leftfold-dynamodb",
     "leftfold-remote",
