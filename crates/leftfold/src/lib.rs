@@ -325,6 +325,8 @@
 //! | `postgres-tls` | the same, and connections that are encrypted if the URL demands it |
 //! | `remote` | the store of a server (`leftfold serve`), by `leftfold://host:2113` |
 //! | `sqlite`, `redis` | read models there |
+//! | `amqp` | outboxes and inboxes over RabbitMQ |
+//! | `amqp-tls` | the same, and `amqps://` |
 //! | `testing` | given/when/then, the explorer, conformance suites |
 //! | `opentelemetry` | spans of `tracing` that continue the traces of their callers |
 
@@ -336,6 +338,8 @@ mod open;
 mod open_keys;
 
 pub use file_url::FileUrlError;
+#[cfg(feature = "amqp")]
+pub use leftfold_amqp as amqp;
 #[cfg(feature = "personal")]
 pub use leftfold_core::personal;
 pub use leftfold_core::{copy, fold, runtime, store};

@@ -20,20 +20,24 @@ mod wires;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use leftfold::amqp::Amqp;
 use leftfold::prelude::*;
 use leftfold::runtime::RunningRuntime;
+use leftfold::runtime::inbox::RunningReceiver;
 use leftfold::sqlite::Sqlite;
 use tokio::task::JoinSet;
 
 use crate::products::{List, Product, ProductList, listed};
 use crate::programs::Directories;
 use crate::users::{ASKED, Details, TOLD, User, UserCommand};
-use crate::wires::{RabbitMq, Wire, consume, receive};
+use crate::wires::{Wire, receive};
 
 /// Both services, over a broker or within this process.
 struct Services {
     users: RunningRuntime,
     products: RunningRuntime,
+    /// Both receive from a broker for as long as these are there.
+    _receivers: Vec<RunningReceiver>,
 }
 
 impl Services {
@@ -43,29 +47,35 @@ impl Services {
         sqlite: &Sqlite,
     ) -> Result<Self, Box<dyn Error>> {
         match std::env::var("CATALOGUE_AMQP") {
-            Ok(url) => {
-                tokio::spawn(consume::<users::Questions>(users.clone(), url.clone(), ASKED));
-                tokio::spawn(consume::<products::Told>(products.clone(), url.clone(), TOLD));
-                let users = users::start(users, RabbitMq::at(&url)).await?;
-                Ok(Self {
-                    users,
-                    products: products::service(products, sqlite, RabbitMq::at(&url))
-                        .start()
-                        .await?,
-                })
-            }
+            Ok(url) => Self::over_amqp(users, products, sqlite, &Amqp::at(&url)?).await,
             Err(_) => {
                 let ((told, hear_told), (asked, hear_asked)) = (Wire::new(TOLD), Wire::new(ASKED));
                 tokio::spawn(receive::<users::Questions>(users.clone(), hear_asked));
                 tokio::spawn(receive::<products::Told>(products.clone(), hear_told));
                 let users = users::start(users, told).await?;
-                Ok(Self {
-                    users,
-                    products: products::service(products, sqlite, asked).start().await?,
-                })
+                let products = products::service(products, sqlite, asked).start().await?;
+                Ok(Self { users, products, _receivers: Vec::new() })
             }
         }
     }
+
+    // ANCHOR: amqp
+    /// Each service publishes to the other's queue, and receives from its own.
+    async fn over_amqp(
+        users: &Store,
+        products: &Store,
+        sqlite: &Sqlite,
+        broker: &Amqp,
+    ) -> Result<Self, Box<dyn Error>> {
+        let asked = users.inbox::<users::Questions>().receive_from(broker.queue(ASKED));
+        let told = products.inbox::<products::Told>().receive_from(broker.queue(TOLD));
+        Ok(Self {
+            users: users::start(users, broker.bus()).await?,
+            products: products::service(products, sqlite, broker.bus()).start().await?,
+            _receivers: vec![asked, told],
+        })
+    }
+    // ANCHOR_END: amqp
 }
 
 fn details(name: &str, city: &str) -> Details {

@@ -5,14 +5,15 @@
 
 use std::error::Error;
 
+use leftfold::amqp::Amqp;
 use leftfold::prelude::*;
+use leftfold::runtime::inbox::{ReceiverState, RunningReceiver};
 use leftfold::sqlite::Sqlite;
 use tokio::task::JoinSet;
 
 use crate::details;
 use crate::products::{self, List, Product};
 use crate::users::{self, ASKED, TOLD, User, UserCommand};
-use crate::wires::{RabbitMq, consume, reached};
 
 /// Users of the load.
 pub(crate) const USERS: u32 = 20;
@@ -39,24 +40,25 @@ impl Directories {
 pub(crate) async fn run(service: &str, place: &str, load: u32) -> Result<(), Box<dyn Error>> {
     let url = std::env::var("CATALOGUE_AMQP")
         .map_err(|_| "set CATALOGUE_AMQP to the URL of a RabbitMQ")?;
+    let broker = Amqp::at(&url)?.named(service);
     let directories = Directories::in_place(place);
-    let (store, running) = match service {
+    let (store, receiver, running) = match service {
         "users" => {
             let store = leftfold::open(&directories.users).await?;
-            tokio::spawn(consume::<users::Questions>(store.clone(), url.clone(), ASKED));
-            let running = users::start(&store, RabbitMq::at(&url)).await?;
-            reached(&url).await;
+            let receiver = store.inbox::<users::Questions>().receive_from(broker.queue(ASKED));
+            let running = users::start(&store, broker.bus()).await?;
+            reached(&receiver).await?;
             move_users(&store, load).await?;
-            (store, running)
+            (store, receiver, running)
         }
         "products" => {
             let store = leftfold::open(&directories.products).await?;
-            tokio::spawn(consume::<products::Told>(store.clone(), url.clone(), TOLD));
+            let receiver = store.inbox::<products::Told>().receive_from(broker.queue(TOLD));
             let sqlite = Sqlite::at(directories.read_models);
-            let running = products::service(&store, &sqlite, RabbitMq::at(&url)).start().await?;
-            reached(&url).await;
+            let running = products::service(&store, &sqlite, broker.bus()).start().await?;
+            reached(&receiver).await?;
             list_products(&store, load).await?;
-            (store, running)
+            (store, receiver, running)
         }
         other => {
             return Err(format!("there is no service {other:?}, only users and products").into());
@@ -64,8 +66,15 @@ pub(crate) async fn run(service: &str, place: &str, load: u32) -> Result<(), Box
     };
     println!("{ALL_RECORDED}");
     tokio::signal::ctrl_c().await?;
+    receiver.stop().await?;
     running.stop().await?;
     store.close().await?;
+    Ok(())
+}
+
+/// Waits until the broker is reached.
+async fn reached(receiver: &RunningReceiver) -> Result<(), Box<dyn Error>> {
+    receiver.status().wait_for(|status| status.state == ReceiverState::Receiving).await?;
     Ok(())
 }
 

@@ -43,17 +43,15 @@ async fn a_broker_that_is_cut_off_and_comes_back_loses_nothing_and_doubles_nothi
     );
     let sqlite = Sqlite::at(at("read-models"));
     let mut broker = RabbitMqServer::start();
-    tokio::spawn(consume::<users::Questions>(users.clone(), broker.url(), ASKED));
-    tokio::spawn(consume::<products::Told>(products.clone(), broker.url(), TOLD));
-    let running_users = users::start(&users, RabbitMq::at(broker.url())).await.unwrap();
-    let running =
-        products::service(&products, &sqlite, RabbitMq::at(broker.url())).start().await.unwrap();
+    let amqp = Amqp::at(&broker.url()).unwrap();
+    let services = Services::over_amqp(&users, &products, &sqlite, &amqp).await.unwrap();
+    let running = &services.products;
     let user = users.aggregate::<User>();
     let product = products.aggregate::<Product>();
 
     user.execute("u1", UserCommand::Register { details: details("Ada", "London") }).await.unwrap();
     product.execute("p1", List { name: "a lamp".into(), seller: "u1".into() }).await.unwrap();
-    until(&products, &running, &sqlite, "a lamp, by Ada of London").await;
+    until(&products, running, &sqlite, "a lamp, by Ada of London").await;
 
     broker.stop_hard();
     for city in ["Paris", "Rome", "Athens"] {
@@ -63,13 +61,13 @@ async fn a_broker_that_is_cut_off_and_comes_back_loses_nothing_and_doubles_nothi
         .await
         .unwrap();
     product.execute("p2", List { name: "a rug".into(), seller: "u2".into() }).await.unwrap();
-    until(&products, &running, &sqlite, "a rug, by somebody").await;
+    until(&products, running, &sqlite, "a rug, by somebody").await;
 
     broker.start_again();
-    until(&products, &running, &sqlite, "a lamp, by Ada of Athens").await;
-    until(&products, &running, &sqlite, "a rug, by Grace of New York").await;
-    running_users.stop().await.unwrap();
-    running.stop().await.unwrap();
+    until(&products, running, &sqlite, "a lamp, by Ada of Athens").await;
+    until(&products, running, &sqlite, "a rug, by Grace of New York").await;
+    services.users.stop().await.unwrap();
+    services.products.stop().await.unwrap();
 
     // One version after the other, none twice: a message that came again changed nothing.
     let sellers = products.aggregate::<Seller>();
@@ -122,10 +120,9 @@ async fn judge(directories: &Directories, rounds: u32, url: &str) {
         (leftfold::open(&directories.users), leftfold::open(&directories.products));
     let (users, products) = (users.await.unwrap(), products.await.unwrap());
     let sqlite = Sqlite::at(&directories.read_models);
-    tokio::spawn(consume::<users::Questions>(users.clone(), url.to_owned(), ASKED));
-    tokio::spawn(consume::<products::Told>(products.clone(), url.to_owned(), TOLD));
-    let running_users = users::start(&users, RabbitMq::at(url)).await.unwrap();
-    let running = products::service(&products, &sqlite, RabbitMq::at(url)).start().await.unwrap();
+    let amqp = Amqp::at(url).unwrap();
+    let services = Services::over_amqp(&users, &products, &sqlite, &amqp).await.unwrap();
+    let running = &services.products;
     let mut news = products.follow::<SellerEvent>(Position::START).unwrap();
     let mut heard: BTreeMap<String, Vec<SellerEvent>> = BTreeMap::new();
     let agreed = async {
@@ -138,8 +135,8 @@ async fn judge(directories: &Directories, rounds: u32, url: &str) {
     agreed.unwrap_or_else(|_| panic!("the services do not agree: {heard:?}"));
     let head = products.head().position;
     running.projections().wait_until(ProductList::NAME, head, SOON).await.unwrap();
-    running_users.stop().await.unwrap();
-    running.stop().await.unwrap();
+    services.users.stop().await.unwrap();
+    services.products.stop().await.unwrap();
 
     for number in 0..USERS {
         let history = history(&users, number).await;

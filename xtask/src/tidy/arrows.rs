@@ -15,7 +15,7 @@ use super::source::SourceFile;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Room {
     Core,
-    /// A store, or read models: one way of keeping what the core works with.
+    /// A store, read models, or a broker: one way of keeping or carrying what the core works with.
     Backend,
     /// The messages between a server and the backend that speaks to it.
     Protocol,
@@ -36,7 +36,8 @@ enum Room {
     Xtask,
 }
 
-const BACKENDS: [&str; 8] = [
+const BACKENDS: [&str; 9] = [
+    "leftfold-amqp",
     "leftfold-log",
     "leftfold-sqlite",
     "leftfold-postgres",

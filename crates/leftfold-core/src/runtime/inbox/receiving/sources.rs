@@ -14,8 +14,10 @@ use super::settlement::Settlement;
 use crate::runtime::consumer::backoff::RECEIVER_TAKE;
 use crate::runtime::inbox::{Inbox, Intake};
 
+// ANCHOR: limits
 /// Messages of one receiver that are under way at most; a broker should be asked for fewer.
 pub const RECEIVED_MAX: usize = 1_000;
+// ANCHOR_END: limits
 
 /// Tries before a message that the store cannot take goes back to the broker: enough for processes
 /// that are in each other's way, and over in less than a second.
