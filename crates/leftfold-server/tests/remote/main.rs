@@ -1,5 +1,8 @@
 //! Stores that a server keeps, over real sockets.
 
+mod calls;
 mod conformance;
 mod cut;
+mod hostile;
+mod program;
 mod support;

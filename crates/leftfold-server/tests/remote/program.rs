@@ -1,4 +1,5 @@
-//! The program itself: it is told to stop and it is killed, under load, and serves on.
+//! The program itself: it is told to stop and it is killed, under load, and serves on; and clients
+//! that take nothing do not make it grow.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -9,11 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use leftfold::store::{
-    Append, AppendError, CommandId, CommandRecord, Digest, EventType, NewEvent, Outcome, Store,
-    StreamName,
+    Append, AppendError, CommandId, CommandRecord, Digest, EventType, NewEvent, Outcome, Position,
+    Query, Store, StreamName,
 };
+use leftfold_protocol::wire;
 use leftfold_remote::{RemoteOptions, RemoteStore};
 use tokio::task::JoinSet;
+
+use crate::support::raw_client;
 
 /// The program, which is killed with the value.
 struct Program(Child);
@@ -223,4 +227,50 @@ fn a_program_that_cannot_serve_says_why_and_ends() {
     assert!(code == Some(1) && said.contains("names no kind of store"), "{said}");
     let (code, said) = ends(&["serve", "--listen", "127.0.0.1:0"]);
     assert!(code == Some(2) && said.contains("--store"), "{said}");
+}
+
+/// Memory of the program, in bytes.
+fn resident(program: &Program) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.0.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// Each of 50 subscribers would have 64 MiB to get.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_that_take_nothing_cost_nobody_anything() {
+    const EVENTS: u64 = 64;
+    const SUBSCRIBERS: usize = 50;
+    let (directory, port) = (tempfile::tempdir().unwrap(), port());
+    let program = Program::serve(directory.path(), port);
+    let store = open(port).await;
+    let mut idle = Vec::new();
+    for _ in 0..SUBSCRIBERS {
+        let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+        let mut client = raw_client(port).await;
+        idle.push((client.subscribe(all).await.unwrap().into_inner(), client));
+    }
+    for _ in 0..EVENTS {
+        let event_type = EventType::new("test.Happened").unwrap();
+        let large = NewEvent::new(event_type, vec![7; 1 << 20]);
+        store.append(Append::of(vec![large])).await.unwrap();
+    }
+    let mut subscription = store.subscribe(Query::all(), Position::START);
+    for position in 1..=EVENTS {
+        assert_eq!(subscription.event().await.unwrap().position, Position(position));
+    }
+    let resident = resident(&program);
+    assert!(resident < 600 << 20, "the program has {} MiB", resident >> 20);
+    // One that begins to take gets everything.
+    let (mut late, _) = idle.pop().unwrap();
+    let mut taken = 0;
+    while taken < EVENTS {
+        let signal = late.message().await.unwrap().unwrap().signal;
+        if let Some(wire::subscribe_reply::Signal::Events(some)) = signal {
+            taken += some.events.len() as u64;
+        }
+    }
+    drop((late, idle));
+    program.stop();
 }
