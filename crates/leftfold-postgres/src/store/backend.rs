@@ -149,6 +149,34 @@ impl PostgresStore {
         Self::open_with(options).await
     }
 
+    /// Takes an [inline projection](crate::InlineProjections) away, whatever its version: appends of
+    /// all processes write its rows no more, from the next one on, and a process that has it is
+    /// refused until it is started without it. The rows stay; a runtime does not follow into them.
+    /// Returns true if it was registered.
+    ///
+    /// The role needs `DELETE` on the table `inline_projections`.
+    ///
+    /// ```no_run
+    /// use leftfold_postgres::{PostgresStore, PostgresStoreOptions};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let options = PostgresStoreOptions::at("postgres://shop@localhost/shop?schema=orders")?;
+    /// PostgresStore::remove_inline(options, "totals").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`PostgresStoreError`].
+    pub async fn remove_inline(
+        options: PostgresStoreOptions,
+        name: &str,
+    ) -> Result<bool, PostgresStoreError> {
+        let options = options.checked()?;
+        let connected = configured(&options).connect().await?;
+        tables::open(&connected.rows, &options).await?;
+        register::remove(&connected, &options.schema, name).await
+    }
+
     /// Reads every row that is part of history and recomputes the chain of hashes over it.
     /// `progress` hears of each page: the position that was verified, and the end.
     ///

@@ -167,7 +167,7 @@ impl Session for PostgresSession {
 
 /// Returns the notes of a schema whose keys begin with one of these, as they were committed; none
 /// if there is no such schema.
-pub(super) async fn noted(
+pub(crate) async fn noted(
     rows: &Rows,
     schema: &str,
     prefixes: &[&str],

@@ -234,12 +234,19 @@ async fn a_new_version_takes_the_place_of_the_former_one() {
     let refused = former.append(sold("a", 1)).await;
     assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
     assert_eq!((totals(&url, 1), totals(&url, 2)), ("a|1".to_owned(), "a|3".to_owned()));
+    // The former one may come back: its rows are gone on with.
+    let (_, former) = open(&url, Totals::<1>::new()).await;
+    former.append(sold("a", 4)).await.unwrap();
+    assert_eq!((totals(&url, 1), totals(&url, 2)), ("a|7".to_owned(), "a|3".to_owned()));
+    let (_, newer) = open(&url, Totals::<2>::new()).await;
+    newer.append(sold("a", 8)).await.unwrap();
+    assert_eq!((totals(&url, 1), totals(&url, 2)), ("a|7".to_owned(), "a|15".to_owned()));
 
     // Readers of the projection see the version that is written.
     let postgres = Postgres::at(url.split_once('?').unwrap().0).unwrap();
     let rows = postgres.reader::<Totals<2>>().read().await.unwrap();
     let row = rows.query_one("SELECT cents FROM totals WHERE shop = 'a'", &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), 3);
+    assert_eq!(row.get::<_, i64>(0), 15);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,4 +265,24 @@ async fn a_runtime_does_not_follow_into_rows_that_are_written_inline() {
         running.stop().await.unwrap();
     }
     assert_eq!(totals(&url, 1), "a|1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projection_that_was_taken_away_is_written_no_more() {
+    let url = database().await;
+    let (_, with) = open(&url, Totals::<1>::new()).await;
+    with.append(sold("a", 1)).await.unwrap();
+    let plain = Store::new(PostgresStore::open(&url).await.unwrap());
+    let refused = plain.append(sold("a", 1)).await.unwrap_err().to_string();
+    assert!(refused.contains("remove_inline"), "{refused}");
+    let remove = || PostgresStoreOptions::at(&url).unwrap();
+    assert!(PostgresStore::remove_inline(remove(), "inline_totals").await.unwrap());
+    assert!(!PostgresStore::remove_inline(remove(), "inline_totals").await.unwrap());
+    assert!(matches!(plain.append(sold("a", 2)).await, Ok(Outcome::Appended(_))));
+    assert!(matches!(with.append(sold("a", 3)).await, Err(AppendError::Unavailable { .. })));
+    assert_eq!(totals(&url, 1), "a|1");
+    // One that comes back goes on from the rows that are there.
+    let (_, again) = open(&url, Totals::<1>::new()).await;
+    again.append(sold("a", 4)).await.unwrap();
+    assert_eq!(totals(&url, 1), "a|7");
 }

@@ -272,7 +272,7 @@ impl WriteSession {
         let own = self.inline.names();
         if registered != own {
             return Err(NotDone::Away(format!(
-                "every append writes the inline projections {registered:?}, this process has {own:?}; start it with the same ones"
+                "every append writes the inline projections {registered:?}, this process has {own:?}; start it with the same ones, or take one away (PostgresStore::remove_inline)"
             )));
         }
         self.inline_round = Some(round);
