@@ -4,6 +4,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use leftfold_core::store::{Identity, Status};
 use leftfold_protocol::wire::IdentifyRequest;
 use leftfold_protocol::{MESSAGE_BYTES_MAX, Malformed, STORE_METADATA};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::codegen::http::Uri;
@@ -44,12 +45,27 @@ pub(crate) async fn connect(options: &RemoteOptions) -> Result<CheckedConnection
 }
 
 async fn try_connect(options: &RemoteOptions) -> Result<CheckedConnection, RemoteError> {
-    let address = options.address();
     let away = |detail: String| RemoteError::Unreachable { address: options.address(), detail };
     let stream = TcpStream::connect((&*options.host, options.port))
         .await
         .map_err(|error| away(error.to_string()))?;
     stream.set_nodelay(true).map_err(|error| away(error.to_string()))?;
+    match &options.tls {
+        None => begin(options, stream).await,
+        #[cfg(feature = "tls")]
+        Some(tls) => begin(options, crate::tls::encrypted(options, tls, stream).await?).await,
+        #[cfg(not(feature = "tls"))]
+        Some(_) => Err(RemoteError::NoEncryption),
+    }
+}
+
+/// Begins to speak over a connection.
+async fn begin<S>(options: &RemoteOptions, stream: S) -> Result<CheckedConnection, RemoteError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let address = options.address();
+    let away = |detail: String| RemoteError::Unreachable { address: address.clone(), detail };
     let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(CALL_WINDOW)
@@ -65,7 +81,8 @@ async fn try_connect(options: &RemoteOptions) -> Result<CheckedConnection, Remot
             tracing::debug!(%error, "the connection to the server ended");
         }
     });
-    let origin: Uri = format!("http://{address}")
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    let origin: Uri = format!("{scheme}://{address}")
         .parse()
         .map_err(|_| away("its name cannot stand in a request".to_owned()))?;
     let mut client = Client::with_origin(Channel(sender), origin)

@@ -1,5 +1,7 @@
 //! The error of opening a store that a server keeps.
 
+use std::path::PathBuf;
+
 use leftfold_core::store::Kind;
 
 /// Error of opening a store that a server keeps.
@@ -21,6 +23,17 @@ pub enum RemoteError {
         /// Message of the system.
         detail: String,
     },
+    /// A file of certificates, or of a key, cannot be used.
+    #[error("{path:?} cannot be used to encrypt the connection: {detail}")]
+    Certificates {
+        /// File.
+        path: PathBuf,
+        /// Reason, for people.
+        detail: String,
+    },
+    /// The URL demands an encrypted connection, and this build has none.
+    #[error("connections are encrypted only with the feature remote-tls, turn it on")]
+    NoEncryption,
     /// The server has no store of that name.
     #[error("the server {address} has no store {store:?}, name one that it has")]
     NoStore {
@@ -44,7 +57,7 @@ impl RemoteError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Url { .. } => Kind::Invalid,
+            Self::Url { .. } | Self::Certificates { .. } | Self::NoEncryption => Kind::Invalid,
             Self::NoStore { .. } => Kind::NotFound,
             Self::Unreachable { .. } => Kind::Unavailable,
             Self::Refused { .. } => Kind::Bug,

@@ -29,10 +29,10 @@
 //! - To close it closes this handle, and not the store of the server.
 
 // `options` has the place and the limits, `error` the error of opening. `connect` makes a
-// connection, over which `channel` carries calls. `shared` is what all parts of a handle know.
-// `appends` is the queue of appends, `link` the task that keeps a connection and works it off,
-// `calls` everything that is asked once, `snapshots` what is kept without a promise, and `backend`
-// the contract.
+// connection, which `tls` encrypts, over which `channel` carries calls. `shared` is what all parts
+// of a handle know. `appends` is the queue of appends, `link` the task that keeps a connection and
+// works it off, `calls` everything that is asked once, `snapshots` what is kept without a promise,
+// and `backend` the contract.
 
 mod appends;
 mod backend;
@@ -44,7 +44,9 @@ mod link;
 mod options;
 mod shared;
 mod snapshots;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use backend::RemoteStore;
 pub use error::RemoteError;
-pub use options::RemoteOptions;
+pub use options::{RemoteOptions, RemoteTls};

@@ -1,5 +1,6 @@
 //! Place of a store that a server keeps, and the limits of a handle on it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use leftfold_protocol::{DEFAULT_STORE, PORT};
@@ -24,6 +25,8 @@ pub struct RemoteOptions {
     pub port: u16,
     /// Name of the store on the server.
     pub store: String,
+    /// Encryption of the connection; `None` if it is not encrypted.
+    pub tls: Option<RemoteTls>,
     /// Time that a connection may take to be made.
     pub connect_within: Duration,
     /// Time for which requests wait for a connection that was lost. After it what was sent is
@@ -37,9 +40,26 @@ pub struct RemoteOptions {
     pub queue_bytes: usize,
 }
 
+/// Certificates by which a connection is encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteTls {
+    /// File of PEM with the authorities that are trusted; `None` trusts those that Mozilla does.
+    pub roots: Option<PathBuf>,
+    /// Files of PEM with the certificate of the client, and its private key, for a server that
+    /// demands one.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
 impl RemoteOptions {
     /// The store of a URL: `leftfold://host:port/name`. Without a port it is 2113; without a name
-    /// it is the store `default`.
+    /// it is the store `default`. Behind a question mark stand options, with `&` between them:
+    ///
+    /// - `tls=require` demands an encrypted connection to a server whose certificate is of that
+    ///   host and of an authority that Mozilla trusts, which takes the feature `tls`;
+    /// - `tls-roots=PATH` demands it too, and trusts the certificates in that file of PEM instead;
+    /// - `tls-cert=PATH&tls-key=PATH` demands it too, and shows that certificate to the server.
+    ///
+    /// A path is taken as it stands.
     ///
     /// # Errors
     /// [`RemoteError::Url`] if it cannot be read.
@@ -50,9 +70,11 @@ impl RemoteOptions {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("leftfold"))
             .ok_or_else(|| fault("it does not begin with leftfold://"))?
             .1;
-        if rest.contains(['?', '#', '@']) {
-            return Err(fault("it has options, a fragment or a user, which it cannot have"));
+        let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
+        if rest.contains(['#', '@']) {
+            return Err(fault("it has a fragment or a user, which it cannot have"));
         }
+        let tls = tls_of(options).map_err(fault)?;
         let (place, store) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = match place.rsplit_once(':') {
             // The colons of an address in brackets are its own.
@@ -73,6 +95,7 @@ impl RemoteOptions {
             host,
             port,
             store,
+            tls,
             connect_within: Duration::from_secs(5),
             patience: Duration::from_secs(10),
             alive_every: Duration::from_secs(5),
@@ -85,6 +108,31 @@ impl RemoteOptions {
         let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
+}
+
+/// Reads the options of a URL.
+fn tls_of(options: &str) -> Result<Option<RemoteTls>, &'static str> {
+    if options.is_empty() {
+        return Ok(None);
+    }
+    let mut tls = RemoteTls::default();
+    let (mut certificate, mut key) = (None, None);
+    for option in options.split('&') {
+        let place = |value: &str| Some(PathBuf::from(value));
+        match option.split_once('=') {
+            Some(("tls", "require")) => {}
+            Some(("tls-roots", path)) if !path.is_empty() => tls.roots = place(path),
+            Some(("tls-cert", path)) if !path.is_empty() => certificate = place(path),
+            Some(("tls-key", path)) if !path.is_empty() => key = place(path),
+            _ => return Err("its options are tls=require, tls-roots=, tls-cert= and tls-key="),
+        }
+    }
+    tls.certificate = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => return Err("tls-cert and tls-key are given together"),
+    };
+    Ok(Some(tls))
 }
 
 /// The URL as it may stand in an error.
@@ -120,9 +168,17 @@ mod tests {
             "leftfold://db/a b",
             "leftfold://db/a/b",
             "leftfold://db?x=y",
+            "leftfold://db?tls=maybe",
+            "leftfold://db?tls-cert=a.pem",
         ] {
             assert!(RemoteOptions::at(bad).is_err(), "{bad}");
         }
+        let tls = |url: &str| RemoteOptions::at(url).unwrap().tls;
+        assert_eq!(tls("leftfold://db/x"), None);
+        assert_eq!(tls("leftfold://db/x?tls=require"), Some(RemoteTls::default()));
+        let both = tls("leftfold://db?tls-roots=/r.pem&tls-cert=c.pem&tls-key=k.pem").unwrap();
+        assert_eq!(both.roots, Some("/r.pem".into()));
+        assert_eq!(both.certificate, Some(("c.pem".into(), "k.pem".into())));
         let error = RemoteOptions::at("leftfold://ada:secret@db").unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
     }

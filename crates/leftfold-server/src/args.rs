@@ -1,11 +1,13 @@
 //! Arguments of the program.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use leftfold_protocol::{DEFAULT_STORE, PORT};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
 use crate::stores::is_store_name;
+use crate::tls::TlsFiles;
 
 /// Help of the program.
 pub const USAGE: &str = "\
@@ -18,7 +20,11 @@ without a name has the name default.
 
   -s, --store STORE       serves this store
   -l, --listen ADDRESS    listens on this address and port [127.0.0.1:2113]
-      --insecure          listens on addresses that other machines reach, without protection
+      --tls-cert PATH     encrypts connections, by the certificate in this file of PEM
+      --tls-key PATH      with its private key
+      --tls-clients PATH  demands that clients have a certificate of one of these authorities
+      --insecure          listens on addresses that other machines reach, though everybody may
+                          write
   -h, --help              prints this text
   -V, --version           prints the version
 
@@ -39,6 +45,8 @@ pub enum Arguments {
         stores: Vec<(String, String)>,
         /// Addresses to listen on.
         listen: Vec<SocketAddr>,
+        /// Files by which connections are encrypted; `None` if they are not.
+        tls: Option<TlsFiles>,
         /// Addresses that other machines reach are wanted.
         insecure: bool,
     },
@@ -59,6 +67,9 @@ pub enum ArgsError {
         /// Text that was given.
         given: String,
     },
+    /// Some of the files that encrypt are missing.
+    #[error("--tls-cert and --tls-key are given together, and --tls-clients with them")]
+    Tls,
     /// No store was named.
     #[error("name a store to serve: --store ./leftfold-data")]
     NoStore,
@@ -96,6 +107,7 @@ impl Arguments {
     ) -> Result<Self, ArgsError> {
         let mut parser = lexopt::Parser::from_args(given);
         let (mut stores, mut listen, mut insecure, mut serves) = (vec![], vec![], false, false);
+        let (mut certificates, mut key, mut clients) = (None, None, None);
         while let Some(argument) = parser.next()? {
             match argument {
                 Short('h') | Long("help") => return Ok(Self::Help),
@@ -107,6 +119,9 @@ impl Arguments {
                 }
                 Short('s') | Long("store") => stores.push(named(parser.value()?.string()?)),
                 Short('l') | Long("listen") => listen.push(address(parser.value()?.string()?)?),
+                Long("tls-cert") => certificates = Some(PathBuf::from(parser.value()?)),
+                Long("tls-key") => key = Some(PathBuf::from(parser.value()?)),
+                Long("tls-clients") => clients = Some(PathBuf::from(parser.value()?)),
                 Long("insecure") => insecure = true,
                 other => return Err(other.unexpected().into()),
             }
@@ -120,7 +135,14 @@ impl Arguments {
         if listen.is_empty() {
             listen.push(SocketAddr::from(([127, 0, 0, 1], PORT)));
         }
-        Ok(Self::Serve { stores, listen, insecure })
+        let tls = match (certificates, key, clients) {
+            (Some(certificates), Some(key), clients) => {
+                Some(TlsFiles { certificates, key, clients })
+            }
+            (None, None, None) => None,
+            _ => return Err(ArgsError::Tls),
+        };
+        Ok(Self::Serve { stores, listen, tls, insecure })
     }
 }
 
@@ -148,6 +170,7 @@ mod tests {
         assert_eq!(refused(&["serve"]), ArgsError::NoStore);
         let listen = ["serve", "--store", "d", "--listen", "here"];
         assert_eq!(refused(&listen), ArgsError::Address { given: "here".to_owned() });
+        assert_eq!(refused(&["serve", "--store", "d", "--tls-cert", "c.pem"]), ArgsError::Tls);
         assert!(matches!(refused(&["serve", "--stores", "d"]), ArgsError::Other { .. }));
         assert!(matches!(refused(&["serve", "--store"]), ArgsError::Other { .. }));
     }

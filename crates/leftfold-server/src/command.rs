@@ -5,6 +5,7 @@ use leftfold::OpenError;
 use crate::args::{Arguments, USAGE};
 use crate::options::ServerOptions;
 use crate::server::{ServeError, Server};
+use crate::tls::{ServerTls, TlsError};
 
 /// Error that ends the program.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum CommandError {
         #[source]
         error: Box<OpenError>,
     },
+    /// The files that encrypt connections cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The server cannot begin, or a store did not close cleanly.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -38,8 +42,9 @@ pub async fn run(arguments: Arguments) -> Result<(), CommandError> {
     match arguments {
         Arguments::Help => print!("{USAGE}"),
         Arguments::Version => println!("leftfold {}", env!("CARGO_PKG_VERSION")),
-        Arguments::Serve { stores, listen, insecure } => {
+        Arguments::Serve { stores, listen, tls, insecure } => {
             let signals = stop_signal()?;
+            let tls = tls.map(|files| ServerTls::of(&files)).transpose()?;
             let mut opened = Vec::new();
             for (name, url) in stores {
                 match leftfold::open(&url).await {
@@ -49,7 +54,7 @@ pub async fn run(arguments: Arguments) -> Result<(), CommandError> {
                     }
                 }
             }
-            let options = ServerOptions { listen, insecure, ..ServerOptions::default() };
+            let options = ServerOptions { listen, tls, insecure, ..ServerOptions::default() };
             let server = Server::bind(options, opened).await?;
             for address in server.addresses() {
                 println!("leftfold listens on {address}");

@@ -17,7 +17,8 @@
 //! ```
 
 // `args` and `command` are the program. A `server` has the `options`, the sockets and the
-// connections; `stores` has what is served by `services`, until `stopping` says that it ends.
+// connections, which `tls` encrypts; `stores` has what is served by `services`, until `stopping`
+// says that it ends.
 
 mod args;
 mod command;
@@ -26,9 +27,11 @@ mod server;
 mod services;
 mod stopping;
 mod stores;
+mod tls;
 
 pub use args::{ArgsError, Arguments, USAGE};
 pub use command::{CommandError, run};
 pub use options::ServerOptions;
 pub use server::{ServeError, Server};
 pub use stores::{STORE_NAME_MAX, is_store_name};
+pub use tls::{ServerTls, TlsError, TlsFiles};

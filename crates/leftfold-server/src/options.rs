@@ -3,13 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::tls::ServerTls;
+
 /// Addresses and limits of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Addresses to listen on; port 0 takes any that is free.
     pub listen: Vec<SocketAddr>,
-    /// Listens on addresses that other machines reach, though nothing is encrypted and nobody has
-    /// to say who they are.
+    /// Encryption of all connections; `None` if they are not encrypted.
+    pub tls: Option<ServerTls>,
+    /// Listens on addresses that other machines reach, though connections are not encrypted, or
+    /// clients need no certificate.
     pub insecure: bool,
     /// Connections that are open at once; more wait in the queue of the system.
     pub connections_max: usize,
@@ -35,6 +39,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            tls: None,
             insecure: false,
             connections_max: 20_000,
             calls_max: 1_024,

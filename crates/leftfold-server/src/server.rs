@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use leftfold::store::Store;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -52,7 +53,7 @@ pub enum ServeError {
     NoAddress,
     /// Other machines reach the address, and nothing protects the stores.
     #[error(
-        "other machines reach {address}, and nothing is encrypted; listen on 127.0.0.1, or say that this is wanted (--insecure)"
+        "other machines reach {address}, and may write; demand certificates of clients (--tls-cert, --tls-key, --tls-clients), listen on 127.0.0.1, or say that this is wanted (--insecure)"
     )]
     Insecure {
         /// Address to listen on.
@@ -154,8 +155,9 @@ fn check(options: &ServerOptions, stores: &[(String, Store)]) -> Result<(), Serv
     if options.listen.is_empty() {
         return Err(ServeError::NoAddress);
     }
+    let is_safe = options.insecure || options.tls.as_ref().is_some_and(|tls| tls.knows_clients);
     match options.listen.iter().find(|address| !address.ip().is_loopback()) {
-        Some(&address) if !options.insecure => Err(ServeError::Insecure { address }),
+        Some(&address) if !is_safe => Err(ServeError::Insecure { address }),
         _ => Ok(()),
     }
 }
@@ -213,9 +215,22 @@ impl Connections {
     }
 
     /// Serves one connection to its end.
-    async fn serve(mut self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream) {
         // Answers are small, and each is waited for.
         let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.options.tls else { return self.serve_calls(stream).await };
+        let accepted = tls.acceptor.accept(stream);
+        match tokio::time::timeout(self.options.first_call_within, accepted).await {
+            Ok(Ok(stream)) => self.serve_calls(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a connection could not be encrypted"),
+            Err(_) => {}
+        }
+    }
+
+    async fn serve_calls<S>(mut self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let has_called = Arc::new(AtomicBool::new(false));
         let (called, router) = (Arc::clone(&has_called), self.router.clone());
         let service = hyper::service::service_fn(move |request| {

@@ -324,6 +324,7 @@
 //! | `postgres` | the store in PostgreSQL, and read models there |
 //! | `postgres-tls` | the same, and connections that are encrypted if the URL demands it |
 //! | `remote` | the store of a server (`leftfold serve`), by `leftfold://host:2113` |
+//! | `remote-tls` | the same, and connections that are encrypted if the URL demands it |
 //! | `sqlite`, `redis` | read models there |
 //! | `amqp` | outboxes and inboxes over RabbitMQ |
 //! | `amqp-tls` | the same, and `amqps://` |

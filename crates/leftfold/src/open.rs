@@ -30,7 +30,9 @@ use crate::file_url::{self, FileUrlError, UrlOptions};
 ///   the connections are encrypted if the URL says `sslmode=require`, or `sslrootcert=PATH` with
 ///   the certificates to trust;
 /// - `leftfold://host:port/name`, with the feature `remote`: the store of that name which a server
-///   (`leftfold serve`) keeps; without a port it is 2113, without a name the store `default`;
+///   (`leftfold serve`) keeps; without a port it is 2113, without a name the store `default`.
+///   With the feature `remote-tls` the connection is encrypted if the URL says `?tls=require`, or
+///   `?tls-roots=PATH` with the certificates to trust;
 /// - `memory:`: an empty store in memory, for tests.
 ///
 /// ```

@@ -3,6 +3,7 @@
 mod calls;
 mod conformance;
 mod cut;
+mod encrypted;
 mod hostile;
 mod program;
 mod support;
