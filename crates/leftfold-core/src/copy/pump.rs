@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::error::CopyError;
 use super::map::PositionMap;
-use super::reader::AppendReader;
+use super::reader::{AppendReader, head_now};
 use super::record::{CopyEvent, consumers, stream};
 use super::state::{CopyState, consumer};
 use super::translate::Translated;
@@ -142,13 +142,13 @@ impl<'c> Pump<'c> {
         if !self.map.pending.is_empty() {
             self.record_map().await?;
         }
-        self.is_quiet(end)?;
+        self.is_quiet(end).await?;
         let mut consumers: Vec<_> = self.consumers.iter().cloned().collect();
         consumers.sort_by(|a, b| (&a.0, a.1.0).cmp(&(&b.0, b.1.0)));
         for (consumer, source) in &consumers {
             self.carry_over(consumer, *source).await?;
         }
-        self.is_quiet(end)?;
+        self.is_quiet(end).await?;
         let (through, chain) = (self.looked.position.0, end.chain.to_string());
         let event =
             self.own(&CopyEvent::Switched { through, chain, consumers: consumers.len() as u64 })?;
@@ -157,8 +157,8 @@ impl<'c> Pump<'c> {
     }
 
     /// Refuses an old store that was written since it was read to its end.
-    fn is_quiet(&self, end: Head) -> Result<(), CopyError> {
-        let head = self.copy.old.head();
+    async fn is_quiet(&self, end: Head) -> Result<(), CopyError> {
+        let head = head_now(&self.copy.old, self.looked.position).await?;
         if (head.position, head.chain) == (end.position, end.chain) {
             return Ok(());
         }

@@ -10,6 +10,12 @@ use crate::store::{
 /// Bytes of appends that are read at once.
 const PAGE_BYTES: u32 = 2 << 20;
 
+/// Returns the durable end of a store as it is there now. What a handle knows by itself may be a
+/// moment behind what other processes appended.
+pub(super) async fn head_now(store: &Store, known: Position) -> Result<Head, ReadError> {
+    Ok(store.appends(AppendsFrom::After(known), 1).await?.head)
+}
+
 /// Reads the appends of a store in order.
 #[derive(Debug)]
 pub(super) struct AppendReader {

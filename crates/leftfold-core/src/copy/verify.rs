@@ -3,6 +3,7 @@
 use super::Copy;
 use super::error::{CopyError, Difference};
 use super::map::{EventFate, PositionMap};
+use super::reader::head_now;
 use super::state::{CopyState, SwitchRecord};
 use super::translate::digested;
 use super::walk::{Walk, WalkedAppend};
@@ -139,8 +140,9 @@ async fn surplus(
             "the new store has an append that stems from nothing in the old one".to_owned();
         return Ok(Some(Difference { old: through, new: more.first, detail }));
     }
-    let head = copy.old.head().position;
-    if let Some(switched) = switched.filter(|switched| switched.through < head) {
+    let Some(switched) = switched else { return Ok(None) };
+    let head = head_now(&copy.old, switched.through).await?.position;
+    if switched.through < head {
         let detail = format!("the old store was written after the switch, it goes to {head}");
         return Ok(Some(Difference { old: switched.through.next(), new: switched.at, detail }));
     }

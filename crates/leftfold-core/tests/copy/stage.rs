@@ -137,16 +137,24 @@ pub(crate) struct Crashing {
     at: usize,
     crash: Crash,
     planted: Option<fn(&mut Append) -> bool>,
+    /// The status that it tells for ever; `None` tells the present one.
+    heard: Option<watch::Sender<Status>>,
 }
 
 impl Crashing {
     pub(crate) fn new(backend: Arc<MemoryBackend>, at: usize, crash: Crash) -> Self {
-        Self { backend, appends: AtomicUsize::new(0), at, crash, planted: None }
+        Self { backend, appends: AtomicUsize::new(0), at, crash, planted: None, heard: None }
     }
 
     /// Changes every append that the function says it changed.
     pub(crate) fn planting(backend: Arc<MemoryBackend>, planted: fn(&mut Append) -> bool) -> Self {
         Self { planted: Some(planted), ..Self::new(backend, usize::MAX, Crash::Before) }
+    }
+
+    /// Never hears of what is appended from now on, as a handle of another process for a moment.
+    pub(crate) fn deaf(backend: Arc<MemoryBackend>) -> Self {
+        let heard = watch::Sender::new(backend.status().borrow().clone());
+        Self { heard: Some(heard), ..Self::new(backend, usize::MAX, Crash::Before) }
     }
 
     pub(crate) fn appends(&self) -> usize {
@@ -230,7 +238,7 @@ impl Backend for Crashing {
     }
 
     fn status(&self) -> watch::Receiver<Status> {
-        self.backend.status()
+        self.heard.as_ref().map_or_else(|| self.backend.status(), watch::Sender::subscribe)
     }
 
     fn close(&self) -> Pending<(), CloseError> {

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use leftfold_core::copy::{Copy, CopyError, Transformed};
 use leftfold_core::store::{
-    Append, AppendError, Checkpoint, CheckpointRecord, Hash, Label, MoveFrom, Pending, Position,
-    Query, Store, SubscribeError,
+    Append, AppendError, Checkpoint, CheckpointRecord, Hash, Label, MemoryBackend, MoveFrom,
+    Pending, Position, Query, Store, SubscribeError,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::stage::{append, event, everything, history, reforming, shape};
+use crate::stage::{Crashing, append, event, everything, history, reforming, shape};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tail_is_followed_while_others_write() {
@@ -135,6 +135,32 @@ async fn a_switch_under_a_writer_is_refused_and_can_be_done_later() {
         everything(&new).await.iter().filter(|event| &*event.event_type == "goods.Late").count(),
         1
     );
+}
+
+#[tokio::test]
+async fn what_another_process_appends_is_seen_before_this_one_hears_of_it() {
+    let backend = Arc::new(MemoryBackend::new());
+    let (others, new) = (Store::shared(backend.clone()), Store::memory());
+    history(&others, 1, 30).await;
+    let old = Store::shared(Arc::new(Crashing::deaf(backend)));
+    let last = old.head().position;
+    let written = AtomicBool::new(false);
+    let writer = others.clone();
+    let copy = Copy::from(&old).into(&new).through(move |looked| {
+        if looked.position == last && !written.swap(true, Ordering::SeqCst) {
+            let late = event("depot-1", "goods.Late", "{}");
+            let pending: Result<_, AppendError> = now(writer.append(Append::of(vec![late])));
+            pending.unwrap();
+        }
+        Transformed::Keep
+    });
+    let refused = CopyError::StillWritten { copied: last, head: last.next() };
+    assert_eq!(copy.switch().await, Err(refused));
+    copy.switch().await.unwrap();
+    assert_eq!(copy.verify().await.unwrap().difference, None);
+    append(&others, Append::of(vec![event("depot-1", "goods.Late", "{}")])).await;
+    let difference = copy.verify().await.unwrap().difference.expect("it was written");
+    assert!(difference.detail.contains("written after the switch"), "{difference:?}");
 }
 
 /// The answer of a store in memory is always there.
