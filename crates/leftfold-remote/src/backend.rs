@@ -87,10 +87,7 @@ impl RemoteStore {
         let asked = asking(Arc::clone(&shared));
         let (sender, answer) = oneshot::channel();
         self.runtime.spawn(async move {
-            // It is never closed.
-            let room = shared.reads.acquire().await;
             let answer = asked.await;
-            drop(room);
             shared.read_bytes.fetch_sub(bytes, Ordering::AcqRel);
             // Nobody has to wait for an answer.
             let _ = sender.send(answer);
@@ -108,7 +105,14 @@ impl RemoteStore {
         Asking: Future<Output = Result<T, ReadError>> + Send + 'static,
     {
         let busy = |waiting| ReadError::Busy { waiting };
-        self.ask(bytes, busy, ReadError::Closed, asking)
+        self.ask(bytes, busy, ReadError::Closed, |shared| {
+            let asked = asking(Arc::clone(&shared));
+            async move {
+                // It is never closed. A lease does not wait behind reads: it would run out.
+                let _room = shared.reads.acquire().await;
+                asked.await
+            }
+        })
     }
 
     fn ask_lease<T, Asking>(

@@ -169,6 +169,35 @@ async fn while_the_server_is_away_requests_fail_in_a_bounded_time_and_go_on_when
     }
 }
 
+/// A server that was given an old copy of its directory, and was not told so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_has_lost_what_was_acknowledged_ends_the_handle_and_says_so() {
+    let places = tempfile::tempdir().unwrap();
+    let (place, copy) = (places.path().join("log"), places.path().join("copy"));
+    let log = leftfold::open(place.to_str().unwrap()).await.unwrap();
+    log.append(Append::of(vec![event()])).await.unwrap();
+    log.close().await.unwrap();
+    let copied = std::process::Command::new("cp").arg("-r").args([&place, &copy]).status();
+    assert!(copied.unwrap().success());
+
+    let of = async |place: &std::path::Path| {
+        RunningServer::of(leftfold::open(place.to_str().unwrap()).await.unwrap()).await
+    };
+    let (whole, old) = (of(&place).await, of(&copy).await);
+    let proxy = CuttingProxy::before(whole.port);
+    let store = open_at(proxy.port()).await;
+    store.append(Append::of(vec![event()])).await.unwrap();
+    proxy.lead_to(old.port);
+    proxy.cut();
+    let mut status = store.status();
+    status.wait_for(|status| status.state == State::Closed).await.unwrap();
+    let outcome = store.append(Append::of(vec![event()])).await;
+    let says = outcome.unwrap_err().to_string();
+    assert!(says.contains("has lost what was acknowledged"), "{says}");
+    assert_eq!(old.open().await.head().position, Position(1));
+    store.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_store_behind_the_address_ends_the_handle_and_says_so() {
     let (one, other) =

@@ -6,4 +6,5 @@ mod cut;
 mod encrypted;
 mod hostile;
 mod program;
+mod runtime;
 mod support;
