@@ -260,9 +260,8 @@ impl OpenedReader {
             return self.next_segment(identity);
         }
         let header = self.segment.header;
-        if let Some(last) = self.groups.in_doubt(self.end, &self.chain)?
-            && !last.is_marked(&*self.overlay, &header)
-        {
+        let place = (self.end, &self.chain);
+        if let Some(last) = self.groups.held_back(&*self.overlay, &header, place)? {
             // A segment is begun only when the one before it is durable.
             let next = self.read_next_header()?;
             let ends = next.is_some_and(|next| u64::from(next.length_before) == last.end);

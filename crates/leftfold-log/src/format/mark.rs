@@ -3,10 +3,15 @@
 
 use leftfold_core::store::{Hash, StoreId};
 
+use crate::disk::Disk;
+
 /// The name of the file with the mark.
 pub(crate) const MARK: &str = "durable-end";
 /// Bytes of a mark.
 pub(crate) const MARK_BYTES: usize = 68;
+
+/// Reads of a mark that may be found half written.
+const READS_MAX: u32 = 8;
 
 const MAGIC: [u8; 8] = *b"LFDURABL";
 
@@ -32,6 +37,16 @@ impl DurableMark {
         let crc = crc32c::crc32c(&out[..64]);
         out[64..].copy_from_slice(&crc.to_le_bytes());
         out
+    }
+
+    /// Reads the mark of a directory; `None` if there is none. It may be read while it is written.
+    pub(crate) fn read(disk: &dyn Disk) -> Option<Self> {
+        let file = disk.open(MARK).ok()?;
+        (0..READS_MAX).find_map(|_| {
+            let mut bytes = [0; MARK_BYTES];
+            file.read_exact_at(&mut bytes, 0).ok()?;
+            Self::decode(&bytes)
+        })
     }
 
     /// Decodes a mark; `None` if the bytes are none, as when they are read while they are written.

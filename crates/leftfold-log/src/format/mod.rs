@@ -16,7 +16,7 @@ pub(crate) use event::{EncodedEvents, EventView};
 pub(crate) use group::{
     Binding, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, GroupHeaderFault, SEAL,
 };
-pub(crate) use mark::{DurableMark, MARK, MARK_BYTES};
+pub(crate) use mark::{DurableMark, MARK};
 pub(crate) use record::{
     CheckpointView, CommandView, FencesView, NextRecord, RECORD_HEADER_BYTES, RecordFrame,
     RecordKind, checkpoint_key, put_checkpoint, put_command, put_fences,

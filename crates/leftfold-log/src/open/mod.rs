@@ -22,7 +22,7 @@ use leftfold_core::store::{Head, Identity, State, Status};
 
 use crate::clock::RecordedTime;
 use crate::disk::{Disk, LeasedDisk, Overlay};
-use crate::format::{MARK, segment_number};
+use crate::format::{MARK, segment_name, segment_number};
 use crate::index::Index;
 use crate::log::Log;
 use crate::open::contents::refuse_unfinished;
@@ -234,6 +234,13 @@ pub(crate) fn reader(
                 }
                 before = Some(error);
             }
+            // The segment was completed meanwhile, so what was held back is durable.
+            Ok((writer, report))
+                if report.held_back > 0
+                    && overlay
+                        .open(&segment_name(writer.tail.segment.header.number + 1))
+                        .is_ok()
+                    && looks.again() => {}
             Ok((writer, report)) => return Ok((writer, report, overlay)),
             Err(error) => return Err(error),
         }

@@ -300,8 +300,7 @@ impl RecoveryWalk {
             // A reader shows no last group of which nothing tells that it is durable.
             if next.is_none()
                 && self.purpose == OpenPurpose::Read
-                && let Some(last) = groups.in_doubt(offset, &self.chain)?
-                && !last.is_marked(&*self.disk, header)
+                && let Some(last) = groups.held_back(&*self.disk, header, (offset, &self.chain))?
             {
                 self.held_back = last.events.into();
                 break;

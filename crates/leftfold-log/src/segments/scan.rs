@@ -9,8 +9,8 @@ use leftfold_core::store::{Hash, Head, Position};
 use crate::disk::{Disk, File};
 use crate::format::{
     Binding, CheckpointView, CommandView, DurableMark, EventView, FencesView, FormatError,
-    GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, GroupHeaderFault, MARK, MARK_BYTES, NO_TIME,
-    RecordFrame, RecordKind, SEAL, SegmentHeader, moment,
+    GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, GroupHeaderFault, NO_TIME, RecordFrame,
+    RecordKind, SEAL, SegmentHeader, moment,
 };
 
 /// The address of a place: segment number, then byte.
@@ -225,20 +225,6 @@ pub(crate) struct DoubtfulGroup {
     pub(crate) chain: ChainState,
 }
 
-impl DoubtfulGroup {
-    /// Tells whether the mark of the directory names just this group as the last durable one.
-    pub(crate) fn is_marked(&self, disk: &dyn Disk, header: &SegmentHeader) -> bool {
-        let mut bytes = [0; MARK_BYTES];
-        let read = disk.open(MARK).and_then(|file| file.read_exact_at(&mut bytes, 0));
-        let named = DurableMark {
-            store: header.store,
-            address: address(header.number, self.end),
-            hash: self.chain.hash,
-        };
-        read.is_ok() && DurableMark::decode(&bytes) == Some(named)
-    }
-}
-
 /// Reads the groups of one file, through a window that slides over it.
 #[derive(Debug)]
 pub(crate) struct Groups {
@@ -330,6 +316,31 @@ impl Groups {
         let seal = group.is_seal();
         let followed = self.begins_with(doubtful.end, &doubtful.chain)?;
         Ok((!seal && !followed).then_some(doubtful))
+    }
+
+    /// The group at a byte, if it is valid and nothing tells that it is durable: neither a group
+    /// behind it nor the mark of the directory.
+    pub(crate) fn held_back(
+        &mut self,
+        disk: &dyn Disk,
+        header: &SegmentHeader,
+        (offset, chain): (u64, &ChainState),
+    ) -> io::Result<Option<DoubtfulGroup>> {
+        if self.in_doubt(offset, chain)?.is_none() {
+            return Ok(None);
+        }
+        // The mark goes first: if it names a later group by now, that one is seen behind this one.
+        let mark = DurableMark::read(disk);
+        self.look_again()?;
+        let marked = |last: &DoubtfulGroup| {
+            let named = DurableMark {
+                store: header.store,
+                address: address(header.number, last.end),
+                hash: last.chain.hash,
+            };
+            mark == Some(named)
+        };
+        Ok(self.in_doubt(offset, chain)?.filter(|last| !marked(last)))
     }
 
     /// Tells whether the header of a group stands at a byte that follows from the chain.

@@ -193,7 +193,7 @@ fn a_file_that_is_gone_is_named_and_nothing_is_begun_in_its_place() {
         // All segments but one kind of file after another, down to the lock alone.
         let mut left: Files = sound.clone();
         left.retain(|name, _| !is_segment(name));
-        for kind in ["", ".off", ".manifest", ".run"] {
+        for kind in ["", ".off", ".manifest", ".run", "durable-end"] {
             left.retain(|name, _| kind.is_empty() || !name.ends_with(kind));
             let error = judged(&format!("{state}, with {:?}", left.keys()), &left);
             let Some(LogOpenError::Damaged { place, .. }) = error else {
