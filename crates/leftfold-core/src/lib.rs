@@ -6,6 +6,7 @@
 //!
 //! - [`runtime`]: what runs behind the log: effects, processes, inboxes, projections.
 //! - [`copy`]: copying a store into a new one through a function.
+//! - [`operations`]: a store as lines of JSON, and back.
 #![cfg_attr(
     feature = "personal",
     doc = "- [`personal`]: personal data, sealed with the key of its subject, and forgetting it."
@@ -22,6 +23,7 @@ pub mod copy;
 pub mod drive;
 pub mod fold;
 mod json;
+pub mod operations;
 mod panic;
 #[cfg(feature = "personal")]
 pub mod personal;

@@ -312,6 +312,7 @@
     doc = "- [`personal`]: data of people, sealed so that it can be forgotten."
 )]
 //! - [`copy`]: a store into a new one through a function of its events.
+//! - [`operations`]: a store as lines of JSON, and back.
 //! - [`log`]: the embedded engine: options, backup, restore, verification.
 //!
 //! # Features
@@ -325,6 +326,7 @@
 //! | `postgres-tls` | the same, and connections that are encrypted if the URL demands it |
 //! | `remote` | the store of a server (`leftfold serve`), by `leftfold://host:2113` |
 //! | `remote-tls` | the same, and connections that are encrypted if the URL demands it |
+//! | `sign` | the end of a store's history is signed, and checked later |
 //! | `sqlite`, `redis` | read models there |
 //! | `amqp` | outboxes and inboxes over RabbitMQ |
 //! | `amqp-tls` | the same, and `amqps://` |
@@ -343,7 +345,7 @@ pub use file_url::FileUrlError;
 pub use leftfold_amqp as amqp;
 #[cfg(feature = "personal")]
 pub use leftfold_core::personal;
-pub use leftfold_core::{copy, fold, runtime, store};
+pub use leftfold_core::{copy, fold, operations, runtime, store};
 #[cfg(feature = "log")]
 pub use leftfold_log as log;
 #[cfg(feature = "nats")]
