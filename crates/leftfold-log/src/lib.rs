@@ -15,9 +15,11 @@
 // `segments`, whose bytes are in `format`, and on the `index` derived from them; below is the
 // `disk`. `open` finds the durable end of a directory, by its `options`, and makes a `log` of it,
 // whose parts have one `shared` state, its `figures` among them. Recorded time comes from the
-// `clock`. `follow` reads a log that another process writes, and `backup` copies one. `keys` is a
+// `clock`. `follow` reads a log that another process writes, and `backup` copies one;
+// `archive` moves segments to another directory. `keys` is a
 // directory of its own, for personal data.
 
+mod archive;
 mod backup;
 pub mod disk;
 mod follow;
@@ -36,6 +38,7 @@ mod log;
 mod options;
 mod shared;
 
+pub use archive::{ArchiveError, ArchiveReport};
 pub use backup::{
     BackedUp, BackupError, BackupProgress, backup, backup_on, restore_backup, restore_backup_on,
 };

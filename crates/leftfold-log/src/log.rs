@@ -10,7 +10,7 @@ use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
     CommandId, Direction, EventId, Hash, HeldLease, Identity, Label, Lease, LeaseError,
     LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError,
-    Status, StoreId, Timestamp, What,
+    State, Status, StoreId, Timestamp, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -114,6 +114,15 @@ impl Log {
                 let error = AppendError::from(refused);
                 (0..count).map(|_| self.shared.at_once_answered(Err(error.clone()))).collect()
             }
+        }
+    }
+
+    /// Reason why nothing may be changed in the directory; `None` if it may.
+    pub(crate) fn why_read_only(&self) -> Option<String> {
+        match &self.shared.status.borrow().state {
+            State::Open => None,
+            State::ReadOnly { detail } => Some(detail.clone()),
+            State::Closed => Some("the log is closed".to_owned()),
         }
     }
 

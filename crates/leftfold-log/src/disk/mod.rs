@@ -2,9 +2,10 @@
 //! can fail and crash.
 //!
 //! `real` is a directory of the machine, `simulated` one in memory. Before either may stand
-//! `leased`, which lets nobody change a directory whose lock is gone, and `overlay`, which keeps in
-//! memory what a reader would write.
+//! `archived`, which finds segments in another directory, `leased`, which lets nobody change a
+//! directory whose lock is gone, and `overlay`, which keeps in memory what a reader would write.
 
+mod archived;
 mod leased;
 mod overlay;
 mod real;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 
 use leftfold_core::store::Timestamp;
 
+pub use archived::WithArchive;
+pub(crate) use archived::{ARCHIVE, archive_name};
 pub(crate) use leased::{DirectoryOwnership, LeasedDisk};
 pub(crate) use overlay::Overlay;
 pub use real::Real;

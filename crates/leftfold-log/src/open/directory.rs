@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, Lock, Real};
+use crate::disk::{Disk, Lock, Real, WithArchive};
 use crate::open::contents::{LOCK, refuse_foreign, refuse_unfinished};
 use crate::open::error::LogOpenError;
 use crate::options::Existing;
@@ -41,7 +41,7 @@ pub(crate) fn directory(path: &Path, open: Existing) -> Result<Arc<dyn Disk>, Lo
         Existing::OrCreate | Existing::Never => Real::create(path),
     };
     match opened {
-        Ok(disk) => Ok(Arc::new(disk)),
+        Ok(disk) => Ok(Arc::new(WithArchive::of_machine(Arc::new(disk)))),
         Err(error) => Err(match error.kind() {
             io::ErrorKind::NotFound => LogOpenError::Missing { place },
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

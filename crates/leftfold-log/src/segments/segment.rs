@@ -70,6 +70,15 @@ impl Segments {
         }
     }
 
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// Closes the file of a segment that is in another directory now.
+    pub(crate) fn forget_file(&self, number: u64) {
+        self.files.forget(SegmentFile::Segment(number));
+    }
+
     pub(crate) fn store(&self) -> StoreId {
         self.store
     }

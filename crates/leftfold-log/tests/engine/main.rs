@@ -2,6 +2,7 @@
 //! process, followers, backups, leases, keys, limits and the conformance suite.
 
 mod age;
+mod archive;
 mod backup;
 mod beside;
 mod bounds;
