@@ -108,9 +108,9 @@ impl Log {
     /// followers and by every later opening; the file `archive` names the directory, which can be
     /// another one later if its files are moved and the path in that file is corrected.
     ///
-    /// A segment is checked and copied, durably, before it is removed; so this may be interrupted at
-    /// any moment and called again. It works on the thread of the caller, and holds up neither the
-    /// writer nor readers. `progress` is told of each segment that was moved, and may end it.
+    /// A segment is checked and copied, durably, before it is removed; so this may be interrupted
+    /// at any moment and called again. It works on the thread of the caller, and holds up neither
+    /// the writer nor readers. `progress` is told of each segment that was moved, and may end it.
     ///
     /// A backup of the log has its archived segments too.
     pub fn archive(

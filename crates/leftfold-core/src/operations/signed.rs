@@ -18,8 +18,8 @@ const PUBLIC: &str = "ed25519:";
 /// First bytes of what is signed, so that a signature means nothing else.
 const SIGNED: &[u8] = b"leftfold signed head 1\0";
 
-/// Secret key that heads are signed with (Ed25519). Keep it where the store is not: who has both can
-/// rewrite the history and sign it.
+/// Secret key that heads are signed with (Ed25519). Keep it where the store is not: who has both
+/// can rewrite the history and sign it.
 pub struct SigningKey {
     seed: [u8; SEED_BYTES],
     pair: Ed25519KeyPair,
