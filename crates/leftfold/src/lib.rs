@@ -407,5 +407,6 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../book/src/coming-from.md")]
 #[doc = include_str!("../../../book/src/deploying.md")]
+#[cfg_attr(feature = "sign", doc = include_str!("../../../book/src/operating-a-store.md"))]
 #[doc = include_str!("../../../book/src/signatures.md")]
 struct Chapters;
