@@ -76,11 +76,20 @@ impl Rows {
                 return Err(error);
             }
         };
-        let Some(encoded) = EncodedParameter::all(&statement, parameters) else {
+        self.send_prepared(&statement, parameters).await
+    }
+
+    /// Sends a prepared statement and does not wait for its answer, as [`send`](Self::send) does.
+    pub(crate) async fn send_prepared(
+        &self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), Error> {
+        let Some(encoded) = EncodedParameter::all(statement, parameters) else {
             // This fails, and says why they do not suit.
-            return self.client.execute(&statement, parameters).await.map(drop);
+            return self.client.execute(statement, parameters).await.map(drop);
         };
-        let client = Arc::clone(&self.client);
+        let (client, statement) = (Arc::clone(&self.client), statement.clone());
         let mut answer: StatementAnswer =
             Box::pin(async move { client.execute_raw(&statement, encoded).await });
         // It is sent when it is polled first. Nobody is woken by its answer until it is waited for.

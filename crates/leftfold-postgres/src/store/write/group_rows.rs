@@ -4,11 +4,13 @@
 use std::borrow::Cow;
 
 use leftfold_core::store::{Hash, Leases, Timestamp};
+use tokio::task::yield_now;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
 
 use super::append_rows::{APPEND_COLUMNS, AppendValues};
 use super::event_rows::{EVENT_COLUMNS, EventValues};
-use super::judge::WrittenGroup;
+use super::judge::{WrittenEvent, WrittenGroup};
 use super::row_array::RowArray;
 use crate::Rows;
 use crate::store::payload::PayloadColumn;
@@ -62,6 +64,33 @@ impl GroupStatements {
     }
 }
 
+/// Events that are sent at once: the server writes them while those behind them are judged.
+const CHUNK_EVENTS: usize = 256;
+
+/// Sends the rows of appends that were judged, if they are enough to be sent by themselves.
+pub(super) async fn send_judged(
+    client: &Rows,
+    statements: &GroupStatements,
+    group: &mut WrittenGroup,
+    payload: PayloadColumn,
+) -> Result<(), Error> {
+    while group.events.len() - group.sent_events >= CHUNK_EVENTS {
+        let events = group.sent_events..group.sent_events + CHUNK_EVENTS;
+        send_appends(
+            client,
+            statements,
+            (&group.appends[group.sent_appends..], &group.events[events]),
+            payload,
+        )
+        .await?;
+        group.sent_appends = group.appends.len();
+        group.sent_events += CHUNK_EVENTS;
+        // The task that drives the connection has its turn.
+        yield_now().await;
+    }
+    Ok(())
+}
+
 /// A group, and what it is stored with.
 pub(super) struct GroupRows<'g> {
     pub(super) group: &'g WrittenGroup,
@@ -71,74 +100,62 @@ pub(super) struct GroupRows<'g> {
     pub(super) payload: PayloadColumn,
 }
 
-/// Writes the rows of a group and commits them, all in one round trip. The first error is returned;
-/// then nothing is committed, unless it is the connection's.
-pub(super) async fn commit(
-    client: &Rows,
-    statements: &GroupStatements,
-    rows: &GroupRows<'_>,
-) -> Result<(), Error> {
-    // They are sent in this order. After one that failed the transaction is over, and the commit
-    // undoes it.
-    let (written, committed) =
-        tokio::join!(write(client, statements, rows), client.batch_execute("COMMIT"));
-    written.and(committed)
-}
-
-/// Writes the rows of a group in one round trip.
-pub(super) async fn write(
+/// Sends the rows of a group that were not sent yet.
+pub(super) async fn send_rest(
     client: &Rows,
     statements: &GroupStatements,
     rows: &GroupRows<'_>,
 ) -> Result<(), Error> {
     let group = rows.group;
-    let (appends, consumers, forgotten, leases, state) = tokio::join!(
-        some(!group.appends.is_empty(), appends(client, statements, group, rows.payload)),
-        some(
-            group.appends.iter().any(|one| one.checkpoint.is_some()),
-            consumers(client, statements, &group.appends)
-        ),
-        some(group.forgets_leases, async {
-            client.execute(&statements.forget_leases, &[&DatabaseTime(rows.now)]).await
-        }),
-        some(!group.works.is_empty(), leases(client, statements, group, rows.leases)),
-        some(!group.works.is_empty(), state(client, statements, rows)),
-    );
-    for written in [appends, consumers, forgotten, leases, state] {
-        written?;
+    let (appends, events) =
+        (&group.appends[group.sent_appends..], &group.events[group.sent_events..]);
+    if !appends.is_empty() || !events.is_empty() {
+        send_appends(client, statements, (appends, events), rows.payload).await?;
+    }
+    if group.appends.iter().any(|one| one.checkpoint.is_some()) {
+        send_consumers(client, statements, &group.appends).await?;
+    }
+    if group.forgets_leases {
+        client.send_prepared(&statements.forget_leases, &[&DatabaseTime(rows.now)]).await?;
+    }
+    if !group.works.is_empty() {
+        send_leases(client, statements, group, rows.leases).await?;
+        send_state(client, statements, rows).await?;
     }
     Ok(())
 }
 
-async fn some(wanted: bool, write: impl Future<Output = Result<u64, Error>>) -> Result<u64, Error> {
-    if wanted { write.await } else { Ok(0) }
+/// Commits what was sent. The first error is returned; then nothing is committed, unless it is the
+/// connection's.
+pub(super) async fn commit(client: &Rows) -> Result<(), Error> {
+    // After a statement that failed the transaction is over, and the commit undoes it.
+    let (written, committed) = tokio::join!(client.answered(), client.batch_execute("COMMIT"));
+    written.and(committed)
 }
 
-/// Writes the appends with their events, and the tags of these.
-async fn appends(
+/// Sends appends and events, and the tags of these.
+async fn send_appends(
     client: &Rows,
     statements: &GroupStatements,
-    group: &WrittenGroup,
+    (appends, events): (&[AppendRow], &[WrittenEvent]),
     payload: PayloadColumn,
-) -> Result<u64, Error> {
-    let values = |one| EventValues::of(one, payload);
-    let events = RowArray(group.events.iter().map(values).collect());
-    let (tags, positions): (Vec<_>, Vec<_>) = group
-        .events
+) -> Result<(), Error> {
+    let (tags, positions): (Vec<_>, Vec<_>) = events
         .iter()
         .flat_map(|one| one.event.tags.iter().map(|tag| (tag, one.event.position)))
         .map(|(tag, position)| (stored(tag), signed(position.0)))
         .unzip();
-    let appends = RowArray(group.appends.iter().map(AppendValues).collect());
-    client.execute(&statements.appends, &[&events, &tags, &positions, &appends]).await
+    let events = RowArray(events.iter().map(|one| EventValues::of(one, payload)).collect());
+    let appends = RowArray(appends.iter().map(AppendValues).collect());
+    client.send_prepared(&statements.appends, &[&events, &tags, &positions, &appends]).await
 }
 
 /// Moves the consumers; of two moves of one in a group the later one counts.
-async fn consumers(
+async fn send_consumers(
     client: &Rows,
     statements: &GroupStatements,
     written: &[AppendRow],
-) -> Result<u64, Error> {
+) -> Result<(), Error> {
     let mut last = std::collections::BTreeMap::new();
     for (consumer, at) in written.iter().filter_map(|one| one.checkpoint.as_ref()) {
         let partition = at.partition.0.as_deref().map_or(Cow::Borrowed(""), stored);
@@ -153,17 +170,16 @@ async fn consumers(
     let positions: Vec<_> = last.values().map(|at| signed(at.position.0)).collect();
     let hash = |Hash(bytes): &'_ Hash| bytes.to_vec();
     let hashes: Vec<_> = last.values().map(|at| hash(&at.hash)).collect();
-    client
-        .execute(&statements.consumers, &[&names, &sources, &partitions, &positions, &hashes])
-        .await
+    let moved: [&(dyn ToSql + Sync); 5] = [&names, &sources, &partitions, &positions, &hashes];
+    client.send_prepared(&statements.consumers, &moved).await
 }
 
-async fn leases(
+async fn send_leases(
     client: &Rows,
     statements: &GroupStatements,
     group: &WrittenGroup,
     leases: &Leases,
-) -> Result<u64, Error> {
+) -> Result<(), Error> {
     let (mut works, mut holders, mut fences) = (Vec::new(), Vec::new(), Vec::new());
     let (mut untils, mut notes) = (Vec::new(), Vec::new());
     for work in &group.works {
@@ -175,16 +191,16 @@ async fn leases(
         untils.push(DatabaseTime(tenure.until));
         notes.push(tenure.note.to_vec());
     }
-    client.execute(&statements.leases, &[&works, &holders, &fences, &untils, &notes]).await
+    client.send_prepared(&statements.leases, &[&works, &holders, &fences, &untils, &notes]).await
 }
 
 /// Counts a change of leases.
-async fn state(
+async fn send_state(
     client: &Rows,
     statements: &GroupStatements,
     rows: &GroupRows<'_>,
-) -> Result<u64, Error> {
+) -> Result<(), Error> {
     let fence = rows.head.fence.max(rows.leases.last().0);
     let round = rows.head.lease_round + 1;
-    client.execute(&statements.state, &[&signed(fence), &round]).await
+    client.send_prepared(&statements.state, &[&signed(fence), &round]).await
 }

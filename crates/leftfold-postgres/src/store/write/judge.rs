@@ -34,6 +34,9 @@ pub(super) struct WrittenGroup {
     pub(super) works: HashSet<Label>,
     /// True if leases that are over made room for others.
     pub(super) forgets_leases: bool,
+    /// Number of the appends, and of the events, whose rows were sent to the server.
+    pub(super) sent_appends: usize,
+    pub(super) sent_events: usize,
 }
 
 /// An event, with what is stored of it besides.

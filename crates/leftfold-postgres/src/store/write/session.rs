@@ -178,7 +178,15 @@ impl WriteSession {
         }
         let since = loaded.head.append;
         let mut judge = GroupJudge::new(loaded, known, context.minter);
-        let verdicts = requests.iter().map(|request| judge.judge(request)).collect();
+        let mut verdicts = Vec::with_capacity(requests.len());
+        for request in requests {
+            verdicts.push(judge.judge(request));
+            let (client, written) = (&self.connected.rows, &mut judge.written);
+            let sent = group_rows::send_judged(client, &self.rows, written, context.payload).await;
+            if let Err(error) = sent {
+                return Err(self.undo(NotDone::of(&error)).await.into());
+            }
+        }
         let GroupJudge { facts, written, .. } = judge;
         let (appends, events) = (written.appends.len(), written.events.len());
         let mut group = CommittedGroup { verdicts, head: facts.head, appends, events };
@@ -215,10 +223,12 @@ impl WriteSession {
     /// Writes the rows of a group, with those of inline projections, and commits them. Returns why
     /// it is in doubt, if it is.
     async fn write(&mut self, rows: &GroupRows<'_>) -> Result<Option<String>, GroupFailure> {
-        let is_plain = self.inline.is_empty() || rows.group.events.is_empty();
-        if !is_plain {
-            let written = group_rows::write(&self.connected.rows, &self.rows, rows);
-            match timeout(self.answer_within, written).await {
+        let sent = group_rows::send_rest(&self.connected.rows, &self.rows, rows).await;
+        if let Err(error) = sent {
+            return Err(self.undo(NotDone::of(&error)).await.into());
+        }
+        if !self.inline.is_empty() && !rows.group.events.is_empty() {
+            match timeout(self.answer_within, self.connected.rows.answered()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(self.undo(NotDone::of(&error)).await.into()),
                 Err(_) => return Err(silent(self.answer_within).into()),
@@ -239,14 +249,7 @@ impl WriteSession {
                 }
             }
         }
-        let client = &self.connected.rows;
-        let commit = async {
-            match is_plain {
-                true => group_rows::commit(client, &self.rows, rows).await,
-                false => client.batch_execute("COMMIT").await,
-            }
-        };
-        match timeout(self.answer_within, commit).await {
+        match timeout(self.answer_within, group_rows::commit(&self.connected.rows)).await {
             Ok(Ok(())) => Ok(None),
             Ok(Err(error)) if Trouble::of(&error) != Trouble::Broken => {
                 self.connected.busy = false;
@@ -293,6 +296,7 @@ impl WriteSession {
 
     /// Ends a transaction that failed.
     async fn undo(&mut self, why: NotDone) -> NotDone {
+        self.connected.rows.forget_sent();
         let rollback = timeout(self.answer_within, self.connected.rows.batch_execute("ROLLBACK"));
         if matches!(rollback.await, Ok(Ok(()))) {
             self.connected.busy = false;
