@@ -1,17 +1,19 @@
 //! Rows of the tables as what they were stored from.
 
+use std::ops::Deref;
+
 use bytes::Bytes;
 use leftfold_core::store::{
     Answered, Checkpoint, CommandId, CommandRecord, Digest, EventId, EventType, Hash, Head,
-    InStream, Label, Metadata, Partition, Position, ReadError, RecordedEvent, StoreId, StreamName,
-    Tag, Tags, Timestamp, TraceContext, Version,
+    InStream, Invalid, Label, Metadata, Partition, Position, ReadError, RecordedEvent, StoreId,
+    StreamName, Tag, Tags, Timestamp, TraceContext, Version,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
 use super::payload::content_type;
-use super::text::original;
+use super::text::{is_plain, original};
 use super::values::{DatabaseTime, JsonText, unsigned};
 
 /// Columns of an event, as [`event`] reads them.
@@ -65,31 +67,46 @@ impl<E: std::error::Error> From<E> for Unreadable {
     }
 }
 
-/// Reads an event whose columns begin at an index.
-pub(super) fn event(row: &Row, from: usize) -> Result<RecordedEvent, ReadError> {
+/// Reads an event whose columns begin at an index. What it has in common with the event `before`
+/// it, it shares with that one.
+pub(super) fn event(
+    row: &Row,
+    from: usize,
+    before: Option<&RecordedEvent>,
+) -> Result<RecordedEvent, ReadError> {
     let position = row.try_get::<_, i64>(from).map_or(0, unsigned);
-    try_event(row, from, Position(position))
+    try_event(row, from, Position(position), before)
         .map_err(|why| damaged(&format!("events, position {position}"), why))
 }
 
-fn try_event(row: &Row, from: usize, position: Position) -> Result<RecordedEvent, Unreadable> {
+fn try_event(
+    row: &Row,
+    from: usize,
+    position: Position,
+    before: Option<&RecordedEvent>,
+) -> Result<RecordedEvent, Unreadable> {
     let mut columns = Columns { row, next: from + 1 };
     let append_continues = columns.take()?;
     let DatabaseTime(recorded_at) = columns.take()?;
-    let stream = columns.take::<Option<String>>()?.map(|text| StreamName::new(original(text)));
+    let like = before.and_then(|before| before.stream.as_ref()).map(|at| &at.name);
+    let stream = columns.take::<Option<&str>>()?.map(|text| shared(text, like, StreamName::new));
     let (stream, version) = (stream.transpose()?, columns.take::<Option<i64>>()?);
-    let event_type = EventType::new(original(columns.take()?))?;
+    let like = before.map(|before| &before.event_type);
+    let event_type = shared(columns.take()?, like, EventType::new)?;
     let schema_version = u32::try_from(columns.take::<i64>()?)?;
     let id = EventId(columns.take()?);
     let media_type = original(columns.take()?);
     let data = payload(&mut columns)?;
     let user = payload(&mut columns)?.unwrap_or_default();
-    let tags = columns.take::<Vec<String>>()?;
-    let tags = tags.into_iter().map(|tag| Tag::new(original(tag))).collect::<Result<Tags, _>>()?;
+    let like = before.map_or(&[][..], |before| before.tags.as_slice());
+    let tags = columns.take::<Vec<&str>>()?;
+    let tags = tags.into_iter().enumerate();
+    let tags = tags.map(|(index, tag)| shared(tag, like.get(index), Tag::new));
+    let tags = tags.collect::<Result<Tags, _>>()?;
     let (correlation, causation) = (label(&mut columns)?, label(&mut columns)?);
     let (parent, state) = (columns.take::<Option<String>>()?, columns.take::<Option<String>>()?);
     let trace = parent.map(|parent| TraceContext::parse(&parent, state.as_deref())).transpose()?;
-    let keys = columns.take::<Vec<String>>()?;
+    let keys = columns.take::<Option<Vec<String>>>()?.unwrap_or_default();
     let key_ids =
         keys.into_iter().map(|key| Label::new(original(key))).collect::<Result<Vec<_>, _>>()?;
     Ok(RecordedEvent {
@@ -108,6 +125,18 @@ fn try_event(row: &Row, from: usize, position: Position) -> Result<RecordedEvent
         key_ids,
         append_continues,
     })
+}
+
+/// A name as it was before it was stored; the one that it is `like`, if they are the same.
+fn shared<T: Clone + Deref<Target = str>>(
+    stored: &str,
+    like: Option<&T>,
+    new: impl FnOnce(String) -> Result<T, Invalid>,
+) -> Result<T, Invalid> {
+    match like {
+        Some(like) if **like == *stored && is_plain(stored) => Ok(like.clone()),
+        _ => new(original(stored.to_owned())),
+    }
 }
 
 /// The columns of a row, one after the other.

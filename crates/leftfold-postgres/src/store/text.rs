@@ -23,9 +23,14 @@ pub(crate) fn stored(text: &str) -> Cow<'_, str> {
     Cow::Owned(stored)
 }
 
+/// Tells whether the text stands as it was.
+pub(crate) fn is_plain(stored: &str) -> bool {
+    !stored.contains(ESCAPE)
+}
+
 /// Returns the text that was stored so.
 pub(crate) fn original(stored: String) -> String {
-    if !stored.contains(ESCAPE) {
+    if is_plain(&stored) {
         return stored;
     }
     let mut text = String::with_capacity(stored.len());

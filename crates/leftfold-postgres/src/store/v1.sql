@@ -76,7 +76,7 @@ CREATE TABLE {schema}.events (
     causation text COLLATE "C",
     traceparent text COLLATE "C",
     tracestate text COLLATE "C",
-    key_ids text[] COLLATE "C" NOT NULL,
+    key_ids text[] COLLATE "C",
     bytes bigint NOT NULL,
     CHECK ((stream IS NULL) = (version IS NULL)),
     CHECK (num_nonnulls(data, data_bytes) = 1),

@@ -26,7 +26,7 @@ const SELECT: &str = "SELECT json_build_object('append', a.append, 'events', a.e
         'data', encode(coalesce(e.data_bytes, convert_to(e.data::text, 'UTF8')), 'base64'),
         'metadata', encode(coalesce(e.metadata_bytes, convert_to(e.metadata::text, 'UTF8'), ''),
             'base64'), 'tags', e.tags, 'correlation', e.correlation, 'causation', e.causation,
-        'traceparent', e.traceparent, 'tracestate', e.tracestate, 'key_ids', e.key_ids)
+        'traceparent', e.traceparent, 'tracestate', e.tracestate, 'key_ids', coalesce(e.key_ids, '{}'))
         ORDER BY e.position) FROM events e WHERE e.append = a.append))
     FROM appends a ORDER BY a.append";
 

@@ -119,7 +119,7 @@ fn whole(
     let mut whole = Vec::with_capacity(appends.len());
     for append in appends {
         let count = usize::try_from(append.events).unwrap_or(usize::MAX);
-        let events = rest.by_ref().take(count).map(|row| rows::event(row, 0));
+        let events = rest.by_ref().take(count).map(|row| rows::event(row, 0, None));
         let events: Vec<RecordedEvent> = events.collect::<Result<_, _>>()?;
         if events.len() != count || events.first().is_some_and(|one| one.position != append.first) {
             return Err(NotDone::Damaged(ReadError::Damaged {

@@ -183,7 +183,8 @@ impl FoundEvents {
         while let Some(row) = rows.next().await {
             let row = row?;
             bytes = row.try_get::<_, i64>(0)?;
-            events.push(rows::event(&row, 1)?);
+            let event = rows::event(&row, 1, events.last())?;
+            events.push(event);
         }
         let is_over = bytes > i64::from(read.page_bytes) && events.len() > 1;
         let left = if is_over || events.len() as u64 > wanted { events.pop() } else { None };

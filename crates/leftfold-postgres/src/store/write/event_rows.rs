@@ -83,6 +83,7 @@ impl TableRow for EventValues<'_> {
             "tracestate" => put(&about.trace.as_ref().map(|trace| trace.state())),
             "bytes" => put(&i64::try_from(weight::of_event(event))?),
             "tags" => put(&event.tags.iter().map(|tag| stored(tag)).collect::<Vec<_>>()),
+            "key_ids" if event.key_ids.is_empty() => Ok(IsNull::Yes),
             "key_ids" => put(&event.key_ids.iter().map(|key| stored(key)).collect::<Vec<_>>()),
             _ => Err(unknown_column("events", column)),
         }
