@@ -16,13 +16,15 @@ CREATE TABLE {schema}.epochs (
     began_at timestamptz NOT NULL DEFAULT now()
 );
 
--- The last fence that was given, the numbers of changes of leases and of inline projections, and
--- the present life. It changes with those alone: a row that every append changed could not be cleaned
--- while a backup, or any other old snapshot, is there.
+-- The last fence that was given, the numbers of changes of leases and of inline projections, the
+-- change of leases in which some were forgotten last, and the present life. It changes with those
+-- alone: a row that every append changed could not be cleaned while a backup, or any other old
+-- snapshot, is there.
 CREATE TABLE {schema}.state (
     is_one boolean PRIMARY KEY DEFAULT true CHECK (is_one),
     fence bigint NOT NULL,
     lease_round bigint NOT NULL,
+    forgotten_round bigint NOT NULL DEFAULT 0,
     inline_round bigint NOT NULL,
     epoch bigint NOT NULL
 ) WITH (fillfactor = 10);
@@ -109,7 +111,8 @@ CREATE TABLE {schema}.leases (
     holder uuid,
     fence bigint NOT NULL,
     until timestamptz NOT NULL,
-    note bytea NOT NULL
+    note bytea NOT NULL,
+    round bigint NOT NULL
 ) WITH (fillfactor = 50);
 
 -- The projections that every append writes in its own transaction.

@@ -3,6 +3,7 @@
 mod chain;
 mod conformance;
 mod inline;
+mod leases;
 mod ledger;
 mod lost_answers;
 mod opening;

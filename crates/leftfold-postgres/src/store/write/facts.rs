@@ -84,8 +84,9 @@ impl FactStatements {
         let repeated =
             format!("SELECT {APPEND} FROM {schema}.appends a WHERE a.append = ANY($1::bigint[])");
         let leases = format!(
-            "SELECT l.work, l.holder, l.fence, l.until, l.note
-            FROM {schema}.leases l, {schema}.state s WHERE s.lease_round IS DISTINCT FROM $1::bigint"
+            "SELECT s.forgotten_round > $1, l.work, l.holder, l.fence, l.until, l.note
+            FROM {schema}.state s LEFT JOIN {schema}.leases l
+                ON l.round > $1 OR s.forgotten_round > $1"
         );
         let recent = format!(
             "SELECT e.position, e.type, e.stream, e.tags FROM {schema}.events e
@@ -183,11 +184,13 @@ pub(super) async fn load(
         .map(|(consumer, _, part)| (text(consumer), part.as_ref().map_or_else(String::new, text)))
         .unzip();
     let recent_through = signed(known.recent.through().0);
+    // All changed in a round.
+    let lease_round = known.lease_round.unwrap_or(-1);
     let (last, through) = (signed(last), signed(known.versions.through()));
     let of_facts: Parameters<'_, 8> =
         [&last, &through, &streams, &kept, &asked.commands, &consumers, &sources, &partitions];
     let (of_leases, of_events): (Parameters<'_, 1>, Parameters<'_, 1>) =
-        ([&known.lease_round], [&recent_through]);
+        ([&lease_round], [&recent_through]);
     // They are sent in this order. The first to fail says why; those behind it say that the
     // transaction is over.
     let (begun, facts, leases, events) = tokio::join!(
@@ -200,8 +203,8 @@ pub(super) async fn load(
     let facts = facts?;
     let (leases, events) = (leases?, events?);
     let head = rows::head(&facts, 0)?;
-    if asked.leases && known.lease_round != Some(head.lease_round) {
-        known.leases = restored(&leases, head)?;
+    if asked.leases {
+        restore(&mut known.leases, &leases, head)?;
         known.lease_round = Some(head.lease_round);
     }
     if asked.events {
@@ -255,21 +258,25 @@ async fn some(
     if wanted { ask.await } else { Ok(Vec::new()) }
 }
 
-/// The leases that stand in the table.
-fn restored(stored: &[Row], head: HeadRow) -> Result<Leases, NotDone> {
-    let mut leases = Leases::default();
+/// Takes in the leases that others changed: all that there are, if others forgot some.
+fn restore(leases: &mut Leases, stored: &[Row], head: HeadRow) -> Result<(), NotDone> {
+    if stored.first().map_or(Ok(false), |row| row.try_get(0))? {
+        *leases = Leases::default();
+    }
     leases.go_beyond(Fence(head.fence));
     for row in stored {
-        let work = Label::new(original(row.try_get(0)?)).map_err(unreadable)?;
+        // None has changed.
+        let Some(work) = row.try_get::<_, Option<String>>(1)? else { break };
+        let work = Label::new(original(work)).map_err(unreadable)?;
         let tenure = Tenure {
-            holder: row.try_get::<_, Option<Uuid>>(1)?.map(Holder),
-            fence: Fence(unsigned(row.try_get(2)?)),
-            until: row.try_get::<_, DatabaseTime>(3)?.0,
-            note: bytes::Bytes::copy_from_slice(row.try_get(4)?),
+            holder: row.try_get::<_, Option<Uuid>>(2)?.map(Holder),
+            fence: Fence(unsigned(row.try_get(3)?)),
+            until: row.try_get::<_, DatabaseTime>(4)?.0,
+            note: bytes::Bytes::copy_from_slice(row.try_get(5)?),
         };
         leases.restore(work, tenure);
     }
-    Ok(leases)
+    Ok(())
 }
 
 /// Adds what others wrote; if that is more than is kept, what was known is let go.

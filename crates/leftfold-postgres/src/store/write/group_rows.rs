@@ -45,14 +45,18 @@ impl GroupStatements {
             DO UPDATE SET position = excluded.position, hash = excluded.hash"
         );
         let leases = format!(
-            "INSERT INTO {schema}.leases (work, holder, fence, until, note)
-            SELECT * FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::bytea[])
+            "INSERT INTO {schema}.leases (work, holder, fence, until, note, round)
+            SELECT *, $6::bigint
+            FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::bytea[])
             ON CONFLICT (work) DO UPDATE SET holder = excluded.holder, fence = excluded.fence,
-                until = excluded.until, note = excluded.note"
+                until = excluded.until, note = excluded.note, round = excluded.round"
         );
         let forget_leases =
             format!("DELETE FROM {schema}.leases WHERE holder IS NULL OR until <= $1");
-        let state = format!("UPDATE {schema}.state SET fence = $1, lease_round = $2");
+        let state = format!(
+            "UPDATE {schema}.state SET fence = $1, lease_round = $2,
+                forgotten_round = CASE WHEN $3 THEN $2 ELSE forgotten_round END"
+        );
         let (appends, consumers, leases, forget_leases, state) = tokio::try_join!(
             rows.prepare(&appends),
             rows.prepare(&consumers),
@@ -100,6 +104,13 @@ pub(super) struct GroupRows<'g> {
     pub(super) payload: PayloadColumn,
 }
 
+impl GroupRows<'_> {
+    /// Number of the change of leases that the group makes.
+    fn next_round(&self) -> i64 {
+        self.head.lease_round + 1
+    }
+}
+
 /// Sends the rows of a group that were not sent yet.
 pub(super) async fn send_rest(
     client: &Rows,
@@ -118,8 +129,8 @@ pub(super) async fn send_rest(
     if group.forgets_leases {
         client.send_prepared(&statements.forget_leases, &[&DatabaseTime(rows.now)]).await?;
     }
-    if !group.works.is_empty() {
-        send_leases(client, statements, group, rows.leases).await?;
+    if group.changes_leases() {
+        send_leases(client, statements, rows).await?;
         send_state(client, statements, rows).await?;
     }
     Ok(())
@@ -177,21 +188,22 @@ async fn send_consumers(
 async fn send_leases(
     client: &Rows,
     statements: &GroupStatements,
-    group: &WrittenGroup,
-    leases: &Leases,
+    rows: &GroupRows<'_>,
 ) -> Result<(), Error> {
     let (mut works, mut holders, mut fences) = (Vec::new(), Vec::new(), Vec::new());
     let (mut untils, mut notes) = (Vec::new(), Vec::new());
-    for work in &group.works {
+    for work in &rows.group.works {
         // A release of what nobody has.
-        let Some(tenure) = leases.tenure(work) else { continue };
+        let Some(tenure) = rows.leases.tenure(work) else { continue };
         works.push(stored(work));
         holders.push(tenure.holder.map(|holder| holder.0));
         fences.push(signed(tenure.fence.0));
         untils.push(DatabaseTime(tenure.until));
         notes.push(tenure.note.to_vec());
     }
-    client.send_prepared(&statements.leases, &[&works, &holders, &fences, &untils, &notes]).await
+    let round = rows.next_round();
+    let changed: [&(dyn ToSql + Sync); 6] = [&works, &holders, &fences, &untils, &notes, &round];
+    client.send_prepared(&statements.leases, &changed).await
 }
 
 /// Counts a change of leases.
@@ -201,6 +213,7 @@ async fn send_state(
     rows: &GroupRows<'_>,
 ) -> Result<(), Error> {
     let fence = rows.head.fence.max(rows.leases.last().0);
-    let round = rows.head.lease_round + 1;
-    client.send_prepared(&statements.state, &[&signed(fence), &round]).await
+    let round = rows.next_round();
+    let forgets = rows.group.forgets_leases;
+    client.send_prepared(&statements.state, &[&signed(fence), &round, &forgets]).await
 }

@@ -63,7 +63,11 @@ impl From<AppendError> for NotJudged {
 
 impl WrittenGroup {
     pub(super) fn is_empty(&self) -> bool {
-        self.appends.is_empty() && self.works.is_empty()
+        self.appends.is_empty() && !self.changes_leases()
+    }
+
+    pub(super) fn changes_leases(&self) -> bool {
+        !self.works.is_empty() || self.forgets_leases
     }
 }
 

@@ -209,7 +209,7 @@ impl WriteSession {
         }
         self.connected.busy = false;
         known.versions.learn(span, facts.versions);
-        if !written.works.is_empty() {
+        if written.changes_leases() {
             group.head.lease_round += 1;
             group.head.fence = group.head.fence.max(known.leases.last().0);
             known.lease_round = Some(group.head.lease_round);
