@@ -6,7 +6,7 @@ use leftfold_core::store::{Head, Outcome, StoreId};
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 
-use super::facts::{self, FactStatements, KnownState};
+use super::facts::{self, FactStatements, GroupFacts, KnownState};
 use super::group_rows::{self, GroupRows, GroupStatements};
 use super::judge::GroupJudge;
 use super::request::{RequestVerdict, StoreRequest};
@@ -54,6 +54,22 @@ pub(super) struct GroupContext {
     pub(super) epoch: i64,
     /// The last append that was shown here: it has to be in the history.
     pub(super) last: (u64, Head),
+}
+
+impl GroupContext {
+    /// Reason why the store that was found behind the lock is not what was opened, if it is not.
+    fn ended(&self, found: &GroupFacts) -> Option<&'static str> {
+        let (number, last) = self.last;
+        if found.format != FORMAT {
+            Some(OTHER_FORMAT)
+        } else if found.head.epoch != self.epoch {
+            Some(OTHER_LIFE)
+        } else if number > 0 && found.last != Some(last.chain) {
+            Some(LOST)
+        } else {
+            None
+        }
+    }
 }
 
 /// A group that is durable, and the answers to its requests in their order.
@@ -153,23 +169,14 @@ impl WriteSession {
         // If this is given up half-way the connection is cut, and the server undoes it.
         self.connected.busy = true;
         self.connected.heard.take_warning();
-        let (number, last) = context.last;
+        let (number, _) = context.last;
         let load = facts::load(&self.connected.rows, &self.facts, number, requests, known);
         let loaded = match timeout(self.answer_within, load).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(why)) => return Err(self.undo(why).await.into()),
             Err(_) => return Err(silent(self.answer_within).into()),
         };
-        let ended = if loaded.format != FORMAT {
-            Some(OTHER_FORMAT)
-        } else if loaded.head.epoch != context.epoch {
-            Some(OTHER_LIFE)
-        } else if number > 0 && loaded.last != Some(last.chain) {
-            Some(LOST)
-        } else {
-            None
-        };
-        if let Some(ended) = ended {
+        if let Some(ended) = context.ended(&loaded) {
             self.end().await?;
             return Err(GroupFailure::Ended(ended));
         }
@@ -178,15 +185,7 @@ impl WriteSession {
         }
         let since = loaded.head.append;
         let mut judge = GroupJudge::new(loaded, known, context.minter);
-        let mut verdicts = Vec::with_capacity(requests.len());
-        for request in requests {
-            verdicts.push(judge.judge(request));
-            let (client, written) = (&self.connected.rows, &mut judge.written);
-            let sent = group_rows::send_judged(client, &self.rows, written, context.payload).await;
-            if let Err(error) = sent {
-                return Err(self.undo(NotDone::of(&error)).await.into());
-            }
-        }
+        let verdicts = self.judge(requests, &mut judge, context.payload).await?;
         let GroupJudge { facts, written, .. } = judge;
         let (appends, events) = (written.appends.len(), written.events.len());
         let mut group = CommittedGroup { verdicts, head: facts.head, appends, events };
@@ -218,6 +217,25 @@ impl WriteSession {
             return Err(GroupFailure::NotReplicated(Box::new(group)));
         }
         Ok(group)
+    }
+
+    /// Judges the requests, and sends the rows of those before while it does.
+    async fn judge(
+        &mut self,
+        requests: &[StoreRequest],
+        judge: &mut GroupJudge<'_>,
+        payload: PayloadColumn,
+    ) -> Result<Vec<RequestVerdict>, GroupFailure> {
+        let mut verdicts = Vec::with_capacity(requests.len());
+        for request in requests {
+            verdicts.push(judge.judge(request));
+            let (client, written) = (&self.connected.rows, &mut judge.written);
+            let sent = group_rows::send_judged(client, &self.rows, written, payload).await;
+            if let Err(error) = sent {
+                return Err(self.undo(NotDone::of(&error)).await.into());
+            }
+        }
+        Ok(verdicts)
     }
 
     /// Writes the rows of a group, with those of inline projections, and commits them. Returns why
