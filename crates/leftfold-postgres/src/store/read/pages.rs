@@ -102,7 +102,7 @@ async fn stream_page(
     let version = head.try_get::<_, Option<i64>>(head.len() - 1)?;
     let stream_version = version.map_or(Version::ABSENT, |version| Version(unsigned(version)));
     let head = rows::head(&head, 0)?.head;
-    let found = found?.up_to(head, read.direction);
+    let found = found?.up_to(head, Some(stream_version), read.direction);
     let begin = |version, _| What::Stream { stream: stream.clone(), from: Version(version) };
     Ok(found.page(read.direction, head, Some(stream_version), None, begin))
 }
@@ -154,7 +154,7 @@ async fn matching_page(
         FoundEvents::ask(client, &page, &parameters, (read, wanted))
     );
     let head = rows::head(&head?, 0)?.head;
-    let found = found?.up_to(head, read.direction);
+    let found = found?.up_to(head, None, read.direction);
     let begin = |_, from| What::Matching { query: query.clone(), from };
     let looked_to = Position(unsigned(until));
     Ok(found.page(read.direction, head, None, Some(looked_to), begin))
@@ -192,12 +192,20 @@ impl FoundEvents {
         Ok(Self { events, more })
     }
 
-    /// Leaves out what came in since the head was read. Forwards it stands last, and nothing is
-    /// behind it; backwards it stands first, and what is behind it stays.
-    fn up_to(mut self, head: Head, direction: Direction) -> Self {
+    /// Leaves out what came in since the head was read, when a stream had the version `newest`.
+    /// Forwards it stands last, and nothing is behind it; backwards it stands first, and what is
+    /// behind it stays.
+    fn up_to(mut self, head: Head, newest: Option<Version>, direction: Direction) -> Self {
         self.events.retain(|event| event.position <= head.position);
-        if direction == Direction::Forwards {
-            self.more = self.more.filter(|EventPlace(_, position)| *position <= head.position);
+        let is_new = |place: &EventPlace| place.1 > head.position;
+        if self.more.as_ref().is_some_and(is_new) {
+            self.more = match (direction, newest) {
+                (Direction::Forwards, _) | (_, Some(Version::ABSENT)) => None,
+                // So much came in that it fills the page.
+                (Direction::Backwards, Some(newest)) => Some(EventPlace(newest.0, head.position)),
+                // No read of positions begins beyond the head.
+                (Direction::Backwards, None) => self.more,
+            };
         }
         self
     }
