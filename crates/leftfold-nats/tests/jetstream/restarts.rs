@@ -1,5 +1,7 @@
 //! The server is killed while messages are on their way.
 
+use std::time::Duration;
+
 use leftfold_core::runtime::Runtime;
 use leftfold_core::runtime::projection::Outbox;
 use leftfold_core::store::Store;
@@ -26,7 +28,8 @@ async fn whenever_the_server_is_killed_every_message_takes_effect_once() {
         .await
         .unwrap();
     let receiving = Runtime::new(&there).inbox::<Incoming>().start().await.unwrap();
-    let receiver = receive(&there, &nats.queue("killed.kept", "there").by_key());
+    let queue = nats.queue("killed.kept", "there").by_key();
+    let receiver = receive(&there, &queue.acknowledge_within(Duration::from_secs(2)));
 
     for kill in 1..=KILLS + 1 {
         let mut depositing = JoinSet::new();

@@ -1,30 +1,24 @@
-//! The assignment side: one decision over a vehicle and a driver. It keeps only its own small
-//! picture of a driver: who is away, and when; names and birthdays are none of its business.
+//! The assignment side: one decision over a vehicle and the picture of a driver.
 
 use std::collections::BTreeMap;
 
 use leftfold::prelude::*;
-use leftfold::store::EventType;
 use serde::{Deserialize, Serialize};
 
+use crate::absences::AbsenceEvent;
 use crate::exceptions::VehicleEvent;
-use crate::people::DriverEvent;
 
-/// Events that this side records, and the little that it reads of drivers.
+/// Events that this side decides on: of vehicles, and of absences as they became known here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FleetEvent {
     #[serde(rename = "vehicle.Assigned")]
     Assigned { vehicle: String, driver: String, from: u32, until: u32 },
     #[serde(rename = "vehicle.Unassigned")]
     Unassigned { vehicle: String, driver: String, because: String },
-    #[serde(rename = "driver.VacationScheduled")]
-    VacationScheduled { vacation: String, from: u32, until: u32 },
-    #[serde(rename = "driver.VacationChanged")]
-    VacationChanged { vacation: String, from: u32, until: u32 },
-    #[serde(rename = "driver.VacationEndedEarly")]
-    VacationEndedEarly { vacation: String, on: u32 },
-    #[serde(rename = "driver.VacationCancelled")]
-    VacationCancelled { vacation: String },
+    #[serde(rename = "absence.Noted")]
+    Noted { vacation: String, version: u64, from: u32, until: u32 },
+    #[serde(rename = "absence.Lifted")]
+    Lifted { vacation: String, version: u64 },
 }
 
 impl Event for FleetEvent {
@@ -32,26 +26,21 @@ impl Event for FleetEvent {
 
     /// Returns the owners of these events: they would record what is recorded through this enum.
     fn owners() -> Owners {
-        Owners::of::<VehicleEvent>().and::<DriverEvent>()
+        Owners::of::<VehicleEvent>().and::<AbsenceEvent>()
     }
 }
 
-// ANCHOR: picture
-/// A driver as this side sees one: vacations, and nothing else.
+/// Days on which a driver is away, by vacation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Absences(BTreeMap<String, (u32, u32)>);
 
 impl Absences {
     pub(crate) fn apply(&mut self, event: &FleetEvent) {
         match event.clone() {
-            FleetEvent::VacationScheduled { vacation, from, until }
-            | FleetEvent::VacationChanged { vacation, from, until } => {
+            FleetEvent::Noted { vacation, from, until, .. } => {
                 self.0.insert(vacation, (from, until));
             }
-            FleetEvent::VacationEndedEarly { vacation, on } => {
-                self.0.entry(vacation).and_modify(|(_, until)| *until = on);
-            }
-            FleetEvent::VacationCancelled { vacation } => _ = self.0.remove(&vacation),
+            FleetEvent::Lifted { vacation, .. } => _ = self.0.remove(&vacation),
             FleetEvent::Assigned { .. } | FleetEvent::Unassigned { .. } => {}
         }
     }
@@ -65,7 +54,6 @@ impl Absences {
             .min()
     }
 }
-// ANCHOR_END: picture
 
 /// A vehicle is to have a driver for some days.
 #[derive(Clone, Debug)]
@@ -96,30 +84,19 @@ impl Decision for Assign {
     type State = Picture;
     type Refusal = AssignRefusal;
 
-    /// Both streams, of the driver no more than vacations: what is written there meanwhile makes
-    /// this decision be made again. The people office never waits for it.
+    /// Both streams: what is recorded there meanwhile makes this decision be made again.
     fn query(&self) -> Query {
-        let stream = |category, id: &str, types: &[&str]| {
-            let types: Vec<_> = types
-                .iter()
-                .filter_map(|name| EventType::new(format!("{category}.{name}")).ok())
-                .collect();
-            StreamName::of(category, id).map_or(Query::nothing(), Query::stream).of_types(&types)
+        let stream = |category, id: &str| {
+            StreamName::of(category, id).map_or(Query::nothing(), Query::stream)
         };
-        let vacations =
-            ["VacationScheduled", "VacationChanged", "VacationEndedEarly", "VacationCancelled"];
-        stream("vehicle", &self.vehicle, &["Assigned", "Unassigned"]).or(stream(
-            "driver",
-            &self.driver,
-            &vacations,
-        ))
+        stream("vehicle", &self.vehicle).or(stream("absence", &self.driver))
     }
 
     fn apply(&self, picture: &mut Picture, event: &FleetEvent) {
         match event {
             FleetEvent::Assigned { driver, .. } => picture.driver = Some(driver.clone()),
             FleetEvent::Unassigned { .. } => picture.driver = None,
-            vacation => picture.absences.apply(vacation),
+            absence => picture.absences.apply(absence),
         }
     }
 
