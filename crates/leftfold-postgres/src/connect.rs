@@ -246,6 +246,11 @@ impl Connected {
             false => Err(PostgresError::SharedSession),
         }
     }
+
+    /// Tells whether the server, or the way to it, has ended the connection.
+    pub(crate) fn is_over(&self) -> bool {
+        self.drives.is_finished()
+    }
 }
 
 impl fmt::Debug for PostgresConnector {

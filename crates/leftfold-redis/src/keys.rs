@@ -31,6 +31,9 @@ impl RedisKeys {
     }
 }
 
+/// The id of the database. No projection is named so.
+pub(crate) const HOME: &str = "$leftfold:home";
+
 /// The version that serves.
 pub(crate) fn serving(name: &str) -> String {
     format!("{name}:serving")

@@ -16,7 +16,8 @@ use crate::keys::RedisKeys;
 
 /// Time after which a session that gives no sign loses its version.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
-const SIGNS: Duration = Duration::from_secs(10);
+/// Time between two signs of a session.
+pub(crate) const SIGNS: Duration = Duration::from_secs(10);
 
 /// Takes the key if no session has it, or if the session that the second argument names has it,
 /// which is gone; answers with the holder.

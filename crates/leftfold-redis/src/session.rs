@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use leftfold_core::runtime::projection::{ProjectionError, Session};
+use leftfold_core::runtime::projection::{Notes, ProjectionError, Session};
 use leftfold_core::store::Position;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script, ScriptInvocation};
@@ -59,6 +59,36 @@ static LIST: LazyLock<Script> = LazyLock::new(|| {
         return found",
     )
 });
+
+/// Lists all notes whose keys begin with one of the prefixes, as they are at one moment.
+static LIST_ALL: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local found = {}
+        for _, prefix in ipairs(ARGV) do
+            for _, note in ipairs(redis.call('ZRANGEBYLEX', KEYS[2], '[' .. prefix, '+')) do
+                if string.sub(note, 1, #prefix) ~= prefix then break end
+                table.insert(found, { note, redis.call('HGET', KEYS[1], note) })
+            end
+        end
+        return found",
+    )
+});
+
+/// Returns the notes of a version whose keys begin with one of these.
+pub(crate) async fn noted(
+    connection: &mut MultiplexedConnection,
+    keys: &RedisKeys,
+    prefixes: &[&str],
+) -> RedisResult<Notes> {
+    let mut list = LIST_ALL.key(&keys.notes);
+    list.key(&keys.noted);
+    prefixes.iter().for_each(|prefix| {
+        list.arg(*prefix);
+    });
+    let notes: BTreeMap<String, Vec<u8>> =
+        list.invoke_async::<Vec<(String, Vec<u8>)>>(connection).await?.into_iter().collect();
+    Ok(notes.into_iter().collect())
+}
 
 /// The connection that writes a version.
 #[derive(Debug)]
@@ -166,6 +196,10 @@ fn chunks<'r, 's>(rows: &'s [(&'r String, &'r Write)]) -> Vec<&'s [(&'r String, 
 
 impl Session for RedisSession {
     type Rows = Writes;
+
+    async fn touch(&mut self) -> Result<(), ProjectionError> {
+        Ok(self.owner.renew().await.map_err(RedisError::Refused)?)
+    }
 
     async fn begin(&mut self) -> Result<(), ProjectionError> {
         self.clear();

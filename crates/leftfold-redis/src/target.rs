@@ -1,14 +1,18 @@
 //! A Redis database as a target of projections.
 
-use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Target};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use leftfold_core::runtime::projection::{Notes, Place, Projection, ProjectionError, Target};
+use leftfold_core::store::Holder;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncTypedCommands, Client, RedisResult};
 
 use crate::connect::{check_eviction, connect};
 use crate::error::{RedisError, is_away, is_in_use};
 use crate::keys::{self, RedisKeys};
-use crate::owner::VersionOwnership;
-use crate::{Reader, RedisSession};
+use crate::owner::{SIGNS, VersionOwnership};
+use crate::{Reader, RedisSession, session};
 
 /// Approximate number of rows that are removed at once.
 const REMOVED_AT_ONCE: usize = 1_000;
@@ -36,6 +40,8 @@ const BEING_REMOVED: &str = "being removed";
 #[derive(Clone, Debug)]
 pub struct Redis {
     client: Client,
+    /// Connection that looks at what others wrote; it is made when it is needed.
+    looks: Arc<Mutex<Option<MultiplexedConnection>>>,
 }
 
 impl Redis {
@@ -45,7 +51,8 @@ impl Redis {
     /// # Errors
     /// [`RedisError::Url`] if it cannot be parsed.
     pub fn at(url: &str) -> Result<Self, RedisError> {
-        Ok(Self { client: Client::open(url).map_err(|_| RedisError::Url)? })
+        let client = Client::open(url).map_err(|_| RedisError::Url)?;
+        Ok(Self { client, looks: Arc::default() })
     }
 
     /// Returns the client that connections are made by: for commands of your own.
@@ -65,10 +72,29 @@ impl Redis {
     pub fn reader_of(&self, name: impl Into<String>) -> Reader {
         Reader::new(self.client.clone(), name.into())
     }
+
+    /// Takes the connection that is kept for looking, or makes it.
+    async fn look(&self) -> Result<MultiplexedConnection, RedisError> {
+        let kept = self.looks().take();
+        match kept {
+            Some(connection) => Ok(connection),
+            None => connect(&self.client).await,
+        }
+    }
+
+    /// Keeps the connection, as all went well.
+    fn keep(&self, connection: MultiplexedConnection) {
+        *self.looks() = Some(connection);
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Target for Redis {
     type Session = RedisSession;
+    const TOUCHED_EVERY: Option<Duration> = Some(SIGNS);
 
     async fn open(&self, place: &Place) -> Result<RedisSession, ProjectionError> {
         let mut connection = connect(&self.client).await?;
@@ -80,8 +106,9 @@ impl Target for Redis {
     }
 
     async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
-        let mut connection = connect(&self.client).await?;
+        let mut connection = self.look().await?;
         let version = connection.get(keys::serving(name)).await.map_err(RedisError::Refused)?;
+        self.keep(connection);
         Ok(version.and_then(|version| version.parse().ok()))
     }
 
@@ -106,6 +133,32 @@ impl Target for Redis {
         Ok(discard(&mut connection, name, version, &keys).await.map_err(RedisError::Refused)?)
     }
 
+    async fn noted(
+        &self,
+        place: &Place,
+        prefixes: &[&str],
+    ) -> Result<Option<Notes>, ProjectionError> {
+        let mut connection = self.look().await?;
+        let keys = RedisKeys::new(place.name, place.version);
+        let noted = session::noted(&mut connection, &keys, prefixes).await;
+        let noted = noted.map_err(RedisError::Refused)?;
+        self.keep(connection);
+        Ok(Some(noted))
+    }
+
+    async fn shared_as(&self) -> Result<Option<String>, ProjectionError> {
+        let mut connection = self.look().await?;
+        match home(&mut connection).await {
+            Ok(home) => {
+                self.keep(connection);
+                Ok(Some(format!("Redis {home}")))
+            }
+            // The user may have no right to the key.
+            Err(error) if error.code() == Some("NOPERM") => Ok(None),
+            Err(error) => Err(RedisError::Refused(error).into()),
+        }
+    }
+
     fn is_in_use(&self, error: &ProjectionError) -> bool {
         is_in_use(error)
     }
@@ -113,6 +166,14 @@ impl Target for Redis {
     fn is_away(&self, error: &ProjectionError) -> bool {
         is_away(error)
     }
+}
+
+/// Returns the id of the database, which whoever asks first draws: an id of the server's would be
+/// another one after each of its starts.
+async fn home(connection: &mut MultiplexedConnection) -> RedisResult<String> {
+    let drawn = Holder::random().to_string();
+    connection.set_nx(keys::HOME, drawn).await?;
+    Ok(connection.get(keys::HOME).await?.unwrap_or_default())
 }
 
 /// Notes the version. What an interrupted removal left of it is removed before, guards above all.

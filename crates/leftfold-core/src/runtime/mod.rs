@@ -235,9 +235,9 @@ impl Runtime {
     }
 
     /// Sets the time for which it leases the work that several runtimes on one store divide between
-    /// them: processes, effects, outboxes and inboxes. So long a work stands still whose runtime
-    /// was killed, and half a second longer; each lease is renewed after a third of it. All
-    /// runtimes on a store are to have the same.
+    /// them: processes, effects, outboxes, inboxes, and read models in a database that they share.
+    /// So long a work stands still whose runtime was killed, and half a second longer; each lease
+    /// is renewed after a third of it. All runtimes on a store are to have the same.
     ///
     /// [`WORK_LEASE`] if not set; [`WORK_LEASE_MIN`] at least, a day at most: another time is taken
     /// as the nearest of these.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use leftfold_core::fold::{Event, Recorded, Schema};
 use leftfold_core::runtime::RunningRuntime;
 use leftfold_core::runtime::projection::{
-    NotReached, Place, Projection, ProjectionError, Session, Target,
+    NotReached, Notes, Place, Projection, ProjectionError, Session, Target,
 };
 use leftfold_core::store::{Append, NewEvent, Outcome, Position, Store, StreamName};
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,8 @@ struct Wires {
 pub struct Shelf<const LANES: usize = 1, const BLOCKS: bool = false> {
     disk: Arc<Mutex<Disk>>,
     wires: Arc<Mutex<Wires>>,
+    /// The name that the disk has for all processes, if they share it.
+    home: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -76,7 +78,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<const LANES: usize, const BLOCKS: bool> Default for Shelf<LANES, BLOCKS> {
     fn default() -> Self {
-        Self { disk: Arc::default(), wires: Arc::default() }
+        Self { disk: Arc::default(), wires: Arc::default(), home: None }
     }
 }
 
@@ -85,17 +87,22 @@ impl<const LANES: usize, const BLOCKS: bool> Shelf<LANES, BLOCKS> {
         Self::default()
     }
 
+    /// A disk that several processes share.
+    pub fn shared() -> Self {
+        Self { home: Some("the shelf"), ..Self::default() }
+    }
+
     /// The same disk after everything else of the process is gone.
     pub fn restarted<const NEW: usize>(&self) -> Shelf<NEW, BLOCKS> {
         self.cut(true);
         locked(&self.disk).open.clear();
         let disk = Arc::new(Mutex::new(std::mem::take(&mut *locked(&self.disk))));
-        Shelf { disk, wires: Arc::default() }
+        Shelf { disk, wires: Arc::default(), home: self.home }
     }
 
     /// Another process with the same disk.
     pub fn another(&self) -> Self {
-        Self { disk: self.disk.clone(), wires: Arc::default() }
+        Self { disk: self.disk.clone(), wires: Arc::default(), home: self.home }
     }
 
     pub fn fail_at(&self, call: u64, fault: Fault) {
@@ -235,6 +242,34 @@ impl<const LANES: usize, const BLOCKS: bool> Target for Shelf<LANES, BLOCKS> {
                 disk.serving.remove(name);
             }
         })
+    }
+
+    async fn shared_as(&self) -> Result<Option<String>, ProjectionError> {
+        match self.home {
+            Some(home) => self.act("shared_as", |_| Some(home.to_owned())),
+            None => Ok(None),
+        }
+    }
+
+    async fn noted(
+        &self,
+        place: &Place,
+        prefixes: &[&str],
+    ) -> Result<Option<Notes>, ProjectionError> {
+        if self.home.is_none() {
+            return Ok(None);
+        }
+        let of = (place.name.to_owned(), place.version);
+        let is_meant = |key: &str| prefixes.iter().any(|prefix| key.starts_with(prefix));
+        let noted = |disk: &mut Disk| {
+            let notes = disk.versions.get(&of).map(|version| version.notes.clone());
+            notes.unwrap_or_default().into_iter().filter(|(key, _)| is_meant(key)).collect()
+        };
+        self.act("noted", noted).map(Some)
+    }
+
+    fn is_in_use(&self, error: &ProjectionError) -> bool {
+        self.home.is_some() && error.to_string().ends_with("is open elsewhere")
     }
 
     fn is_away(&self, error: &ProjectionError) -> bool {

@@ -5,6 +5,7 @@ mod alerts;
 mod away;
 mod countdowns;
 mod idle;
+mod places;
 #[path = "../projection_stage/mod.rs"]
 mod projection_stage;
 mod recurring;

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime_stage::{Process, SECOND, Stage};
 
-const LEASE: Duration = Duration::from_secs(6);
+pub(crate) const LEASE: Duration = Duration::from_secs(6);
 /// Step in which the time passes.
-const STEP: Duration = Duration::from_millis(250);
+pub(crate) const STEP: Duration = Duration::from_millis(250);
 const WORKS: usize = 12;
 const NAMES: [&str; WORKS] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 
@@ -184,7 +184,7 @@ impl Cluster {
         jobs.execute("asked", JobCommand::Ask(self.asked)).await.unwrap();
     }
 
-    async fn members(&self) -> Vec<MemberStatus> {
+    pub(crate) async fn members(&self) -> Vec<MemberStatus> {
         let (_, runtime) = self.running.values().next().unwrap();
         runtime.members().await.unwrap()
     }
@@ -197,7 +197,7 @@ impl Cluster {
     }
 
     /// The numbers of works of the members, the smallest first.
-    async fn loads(&self) -> Vec<usize> {
+    pub(crate) async fn loads(&self) -> Vec<usize> {
         let mut loads: Vec<usize> = self.spread().await.values().map(Vec::len).collect();
         loads.sort_unstable();
         loads

@@ -26,6 +26,7 @@ pub(crate) enum Fault {
     // Places.
     EachProcessHasThePlace,
     AnotherProcessKeepsThePlace,
+    EachProcessIsAHome,
     VersionsShareNewRows,
     LanesHaveNotesOfTheirOwn,
     NamesAreBeginnings,
@@ -139,6 +140,7 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
         F::AnotherProcessKeepsThePlace,
         &[],
     ),
+    ("target::place::a_home_is_named_alike_by_every_process", F::EachProcessIsAHome, &[]),
     ("target::place::versions_are_open_side_by_side", F::VersionsShareNewRows, &[]),
     (
         "target::place::lanes_write_at_the_same_time_and_share_notes",

@@ -175,6 +175,14 @@ impl Target for Ledger {
         Ok(())
     }
 
+    async fn shared_as(&self) -> Result<Option<String>, ProjectionError> {
+        let home = format!("ledger {:p}", Arc::as_ptr(&self.disk));
+        Ok(Some(match self.fault {
+            F::EachProcessIsAHome => format!("{home} of process {}", self.process),
+            _ => home,
+        }))
+    }
+
     fn is_away(&self, error: &ProjectionError) -> bool {
         let text = error.to_string();
         match self.fault {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leftfold_core::runtime::projection::{Notes, Place, Projection, ProjectionError, Target};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, Error, Socket};
 
@@ -25,6 +25,12 @@ use crate::{PostgresSession, Reader, Rows};
 /// Time between two signs of life of a session that has nothing to write: a third of the time after
 /// which the server ends it.
 const TOUCHED_EVERY: Duration = Duration::from_secs(5);
+/// Statement that names the database: its cluster, whose number its standbys have, too, and its own
+/// number there. No row if the role may not ask.
+const HOME: &str = "SELECT format('PostgreSQL %s database %s', c.system_identifier, d.oid)
+    FROM pg_database d, pg_control_system() c WHERE d.datname = current_database()";
+/// Codes of servers that do not tell: a right that is missing, a function that is.
+const UNTOLD: [&str; 2] = ["42501", "42883"];
 /// Statement that limits the wait for readers of a version that is to be removed.
 const REMOVE: &str = "SET lock_timeout TO '5s'";
 
@@ -51,7 +57,7 @@ const REMOVE: &str = "SET lock_timeout TO '5s'";
 pub struct Postgres {
     server: Arc<PostgresConnector>,
     reading: Arc<ReadingConnections>,
-    /// Connection that looks at the notes of others; it is made when it is needed.
+    /// Connection that looks at what others wrote; it is made when it is needed.
     looks: Arc<Mutex<Option<Connected>>>,
 }
 
@@ -152,11 +158,36 @@ impl Postgres {
         Reader::new(Arc::clone(&self.reading), name.into())
     }
 
+    /// Returns the connection that is kept for looking, or makes it.
+    async fn look(&self) -> Result<Looking<'_>, PostgresError> {
+        let mut kept = self.looks.lock().await;
+        let mut connected = match kept.take().filter(|connected| !connected.is_over()) {
+            Some(connected) => connected,
+            None => self.server.connect().await?,
+        };
+        connected.busy = true;
+        Ok(Looking { kept, connected })
+    }
+
     /// Returns a connection that is cut if its task is given up.
     async fn busy(&self) -> Result<Connected, PostgresError> {
         let mut connected = self.server.connect().await?;
         connected.busy = true;
         Ok(connected)
+    }
+}
+
+/// Connection that is kept for looking, while it is in use.
+struct Looking<'p> {
+    kept: MutexGuard<'p, Option<Connected>>,
+    connected: Connected,
+}
+
+impl Looking<'_> {
+    /// Keeps the connection, as all went well.
+    fn keep(mut self) {
+        self.connected.busy = false;
+        *self.kept = Some(self.connected);
     }
 }
 
@@ -170,11 +201,11 @@ impl Target for Postgres {
     }
 
     async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
-        let mut connected = self.busy().await?;
-        let serving = serving(&connected.rows, name)
+        let looking = self.look().await?;
+        let serving = serving(&looking.connected.rows, name)
             .await
             .map_err(PostgresError::refused("leftfold.serving"))?;
-        connected.busy = false;
+        looking.keep();
         Ok(serving)
     }
 
@@ -209,20 +240,24 @@ impl Target for Postgres {
         place: &Place,
         prefixes: &[&str],
     ) -> Result<Option<Notes>, ProjectionError> {
-        let mut kept = self.looks.lock().await;
-        // It is kept only if all went well.
-        let mut connected = match kept.take() {
-            Some(connected) => connected,
-            None => self.server.connect().await?,
-        };
-        connected.busy = true;
+        let looking = self.look().await?;
         let schema = place::schema(place.name, place.version);
-        let notes = session::noted(&connected.rows, &schema, prefixes)
+        let notes = session::noted(&looking.connected.rows, &schema, prefixes)
             .await
             .map_err(PostgresError::refused(schema))?;
-        connected.busy = false;
-        *kept = Some(connected);
+        looking.keep();
         Ok(Some(notes))
+    }
+
+    async fn shared_as(&self) -> Result<Option<String>, ProjectionError> {
+        let looking = self.look().await?;
+        let home = match looking.connected.rows.query_opt(HOME, &[]).await {
+            Ok(row) => row.map(|row| row.get(0)),
+            Err(error) if error.code().is_some_and(|code| UNTOLD.contains(&code.code())) => None,
+            Err(error) => return Err(PostgresError::refused("pg_control_system")(error).into()),
+        };
+        looking.keep();
+        Ok(home)
     }
 
     fn is_in_use(&self, error: &ProjectionError) -> bool {

@@ -35,6 +35,20 @@ pub async fn a_place_is_free_when_its_session_is_dropped<S: Subject>(subject: &S
     assert_eq!(texts(&notes(&mut session, "").await), [("tom", "white")]);
 }
 
+/// A home that several processes share has one name in all of them, and no other home has it.
+pub async fn a_home_is_named_alike_by_every_process<S: Subject>(subject: &S) {
+    let (stage, elsewhere) = (TargetFixture::new(subject).await, TargetFixture::new(subject).await);
+    let name = done(stage.target.shared_as().await);
+    let mut session = stage.set_up(&place("cats", 1)).await;
+    stage.commit(&mut session, 1, "tom", "grey").await;
+    for target in [&stage.target, &stage.another().await] {
+        assert_eq!(done(target.shared_as().await), name);
+    }
+    if name.is_some() {
+        assert_ne!(done(elsewhere.target.shared_as().await), name, "another home");
+    }
+}
+
 /// Two versions are written at the same time and see nothing of each other.
 pub async fn versions_are_open_side_by_side<S: Subject>(subject: &S) {
     let stage = TargetFixture::new(subject).await;

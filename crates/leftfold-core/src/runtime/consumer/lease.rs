@@ -91,11 +91,8 @@ impl WorkTenure {
     /// reading: its earlier knowledge is stale.
     pub(crate) async fn hold(&mut self, host: &Host) -> Right {
         let now = host.clock.now();
+        self.steps_forward(now);
         if let Some(share) = &mut self.share {
-            share.is_able(match now < self.last_resort_until {
-                true => WorkAbility::LastResort,
-                false => WorkAbility::Able,
-            });
             let (call, is_new) = share.call();
             if is_new {
                 self.refused = None;
@@ -118,6 +115,43 @@ impl WorkTenure {
         self.asked_at = now;
         self.refused = Some(right.clone()).filter(|right| *right != Right::Held);
         right
+    }
+
+    /// Lets another one have the work for now, if that has it as the leases say: until there is a
+    /// plan.
+    pub(crate) async fn gives_way(&self, host: &Host) {
+        let Some(share) = &self.share else { return };
+        let held = host.store.leases().await.unwrap_or_default();
+        if let Some(held) = held.iter().find(|held| held.work == self.work) {
+            share.presume(WorkCall::Wait(Some((held.holder, held.until))));
+        }
+    }
+
+    /// Returns its right if it is not its turn to take the work; `None` if it may try. For works
+    /// that something else than the lease gives to one runner: a place in a database.
+    pub(crate) fn waits_for_call(&mut self, now: Timestamp) -> Option<Right> {
+        let (call, _) = self.share.as_mut()?.call();
+        (call != WorkCall::Take).then(|| self.waits(call, now))
+    }
+
+    /// Asks for the lease as one who has the work already, whatever the plan says, if it is not
+    /// held or a third of its time is over. If it is not given, the runner works all the same.
+    pub(crate) async fn announce(&mut self, host: &Host) {
+        let now = host.clock.now();
+        self.steps_forward(now);
+        if let Some(share) = &mut self.share {
+            if share.call().1 {
+                // The lease of whoever had the work before may be over.
+                self.refused = None;
+            }
+        }
+        let is_early = now < self.renews_at() && now >= self.asked_at;
+        if is_early && (self.lease.is_some() || self.refused.is_some()) {
+            return;
+        }
+        let right = self.ask(host, now).await;
+        self.asked_at = now;
+        self.refused = Some(right).filter(|right| *right != Right::Held);
     }
 
     async fn ask(&mut self, host: &Host, now: Timestamp) -> Right {
@@ -179,6 +213,16 @@ impl WorkTenure {
                 () = clock.sleep_until(at) => {}
             }
         }
+    }
+
+    /// Says that it can do the work again; for some time after it gave the work up, only if nobody
+    /// else can.
+    pub(crate) fn steps_forward(&self, now: Timestamp) {
+        let ability = match now < self.last_resort_until {
+            true => WorkAbility::LastResort,
+            false => WorkAbility::Able,
+        };
+        self.share.iter().for_each(|share| share.is_able(ability));
     }
 
     /// Lets others do the work until it asks for the lease again: it cannot do it now.
@@ -259,6 +303,17 @@ pub(crate) fn due(
     async move {
         match due {
             Some(due) => due.await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits until the part of a runner in the plan changes; without an end if there is no plan.
+pub(crate) fn called(tenure: Option<&WorkTenure>) -> impl Future<Output = ()> + Send + use<> {
+    let called = tenure.and_then(|tenure| tenure.share.as_ref()).map(WorkShare::called);
+    async move {
+        match called {
+            Some(called) => called.await,
             None => std::future::pending().await,
         }
     }

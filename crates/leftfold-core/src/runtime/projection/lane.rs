@@ -1,7 +1,10 @@
 //! A lane: one session, and the transactions in which events, notes and checkpoint become one.
 
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::{Mutex, watch};
 
@@ -551,4 +554,25 @@ pub(super) fn not_of_an_event(stop: TransactionStop) -> ProjectionTrouble {
         TransactionStop::Event(error) => ProjectionTrouble::Away(error),
         TransactionStop::Trouble(trouble) => trouble,
     }
+}
+
+/// Lets all lanes work at the same time and waits for all of them; the first error in their order.
+pub(super) async fn all<'l, F: Future<Output = Result<(), ProjectionTrouble>> + Send + 'l>(
+    lanes: impl Iterator<Item = F>,
+) -> Result<(), ProjectionTrouble> {
+    let mut lanes: Vec<Pin<Box<F>>> = lanes.map(Box::pin).collect();
+    let mut ended: Vec<Option<Result<(), ProjectionTrouble>>> =
+        lanes.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (lane, ended) in lanes.iter_mut().zip(&mut ended) {
+            if ended.is_none()
+                && let Poll::Ready(result) = lane.as_mut().poll(context)
+            {
+                *ended = Some(result);
+            }
+        }
+        if ended.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    ended.into_iter().flatten().collect()
 }

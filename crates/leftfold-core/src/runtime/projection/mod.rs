@@ -5,7 +5,8 @@
 //! one transaction; `calls` limits the time of each call to the target. `rebuild` opens a version
 //! in one of its `places`, goes on from its `notes`, and lets it take the place of the former one.
 //! Events that fail, by an `error` of the projection, are `parked`, and tried again by `retry`;
-//! what was consumed is in `receipts`. A runner whose place another session has stands `behind` it.
+//! what was consumed is in `receipts`. A place that several processes share goes to each in `turn`,
+//! and a runner whose place another session has stands `behind` it.
 //! `desk` is the state that a runner shares with the `handle`
 //! of the application; `progress` shows it on a terminal. `target` is the interface of a database;
 //! `memory` and `outbox` are two implementations.
@@ -29,6 +30,7 @@ mod retry;
 mod runner;
 mod start;
 mod target;
+mod turn;
 
 use std::future::{self, Future};
 
@@ -50,6 +52,7 @@ pub use receipts::{EventReceipt, RECEIPT_RANGE, Verified, VerifyError, verify};
 pub(crate) use start::StandaloneProjection;
 pub(in crate::runtime) use start::{PlacedProjection, Registered};
 pub use target::{Notes, Place, Rows, Session, Target};
+pub use turn::HOME_BYTES_MAX;
 
 use crate::fold::{Event, Recorded};
 use crate::store::RecordedEvent;

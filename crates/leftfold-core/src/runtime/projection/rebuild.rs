@@ -4,6 +4,8 @@
 //! with [`BESIDE`] added. What is rebuilt is built in the other place than that which serves,
 //! and takes over when it has caught up.
 
+use std::time::Duration;
+
 use super::batch::Batch;
 use super::calls::{APPLY_WITHIN, DISCARD_WITHIN, TARGET_WITHIN, TimedSession};
 use super::desk::ReaderNews;
@@ -14,7 +16,11 @@ use super::places::{BESIDE, is_of};
 use super::receipts::{EventReceipt, Receipts, range_of};
 use super::runner::Runner;
 use super::{Place, Projection, ProjectionError, Session, Target, receipts};
-use crate::store::{Checkpoint, Fence, Label, Position};
+use crate::store::{Checkpoint, Fence, Label, Position, Timestamp};
+
+/// Time between two questions who serves, to a target that other processes may have told to let
+/// another place serve.
+const SEES_WHO_SERVES_EVERY: Duration = Duration::from_millis(500);
 
 impl<T: Target, P: Projection<T>> LaneContext<T, P> {
     async fn serving(&self) -> Result<Option<u32>, ProjectionTrouble> {
@@ -70,8 +76,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         // Anyone who had the work may have noted something until now: nothing is read before it is
         // this runner's.
         let fence = self.ground.hold().await?;
+        self.aims_at = None;
         self.ground.host.look_for_types(self.ground.desk.label).await;
         self.find_place().await?;
+        self.turn.join(&self.ground).await?;
+        self.turn.begins(self.ground.host.clock.now())?;
         let mut first = self.session(0).await?;
         first.under(fence.clone());
         first.begin().await.map_err(|error| self.ground.trouble(&error))?;
@@ -106,7 +115,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 .map_err(|error| self.ground.trouble(&error))?;
         }
         self.open_lanes(first, &noted, fence).await?;
-        self.take_place().await
+        self.take_place().await?;
+        self.turn.announce(&self.ground.host).await;
+        Ok(())
     }
 
     /// Finds the place of the version's rows; for a version that is to be rebuilt, the other place.
@@ -258,6 +269,27 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(serving)
     }
 
+    /// Returns the moment at which to ask who serves; `None` if only this process decides it.
+    pub(super) fn sees_who_serves_at(&self) -> Option<Timestamp> {
+        let asks = T::REBUILDS && self.turn.is_shared();
+        asks.then(|| self.saw_who_serves_at.plus(SEES_WHO_SERVES_EVERY))
+    }
+
+    /// Learns which place serves, since another process may have let it. Readers of this one are
+    /// told of places that are followed here. Returns true if this version serves from another
+    /// place than that of this runner.
+    pub(super) async fn see_who_serves(&mut self) -> Result<bool, ProjectionTrouble> {
+        let desk = self.ground.desk.clone();
+        let _moving = desk.readers.moving.lock().await;
+        let serving = self.ground.serving().await?;
+        self.saw_who_serves_at = self.ground.host.clock.now();
+        let is_followed =
+            |place: &u32| desk.readers.versions.iter().any(|version| is_of(*place, *version));
+        let Some(place) = serving.filter(is_followed) else { return Ok(false) };
+        desk.readers.see(Some(place));
+        Ok(self.building.is_none() && is_of(place, P::VERSION) && place != desk.slot())
+    }
+
     /// Lets a place serve from now on.
     pub(super) async fn let_serve(&mut self, place: u32) -> Result<(), ProjectionTrouble> {
         let readers = self.ground.desk.readers.clone();
@@ -285,15 +317,26 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     /// Takes the place of the rows that serve, as soon as its own have everything that anybody was
-    /// told to find in those: the version that serves goes on meanwhile, but answers nobody who
+    /// told to find in those, in this process, or had been when the handover began, in another one:
+    /// the version that serves goes on meanwhile, but answers nobody who
     /// waits, so this takes a batch or two however fast the log grows.
     pub(super) async fn hand_over(&mut self) -> Result<(), ProjectionTrouble> {
         let desk = self.ground.desk.clone();
-        if desk.through() < desk.readers.hand_over() {
+        let (place, replaced) = (desk.slot(), desk.readers.serving.borrow().place);
+        let promised = desk.readers.hand_over();
+        let promised_elsewhere = match (self.aims_at, replaced) {
+            (Some(aims_at), _) => aims_at,
+            (None, Some(replaced)) if self.turn.is_shared() => {
+                self.ground.through_of(replaced).await?
+            }
+            (None, _) => Position::START,
+        };
+        self.aims_at = Some(promised_elsewhere);
+        if desk.through() < promised.max(promised_elsewhere) {
             return Ok(());
         }
-        let (place, replaced) = (desk.slot(), desk.readers.serving.borrow().place);
         self.let_serve(place).await?;
+        self.aims_at = None;
         tracing::info!(
             projection = desk.label,
             version = P::VERSION,

@@ -1,9 +1,6 @@
 //! The runner of one version of a projection: follows the log from its checkpoint, batch by batch.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, watch};
@@ -13,8 +10,9 @@ use super::batch::{Batch, Item};
 use super::calls::{TimedCalls, TimedResult};
 use super::desk::Desk;
 use super::handle::ProjectionRequest;
-use super::lane::{Lane, LaneContext, ProjectionTrouble};
+use super::lane::{Lane, LaneContext, ProjectionTrouble, all};
 use super::places::Role;
+use super::turn::PlaceTurn;
 use super::{Projection, Session, Target, outbox};
 use crate::fold::{LoadError, Purpose};
 use crate::runtime::consumer::PARKED_MAX;
@@ -61,6 +59,12 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     stands_by_since: Option<Timestamp>,
     /// Time at which it last wrote to its target, or gave a sign of life.
     shown_at: Timestamp,
+    /// Its part in a place that other processes share.
+    pub(super) turn: PlaceTurn,
+    /// Time at which the target was last asked who serves.
+    pub(super) saw_who_serves_at: Timestamp,
+    /// Position that its rows must have to take the place of rows that another process writes.
+    pub(super) aims_at: Option<Position>,
 }
 
 /// The handover that a runner may have begun.
@@ -133,6 +137,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             said,
             stands_by_since,
             shown_at: Timestamp::MIN,
+            turn: PlaceTurn::default(),
+            saw_who_serves_at: Timestamp::MIN,
+            aims_at: None,
         };
         let calls = runner.ground.calls.clone();
         let (projection, name, version) = (std::any::type_name::<P>(), P::NAME, P::VERSION);
@@ -183,7 +190,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 Err(trouble @ (ProjectionTrouble::StandsBy(..) | ProjectionTrouble::InUse(_))) => {
                     self.lanes.clear();
                     let stood = match trouble {
-                        ProjectionTrouble::StandsBy(_, until) => {
+                        ProjectionTrouble::StandsBy(_, until) if T::KEPT_IN_STORE => {
                             self.stand_by(&trouble, until).await
                         }
                         trouble => self.stand_behind(trouble).await,
@@ -204,6 +211,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         if let Some(tenure) = &self.ground.tenure {
             tenure.lock().await.release(&self.ground.host).await;
         }
+        self.turn.give_back(&self.ground.host).await;
         self.ground.host.board.say(self.ground.desk.label, why);
         self.ground.desk.ended();
     }
@@ -218,8 +226,13 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         self.renew().await?;
         let mut stop = self.ground.stop.clone();
         self.ground.hand_over_if_called().await;
+        if !self.stays_in_place().await? {
+            return Ok(());
+        }
         let due = self.ground.due().await;
         let (clock, shows_at) = (self.ground.host.clock.clone(), self.shows_at());
+        let turn_due = self.turn.due(&clock);
+        let sees_at = self.sees_who_serves_at();
         tokio::select! {
             biased;
             () = stopped(&mut stop) => Err(ProjectionTrouble::Stopped),
@@ -245,6 +258,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             () = due => {
                 self.ground.hold().await.map(drop)
             }
+            () = turn_due => Ok(()),
+            () = clock.sleep_until(sees_at.unwrap_or(Timestamp::MAX)), if sees_at.is_some() => Ok(()),
         }
     }
 
@@ -308,6 +323,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             if let Some(tenure) = &self.ground.tenure {
                 tenure.lock().await.worked();
             }
+            self.turn.worked();
         }
         self.ground
             .host
@@ -468,17 +484,22 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             // runner, is asked before anything is sent again.
             tenure.lock().await.give_up(&self.ground.host).await;
         }
+        let in_use = matches!(trouble, ProjectionTrouble::InUse(_));
+        match in_use {
+            _ if full => {}
+            true => self.turn.give_back(&self.ground.host).await,
+            false => self.turn.give_up(&self.ground.host).await,
+        }
         self.failures += 1;
         // Anyone who gave no answer was waited for already.
         let silent =
             matches!(trouble, ProjectionTrouble::Silent(_) | ProjectionTrouble::Spoiled(_));
         let clock = self.ground.host.clock.clone();
-        let in_use = matches!(trouble, ProjectionTrouble::InUse(_));
         let wait = if in_use { PROJECTION_IN_USE } else { PROJECTION_AWAY };
         let again_at = clock.now().plus(wait.after(if silent { 1 } else { self.failures }));
         let mut stop = self.ground.stop.clone();
         loop {
-            let due = self.ground.due().await;
+            let (due, turn_due) = (self.ground.due().await, self.turn.due(&clock));
             let asked = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return,
@@ -489,6 +510,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                     self.ground.hand_over_if_called().await;
                     self.ground.hold().await.map(drop)
                 }
+                () = turn_due, if full => match self.stays_in_place().await {
+                    Ok(true) => Ok(()),
+                    Ok(false) | Err(_) => return,
+                },
             };
             if full && (asked.is_err() || self.ground.desk.parked_len() < PARKED_MAX) {
                 // What was read of the log and not taken is read again.
@@ -553,27 +578,6 @@ fn describe(trouble: &ProjectionTrouble, name: &str) -> (String, TroubleEnd) {
         }
         ProjectionTrouble::Stopped => ("nothing, it stops".to_owned(), TroubleEnd::Alone),
     }
-}
-
-/// Lets all lanes work at the same time and waits for all of them; the first error in their order.
-async fn all<'l, F: Future<Output = Result<(), ProjectionTrouble>> + Send + 'l>(
-    lanes: impl Iterator<Item = F>,
-) -> Result<(), ProjectionTrouble> {
-    let mut lanes: Vec<Pin<Box<F>>> = lanes.map(Box::pin).collect();
-    let mut ended: Vec<Option<Result<(), ProjectionTrouble>>> =
-        lanes.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        for (lane, ended) in lanes.iter_mut().zip(&mut ended) {
-            if ended.is_none()
-                && let Poll::Ready(result) = lane.as_mut().poll(context)
-            {
-                *ended = Some(result);
-            }
-        }
-        if ended.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    ended.into_iter().flatten().collect()
 }
 
 /// Waits until the log has grown beyond a position, or the store is closed; tells whether it is

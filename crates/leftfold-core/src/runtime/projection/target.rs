@@ -135,6 +135,16 @@ pub trait Target: Clone + Send + Sync + 'static {
         version: u32,
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
+    /// Names the home of the rows, if other processes may have the same one: alike in each of them,
+    /// whichever way it is reached, and otherwise than any other home. The runtimes on one event
+    /// store divide the places of such a home between them. The name is shown to people, so it has
+    /// no secrets; of more than [`HOME_BYTES_MAX`](super::HOME_BYTES_MAX) bytes only a hash is
+    /// shown. `None` if the home belongs to one process, or cannot tell: then whoever asks for a
+    /// place first has it.
+    fn shared_as(&self) -> impl Future<Output = Result<Option<String>, ProjectionError>> + Send {
+        async { Ok(None) }
+    }
+
     /// Tells whether an error of [`open`](Target::open) means that another session has the place:
     /// then this one stands by, which is no trouble.
     fn is_in_use(&self, error: &ProjectionError) -> bool {

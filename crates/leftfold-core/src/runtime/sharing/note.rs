@@ -105,7 +105,8 @@ pub struct MemberStatus {
 /// A work that one of the runtimes on a store does for all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedWork {
-    /// Name of the lease: `$process:NAME`, `$effect:NAME`, `$outbox:NAME`.
+    /// Name of the lease: `$process:NAME`, `$effect:NAME`, `$outbox:NAME`; of a read model in a
+    /// database that several processes share, `$projection:NAME vVERSION at HOME`.
     pub work: String,
     /// Name of the consumer.
     pub consumer: String,
