@@ -20,7 +20,9 @@ const NAME: &str = "LEFTFOLD_SPREAD_NAME";
 /// Sessions of a process that stands still are ended after this, though they have something to do.
 const STILL: &str =
     "options=-c%20idle_session_timeout%3D4s%20-c%20idle_in_transaction_session_timeout%3D4s";
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than the minute for which a place that was taken in time of need is kept from the member
+/// that was to take it.
+const PATIENCE: Duration = Duration::from_secs(150);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
