@@ -190,7 +190,8 @@ list! {
         a_page_of_notes_begins_after_a_key, notes_are_replaced_and_removed,
         notes_of_the_open_transaction_are_seen, notes_hold_any_bytes;
     place: a_place_has_one_session, a_place_is_free_when_its_session_is_dropped,
-        a_home_is_named_alike_by_every_process, versions_are_open_side_by_side, lanes_write_at_the_same_time_and_share_notes,
+        a_home_is_named_alike_by_every_process, versions_are_open_side_by_side,
+        lanes_write_at_the_same_time_and_share_notes,
         names_of_every_kind_are_apart;
     version: nothing_serves_at_first, readers_see_the_version_that_serves,
         versions_are_listed_in_order, a_discarded_version_is_gone_and_no_other,

@@ -19,7 +19,7 @@ const BEHIND_EVERY: Duration = Duration::from_millis(500);
 /// Time for which the session that has the place may stand still behind the end of the log before
 /// this one tries to have it.
 const STILL_FOR: Duration = Duration::from_secs(1);
-/// The same for one that is not called to have the place: so whoever is has had the time to take it.
+/// The same for one that is not called to have the place: whoever is has had the time to take it.
 const UNCALLED_STILL_FOR: Duration = Duration::from_secs(3);
 /// Time between two tries at a place of which the target does not tell how far it is, if it is
 /// another one's turn.

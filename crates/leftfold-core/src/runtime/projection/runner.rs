@@ -233,6 +233,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let (clock, shows_at) = (self.ground.host.clock.clone(), self.shows_at());
         let turn_due = self.turn.due(&clock);
         let sees_at = self.sees_who_serves_at();
+        let sees = clock.sleep_until(sees_at.unwrap_or(Timestamp::MAX));
         tokio::select! {
             biased;
             () = stopped(&mut stop) => Err(ProjectionTrouble::Stopped),
@@ -259,7 +260,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 self.ground.hold().await.map(drop)
             }
             () = turn_due => Ok(()),
-            () = clock.sleep_until(sees_at.unwrap_or(Timestamp::MAX)), if sees_at.is_some() => Ok(()),
+            () = sees, if sees_at.is_some() => Ok(()),
         }
     }
 

@@ -20,9 +20,9 @@
 //! process is not over. Before it asks for the session it waits until the plan calls it. If the
 //! rows stand still meanwhile, although there is something new, it tries all the same, so a process
 //! that crashed is replaced as soon as the database has noticed. One that is called away closes its
-//! sessions and then gives the lease back; one whose sessions are lost gives the place up, and takes
-//! no part until the target has answered again, and for some time only if nobody else can. A program of an earlier release, which knows
-//! nothing of these leases, is one that has the lock.
+//! sessions and then gives the lease back; one whose sessions are lost gives the place up, and
+//! takes no part until the target has answered again, and for some time only if nobody else can. A
+//! program of an earlier release, which knows nothing of these leases, is one that has the lock.
 
 use std::sync::Arc;
 
