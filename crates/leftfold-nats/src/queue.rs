@@ -388,6 +388,8 @@ fn dead_letter_headers(message: &Message, reason: &str) -> HeaderMap {
 
 fn in_one_line(text: &str) -> String {
     let mut line = text.replace(|part: char| part.is_control(), " ");
-    line.truncate(line.floor_char_boundary(REASON_BYTES_MAX));
+    // The start of a text is a boundary.
+    let end = (0..=REASON_BYTES_MAX.min(line.len())).rev().find(|end| line.is_char_boundary(*end));
+    line.truncate(end.unwrap_or(0));
     line
 }

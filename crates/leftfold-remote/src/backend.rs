@@ -16,6 +16,7 @@ use leftfold_protocol::wire;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::appends::HandedOver;
 use crate::calls::{UnansweredCall, call, call_once};
 use crate::channel::Client;
 use crate::connect::{connect, request};
@@ -164,8 +165,8 @@ impl Backend for RemoteStore {
             return Pending::ready(Err(AppendError::Busy { waiting }));
         }
         let (sender, answer) = oneshot::channel();
-        let handed_over = crate::appends::HandedOver { append, bytes, answer: sender };
-        match self.link.send(ToLink::Append(handed_over)) {
+        let handed_over = HandedOver { append, bytes, answer: sender };
+        match self.link.send(ToLink::Append(Box::new(handed_over))) {
             Ok(()) => Pending::waiting(answer),
             Err(_) => Pending::ready(Err(AppendError::Closed)),
         }

@@ -26,7 +26,7 @@ const SENDS: usize = 256;
 
 /// Request to the task.
 pub(crate) enum ToLink {
-    Append(HandedOver),
+    Append(Box<HandedOver>),
     Close(oneshot::Sender<Result<(), CloseError>>),
 }
 
@@ -89,7 +89,7 @@ impl LinkTask {
 
     fn take(&mut self, request: Option<ToLink>) {
         match request {
-            Some(ToLink::Append(handed_over)) => self.queue.push(handed_over),
+            Some(ToLink::Append(handed_over)) => self.queue.push(*handed_over),
             Some(ToLink::Close(closer)) => {
                 self.closers.push(closer);
                 self.is_ending = true;
