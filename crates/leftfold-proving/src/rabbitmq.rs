@@ -8,6 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::directory::{ServerDirectory, free_port, told};
 use crate::process::ServerProcess;
 
+/// File of the node's own settings, if it has any.
+const CONFIGURATION: &str = "node.config";
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
+
 /// A RabbitMQ node with the user `guest`, a cookie and a name service of its own. It starts in some
 /// seconds.
 pub struct RabbitMqServer {
@@ -19,11 +24,13 @@ pub struct RabbitMqServer {
     names: Option<ServerProcess>,
     process: Option<ServerProcess>,
     virtual_hosts: AtomicU32,
+    is_encrypted: bool,
 }
 
 #[derive(Clone, Copy)]
 struct Ports {
     amqp: u16,
+    encrypted: u16,
     names: u16,
     distribution: u16,
 }
@@ -39,7 +46,21 @@ impl RabbitMqServer {
     /// A new, empty node.
     #[must_use]
     pub fn start() -> RabbitMqServer {
+        RabbitMqServer::start_in(ServerDirectory::new("rabbitmq"), false)
+    }
+
+    /// A new, empty node that also takes [encrypted](RabbitMqServer::encrypted_url) connections,
+    /// with a certificate and its key, both in PEM.
+    #[must_use]
+    pub fn start_encrypted(certificate: &str, key: &str) -> RabbitMqServer {
         let directory = ServerDirectory::new("rabbitmq");
+        for (file, text) in [(CERTIFICATE, certificate), (KEY, key)] {
+            std::fs::write(directory.path().join(file), text).expect("the directory is ours");
+        }
+        RabbitMqServer::start_in(directory, true)
+    }
+
+    fn start_in(directory: ServerDirectory, is_encrypted: bool) -> RabbitMqServer {
         let programs = told("LEFTFOLD_RABBITMQ");
         let ports = Ports::free();
         let virtual_hosts = AtomicU32::new(0);
@@ -50,6 +71,7 @@ impl RabbitMqServer {
             names: None,
             process: None,
             virtual_hosts,
+            is_encrypted,
         };
         // Between the choice of ports and their use somebody else may take one.
         let started = (0..2).any(|_| {
@@ -66,6 +88,12 @@ impl RabbitMqServer {
     #[must_use]
     pub fn url(&self) -> String {
         self.url_of("%2f")
+    }
+
+    /// The virtual host `/` over an encrypted connection, at the name `localhost`.
+    #[must_use]
+    pub fn encrypted_url(&self) -> String {
+        format!("amqps://guest:guest@localhost:{}/%2f", self.ports.encrypted)
     }
 
     /// Makes a virtual host and returns its URL. Its name is made distinct, so that tests may use
@@ -111,6 +139,9 @@ impl RabbitMqServer {
             self.names = Some(ServerProcess::start(names, "epmd running")?);
             self.doom();
         }
+        if self.is_encrypted {
+            self.offer_encryption();
+        }
         let mut node = self.command("rabbitmq-server");
         // Then the script becomes the node instead of standing before it.
         node.env("RUNNING_UNDER_SYSTEMD", "1");
@@ -140,13 +171,26 @@ impl RabbitMqServer {
         command.env("RABBITMQ_LOG_BASE", directory.join("log"));
         command.env("RABBITMQ_LOGS", "-");
         // None of the machine's own settings.
-        command.env("RABBITMQ_CONFIG_FILE", directory.join("none"));
+        command.env("RABBITMQ_CONFIG_FILE", directory.join(CONFIGURATION));
         command.env("RABBITMQ_ADVANCED_CONFIG_FILE", directory.join("none.config"));
         command.env("RABBITMQ_CONF_ENV_FILE", directory.join("none.conf"));
         command.env("RABBITMQ_ENABLED_PLUGINS_FILE", directory.join("plugins"));
         let loopback = "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none";
         command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", loopback);
         command
+    }
+
+    fn offer_encryption(&self) {
+        let directory = self.directory.path();
+        let (certificate, key) = (directory.join(CERTIFICATE), directory.join(KEY));
+        let configuration = format!(
+            "[{{rabbit, [{{ssl_listeners, [{{\"127.0.0.1\", {}}}]}}, {{ssl_options, \
+             [{{certfile, {certificate:?}}}, {{keyfile, {key:?}}}, {{verify, verify_none}}, \
+             {{fail_if_no_peer_cert, false}}]}}]}}].\n",
+            self.ports.encrypted
+        );
+        let written = std::fs::write(directory.join(CONFIGURATION), configuration);
+        written.expect("the directory is ours");
     }
 
     fn doom(&mut self) {
@@ -174,7 +218,12 @@ impl RabbitMqServer {
 
 impl Ports {
     fn free() -> Ports {
-        Ports { amqp: free_port(), names: free_port(), distribution: free_port() }
+        Ports {
+            amqp: free_port(),
+            encrypted: free_port(),
+            names: free_port(),
+            distribution: free_port(),
+        }
     }
 }
 

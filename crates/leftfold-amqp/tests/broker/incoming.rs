@@ -8,11 +8,11 @@ use leftfold_amqp::{Amqp, AmqpMessageId, QUEUE_HEADER, REASON_HEADER};
 use leftfold_core::runtime::inbox::{
     BrokerQueue, QueueSession, Receipt, ReceiverState, Settlement,
 };
-use leftfold_core::store::{MemoryBackend, Store};
+use leftfold_core::store::{MemoryBackend, Store, StreamName, Version};
 use leftfold_proving::RabbitMqServer;
 
 use crate::failing::{FailingStore, StoreMood};
-use crate::stage::{Mail, Stranger, pinned, queue_named, reached, shared};
+use crate::stage::{Mail, Stranger, pinned, queue_named, reached, sends, shared, write};
 
 /// The process dies after the inbox has a message, and before the broker hears of it.
 #[tokio::test(flavor = "multi_thread")]
@@ -177,6 +177,30 @@ async fn the_id_of_a_message_may_stand_in_a_header_or_be_its_content() {
         receiver.stop().await.unwrap();
         assert_eq!(pinned(&store).await, ["a", "b"]);
     }
+}
+
+/// The order of a key is kept, and a key is a source of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_by_key_has_a_source_for_each_key() {
+    let (store, queue) = (Store::memory(), queue_named("by_key"));
+    for number in 0..6 {
+        let writer = if number % 2 == 0 { "ada" } else { "bob" };
+        write(&store, writer, &queue, &format!("{writer} {number}")).await;
+    }
+    let sending = sends(&store, &shared()).await;
+    let receiver = store.inbox::<Mail>().receive_from(shared().queue(&queue).by_key());
+    reached(&receiver, "all are taken", |s| s.taken == 6).await;
+    receiver.stop().await.unwrap();
+    sending.stop().await.unwrap();
+    for writer in ["ada", "bob"] {
+        let source = StreamName::of("$inbox:mail", &format!("{queue}/{writer}")).unwrap();
+        assert_eq!(store.version(source).await.unwrap(), Version(3));
+    }
+    let notes = pinned(&store).await;
+    let of =
+        |writer: &str| notes.iter().filter(|note| note.starts_with(writer)).collect::<Vec<_>>();
+    assert_eq!(of("ada"), ["ada 0", "ada 2", "ada 4"]);
+    assert_eq!(of("bob"), ["bob 1", "bob 3", "bob 5"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
