@@ -1,5 +1,7 @@
 //! Making a connection, and looking at what answers.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use leftfold_core::store::{Identity, Status};
 use leftfold_protocol::wire::IdentifyRequest;
@@ -8,11 +10,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::codegen::http::Uri;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Request};
 
 use crate::channel::{Channel, Client};
 use crate::error::RemoteError;
-use crate::options::RemoteOptions;
+use crate::options::{RemoteOptions, RemoteUser};
 
 /// Bytes of one call that the server may send before they were read.
 const CALL_WINDOW: u32 = 4 << 20;
@@ -32,6 +35,13 @@ pub(crate) fn request<T>(options: &RemoteOptions, message: T) -> Request<T> {
     // Options with another name cannot be made.
     if let Ok(name) = options.store.parse() {
         request.metadata_mut().insert(STORE_METADATA, name);
+    }
+    if let Some(RemoteUser { name, password }) = &options.user {
+        let encoded = BASE64_STANDARD.encode(format!("{name}:{password}"));
+        if let Ok(mut value) = AsciiMetadataValue::try_from(format!("Basic {encoded}")) {
+            value.set_sensitive(true);
+            request.metadata_mut().insert("authorization", value);
+        }
     }
     request
 }

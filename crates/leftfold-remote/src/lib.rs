@@ -49,4 +49,4 @@ mod tls;
 
 pub use backend::RemoteStore;
 pub use error::RemoteError;
-pub use options::{RemoteOptions, RemoteTls};
+pub use options::{RemoteOptions, RemoteTls, RemoteUser};

@@ -25,6 +25,8 @@ pub struct RemoteOptions {
     pub port: u16,
     /// Name of the store on the server.
     pub store: String,
+    /// The user as whom the store is used; `None` for a server that knows no users.
+    pub user: Option<RemoteUser>,
     /// Encryption of the connection; `None` if it is not encrypted.
     pub tls: Option<RemoteTls>,
     /// Time that a connection may take to be made.
@@ -40,6 +42,21 @@ pub struct RemoteOptions {
     pub queue_bytes: usize,
 }
 
+/// User of a server, with the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RemoteUser {
+    /// Name of the user.
+    pub name: String,
+    /// Password, which is never shown.
+    pub password: String,
+}
+
+impl std::fmt::Debug for RemoteUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteUser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// Certificates by which a connection is encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteTls {
@@ -51,8 +68,10 @@ pub struct RemoteTls {
 }
 
 impl RemoteOptions {
-    /// The store of a URL: `leftfold://host:port/name`. Without a port it is 2113; without a name
-    /// it is the store `default`. Behind a question mark stand options, with `&` between them:
+    /// The store of a URL: `leftfold://user:password@host:port/name`. Without a port it is 2113;
+    /// without a name it is the store `default`. In the user and the password every character may
+    /// stand as its hexadecimal digits behind a percent sign; `@`, `:`, `/` and `?` must. Behind a
+    /// question mark stand options, with `&` between them:
     ///
     /// - `tls=require` demands an encrypted connection to a server whose certificate is of that
     ///   host and of an authority that Mozilla trusts, which takes the feature `tls`;
@@ -71,10 +90,14 @@ impl RemoteOptions {
             .ok_or_else(|| fault("it does not begin with leftfold://"))?
             .1;
         let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
-        if rest.contains(['#', '@']) {
-            return Err(fault("it has a fragment or a user, which it cannot have"));
+        if rest.contains('#') {
+            return Err(fault("it has a fragment, which it cannot have"));
         }
         let tls = tls_of(options).map_err(fault)?;
+        let (user, rest) = match rest.rsplit_once('@') {
+            None => (None, rest),
+            Some((user, rest)) => (Some(user_of(user).map_err(fault)?), rest),
+        };
         let (place, store) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = match place.rsplit_once(':') {
             // The colons of an address in brackets are its own.
@@ -95,6 +118,7 @@ impl RemoteOptions {
             host,
             port,
             store,
+            user,
             tls,
             connect_within: Duration::from_secs(5),
             patience: Duration::from_secs(10),
@@ -108,6 +132,24 @@ impl RemoteOptions {
         let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
+}
+
+fn user_of(text: &str) -> Result<RemoteUser, &'static str> {
+    let (name, password) = text.split_once(':').ok_or("a user has a password behind a colon")?;
+    let decoded = |text| decoded(text).ok_or("percent signs stand before two hexadecimal digits");
+    Ok(RemoteUser { name: decoded(name)?, password: decoded(password)? })
+}
+
+/// Puts characters in the place of their hexadecimal digits.
+fn decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2).filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// Reads the options of a URL.
@@ -169,6 +211,8 @@ mod tests {
             "leftfold://db/a/b",
             "leftfold://db?x=y",
             "leftfold://db?tls=maybe",
+            "leftfold://ada@db",
+            "leftfold://ada:%4@db",
             "leftfold://db?tls-cert=a.pem",
         ] {
             assert!(RemoteOptions::at(bad).is_err(), "{bad}");
@@ -179,7 +223,10 @@ mod tests {
         let both = tls("leftfold://db?tls-roots=/r.pem&tls-cert=c.pem&tls-key=k.pem").unwrap();
         assert_eq!(both.roots, Some("/r.pem".into()));
         assert_eq!(both.certificate, Some(("c.pem".into(), "k.pem".into())));
-        let error = RemoteOptions::at("leftfold://ada:secret@db").unwrap_err().to_string();
+        let user = RemoteOptions::at("leftfold://ada:a%40b%3A1@db:1/x").unwrap().user.unwrap();
+        assert_eq!((&*user.name, &*user.password), ("ada", "a@b:1"));
+        assert!(!format!("{user:?}").contains("a@b"), "{user:?}");
+        let error = RemoteOptions::at("leftfold://ada:secret@db:x").unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
     }
 }

@@ -23,10 +23,16 @@ without a name has the name default.
       --tls-cert PATH     encrypts connections, by the certificate in this file of PEM
       --tls-key PATH      with its private key
       --tls-clients PATH  demands that clients have a certificate of one of these authorities
+      --users PATH        lets only the users in this file call, with their passwords
       --insecure          listens on addresses that other machines reach, though everybody may
                           write
   -h, --help              prints this text
   -V, --version           prints the version
+
+leftfold user NAME ROLE
+
+Reads a password from standard input, and prints the line of the user for the file of users. ROLE
+is read, append or runtime, which a program with processes, effects or projections needs.
 
   leftfold serve --store ./leftfold-data
   leftfold serve --store orders=./orders --store stock=postgres://shop@db/shop
@@ -47,8 +53,17 @@ pub enum Arguments {
         listen: Vec<SocketAddr>,
         /// Files by which connections are encrypted; `None` if they are not.
         tls: Option<TlsFiles>,
+        /// File of users; `None` if nobody has to say who they are.
+        users: Option<PathBuf>,
         /// Addresses that other machines reach are wanted.
         insecure: bool,
+    },
+    /// Print the line of a user.
+    User {
+        /// Name of the user.
+        name: String,
+        /// Role of the user.
+        role: String,
     },
 }
 
@@ -56,7 +71,7 @@ pub enum Arguments {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
     /// The command is missing, or there is no such one.
-    #[error("{given:?} is no command, use serve; --help says more")]
+    #[error("{given:?} is no command, use serve or user; --help says more")]
     Command {
         /// Text that was given; empty if there was none.
         given: String,
@@ -107,12 +122,16 @@ impl Arguments {
     ) -> Result<Self, ArgsError> {
         let mut parser = lexopt::Parser::from_args(given);
         let (mut stores, mut listen, mut insecure, mut serves) = (vec![], vec![], false, false);
-        let (mut certificates, mut key, mut clients) = (None, None, None);
+        let (mut certificates, mut key, mut clients, mut users) = (None, None, None, None);
         while let Some(argument) = parser.next()? {
             match argument {
                 Short('h') | Long("help") => return Ok(Self::Help),
                 Short('V') | Long("version") => return Ok(Self::Version),
                 Value(command) if !serves && command == "serve" => serves = true,
+                Value(command) if !serves && command == "user" => {
+                    let (name, role) = (parser.value()?.string()?, parser.value()?.string()?);
+                    return Ok(Self::User { name, role });
+                }
                 Value(other) => {
                     let given = other.to_string_lossy().into_owned();
                     return Err(ArgsError::Command { given });
@@ -122,6 +141,7 @@ impl Arguments {
                 Long("tls-cert") => certificates = Some(PathBuf::from(parser.value()?)),
                 Long("tls-key") => key = Some(PathBuf::from(parser.value()?)),
                 Long("tls-clients") => clients = Some(PathBuf::from(parser.value()?)),
+                Long("users") => users = Some(PathBuf::from(parser.value()?)),
                 Long("insecure") => insecure = true,
                 other => return Err(other.unexpected().into()),
             }
@@ -142,7 +162,7 @@ impl Arguments {
             (None, None, None) => None,
             _ => return Err(ArgsError::Tls),
         };
-        Ok(Self::Serve { stores, listen, tls, insecure })
+        Ok(Self::Serve { stores, listen, tls, users, insecure })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::args::{Arguments, USAGE};
 use crate::options::ServerOptions;
 use crate::server::{ServeError, Server};
 use crate::tls::{ServerTls, TlsError};
+use crate::users::{Users, UsersError};
 
 /// Error that ends the program.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,15 @@ pub enum CommandError {
     /// The files that encrypt connections cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The file of users cannot be used, or a user not be made.
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    /// No password came.
+    #[error("no password can be read from standard input: {detail}")]
+    Password {
+        /// Message of the system.
+        detail: String,
+    },
     /// The server cannot begin, or a store did not close cleanly.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -42,9 +52,16 @@ pub async fn run(arguments: Arguments) -> Result<(), CommandError> {
     match arguments {
         Arguments::Help => print!("{USAGE}"),
         Arguments::Version => println!("leftfold {}", env!("CARGO_PKG_VERSION")),
-        Arguments::Serve { stores, listen, tls, insecure } => {
+        Arguments::User { name, role } => {
+            let mut password = String::new();
+            let read = std::io::stdin().read_line(&mut password);
+            read.map_err(|error| CommandError::Password { detail: error.to_string() })?;
+            println!("{}", Users::line(&name, &role, password.trim_end_matches(['\r', '\n']))?);
+        }
+        Arguments::Serve { stores, listen, tls, users, insecure } => {
             let signals = stop_signal()?;
             let tls = tls.map(|files| ServerTls::of(&files)).transpose()?;
+            let users = users.map(|path| Users::of_file(&path)).transpose()?;
             let mut opened = Vec::new();
             for (name, url) in stores {
                 match leftfold::open(&url).await {
@@ -54,7 +71,8 @@ pub async fn run(arguments: Arguments) -> Result<(), CommandError> {
                     }
                 }
             }
-            let options = ServerOptions { listen, tls, insecure, ..ServerOptions::default() };
+            let options =
+                ServerOptions { listen, tls, users, insecure, ..ServerOptions::default() };
             let server = Server::bind(options, opened).await?;
             for address in server.addresses() {
                 println!("leftfold listens on {address}");

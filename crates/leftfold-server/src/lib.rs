@@ -17,8 +17,8 @@
 //! ```
 
 // `args` and `command` are the program. A `server` has the `options`, the sockets and the
-// connections, which `tls` encrypts; `stores` has what is served by `services`, until `stopping`
-// says that it ends.
+// connections, which `tls` encrypts; `users` may call. `stores` has what is served by `services`,
+// until `stopping` says that it ends.
 
 mod args;
 mod command;
@@ -28,6 +28,7 @@ mod services;
 mod stopping;
 mod stores;
 mod tls;
+mod users;
 
 pub use args::{ArgsError, Arguments, USAGE};
 pub use command::{CommandError, run};
@@ -35,3 +36,4 @@ pub use options::ServerOptions;
 pub use server::{ServeError, Server};
 pub use stores::{STORE_NAME_MAX, is_store_name};
 pub use tls::{ServerTls, TlsError, TlsFiles};
+pub use users::{UserRole, Users, UsersError};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::tls::ServerTls;
+use crate::users::Users;
 
 /// Addresses and limits of a server.
 #[derive(Clone, Debug)]
@@ -12,8 +13,10 @@ pub struct ServerOptions {
     pub listen: Vec<SocketAddr>,
     /// Encryption of all connections; `None` if they are not encrypted.
     pub tls: Option<ServerTls>,
+    /// Users, one of whom each call must be of; `None` if nobody has to say who they are.
+    pub users: Option<Users>,
     /// Listens on addresses that other machines reach, though connections are not encrypted, or
-    /// clients need no certificate.
+    /// clients need neither a certificate nor a password.
     pub insecure: bool,
     /// Connections that are open at once; more wait in the queue of the system.
     pub connections_max: usize,
@@ -40,6 +43,7 @@ impl Default for ServerOptions {
         Self {
             listen: Vec::new(),
             tls: None,
+            users: None,
             insecure: false,
             connections_max: 20_000,
             calls_max: 1_024,

@@ -53,7 +53,7 @@ pub enum ServeError {
     NoAddress,
     /// Other machines reach the address, and nothing protects the stores.
     #[error(
-        "other machines reach {address}, and may write; demand certificates of clients (--tls-cert, --tls-key, --tls-clients), listen on 127.0.0.1, or say that this is wanted (--insecure)"
+        "other machines reach {address}, and may write; encrypt (--tls-cert, --tls-key) and know your callers (--tls-clients or --users), listen on 127.0.0.1, or say that this is wanted (--insecure)"
     )]
     Insecure {
         /// Address to listen on.
@@ -123,7 +123,7 @@ impl Server {
         let Self { options, stores, listeners, .. } = self;
         let (stops, stopping) = Stopping::new();
         let connections = Connections {
-            router: services::router(&stores, &stopping),
+            router: services::router(&stores, &stopping, options.users.clone()),
             room: Arc::new(Semaphore::new(options.connections_max)),
             options: options.clone(),
             stopping,
@@ -155,7 +155,8 @@ fn check(options: &ServerOptions, stores: &[(String, Store)]) -> Result<(), Serv
     if options.listen.is_empty() {
         return Err(ServeError::NoAddress);
     }
-    let is_safe = options.insecure || options.tls.as_ref().is_some_and(|tls| tls.knows_clients);
+    let is_safe = options.insecure
+        || options.tls.as_ref().is_some_and(|tls| tls.knows_clients || options.users.is_some());
     match options.listen.iter().find(|address| !address.ip().is_loopback()) {
         Some(&address) if !is_safe => Err(ServeError::Insecure { address }),
         _ => Ok(()),

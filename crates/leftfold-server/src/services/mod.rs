@@ -1,8 +1,9 @@
 //! The services of a server, each protocol in a room of its own, and all of them behind one router.
 
-// `native` is the protocol of Leftfold. `health` answers balancers over gRPC, `http` those over
-// HTTP, and has the metrics.
+// `callers` finds out who calls. `native` is the protocol of Leftfold. `health` answers balancers
+// over gRPC, `http` those over HTTP, and has the metrics.
 
+mod callers;
 mod health;
 mod http;
 mod native;
@@ -13,11 +14,18 @@ use tonic::service::Routes;
 
 use crate::stopping::Stopping;
 use crate::stores::Stores;
+use crate::users::Users;
 
 /// Returns the router of everything that the server answers.
-pub(crate) fn router(stores: &Arc<Stores>, stopping: &Stopping) -> axum::Router {
+pub(crate) fn router(
+    stores: &Arc<Stores>,
+    stopping: &Stopping,
+    users: Option<Users>,
+) -> axum::Router {
+    let door = callers::Door::new(users);
     Routes::new(native::service(Arc::clone(stores), stopping.clone()))
         .add_service(health::service(Arc::clone(stores), stopping.clone()))
         .into_axum_router()
         .merge(http::router(Arc::clone(stores), stopping.clone()))
+        .layer(axum::middleware::from_fn_with_state(door, callers::pass))
 }

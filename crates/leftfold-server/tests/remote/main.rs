@@ -8,3 +8,4 @@ mod hostile;
 mod program;
 mod runtime;
 mod support;
+mod users;

@@ -23,11 +23,13 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::callers::Caller;
 use crate::stopping::Stopping;
 use crate::stores::{ServedStore, Stores};
+use crate::users::UserRole;
 pub(super) use follow::Messages;
 use session::{AppendCall, Replies, replies};
-use sessions::Sessions;
+use sessions::{SessionKey, Sessions};
 
 /// Time that the first message of a call of appends may take.
 const OPENED_WITHIN: Duration = Duration::from_secs(10);
@@ -80,6 +82,20 @@ fn refused(malformed: Malformed) -> Status {
         Malformed::Invalid(invalid) => read_status(&ReadError::Invalid(invalid)),
         other => Status::invalid_argument(other.to_string()),
     }
+}
+
+/// Returns who calls.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let known = request.extensions().get::<Caller>().cloned();
+    known.ok_or_else(|| Status::unauthenticated("nobody is known to call"))
+}
+
+/// Refuses a call that the role of its caller does not have.
+fn demand<T>(request: &Request<T>, least: UserRole) -> Result<(), Status> {
+    if caller(request)?.role >= least {
+        return Ok(());
+    }
+    Err(Status::permission_denied(format!("the user has not the role {least}, which this needs")))
 }
 
 fn label(text: String) -> Result<Label, Status> {
@@ -146,6 +162,7 @@ impl store_server::Store for NativeService {
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Replies>, Status> {
         let store = self.store(request.metadata())?;
+        let caller = caller(&request)?;
         let mut incoming = request.into_inner();
         let first = tokio::time::timeout(OPENED_WITHIN, incoming.message())
             .await
@@ -160,8 +177,9 @@ impl store_server::Store for NativeService {
         };
         let (sender, replies) = replies();
         let first_unanswered = open.first_unanswered;
-        let call = AppendCall { incoming, replies: sender, first_unanswered };
-        self.sessions.give(&store.name, store.store.backend(), id, call);
+        let call = AppendCall { incoming, replies: sender, first_unanswered, role: caller.role };
+        let session = id.map(|id| SessionKey::of(store, &caller.name, id));
+        self.sessions.give(session, store.store.backend(), call);
         Ok(Response::new(replies))
     }
 
@@ -275,6 +293,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::KeepSnapshotRequest>,
     ) -> Result<Response<wire::KeepSnapshotReply>, Status> {
+        demand(&request, UserRole::Append)?;
         let backend = Arc::clone(self.backend(request.metadata())?);
         let wire::KeepSnapshotRequest { key, value } = request.into_inner();
         backend.keep_snapshot(key, value);
@@ -285,6 +304,8 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::LeaseRequest>,
     ) -> Result<Response<wire::LeaseReply>, Status> {
+        let is_of_runtime = request.get_ref().work.starts_with('$');
+        demand(&request, if is_of_runtime { UserRole::Runtime } else { UserRole::Append })?;
         let backend = Arc::clone(self.backend(request.metadata())?);
         let request = LeaseRequest::try_from(request.into_inner()).map_err(refused)?;
         let leased = backend.lease(request).await.map_err(unleased)?;
@@ -295,6 +316,9 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::ReleaseRequest>,
     ) -> Result<Response<wire::ReleaseReply>, Status> {
+        let work = request.get_ref().lease.as_ref().map(|lease| &*lease.work);
+        let is_of_runtime = work.is_some_and(|work| work.starts_with('$'));
+        demand(&request, if is_of_runtime { UserRole::Runtime } else { UserRole::Append })?;
         let backend = Arc::clone(self.backend(request.metadata())?);
         let lease = request.into_inner().lease;
         let lease = lease.ok_or_else(|| refused(Malformed::Absent { field: "lease" }))?;

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use crate::stopping::Stopping;
+use crate::users::UserRole;
 
 /// Time for which a session without a call is kept: longer than clients try to come back.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(60);
@@ -40,6 +41,8 @@ pub(super) struct AppendCall {
     pub(super) replies: ReplySender,
     /// Number of the first append whose answer the client has not got.
     pub(super) first_unanswered: u64,
+    /// Role of the caller.
+    pub(super) role: UserRole,
 }
 
 /// Replies of a call that wait until the client takes them.
@@ -100,6 +103,17 @@ impl Stream for Replies {
     }
 }
 
+/// Refuses an append that the role of its caller does not have.
+fn allowed(append: Append, role: UserRole) -> Result<Append, AppendProblem> {
+    let least =
+        if append.authority.writes_system_names() { UserRole::Runtime } else { UserRole::Append };
+    if role >= least {
+        return Ok(append);
+    }
+    let detail = format!("the user has not the role {least}, which this needs");
+    Err(AppendError::ReadOnly { detail }.into())
+}
+
 /// A session, as its task has it.
 pub(super) struct AppendSession {
     backend: Arc<dyn Backend>,
@@ -121,6 +135,7 @@ pub(super) struct AppendSession {
 struct RunningCall {
     incoming: Streaming<AppendRequest>,
     replies: ReplySender,
+    role: UserRole,
     ending: CallEnding,
 }
 
@@ -224,7 +239,7 @@ impl AppendSession {
     /// Begins a call: tells where the session stands, and gives the answers again that the client
     /// has not got.
     fn open(&mut self, call: AppendCall) {
-        let AppendCall { incoming, replies, first_unanswered } = call;
+        let AppendCall { incoming, replies, first_unanswered, role } = call;
         let first_unanswered = first_unanswered.max(1);
         let resumed = self.next.is_some();
         let next = *self.next.get_or_insert(first_unanswered);
@@ -238,7 +253,7 @@ impl AppendSession {
                 None => replies.reply(append_reply::Reply::Answer(self.forgotten(number))),
             }
         }
-        self.call = Some(RunningCall { incoming, replies, ending: CallEnding::Open });
+        self.call = Some(RunningCall { incoming, replies, role, ending: CallEnding::Open });
     }
 
     fn forgotten(&self, number: u64) -> AppendAnswer {
@@ -263,7 +278,7 @@ impl AppendSession {
             tokio::select! {
                 message = call.incoming.message(), if may_read => match message {
                     Ok(Some(request)) => {
-                        if let Err(status) = self.take(request, &call.replies) {
+                        if let Err(status) = self.take(request, &call.replies, call.role) {
                             call.replies.send(Err(status));
                             return None;
                         }
@@ -290,7 +305,12 @@ impl AppendSession {
     }
 
     /// Hands an append to the store.
-    fn take(&mut self, request: AppendRequest, replies: &ReplySender) -> Result<(), Status> {
+    fn take(
+        &mut self,
+        request: AppendRequest,
+        replies: &ReplySender,
+        role: UserRole,
+    ) -> Result<(), Status> {
         let Some(append_request::Request::Append(numbered)) = request.request else {
             return Err(Status::invalid_argument("a call is opened once, by its first message"));
         };
@@ -302,7 +322,8 @@ impl AppendSession {
         }
         self.next = Some(expected.saturating_add(1));
         self.confirm(first_unanswered);
-        match Append::try_from(append.unwrap_or_default()) {
+        let append = Append::try_from(append.unwrap_or_default());
+        match append.map_err(AppendProblem::from).and_then(|append| allowed(append, role)) {
             Ok(append) => {
                 if self.resumable {
                     self.kept.insert(number, None);
@@ -310,8 +331,8 @@ impl AppendSession {
                 let pending = self.backend.append(append);
                 self.in_flight.push(InFlight { number, pending });
             }
-            Err(malformed) => {
-                let problem = append_answer::Outcome::Problem(AppendProblem::from(malformed));
+            Err(problem) => {
+                let problem = append_answer::Outcome::Problem(problem);
                 let head = Some(self.status.borrow().head.into());
                 let answer = AppendAnswer { number, outcome: Some(problem), head };
                 self.note(number, &answer);

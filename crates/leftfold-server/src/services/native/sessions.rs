@@ -9,12 +9,21 @@ use tokio::sync::mpsc;
 use super::session::{AppendCall, AppendSession, AppendSessionEnd};
 
 use crate::stopping::Stopping;
+use crate::stores::ServedStore;
 
 /// Sessions that are kept at once; a call beyond them has a session that no other one goes on with.
 const SESSIONS_MAX: usize = 16_384;
 
-/// Key of a session: its store, and its id.
-type SessionKey = (Arc<str>, [u8; 16]);
+/// Key of a session: its store, its user, and the id that the client drew.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct SessionKey(Arc<str>, Arc<str>, [u8; 16]);
+
+impl SessionKey {
+    pub(super) fn of(store: &ServedStore, user: &Arc<str>, id: [u8; 16]) -> Self {
+        Self(Arc::clone(&store.name), Arc::clone(user), id)
+    }
+}
+
 type OpenSessions = HashMap<SessionKey, mpsc::UnboundedSender<AppendCall>>;
 
 /// All sessions that a call may go on with.
@@ -32,13 +41,11 @@ impl Sessions {
     /// of its own.
     pub(super) fn give(
         self: &Arc<Self>,
-        store: &Arc<str>,
+        key: Option<SessionKey>,
         backend: &Arc<dyn Backend>,
-        id: Option<[u8; 16]>,
         call: AppendCall,
     ) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = id.map(|id| (Arc::clone(store), id));
         let call = match key.as_ref().and_then(|key| open.get(key)) {
             Some(calls) => match calls.send(call) {
                 Ok(()) => return,
