@@ -120,7 +120,7 @@ impl Log {
     /// Reason why nothing may be changed in the directory; `None` if it may.
     pub(crate) fn why_read_only(&self) -> Option<String> {
         match &self.shared.status.borrow().state {
-            State::Open => None,
+            State::Open | State::Away { .. } => None,
             State::ReadOnly { detail } => Some(detail.clone()),
             State::Closed => Some("the log is closed".to_owned()),
         }

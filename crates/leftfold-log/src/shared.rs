@@ -79,7 +79,7 @@ impl SharedLog {
     pub(crate) fn read_only(&self) -> Option<String> {
         match &self.status.borrow().state {
             State::ReadOnly { detail } => Some(detail.clone()),
-            State::Open | State::Closed => None,
+            State::Open | State::Away { .. } | State::Closed => None,
         }
     }
 

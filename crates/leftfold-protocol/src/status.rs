@@ -1,5 +1,7 @@
 //! The identity of a store, its durable end and its state.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use leftfold_core::store::{
     Epoch, Hash, Head, Identity, Position, State, Status, StoreId, Timestamp,
@@ -59,12 +61,13 @@ impl TryFrom<wire::Head> for Head {
 /// A store that is closed has no status to send: the server ends the call.
 impl From<&Status> for wire::Status {
     fn from(status: &Status) -> Self {
-        let read_only = match &status.state {
-            State::Open => None,
-            State::ReadOnly { detail } => Some(detail.clone()),
-            State::Closed => Some("the store is closed".to_owned()),
+        let (read_only, away) = match &status.state {
+            State::Open => (None, None),
+            State::ReadOnly { detail } => (Some(detail.clone()), None),
+            State::Away { detail, .. } => (None, Some(detail.clone())),
+            State::Closed => (Some("the store is closed".to_owned()), None),
         };
-        Self { head: Some(status.head.into()), read_only }
+        Self { head: Some(status.head.into()), read_only, away }
     }
 }
 
@@ -73,9 +76,11 @@ impl TryFrom<wire::Status> for Status {
 
     fn try_from(status: wire::Status) -> Result<Self, Malformed> {
         let head = some("head", status.head)?.try_into()?;
-        let state = match status.read_only {
-            None => State::Open,
-            Some(detail) => State::ReadOnly { detail },
+        let state = match (status.away, status.read_only) {
+            (None, None) => State::Open,
+            (None, Some(detail)) => State::ReadOnly { detail },
+            // Since it was heard of: the clocks of both sides are not compared.
+            (Some(detail), _) => State::Away { since: Instant::now(), detail },
         };
         Ok(Self { head, state })
     }

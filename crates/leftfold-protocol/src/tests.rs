@@ -1,7 +1,7 @@
 //! Every word of the store survives the way over the wire.
 
 use std::fmt::Debug;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use leftfold_core::store::{
@@ -260,6 +260,11 @@ fn identities_statuses_and_leases_survive() {
         let state = if random.bool() { State::Open } else { State::ReadOnly { detail: detail() } };
         let status = Status { head: head(random), state };
         assert_eq!(Status::try_from(wire::Status::from(&status)), Ok(status));
+        let state = State::Away { since: Instant::now(), detail: detail() };
+        let away = Status { head: head(random), state };
+        let heard = Status::try_from(wire::Status::from(&away)).unwrap();
+        let is_told = matches!(&heard.state, State::Away { detail: told, .. } if *told == detail());
+        assert!(is_told && heard.head == away.head, "{heard:?}");
         let (work, holder) = (label(random), Holder(uuid(random)));
         let during = Duration::from_micros(random.u64(..1 << 40));
         let note = bytes(random);

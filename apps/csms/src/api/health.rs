@@ -2,8 +2,8 @@
 //!
 //! `status` is `ok`; or `degraded`, with the `problems`, if a consumer of the log stands still or
 //! waits for a person (parked events, effects in doubt), or if the last report of a station could
-//! not be recorded: the server still serves, so the code is 200 then too; or `readOnly` or
-//! `closed`, with 503.
+//! not be recorded: the server still serves, so the code is 200 then too; or, with 503, `readOnly`,
+//! `away` if the store cannot be reached, or `closed`.
 
 use std::sync::{Arc, PoisonError};
 
@@ -30,6 +30,10 @@ pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) ->
         problems.push(json!({ "of": "store", "detail": format!("the last report of a station was not recorded: {error}") }));
     }
     let state = match &status.state {
+        store::State::Away { detail, .. } => {
+            problems.push(json!({ "of": "store", "detail": detail }));
+            "away"
+        }
         store::State::Open if problems.is_empty() => "ok",
         store::State::Open => "degraded",
         store::State::ReadOnly { detail } => {
@@ -38,10 +42,9 @@ pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) ->
         }
         store::State::Closed => "closed",
     };
-    let code = if status.state == store::State::Open {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+    let code = match state {
+        "ok" | "degraded" => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut body = json!({
         "status": state,

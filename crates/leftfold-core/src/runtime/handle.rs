@@ -70,7 +70,7 @@ impl RuntimeHandle {
     /// ```
     #[must_use]
     pub fn status(&self) -> Vec<ConsumerStatus> {
-        self.effects.board.statuses(self.effects.store.head().position)
+        self.effects.board.statuses(&self.effects.store)
     }
 
     /// Returns the runtimes on the store, whichever processes they are in, each with the work that

@@ -29,7 +29,7 @@ impl RuntimeFigures {
 
 impl Measured for RuntimeFigures {
     fn measure(&self, metrics: &mut Metrics) {
-        consumers(metrics, &self.board.statuses(self.store.head().position));
+        consumers(metrics, &self.board.statuses(&self.store));
         projections(metrics, &self.projections.list());
     }
 }

@@ -419,7 +419,7 @@ impl Runtime {
         let _figures = RuntimeFigures::shown(&effects.board, &effects.store, &projections);
         let consumers = consumers.into_iter().map(|(_, consumer)| consumer).collect();
         idle::run(&effects.store, &effects.board, &stop, consumers).await;
-        Ok(effects.board.statuses(effects.store.head().position))
+        Ok(effects.board.statuses(&effects.store))
     }
 
     /// Prepares everything for its first step.

@@ -363,7 +363,7 @@ impl Store {
         let up = u64::from(state == State::Open);
         metrics.gauge(
             "leftfold_store_up",
-            "1 if the store takes appends, 0 if it is read-only or closed.",
+            "1 if the store takes appends, 0 if it is read-only, cannot be reached, or is closed.",
             &[],
             up,
         );

@@ -1,5 +1,7 @@
 //! Reading: one bounded page at a time, each with how to go on.
 
+use std::time::Instant;
+
 use super::{
     Answered, Checkpoint, Hash, Invalid, Label, Position, Query, RecordedEvent, StreamName,
     Timestamp, Version,
@@ -203,8 +205,18 @@ pub struct Status {
 pub enum State {
     /// It takes appends.
     Open,
-    /// It takes no appends until it is opened again; it can be read.
+    /// It takes no appends, though it can be read: until it is opened again, or, in a database that
+    /// other processes use too, until that takes writes again.
     ReadOnly {
+        /// Reason, for people.
+        detail: String,
+    },
+    /// It cannot be reached: appends and reads fail, and the end is as it was when it was reached
+    /// last. It goes on by itself. A store in memory or in a directory of this machine is never
+    /// away.
+    Away {
+        /// Moment from which on it is known to be away.
+        since: Instant,
         /// Reason, for people.
         detail: String,
     },

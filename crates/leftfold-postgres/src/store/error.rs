@@ -126,17 +126,22 @@ impl PostgresStoreError {
 }
 
 /// A request that the server did not carry out: nothing of it is there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum NotDone {
     /// The server has no room.
+    #[error("{0}")]
     Full(String),
     /// The server only reads.
+    #[error("{0}")]
     OnlyReads(String),
     /// A row or a table is not as this release writes it.
+    #[error("{0}")]
     Damaged(ReadError),
     /// The server refuses a value.
+    #[error("{0}")]
     Value(String),
     /// Anything else: it may work later.
+    #[error("{0}")]
     Away(String),
 }
 

@@ -1,6 +1,7 @@
 //! Hearing of what other processes commit, and letting them hear: LISTEN and NOTIFY, with polling
 //! below them.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,27 +27,57 @@ const BETWEEN_NOTIFICATIONS: Duration = Duration::from_millis(4);
 const CONNECT_AGAIN: Duration = Duration::from_millis(500);
 /// A server that does not answer for this long is connected to again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Seconds in a row without any answer after which the store is shown as away. They are counted
+/// while this process runs: one that stood still has missed none.
+const UNANSWERED_SECONDS_MAX: u32 = 3;
 
-/// Follows the head until the store is closed.
+/// Follows the head until the store is closed, and says if the server cannot be reached.
 pub(super) async fn run(shared: Arc<StoreShared>) {
     let mut status = shared.status.subscribe();
-    let following = async {
-        loop {
-            if let Err(why) = follow(&shared).await {
-                tracing::debug!(?why, "the connection that listens ended");
-            }
-            sleep(CONNECT_AGAIN).await;
-        }
-    };
     tokio::select! {
         // It ends too when everybody who could close the store is gone.
         _ = status.wait_for(|status| status.state == State::Closed) => {}
-        () = following => {}
+        () = follow_for_ever(&shared) => {}
     }
+}
+
+async fn follow_for_ever(shared: &StoreShared) {
+    let silent = || format!("the server has not answered for {UNANSWERED_SECONDS_MAX} seconds");
+    let (mut why, mut unanswered) = (silent(), 0);
+    let mut following = pin!(follow_after(shared, Duration::ZERO));
+    let mut second = pin!(sleep(Duration::from_secs(1)));
+    loop {
+        tokio::select! {
+            ended = &mut following => {
+                if let Err(ended) = ended {
+                    tracing::debug!(?ended, "the connection that listens ended");
+                    why = ended.to_string();
+                }
+                following.set(follow_after(shared, CONNECT_AGAIN));
+            }
+            () = &mut second => {
+                second.set(sleep(Duration::from_secs(1)));
+                if shared.take_answered() {
+                    (why, unanswered) = (silent(), 0);
+                    continue;
+                }
+                unanswered += 1;
+                if unanswered >= UNANSWERED_SECONDS_MAX {
+                    shared.unanswered(&why);
+                }
+            }
+        }
+    }
+}
+
+async fn follow_after(shared: &StoreShared, wait: Duration) -> Result<(), NotDone> {
+    sleep(wait).await;
+    follow(shared).await
 }
 
 async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
     let connected = shared.connector.connect().await?;
+    shared.connected();
     let schema = &*shared.schema;
     let client = &connected.rows;
     let appends = literal(&format!("{schema}.appends"));
@@ -114,7 +145,7 @@ async fn see(
         shared.show(&head);
     }
     let only_reads = |detail: &str| State::ReadOnly { detail: detail.to_owned() };
-    shared.set_state(if is_standby {
+    shared.followed(if is_standby {
         only_reads("the server is a standby, which takes appends when it is promoted")
     } else if row.try_get(next + 2)? {
         only_reads("transactions only read by default (default_transaction_read_only)")

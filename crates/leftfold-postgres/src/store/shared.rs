@@ -1,7 +1,8 @@
 //! What the writer, the readers and the handle of a store share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use leftfold_core::store::{Head, Identity, Metrics, Outcome, Position, State, Status};
 use tokio::runtime::Handle;
@@ -26,6 +27,9 @@ pub(super) const OTHER_LIFE: &str =
 /// Reason why a store takes no appends that another release migrated.
 pub(super) const OTHER_FORMAT: &str =
     "a newer release migrated the store since it was opened here; start that release";
+/// Time for which the writer's last failure is told, unless a group is committed before: nobody may
+/// append meanwhile, and then nobody learns that it is over.
+const UNWRITTEN_FOR: Duration = Duration::from_secs(20);
 
 /// A store that is open.
 #[derive(Debug)]
@@ -50,6 +54,18 @@ pub(super) struct StoreShared {
     recent_since: AtomicU64,
     /// Reason why nothing is written until the store is opened again.
     ended: OnceLock<String>,
+    seen: Mutex<SeenStates>,
+    /// The server has answered since this was asked last.
+    answered: AtomicBool,
+}
+
+/// States as the two connections see them that the store always has.
+#[derive(Debug)]
+struct SeenStates {
+    /// As whoever follows the head sees it.
+    followed: State,
+    /// Reason why the last group was not written, and when that was.
+    unwritten: Option<(State, Instant)>,
 }
 
 /// Counts since the store was opened.
@@ -87,6 +103,8 @@ impl StoreShared {
             shown: Mutex::new((head.append, head.head)),
             recent_since: AtomicU64::new(head.head.position.0),
             ended: OnceLock::new(),
+            seen: Mutex::new(SeenStates { followed: State::Open, unwritten: None }),
+            answered: AtomicBool::new(true),
         }
     }
 
@@ -109,13 +127,75 @@ impl StoreShared {
         }
     }
 
-    /// Says whether appends are taken now.
-    pub(super) fn set_state(&self, state: State) {
+    /// Shows the state that whoever follows the head has found.
+    pub(super) fn followed(&self, state: State) {
+        self.answered.store(true, Ordering::Release);
+        self.see(|seen| {
+            if seen.followed != state {
+                // The server is another one, or has other rights: it may write now.
+                (seen.followed, seen.unwritten) = (state, None);
+            }
+        });
+    }
+
+    /// Says that whoever follows the head has a connection again: the writer finds one, too, if it
+    /// found none before.
+    pub(super) fn connected(&self) {
+        self.see(|seen| {
+            seen.unwritten.take_if(|(state, _)| matches!(state, State::Away { .. }));
+        });
+    }
+
+    /// Says that the server does not answer whoever follows the head.
+    pub(super) fn unanswered(&self, detail: &str) {
+        self.see(|seen| seen.followed = away(&seen.followed, detail));
+    }
+
+    /// Tells whether the server has answered since this was asked last.
+    pub(super) fn take_answered(&self) -> bool {
+        self.answered.swap(false, Ordering::AcqRel)
+    }
+
+    /// Says that a group was committed.
+    pub(super) fn written(&self) {
+        self.answered.store(true, Ordering::Release);
+        if self.status.borrow().state != State::Open {
+            self.see(|seen| (seen.followed, seen.unwritten) = (State::Open, None));
+        }
+    }
+
+    /// Notes what kept a group from being written.
+    pub(super) fn unwritten(&self, why: &NotDone, is_connected: bool) {
+        let state = |before: &State| match why {
+            NotDone::OnlyReads(detail) => Some(State::ReadOnly { detail: detail.clone() }),
+            // Of a connection that is there it may have been a matter of this group.
+            NotDone::Away(detail) if !is_connected => Some(away(before, detail)),
+            _ => None,
+        };
+        self.see(|seen| {
+            let before = seen.unwritten.as_ref().map_or(&seen.followed, |(state, _)| state);
+            if let Some(state) = state(before) {
+                seen.unwritten = Some((state, Instant::now()));
+            }
+        });
+    }
+
+    /// Changes what was seen of the state, and shows the worse of both sights.
+    fn see(&self, change: impl FnOnce(&mut SeenStates)) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut seen);
+        seen.unwritten.take_if(|(_, at)| at.elapsed() > UNWRITTEN_FOR);
+        let state = match &seen.unwritten {
+            Some((state, _)) if seen.followed == State::Open => state,
+            _ => &seen.followed,
+        };
+        // It is shown under the lock, so that no older sight is shown after a newer one.
         self.status.send_if_modified(|status| {
             let is_final = status.state == State::Closed || self.ended.get().is_some();
-            let changes = !is_final && status.state != state;
+            let changes = !is_final && status.state != *state;
             if changes {
-                status.state = state;
+                tell(&status.state, state, &self.options.schema);
+                status.state = state.clone();
             }
             changes
         });
@@ -147,13 +227,6 @@ impl StoreShared {
         self.ended.get().cloned()
     }
 
-    /// Notes what kept a group from being written.
-    pub(super) fn note_trouble(&self, why: &NotDone) {
-        if let NotDone::OnlyReads(detail) = why {
-            self.set_state(State::ReadOnly { detail: detail.clone() });
-        }
-    }
-
     pub(super) fn closed(&self) {
         self.status.send_modify(|status| status.state = State::Closed);
         self.queue.closed();
@@ -176,6 +249,27 @@ impl StoreShared {
                     None => true,
                 }
         })
+    }
+}
+
+/// The state of a store that is away, since when it was so before.
+fn away(before: &State, detail: &str) -> State {
+    let since = match before {
+        State::Away { since, .. } => *since,
+        _ => Instant::now(),
+    };
+    State::Away { since, detail: detail.to_owned() }
+}
+
+/// Tells operators that the store goes away, or comes back.
+fn tell(before: &State, now: &State, schema: &str) {
+    match (before, now) {
+        (State::Away { .. }, State::Away { .. }) => {}
+        (_, State::Away { detail, .. }) => {
+            tracing::warn!(schema, detail, "the store cannot be reached");
+        }
+        (State::Away { .. }, now) => tracing::info!(schema, ?now, "the store is reached again"),
+        _ => {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! The store in PostgreSQL.
 
+mod away;
 mod chain;
 mod conformance;
 mod inline;

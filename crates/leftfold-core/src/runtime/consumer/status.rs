@@ -11,7 +11,7 @@ use super::unheard::though;
 use crate::fold::UnheardTypes;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::effect::EffectId;
-use crate::store::{EventType, Position, RecordedEvent, Store, Timestamp};
+use crate::store::{EventType, Position, RecordedEvent, State, Status, Store, Timestamp};
 
 /// State of one consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -297,10 +297,10 @@ impl Board {
         }
     }
 
-    pub(in crate::runtime) fn statuses(&self, head: Position) -> Vec<ConsumerStatus> {
-        let now = self.clock.now();
+    pub(in crate::runtime) fn statuses(&self, store: &Store) -> Vec<ConsumerStatus> {
+        let (now, store) = (self.clock.now(), store.status().borrow().clone());
         let mut all: Vec<_> =
-            self.consumers().values().map(|consumer| consumer.status(now, head)).collect();
+            self.consumers().values().map(|consumer| consumer.status(now, &store)).collect();
         all.sort_by_key(|status| status.name);
         all
     }
@@ -372,9 +372,9 @@ impl ConsumerEntry {
         }
     }
 
-    fn status(&self, now: Timestamp, head: Position) -> ConsumerStatus {
-        let mut status =
-            ConsumerStatus { head: head.max(self.status.through), ..self.status.clone() };
+    fn status(&self, now: Timestamp, store: &Status) -> ConsumerStatus {
+        let head = store.head.position.max(self.status.through);
+        let mut status = ConsumerStatus { head, ..self.status.clone() };
         status.needs_person |= status.parked + status.in_doubt + status.stuck > 0;
         if let Some(unheard) = self.unheard.as_ref().filter(|_| self.is_running) {
             status.unheard_types = unheard.now();
@@ -396,6 +396,14 @@ impl ConsumerEntry {
         if let Some((what, since)) = self.doing.as_ref().and_then(|doing| doing.named(now)) {
             status.waits_for = format!("{what}, under way since {} s", since.as_secs());
             status.stalled |= since >= STANDS_STILL_AFTER;
+        }
+        if let State::Away { detail, .. } = &store.state
+            && self.is_running
+            && !status.stalled
+        {
+            // It may not have noticed: it waits for news of the store.
+            status.waits_for = format!("the store to come back: {detail}");
+            status.stalled = true;
         }
         status
     }

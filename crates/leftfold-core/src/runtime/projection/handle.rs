@@ -121,7 +121,7 @@ impl Projections {
     /// Returns the state of each version of each projection.
     #[must_use]
     pub fn list(&self) -> Vec<ProjectionStatus> {
-        let statuses = self.board.statuses(self.store.head().position);
+        let statuses = self.board.statuses(&self.store);
         let status = |VersionEntry { desk, .. }: &VersionEntry| {
             let consumer = statuses.iter().find(|status| status.name == desk.label)?.clone();
             let (serves, parked) = (desk.serves(), desk.parked_len());

@@ -286,6 +286,7 @@ impl StoreWriter {
     }
 
     fn note(&mut self, group: &CommittedGroup) {
+        self.shared.written();
         self.fence = self.fence.max(group.head.fence);
         self.shared.show(&group.head);
         if group.appends > 0 {
@@ -318,7 +319,8 @@ impl StoreWriter {
             self.session = None;
             self.shared.connector.pass_over();
         }
-        self.shared.note_trouble(&why);
+        let is_connected = self.session.as_ref().is_some_and(WriteSession::is_usable);
+        self.shared.unwritten(&why, is_connected);
         refuse(requests, &why);
     }
 }
