@@ -148,7 +148,7 @@ where
     fn dial<'d>(&'d self, config: &'d Config, heard: &'d Arc<Heard>) -> Dialling<'d> {
         Box::pin(async {
             let connecting = config.connect(self.0.clone()).await;
-            let (client, mut connection) = connecting.map_err(PostgresError::Unreachable)?;
+            let (client, mut connection) = connecting.map_err(PostgresError::of_connecting)?;
             let heard = Arc::clone(heard);
             let drives = tokio::spawn(async move {
                 // Whoever waits for an answer gets the error that ends it too.

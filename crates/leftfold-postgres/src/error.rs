@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leftfold_core::runtime::projection::{ProjectionError, with_causes};
 use leftfold_core::store::Kind;
-use tokio_postgres::error::{DbError, Severity};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 /// Error of using a database.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,13 @@ pub enum PostgresError {
     /// No connection can be made.
     #[error("cannot connect to PostgreSQL: {}", with_causes(.0))]
     Unreachable(#[source] tokio_postgres::Error),
+    /// The server, or its certificate, does not let this connection in, and will not until somebody
+    /// changes the URL or the server.
+    #[error(
+        "PostgreSQL does not take the connection: {}; correct user, password, database or certificates of the URL, or the rights and the pg_hba.conf of the server",
+        with_causes(.0)
+    )]
+    NotAdmitted(#[source] tokio_postgres::Error),
     /// No connection was made in time: a server takes connections and does not answer.
     #[error("PostgreSQL did not answer within {within:?}; look at the server and at the network")]
     Silent {
@@ -125,6 +132,7 @@ impl PostgresError {
             | Self::NothingServes { .. } => Kind::Unavailable,
             Self::Refused { source, .. } if stands_still(source) => Kind::Unavailable,
             Self::Url
+            | Self::NotAdmitted(_)
             | Self::SharedSession
             | Self::Readers { .. }
             | Self::NoEncryption
@@ -141,6 +149,14 @@ impl PostgresError {
     /// Key of the note by which rows are known as written inline.
     pub(crate) const INLINE_NOTE: &str = "inline";
 
+    /// The error of a connection that was not made.
+    pub(crate) fn of_connecting(error: tokio_postgres::Error) -> Self {
+        match passes_by_itself(&error) {
+            true => Self::Unreachable(error),
+            false => Self::NotAdmitted(error),
+        }
+    }
+
     pub(crate) fn refused(schema: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let schema = schema.into();
         |source| Self::Refused { schema, source }
@@ -155,6 +171,7 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
             ours,
             Some(
                 PostgresError::Unreachable(_)
+                    | PostgresError::NotAdmitted(_)
                     | PostgresError::Silent { .. }
                     | PostgresError::InUse { .. }
                     | PostgresError::NotOurs { .. }
@@ -168,6 +185,26 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
 /// Tells whether another session has the lane of the version.
 pub(crate) fn is_in_use(error: &ProjectionError) -> bool {
     error.causes().any(|cause| matches!(cause.downcast_ref(), Some(PostgresError::InUse { .. })))
+}
+
+/// Tells whether an error of connecting, or of opening, may be over later without anybody changing
+/// the URL or the rights of the role.
+pub(crate) fn passes_by_itself(error: &tokio_postgres::Error) -> bool {
+    match error.as_db_error() {
+        // Whatever its severity is: while connecting every error ends the connection.
+        Some(said) => {
+            said.code() != &SqlState::INSUFFICIENT_PRIVILEGE
+                && Trouble::of_code(said.code().code()).passes()
+        }
+        // A certificate that is not trusted is data that cannot be used.
+        None => {
+            let source =
+                std::error::Error::source(error).and_then(<dyn std::error::Error>::downcast_ref);
+            let is_data =
+                source.is_some_and(|io: &io::Error| io.kind() == io::ErrorKind::InvalidData);
+            !is_data && Trouble::of(error).passes()
+        }
+    }
 }
 
 /// Errors of conversion are the event's; those of the connection are not, nor some that the server

@@ -93,9 +93,10 @@ async fn a_server_that_nobody_trusted_vouches_for_or_of_another_name_is_refused(
     ] {
         let refused = PostgresStore::open(&url).await.unwrap_err();
         assert!(
-            matches!(refused, PostgresStoreError::Connection(PostgresError::Unreachable(_))),
+            matches!(refused, PostgresStoreError::Connection(PostgresError::NotAdmitted(_))),
             "{refused:?}"
         );
+        assert_eq!(refused.kind(), Kind::Bug, "nobody should wait for it");
         assert!(refused.to_string().contains(told), "{url}: {refused}");
         let refused = PostgresKeys::open(&url).await.unwrap_err().to_string();
         assert!(refused.contains(told), "{url}: {refused}");

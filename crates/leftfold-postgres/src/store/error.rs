@@ -5,7 +5,7 @@ use leftfold_core::store::{AppendError, Kind, LeaseError, ReadError};
 use tokio_postgres::error::SqlState;
 
 use crate::PostgresError;
-use crate::error::Trouble;
+use crate::error::{Trouble, passes_by_itself};
 
 /// Error of opening a store in a database.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,7 @@ impl PostgresStoreError {
             Self::Url | Self::Option { .. } => Kind::Invalid,
             Self::Connection(error) => error.kind(),
             Self::Read(error) => error.kind(),
-            Self::Refused { source, .. } if Trouble::of(source).passes() => Kind::Unavailable,
+            Self::Refused { source, .. } if passes_by_itself(source) => Kind::Unavailable,
             Self::Refused { .. }
             | Self::NotAStore { .. }
             | Self::Absent { .. }

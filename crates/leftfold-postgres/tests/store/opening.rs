@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use leftfold_core::store::{Position, Query, Read, Store};
+use leftfold_core::store::{Kind, Position, Query, Read, Store};
 use leftfold_postgres::{PostgresStore, PostgresStoreOptions};
 use leftfold_proving::PostgresServer;
 use tokio::task::JoinSet;
 
 use crate::ledger::{Ledger, accept_own};
-use crate::support::{place, rows};
+use crate::support::{place, place_on, rows};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_fifty_processes_that_open_a_store_at_once_one_creates_it() {
@@ -90,6 +90,33 @@ async fn recorded_times_are_those_of_the_database() {
         let at = event.recorded_at.as_micros();
         assert!((before..=after).contains(&at), "{before} {at} {after}");
     }
+}
+
+/// Whoever starts while the server is away can wait; no waiting helps against a wrong password.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_opening_tells_if_it_passes_by_itself() {
+    let server = PostgresServer::start();
+    let (schema, url) = place_on(&server, "rights");
+    drop(PostgresStore::open(&url).await.unwrap());
+    server.psql(&server.url(), "CREATE ROLE stranger LOGIN");
+    let of_kind = async |url: &str| {
+        let refused = PostgresStore::open(url).await.unwrap_err();
+        (refused.kind(), refused.to_string())
+    };
+    for (url, told) in [
+        (url.replace("postgres@", "nobody@"), "role \"nobody\" does not exist"),
+        (url.replace("/postgres?", "/nowhere?"), "database \"nowhere\" does not exist"),
+        (url.replace("postgres@", "stranger@"), &*format!("denied for schema {schema}")),
+    ] {
+        let (kind, error) = of_kind(&url).await;
+        assert!(kind == Kind::Bug && error.contains(told), "{kind:?}: {error}");
+    }
+    server.psql(&server.url(), "ALTER ROLE stranger CONNECTION LIMIT 0");
+    let (kind, error) = of_kind(&url.replace("postgres@", "stranger@")).await;
+    assert!(kind == Kind::Unavailable && error.contains("too many"), "{kind:?}: {error}");
+    let mut server = server;
+    server.stop_hard();
+    assert_eq!(of_kind(&url).await.0, Kind::Unavailable);
 }
 
 /// A process with a wrong clock writes and judges leases as any other one, since no process asks
