@@ -31,9 +31,11 @@ pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) ->
     }
     let state = match &status.state {
         store::State::Away { detail, .. } => {
-            problems.push(json!({ "of": "store", "detail": detail }));
+            // It is the reason of all the others.
+            problems.insert(0, json!({ "of": "store", "detail": detail }));
             "away"
         }
+        store::State::Open if csms.registry.is_shut() => "away",
         store::State::Open if problems.is_empty() => "ok",
         store::State::Open => "degraded",
         store::State::ReadOnly { detail } => {

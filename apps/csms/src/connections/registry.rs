@@ -4,7 +4,7 @@
 //! closes; at its end it removes only its own entry, never that of the newer one.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Registry {
     connections: Mutex<HashMap<String, ConnectedStation>>,
+    /// True while no station is to be connected here. It changes under the lock of the connections.
+    is_shut: AtomicBool,
     late: Mutex<LateAnswers>,
     next_generation: AtomicU64,
     /// Counts the connections that were made.
@@ -78,7 +80,7 @@ pub(crate) struct OutgoingCall {
 #[derive(Debug)]
 pub(crate) struct RegisteredConnection {
     pub(crate) generation: u64,
-    /// Ends when a newer connection has taken over.
+    /// Ends when a newer connection has taken over, or no station is to be connected here.
     pub(crate) calls: mpsc::Receiver<OutgoingCall>,
 }
 
@@ -102,6 +104,7 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             connections: Mutex::default(),
+            is_shut: AtomicBool::new(false),
             late: Mutex::default(),
             next_generation: AtomicU64::new(1),
             joined: watch::Sender::new(0),
@@ -110,7 +113,27 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Registers a new connection of the identity; it replaces an older one.
+    /// Ends all connections, and takes no new ones: the stations find another server.
+    pub(crate) fn shut(&self) {
+        let mut connections = self.connections();
+        self.is_shut.store(true, Ordering::Release);
+        connections.clear();
+    }
+
+    /// Takes connections again.
+    pub(crate) fn reopen(&self) {
+        let _connections = self.connections();
+        self.is_shut.store(false, Ordering::Release);
+    }
+
+    /// Tells whether no station is to be connected here.
+    #[must_use]
+    pub(crate) fn is_shut(&self) -> bool {
+        self.is_shut.load(Ordering::Acquire)
+    }
+
+    /// Registers a new connection of the identity; it replaces an older one. While no connections
+    /// are taken it ends at once.
     pub(crate) fn enter(&self, station: &str) -> RegisteredConnection {
         let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
         let (sender, calls) = mpsc::channel(CALLS_MAX);
@@ -120,9 +143,11 @@ impl Registry {
             calls: sender,
             reports: watch::Sender::new(0),
         };
-        if self.connections().insert(station.to_owned(), connection).is_some() {
+        let mut connections = self.connections();
+        if !self.is_shut() && connections.insert(station.to_owned(), connection).is_some() {
             tracing::info!(station, "a newer connection replaces an older one");
         }
+        drop(connections);
         self.joined.send_modify(|joined| *joined = joined.wrapping_add(1));
         RegisteredConnection { generation, calls }
     }
@@ -315,6 +340,19 @@ mod tests {
             "what is recorded of an old connection is not its own"
         );
         registry.leave("CP1", second.generation);
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_is_shut_ends_all_connections_and_takes_none_until_it_is_reopened() {
+        let registry = Registry::default();
+        let mut before = registry.enter("CP1");
+        registry.shut();
+        let mut meanwhile = registry.enter("CP1");
+        assert!(before.calls.recv().await.is_none() && meanwhile.calls.recv().await.is_none());
+        assert!(registry.is_shut() && !registry.is_connected("CP1"));
+        registry.reopen();
+        let _after = registry.enter("CP1");
+        assert!(!registry.is_shut() && registry.is_connected("CP1"));
     }
 
     #[tokio::test]

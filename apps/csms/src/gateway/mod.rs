@@ -51,6 +51,10 @@ pub(crate) async fn connect(
     if let Err(problem) = admit_station(csms.config.strangers(), &headers) {
         return problem.into_response();
     }
+    if csms.registry.is_shut() {
+        let detail = "the server cannot reach its store; connect to another one, or try again";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store-away", detail).into_response();
+    }
     let unknown =
         |detail| Problem::new(StatusCode::NOT_FOUND, "unknown-station", detail).into_response();
     let Ok(Path(identity)) = identity else {

@@ -3,7 +3,9 @@
 //! Each server holds a lease of its own as long as it lives. The stations of one that is gone, and
 //! that no other one has heard for as long as a station may be silent, are recorded as offline by
 //! the server with the lowest id; the store's clock judges who lives, and a server that only stood
-//! still learns from the event that it has to record its stations anew.
+//! still learns from the event that it has to record its stations anew. A server that cannot renew
+//! its lease for as long as that holds lets its stations go, so that they find another one: it
+//! could record nothing of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,9 +13,10 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use leftfold::prelude::{Event, Owners, Position, Timestamp};
-use leftfold::store::{Holder, Label, Lease, LeaseError, LeaseRequest, Leased};
+use leftfold::store::{Holder, Label, LeaseError, LeaseRequest, Leased};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use crate::app::Csms;
@@ -33,18 +36,40 @@ const READ_AGAIN: Duration = Duration::from_millis(500);
 /// Shows the others that this server lives, and records that the stations of those that are gone
 /// are offline, until the system stops.
 pub(crate) async fn watch_servers(csms: Arc<Csms>) {
+    let renewed = Notify::new();
+    tokio::select! {
+        () = stay_alive(&csms, &renewed) => {}
+        () = let_stations_go(&csms, &renewed) => {}
+        () = look_for_gone(&csms) => {}
+    }
+}
+
+fn turns() -> Interval {
     let mut turns = interval(ALIVE_FOR / 3);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut lease, mut missing) = (None, BTreeMap::new());
-    loop {
-        tokio::select! {
-            () = csms.stopping() => break,
-            _ = turns.tick() => {}
+    turns
+}
+
+/// Renews the lease of this server until the system stops, and gives it back then.
+async fn stay_alive(csms: &Csms, renewed: &Notify) {
+    let (mut turns, mut lease) = (turns(), None);
+    let renewing = async {
+        loop {
+            turns.tick().await;
+            match renew(csms).await {
+                Ok(Leased::Held(held)) => {
+                    lease = Some(held);
+                    renewed.notify_one();
+                }
+                // Nobody else takes the lease of its id.
+                Ok(other) => tracing::warn!(?other, "this server's lease is another one's"),
+                Err(error) => tracing::warn!(%error, "this server's lease cannot be renewed"),
+            }
         }
-        match live(&csms, &mut lease).await {
-            Ok(live) => mark_offline(&csms, &live, &mut missing).await,
-            Err(error) => tracing::warn!(%error, "the other servers cannot be looked for"),
-        }
+    };
+    tokio::select! {
+        () = csms.stopping() => {}
+        () = renewing => {}
     }
     if let Some(lease) = lease {
         // Otherwise it ends by itself.
@@ -52,18 +77,53 @@ pub(crate) async fn watch_servers(csms: Arc<Csms>) {
     }
 }
 
-/// Renews the lease of this server, and lists the servers that live.
-async fn live(csms: &Csms, lease: &mut Option<Lease>) -> Result<BTreeSet<ServerId>, LeaseError> {
+async fn renew(csms: &Csms) -> Result<Leased, LeaseError> {
     let ServerId(id) = csms.server;
     let work = Label::new(format!("{LEASES}{id}"))?;
-    if let Leased::Held(held) =
-        csms.store.lease(LeaseRequest::new(work, Holder(id), ALIVE_FOR)).await?
-    {
-        *lease = Some(held);
+    csms.store.lease(LeaseRequest::new(work, Holder(id), ALIVE_FOR)).await
+}
+
+/// Ends the connections of all stations when the lease of this server is over, and takes none until
+/// it is renewed. The seconds are counted while this process runs: one that stood still renews its
+/// lease first.
+async fn let_stations_go(csms: &Csms, renewed: &Notify) {
+    let mut seconds = 0;
+    loop {
+        tokio::select! {
+            () = renewed.notified() => {
+                seconds = 0;
+                if csms.registry.is_shut() {
+                    tracing::info!("the store is reached again; stations may connect");
+                    csms.registry.reopen();
+                }
+            }
+            () = sleep(Duration::from_secs(1)) => {
+                seconds += 1;
+                if seconds == ALIVE_FOR.as_secs() {
+                    let stations = csms.registry.connected();
+                    tracing::error!(stations, "the store cannot be reached; the stations shall find another server");
+                    csms.registry.shut();
+                }
+            }
+        }
     }
-    let server = |work: &Label| work.strip_prefix(LEASES)?.parse::<Uuid>().ok().map(ServerId);
-    let held = csms.store.leases().await?;
-    Ok(held.iter().filter_map(|held| server(&held.work)).collect())
+}
+
+/// Looks for servers that are gone, and marks their stations.
+async fn look_for_gone(csms: &Csms) {
+    let (mut turns, mut missing) = (turns(), BTreeMap::new());
+    loop {
+        turns.tick().await;
+        match csms.store.leases().await {
+            Ok(held) => {
+                let server =
+                    |work: &Label| work.strip_prefix(LEASES)?.parse::<Uuid>().ok().map(ServerId);
+                let live = held.iter().filter_map(|held| server(&held.work)).collect();
+                mark_offline(csms, &live, &mut missing).await;
+            }
+            Err(error) => tracing::warn!(%error, "the other servers cannot be looked for"),
+        }
+    }
 }
 
 /// Marks the stations of servers that have been gone for long enough.

@@ -187,6 +187,9 @@ impl Connection {
                     self.call(outgoing);
                     Ok(())
                 }
+                None if self.csms.registry.is_shut() => {
+                    Err(End::Close(close_code::AGAIN, "the server cannot reach its store"))
+                }
                 None => Err(End::Close(close_code::NORMAL, "replaced by a newer connection")),
             },
             message = self.socket.recv(), if !self.session.is_saturated() => match message {
