@@ -1,5 +1,6 @@
 //! The charging station management system.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use csms::{Config, HELP, Invocation, StorePlace};
@@ -33,9 +34,12 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
         }
         Invocation::Serve(config) => *config,
     };
-    let stop = stop_signal()?;
+    let mut stop = pin!(stop_signal()?);
     let (store, open) = (config.store.clone(), config.open);
-    let running = csms::start(config).await?;
+    let Some(running) = csms::start(config, &mut stop).await? else {
+        tracing::info!("stopped before the start");
+        return Ok(());
+    };
     println!("{}", welcome(running.address, &store, open));
     stop.await;
     tracing::info!("stopping");

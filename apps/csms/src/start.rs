@@ -2,18 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold::postgres::PostgresError;
-use leftfold::prelude::{Position, Timestamp};
+use leftfold::prelude::{Position, Store, Timestamp};
 use leftfold::runtime::projection::NotReached;
 use leftfold::runtime::{Runtime, StartError};
-use leftfold::store::{CloseError, ReadError, StoreId, SubscribeError};
+use leftfold::store::{CloseError, Kind, ReadError, StoreId, SubscribeError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use crate::app::Csms;
 use crate::confidential::StorePlace;
@@ -27,6 +29,10 @@ use crate::{api, effects, gateway, processes, web};
 const MARKED_AT_ONCE: usize = 256;
 /// Time that an orderly stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Time that closing a store in a database may take: a database that is away answers nothing.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// Wait before a database that is away is tried again.
+const OPEN_AGAIN: Duration = Duration::from_secs(2);
 /// Interval at which a long start is logged.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -146,18 +152,18 @@ pub struct RunningServer {
     peers: Vec<JoinHandle<()>>,
 }
 
-/// Starts the system.
-pub async fn start(config: Config) -> Result<RunningServer, ServerStartError> {
+/// Starts the system. A database that cannot be reached is waited for, until `interrupted`: then
+/// nothing has begun, and there is no server.
+pub async fn start(
+    config: Config,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Option<RunningServer>, ServerStartError> {
     // A port that is taken is found out before a store is made.
     let listen = config.listen;
     let bound =
         TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|error| ServerStartError::Listen { listen, error })?;
-    let opened = leftfold::open(config.store.as_str()).await;
-    let store = opened.map_err(|error| ServerStartError::Store {
-        store: config.store.clone(),
-        error: error.into(),
-    })?;
+    let Some(store) = open(&config, interrupted).await? else { return Ok(None) };
     let csms = Arc::new(Csms::new(config, store)?);
     let before = csms.store.head().position;
     start_consumers(&csms).await?;
@@ -192,7 +198,40 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerStartError> {
         peers.push(tokio::spawn(gateway::follow_stations(csms.clone(), before)));
         peers.push(tokio::spawn(gateway::watch_servers(csms.clone())));
     }
-    Ok(RunningServer { address, csms, serving, watching, peers })
+    Ok(Some(RunningServer { address, csms, serving, watching, peers }))
+}
+
+/// Opens the store; `None` if it was interrupted while the database was waited for.
+async fn open(
+    config: &Config,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Option<Store>, ServerStartError> {
+    let mut interrupted = pin!(interrupted);
+    loop {
+        let opening = leftfold::open(config.store.as_str());
+        let opened = if config.shares_store() {
+            tokio::select! {
+                biased;
+                () = &mut interrupted => return Ok(None),
+                opened = opening => opened,
+            }
+        } else {
+            opening.await
+        };
+        let error = match opened {
+            Ok(store) => return Ok(Some(store)),
+            Err(error) => error,
+        };
+        let store = config.store.clone();
+        if !config.shares_store() || error.kind() != Kind::Unavailable {
+            return Err(ServerStartError::Store { store, error: error.into() });
+        }
+        tracing::warn!(%store, %error, "the store cannot be opened yet; waiting for its database");
+        tokio::select! {
+            () = &mut interrupted => return Ok(None),
+            () = sleep(OPEN_AGAIN) => {}
+        }
+    }
 }
 
 /// Starts the consumers of the log, and waits until all stations are known.
@@ -262,7 +301,14 @@ impl RunningServer {
                 "not everything ended in time; what is under way is looked at when the server starts again"
             );
         }
-        csms.store.close().await
+        let closing = csms.store.close();
+        if !csms.config.shares_store() {
+            return closing.await;
+        }
+        tokio::time::timeout(CLOSE_WITHIN, closing).await.unwrap_or_else(|_| {
+            tracing::warn!("the database does not answer; what waits to be recorded is given up");
+            Ok(())
+        })
     }
 }
 

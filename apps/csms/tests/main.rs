@@ -9,6 +9,7 @@ mod harness;
 mod bad_input;
 mod crashes;
 mod dashboard;
+mod database_away;
 mod deadlines;
 mod frames;
 mod liveness;

@@ -45,13 +45,3 @@ fn sessions_and_requests_survive_a_kill_in_postgresql_with_read_models_in_the_sa
         assert!(schemas.lines().any(|line| line == schema), "{schema} in {schemas}");
     }
 }
-
-#[test]
-fn a_store_whose_database_is_not_there_is_told_without_its_password() {
-    let url = "postgres://csms:geheim@127.0.0.1:1/csms?schema=events&connect_timeout=2";
-    let folder = crate::harness::folder::Folder::new();
-    let ended = Server::refuses_to_start(&Options::default().store(url), folder.path());
-    assert!(ended.status.code() == Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("cannot be opened"), "{ended:?}");
-    assert!(!ended.stderr.contains("geheim"), "{ended:?}");
-}

@@ -139,6 +139,26 @@ impl Server {
         Ended { status, stderr: running.errors() }
     }
 
+    /// Starts a server, and does not wait until it serves.
+    #[track_caller]
+    pub(crate) fn start_unready(options: Options) -> Self {
+        let mut server =
+            Self { store: Arc::new(Folder::new()), port: free_port(), options, running: None };
+        let running = Running::spawn(&server.options, server.port, &server.store_path());
+        server.running = Some(running);
+        server
+    }
+
+    /// Waits until it has said this on standard error.
+    #[track_caller]
+    pub(crate) fn wait_said(&self, words: &str) {
+        let running = self.running.as_ref().expect("it was started");
+        until(words, || {
+            let said = running.errors();
+            if said.contains(words) { Ok(()) } else { Err(said) }
+        });
+    }
+
     /// SIGKILL: no destructor runs, nothing is flushed.
     pub(crate) fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
@@ -155,6 +175,11 @@ impl Server {
     /// SIGCONT: it goes on where it stood.
     pub(crate) fn thaw(&self) {
         self.signal("-CONT");
+    }
+
+    /// SIGTERM: it ends in order.
+    pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
     }
 
     fn signal(&self, signal: &str) {
@@ -192,12 +217,18 @@ impl Server {
     /// Waits until it has ended by itself.
     #[track_caller]
     pub(crate) fn wait_ended(&mut self) -> ExitStatus {
-        let running = self.running.as_mut().expect("it was started");
+        self.wait_ended_with_words().status
+    }
+
+    /// Waits until it has ended by itself; returns also what it said.
+    #[track_caller]
+    pub(crate) fn wait_ended_with_words(&mut self) -> Ended {
+        let mut running = self.running.take().expect("it was started");
         let status = until("the end of csms", || {
             running.process.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())
         });
-        self.running = None;
-        status
+        running.reading.take().into_iter().for_each(|reading| reading.join().unwrap());
+        Ended { status, stderr: running.errors() }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
