@@ -7,7 +7,7 @@ use leftfold_postgres::{PostgresStore, PostgresStoreOptions};
 use leftfold_proving::PostgresServer;
 use tokio::time::timeout;
 
-use crate::ledger::{accept, attempt};
+use crate::ledger::{accept, attempt, request};
 use crate::proxy::{Proxy, ProxyMode};
 use crate::support::{place, rows};
 
@@ -84,4 +84,23 @@ async fn a_store_that_is_followed_but_finds_no_connection_to_write_is_away_until
     server.psql(&server.url(), &format!("ALTER ROLE {role} CONNECTION LIMIT -1"));
     accept(&store, "a", 2, |_| {}).await;
     is_told(&store, |state| *state == State::Open).await;
+}
+
+/// Each group that waited was tried with a connection of its own, one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_while_the_server_is_away_waits_for_one_connection_and_answers_everybody() {
+    let proxy = Proxy::before(PostgresServer::shared().port()).await;
+    let (_, url) = place("closing");
+    let store = open(&format!("{}&connect_timeout=5", proxy.through(&url))).await;
+    accept(&store, "a", 1, |_| {}).await;
+    proxy.set(ProxyMode::Silent);
+    let waiting: Vec<_> = (2..12_000).map(|number| store.append(request("a", number))).collect();
+    let closed = timeout(PATIENCE, store.close()).await;
+    closed.expect("it does not try each of twelve groups").unwrap();
+    for append in waiting {
+        let refused = append.await;
+        let is_told =
+            matches!(refused, Err(AppendError::Unavailable { .. } | AppendError::Unknown { .. }));
+        assert!(is_told, "{refused:?}");
+    }
 }

@@ -146,6 +146,15 @@ impl WaitingRequests {
         }
     }
 
+    /// Takes everything that waits if the store is to be closed; nothing otherwise.
+    pub(in crate::store) fn take_if_closing(&self) -> Vec<StoreRequest> {
+        let mut state = self.state();
+        if !state.is_closing {
+            return Vec::new();
+        }
+        state.take_group(usize::MAX, usize::MAX)
+    }
+
     /// Asks the writer to close; the channel tells when it has.
     pub(in crate::store) fn close(&self) -> oneshot::Receiver<Result<(), CloseError>> {
         let (sender, receiver) = oneshot::channel();

@@ -113,6 +113,10 @@ impl StoreWriter {
                     },
                 }
             } else if let Some(why) = self.connect().await.err() {
+                let mut requests = requests;
+                // Whoever closes the store waits for one connection that fails, and not for one
+                // after the other.
+                requests.extend(self.shared.queue.take_if_closing());
                 return self.refuse(requests, why);
             }
             let context = self.context(payload);
