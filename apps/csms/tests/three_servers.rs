@@ -78,6 +78,25 @@ fn a_station_that_moves_is_online_all_the_time_and_its_old_connection_ends() {
     assert_eq!(servers[1].api().count_in_history("CP-1", "station.WentOffline"), 0);
 }
 
+#[test]
+fn every_server_tells_what_each_of_them_does_for_all() {
+    let servers = servers(|options| options);
+    for server in &servers {
+        let works = until("work for every server", || {
+            let told = server.api().fetch("/api/servers").json();
+            let items = told["items"].as_array().cloned().unwrap_or_default();
+            let works = |item: &Value| item["works"].as_array().map_or(0, Vec::len);
+            match items.len() == SERVERS && items.iter().all(|item| works(item) > 0) {
+                true => Ok(items.iter().map(works).sum::<usize>()),
+                false => Err(told.to_string()),
+            }
+        });
+        assert!(works >= SERVERS, "{works}");
+        let page = server.api().fetch("/").body;
+        assert!(page.contains("id=\"servers\""), "{page}");
+    }
+}
+
 /// The servers as the fleet sees them.
 struct Fleet {
     urls: Vec<String>,

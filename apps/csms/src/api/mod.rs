@@ -24,6 +24,7 @@ mod health;
 mod meter_values;
 mod reading;
 mod requests;
+mod servers;
 mod stations;
 mod tags;
 mod transactions;
@@ -72,6 +73,7 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/processes/{name}/parked", get(consumers::parked_triggers))
         .route("/api/processes/{name}/retry", post(consumers::retry_triggers))
         .route("/api/processes/{name}/skip", post(consumers::skip_trigger))
+        .route("/api/servers", get(servers::servers))
         .route("/metrics", get(health::metrics))
         .route("/api/tags/{id_tag}", get(tags::one).put(tags::put).delete(tags::delete))
         .method_not_allowed_fallback(method_not_allowed)

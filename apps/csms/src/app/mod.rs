@@ -11,7 +11,7 @@ use leftfold::postgres::PostgresError;
 use leftfold::prelude::{Aggregates, Store};
 use leftfold::runtime::process::Processes;
 use leftfold::runtime::projection::Projections;
-use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime};
+use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime, RuntimeHandle};
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use transaction_numbers::{NoNumber, TransactionNumbers};
@@ -105,6 +105,11 @@ impl Csms {
     #[must_use]
     pub(crate) fn consumer_statuses(&self) -> Vec<ConsumerStatus> {
         self.runtime().as_ref().map(|runtime| runtime.status()).unwrap_or_default()
+    }
+
+    /// Returns the handle of the runtime of the consumers.
+    pub(crate) fn runtime_handle(&self) -> Result<RuntimeHandle, Starting> {
+        self.runtime().as_ref().map(RunningRuntime::handle).ok_or(Starting)
     }
 
     /// Returns the metrics of the store and of the consumers, in the text format of Prometheus.

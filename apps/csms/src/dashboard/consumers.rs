@@ -62,6 +62,30 @@ pub(super) fn write_consumers(html: &mut Html, view: &LiveView) {
     html.raw("</tbody></table></div></section>\n");
 }
 
+pub(super) fn write_servers(html: &mut Html, view: &LiveView) {
+    if view.servers.is_empty() {
+        return;
+    }
+    html.raw("<section aria-labelledby=\"servers\"><h2 id=\"servers\">Servers</h2>");
+    html.raw("<div class=\"wide\"><table><caption>What each server does for all of them</caption>");
+    html.raw("<thead><tr><th>Server</th><th>State</th><th>Does</th></tr></thead><tbody>");
+    for server in &view.servers {
+        html.raw("<tr class=\"calm\"><td data-label=\"Server\">")
+            .text(&server.name)
+            .raw("</td><td data-label=\"State\">");
+        let (class, state) = match server.stops {
+            true => ("tag busy", "stops"),
+            false => ("tag ready", "works"),
+        };
+        html.element("span", class, state).raw("</td><td class=\"wrap\" data-label=\"Does\">");
+        for (consumer, waits_for) in &server.works {
+            html.raw("<div").attribute("title", waits_for).raw(">").text(consumer).raw("</div>");
+        }
+        html.raw("</td></tr>");
+    }
+    html.raw("</tbody></table></div></section>\n");
+}
+
 fn write_consumer(html: &mut Html, consumer: &ConsumerView) {
     // Where there is little room, only what is not as it should be is told in full.
     let is_calm = matches!(consumer.state, ConsumerState::UpToDate | ConsumerState::Standby);

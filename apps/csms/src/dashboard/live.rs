@@ -2,7 +2,7 @@
 
 use leftfold::prelude::Timestamp;
 
-use super::consumers::{write_consumers, write_parked};
+use super::consumers::{write_consumers, write_parked, write_servers};
 use super::markup::Html;
 use super::parts::{
     Refresh, capitalized, class, kilowatt_hours, span, write_ago, write_answer, write_cut,
@@ -49,6 +49,7 @@ fn write_live(html: &mut Html, view: &LiveView) {
     write_parked(html, view);
     if view.stations.is_empty() {
         write_first_steps(html, view);
+        write_servers(html, view);
         return write_consumers(html, view);
     }
     write_counts(html, view);
@@ -67,6 +68,7 @@ fn write_live(html: &mut Html, view: &LiveView) {
     write_transactions(html, view);
     write_in_flight(html, &others, view.as_of);
     write_lapsed(html, view);
+    write_servers(html, view);
     write_consumers(html, view);
 }
 

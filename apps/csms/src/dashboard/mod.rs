@@ -6,7 +6,8 @@
 //! their own, so that the page needs no inline code.
 //!
 //! - `view`: what the pages show, as plain values; `web` fills them
-//! - `live`: the first page; `consumers`: its sections about what follows the log
+//! - `live`: the first page; `consumers`: its sections about what follows the log, and on which of
+//!   several servers
 //! - `pages`: the other pages, all transactions and the daily report
 //! - `parts`: what the pages share; `markup`: HTML that nothing from outside can break out of
 
@@ -23,8 +24,8 @@ pub(crate) use live::{live, page};
 pub(crate) use pages::{energy_page, transactions_page};
 pub(crate) use view::{
     Admission, ConnectionView, ConnectorView, ConsumerKind, ConsumerState, ConsumerView, Counts,
-    EffectView, EnergyDay, EnergyView, LapsedView, LiveView, OpenState, ParkedView, StationView,
-    Tone, TransactionLine, TransactionView, TransactionsView,
+    EffectView, EnergyDay, EnergyView, LapsedView, LiveView, OpenState, ParkedView, ServerView,
+    StationView, Tone, TransactionLine, TransactionView, TransactionsView,
 };
 
 /// The style sheet, served at `/dashboard.css`.

@@ -25,6 +25,7 @@ fn empty() -> LiveView {
         effects: Vec::new(),
         lapsed: Vec::new(),
         consumers: Vec::new(),
+        servers: Vec::new(),
         parked: Vec::new(),
         parked_total: 0,
         missing: None,
@@ -181,6 +182,23 @@ fn what_is_behind_tells_how_far_how_long_and_what_it_waits_for() {
     ] {
         assert!(live.contains(said), "{said} in {live}");
     }
+}
+
+#[test]
+fn each_of_several_servers_is_listed_with_the_work_that_it_does() {
+    let server = |name: &str, stops, works: &[&str]| ServerView {
+        name: name.to_owned(),
+        stops,
+        works: works.iter().map(|work| ((*work).to_owned(), "new events".to_owned())).collect(),
+    };
+    let servers = vec![server("a:1", false, &["remote_start"]), server("<b>:1", true, &[])];
+    let several = live(&LiveView { servers, ..typical() });
+    let section = several.split("id=\"servers\"").nth(1).unwrap();
+    let section = section.split("</section>").next().unwrap();
+    for told in ["a:1", "works", "remote_start", "&lt;b&gt;:1", "stops"] {
+        assert!(section.contains(told), "{told}: {section}");
+    }
+    assert!(!live(&typical()).contains("id=\"servers\""), "nobody else can be there");
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(crate) struct LiveView {
     pub(crate) lapsed: Vec<LapsedView>,
     /// Consumers of the log, with their progress.
     pub(crate) consumers: Vec<ConsumerView>,
+    /// The servers that share the store; empty if no other server can.
+    pub(crate) servers: Vec<ServerView>,
     /// Parked items that wait for a person; only the first of them if there are too many.
     pub(crate) parked: Vec<ParkedView>,
     /// Number of all parked items, including those that are not shown.
@@ -67,6 +69,17 @@ pub(crate) struct ConsumerView {
     pub(crate) waits_for: String,
     /// State of the consumer.
     pub(crate) state: ConsumerState,
+}
+
+/// One of the servers that share the store.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ServerView {
+    /// Its name.
+    pub(crate) name: String,
+    /// True if it was told to stop.
+    pub(crate) stops: bool,
+    /// Work that it does for all of them, each with what it waits for.
+    pub(crate) works: Vec<(String, String)>,
 }
 
 /// Kind of a consumer of the log.

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use leftfold::fold::LoadError;
 use leftfold::prelude::{ExecuteError, ProjectionError};
-use leftfold::store::{AppendError, Kind, ReadError};
+use leftfold::store::{AppendError, Kind, LeaseError, ReadError};
 use serde_json::{Map, Value, json};
 
 use crate::app::Starting;
@@ -105,6 +105,12 @@ impl From<Starting> for Problem {
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
+        Self::internal(error.kind(), &error)
+    }
+}
+
+impl From<LeaseError> for Problem {
+    fn from(error: LeaseError) -> Self {
         Self::internal(error.kind(), &error)
     }
 }

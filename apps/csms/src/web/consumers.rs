@@ -1,13 +1,16 @@
 //! The consumers of the log, for the dashboard.
 
-use leftfold::runtime::ConsumerStatus;
+use std::time::Duration;
+
 use leftfold::runtime::process::{ParkedTrigger, Whose};
 use leftfold::runtime::projection::ProjectionStatus;
+use leftfold::runtime::{ConsumerStatus, MemberStatus};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::api::stands_still;
 use crate::app::{Consumers, Csms};
-use crate::dashboard::{ConsumerKind, ConsumerState, ConsumerView, ParkedView};
+use crate::dashboard::{ConsumerKind, ConsumerState, ConsumerView, ParkedView, ServerView};
 use crate::processes::PROCESSES;
 
 /// Parked items that are shown.
@@ -74,6 +77,23 @@ fn moving(status: &ConsumerStatus) -> ConsumerState {
         0 => ConsumerState::UpToDate,
         _ => ConsumerState::CatchingUp,
     }
+}
+
+/// The servers that share the store; empty if the list does not come in time.
+pub(super) async fn servers(csms: &Csms, within: Duration) -> Vec<ServerView> {
+    let Ok(runtime) = csms.runtime_handle() else { return Vec::new() };
+    if !csms.config.shares_store() {
+        return Vec::new();
+    }
+    let members = timeout(within, runtime.members()).await;
+    let view = |member: MemberStatus| ServerView {
+        name: member.name,
+        stops: member.stops,
+        works: member.works.into_iter().map(|work| (work.consumer, work.waits_for)).collect(),
+    };
+    // What cannot be read now is shown the next time.
+    let members = members.ok().and_then(Result::ok).unwrap_or_default();
+    members.into_iter().map(view).collect()
 }
 
 /// Returns the first parked items, and the number of all of them.

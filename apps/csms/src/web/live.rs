@@ -138,6 +138,7 @@ async fn view(csms: &Csms, host: &str) -> Result<LiveView, LoadError> {
         effects: effects.iter().map(effect).collect(),
         lapsed,
         consumers: consumers::consumers(csms),
+        servers: consumers::servers(csms, LIVE_WITHIN).await,
         parked,
         parked_total,
         missing,
