@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use leftfold_core::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -23,6 +24,8 @@ use crate::{PostgresError, Rows, tls};
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Seconds without any answer after which a server is given up.
 const SILENCE_SECONDS: u64 = 30;
+/// Characters of the machine's name in the name of a session.
+const HOST_MAX: usize = 40;
 /// Has the server notice within about half a minute that a client is gone, and that its machine is,
 /// and within a minute that it stands still in a transaction: then its session ends, and with it
 /// its locks. What the server is told to notice sooner stays so, and a limit on transactions that
@@ -340,9 +343,17 @@ fn with_limits(mut config: Config) -> Config {
         config.keepalives_idle(Duration::from_secs(SILENCE_SECONDS));
     }
     if config.get_application_name().is_none() {
-        config.application_name(format!("leftfold of process {}", std::process::id()));
+        config.application_name(application_name(&Runtime::default_name()));
     }
     config
+}
+
+/// The name of a session, for whoever asks who has a lock: that of the runtime of its process. The
+/// server cuts it off after 63 bytes, and the id of the process stands at its end.
+fn application_name(runtime: &str) -> String {
+    let (host, process) = runtime.rsplit_once(':').unwrap_or((runtime, ""));
+    let host: String = host.chars().filter(char::is_ascii_graphic).take(HOST_MAX).collect();
+    format!("leftfold of {host}:{process}")
 }
 
 impl Drop for Connected {
@@ -360,6 +371,13 @@ mod tests {
     use leftfold_proving::PostgresServer;
 
     use super::*;
+
+    #[test]
+    fn the_name_of_a_session_ends_with_the_process_however_long_that_of_the_machine_is() {
+        assert_eq!(application_name("db-1:4711"), "leftfold of db-1:4711");
+        let name = application_name(&format!("{}:4294967295", "ö-pod-x".repeat(40)));
+        assert!(name.len() <= 63 && name.ends_with(":4294967295"), "{name}");
+    }
 
     #[tokio::test]
     async fn the_server_is_to_notice_soon_that_a_machine_is_gone() {

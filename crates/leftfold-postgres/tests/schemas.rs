@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use leftfold_core::runtime::Runtime;
 use leftfold_core::runtime::projection::{Place, ProjectionError, Session, Target};
 use leftfold_postgres::tokio_postgres::tls::{MakeTlsConnect, NoTlsError, NoTlsStream};
 use leftfold_postgres::tokio_postgres::{Error, NoTls, Socket};
@@ -78,12 +79,12 @@ async fn code_of_users_that_ends_the_transaction_is_an_error() {
 async fn whoever_comes_second_is_told_who_writes() {
     let (postgres, _) = database();
     let session = open(&postgres, 1).await;
-    let id = std::process::id();
+    let name = Runtime::default_name();
     let error = postgres.open(&place(1)).await.unwrap_err();
     assert!(postgres.is_away(&error));
     assert!(error.to_string().contains("cats_v1 is in use by process "), "{error}");
     assert!(
-        error.to_string().contains(&format!("(leftfold of process {id}, connected from 127.0.0.1")),
+        error.to_string().contains(&format!("(leftfold of {name}, connected from 127.0.0.1")),
         "{error}"
     );
     let error = postgres.discard("cats", 1).await.unwrap_err();

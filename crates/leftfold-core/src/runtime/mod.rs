@@ -227,6 +227,14 @@ impl Runtime {
         self
     }
 
+    /// Returns the name of a runtime of this process that is given none: that of the machine, as
+    /// far as it is known, and the id of the process, `host:4711`. In a container the machine's name
+    /// is the container's.
+    #[must_use]
+    pub fn default_name() -> String {
+        sharing::default_name()
+    }
+
     /// Names the runtime for people, among those on the same store: at most 255 bytes are shown. If
     /// it has no name, it is called after its machine and its process: `host:4711`.
     pub fn named(mut self, name: impl Into<String>) -> Self {

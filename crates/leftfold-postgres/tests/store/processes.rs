@@ -156,8 +156,8 @@ impl Writers {
     async fn stop_with_lock(&self, process: usize, sessions: &tokio_postgres::Client) {
         let id = self.running[process].id();
         let ask = "SELECT bool_or(state = 'active'), bool_or(state = 'idle in transaction')
-            FROM pg_stat_activity WHERE application_name = $1";
-        let name = format!("leftfold of process {id}");
+            FROM pg_stat_activity WHERE application_name LIKE $1";
+        let name = format!("leftfold of %:{id}");
         loop {
             self.signal(process, "STOP");
             let (mut active, mut in_transaction) = (true, false);
