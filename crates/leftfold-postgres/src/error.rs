@@ -18,6 +18,14 @@ pub enum PostgresError {
         "the URL of the database cannot be read; write postgres://user:password@host:port/database"
     )]
     Url,
+    /// A parameter of the URL is unknown, or has a value that it cannot have.
+    #[error(
+        "the parameter {name} of the URL is unknown, or has a value that it cannot have; leave it out, or see PostgresStoreOptions::at"
+    )]
+    Parameter {
+        /// Its name.
+        name: String,
+    },
     /// No connection can be made.
     #[error("cannot connect to PostgreSQL: {}", with_causes(.0))]
     Unreachable(#[source] tokio_postgres::Error),
@@ -132,6 +140,7 @@ impl PostgresError {
             | Self::NothingServes { .. } => Kind::Unavailable,
             Self::Refused { source, .. } if stands_still(source) => Kind::Unavailable,
             Self::Url
+            | Self::Parameter { .. }
             | Self::NotAdmitted(_)
             | Self::SharedSession
             | Self::Readers { .. }

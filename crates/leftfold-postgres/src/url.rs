@@ -12,9 +12,11 @@ pub(crate) const SCHEMA_NAMES: &str = "a name of 1 to 63 bytes that does not beg
 
 /// A URL that was taken apart.
 pub(crate) struct DatabaseUrl<'u> {
-    /// The connection; `None` if the URL cannot be read. Why is not told: the reason may be a part
-    /// of the password.
+    /// The connection; `None` if the URL cannot be read.
     pub(crate) config: Option<Config>,
+    /// Name of the parameter for which it cannot be read. Nothing else of the reason is told: it may
+    /// be a part of the password.
+    pub(crate) refused: Option<String>,
     /// File with the certificates that are trusted.
     pub(crate) root_certificates: Option<PathBuf>,
     own: Vec<(&'u str, &'u str)>,
@@ -47,7 +49,13 @@ impl<'u> DatabaseUrl<'u> {
         if let Some(config) = config.as_mut().filter(|_| is_verified || roots.is_some()) {
             config.ssl_mode(SslMode::Require);
         }
-        Self { config, root_certificates: roots.flatten().map(PathBuf::from), own }
+        // Behind a question mark in a password stands the rest of that.
+        let refused = match &config {
+            None if roots == Some(None) => Some("sslrootcert".to_owned()),
+            None if !parameters.contains('@') => refused_of(&others),
+            _ => None,
+        };
+        Self { config, refused, root_certificates: roots.flatten().map(PathBuf::from), own }
     }
 
     /// Returns the value of a parameter that was taken out: the last one, as it was written.
@@ -61,6 +69,14 @@ impl<'u> DatabaseUrl<'u> {
         let text = self.own(name)?;
         Some(text.parse().ok().filter(|number| *number > 0).ok_or_else(|| text.to_owned()))
     }
+}
+
+/// Name of the first parameter that the driver does not take.
+fn refused_of(parameters: &[&str]) -> Option<String> {
+    let is_refused =
+        |parameter: &&&str| format!("postgres://h/d?{parameter}").parse::<Config>().is_err();
+    let parameter = parameters.iter().find(is_refused)?;
+    Some(parameter.split('=').next().unwrap_or_default().to_owned())
 }
 
 /// Decodes the percent signs of a value; `None` if they are followed by anything but two digits

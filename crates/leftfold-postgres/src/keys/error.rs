@@ -16,6 +16,14 @@ pub enum PostgresKeysError {
         "the URL of the key store cannot be read; write postgres://user:password@host:port/database?schema=NAME"
     )]
     Url,
+    /// A parameter of the URL is unknown, or has a value that it cannot have.
+    #[error(
+        "the parameter {name} of the URL is unknown, or has a value that it cannot have; leave it out, or see PostgresStoreOptions::at"
+    )]
+    Parameter {
+        /// Its name.
+        name: String,
+    },
     /// An option has a value that it cannot have.
     #[error("{option} cannot be {value:?}: it is {remedy}")]
     Option {
@@ -98,7 +106,9 @@ impl PostgresKeysError {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Url | Self::Option { .. } | Self::NotKeys { .. } => Kind::Invalid,
+            Self::Url | Self::Parameter { .. } | Self::Option { .. } | Self::NotKeys { .. } => {
+                Kind::Invalid
+            }
             Self::Unavailable { .. } | Self::Randomless(_) => Kind::Unavailable,
             Self::Refused { .. }
             | Self::Absent { .. }

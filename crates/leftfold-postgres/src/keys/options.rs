@@ -43,11 +43,15 @@ impl PostgresKeysOptions {
     /// for encryption that [`PostgresStoreOptions::at`](crate::PostgresStoreOptions::at) has.
     ///
     /// # Errors
-    /// [`PostgresKeysError::Url`] if it cannot be parsed, [`PostgresKeysError::Option`] if the
-    /// schema has a name that it cannot have.
+    /// [`PostgresKeysError::Url`] or [`PostgresKeysError::Parameter`] if it cannot be parsed,
+    /// [`PostgresKeysError::Option`] if the schema has a name that it cannot have.
     pub fn at(url: &str) -> Result<Self, PostgresKeysError> {
         let mut parsed = DatabaseUrl::parse(url, &["schema"]);
-        let config = parsed.config.take().ok_or(PostgresKeysError::Url)?;
+        let refused_url = match parsed.refused.take() {
+            Some(name) => PostgresKeysError::Parameter { name },
+            None => PostgresKeysError::Url,
+        };
+        let config = parsed.config.take().ok_or(refused_url)?;
         let schema = match parsed.own("schema") {
             Some(name) => decoded(name).ok_or_else(|| refused("schema", name, SCHEMA_NAMES))?,
             None => SCHEMA.to_owned(),

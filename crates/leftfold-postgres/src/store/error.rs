@@ -16,6 +16,14 @@ pub enum PostgresStoreError {
         "the URL of the store cannot be read; write postgres://user:password@host:port/database?schema=NAME"
     )]
     Url,
+    /// A parameter of the URL is unknown, or has a value that it cannot have.
+    #[error(
+        "the parameter {name} of the URL is unknown, or has a value that it cannot have; leave it out, or see PostgresStoreOptions::at"
+    )]
+    Parameter {
+        /// Its name.
+        name: String,
+    },
     /// An option has a value that it cannot have.
     #[error("{option} cannot be {value:?}: it is {remedy}")]
     Option {
@@ -109,7 +117,7 @@ impl PostgresStoreError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Url | Self::Option { .. } => Kind::Invalid,
+            Self::Url | Self::Parameter { .. } | Self::Option { .. } => Kind::Invalid,
             Self::Connection(error) => error.kind(),
             Self::Read(error) => error.kind(),
             Self::Refused { source, .. } if passes_by_itself(source) => Kind::Unavailable,

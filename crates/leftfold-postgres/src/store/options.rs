@@ -75,11 +75,15 @@ impl PostgresStoreOptions {
     /// - `readers=4`: [connections for reading](Self::readers).
     ///
     /// # Errors
-    /// [`PostgresStoreError::Url`] if it cannot be parsed, [`PostgresStoreError::Option`] if one of
-    /// its own parameters has a value that it cannot have.
+    /// [`PostgresStoreError::Url`] or [`PostgresStoreError::Parameter`] if it cannot be parsed,
+    /// [`PostgresStoreError::Option`] if one of its own parameters has a value that it cannot have.
     pub fn at(url: &str) -> Result<Self, PostgresStoreError> {
         let mut parsed = DatabaseUrl::parse(url, &["schema", "payload", "readers"]);
-        let config = parsed.config.take().ok_or(PostgresStoreError::Url)?;
+        let refused_url = match parsed.refused.take() {
+            Some(name) => PostgresStoreError::Parameter { name },
+            None => PostgresStoreError::Url,
+        };
+        let config = parsed.config.take().ok_or(refused_url)?;
         let schema = match parsed.own("schema") {
             Some(name) => decoded(name).ok_or_else(|| refused("schema", name, PERCENT))?,
             None => SCHEMA.to_owned(),
@@ -182,11 +186,16 @@ mod tests {
             ("postgres://h/d?schema=pg_events", "pg_"),
             ("postgres://h/d?schema=%zz", "percent"),
             ("postgres://h/d?payload=xml", "json or bytes"),
+            ("postgres://h/d?sslmode=verify-ca&schema=a", "parameter sslmode"),
+            ("postgres://h/d?connect_timeout=3&sslcert=my.pem", "parameter sslcert"),
+            ("postgres://h/d?sslrootcert=%zz", "parameter sslrootcert"),
         ] {
             let error = PostgresStoreOptions::at(url).unwrap_err().to_string();
             assert!(error.contains(told), "{url}: {error}");
         }
         let secret = PostgresStoreOptions::at("postgres://me:secret@h:x/d").unwrap_err();
+        assert!(!format!("{secret} {secret:?}").contains("secret"));
+        let secret = PostgresStoreOptions::at("postgres://me:12?secret=3@h/d").unwrap_err();
         assert!(!format!("{secret} {secret:?}").contains("secret"));
         let shown = PostgresStoreOptions::at("postgres://me:secret@h/d").unwrap();
         assert!(!format!("{shown:?}").contains("secret"));

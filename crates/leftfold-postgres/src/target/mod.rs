@@ -68,8 +68,8 @@ impl Postgres {
     /// [`readers`](Self::readers). Nothing is connected yet.
     ///
     /// # Errors
-    /// [`PostgresError::Url`] if it cannot be parsed, [`PostgresError::Readers`] if that is no
-    /// number.
+    /// [`PostgresError::Url`] or [`PostgresError::Parameter`] if it cannot be parsed,
+    /// [`PostgresError::Readers`] if that is no number.
     pub fn at(url: &str) -> Result<Self, PostgresError> {
         Self::of(DatabaseUrl::parse(url, &["readers"]))
     }
@@ -93,7 +93,11 @@ impl Postgres {
     fn of(url: DatabaseUrl<'_>) -> Result<Self, PostgresError> {
         let readers = url.number("readers").transpose();
         let readers = readers.map_err(|found| PostgresError::Readers { found })?;
-        let config = url.config.ok_or(PostgresError::Url)?;
+        let refused = match url.refused {
+            Some(name) => PostgresError::Parameter { name },
+            None => PostgresError::Url,
+        };
+        let config = url.config.ok_or(refused)?;
         let connector = PostgresConnector::as_configured(config, url.root_certificates);
         Ok(Self::by(connector, readers.unwrap_or(READERS)))
     }
