@@ -14,8 +14,8 @@ pub(crate) const SCHEMA_NAMES: &str = "a name of 1 to 63 bytes that does not beg
 pub(crate) struct DatabaseUrl<'u> {
     /// The connection; `None` if the URL cannot be read.
     pub(crate) config: Option<Config>,
-    /// Name of the parameter for which it cannot be read. Nothing else of the reason is told: it may
-    /// be a part of the password.
+    /// Name of the parameter for which it cannot be read. Nothing else of the reason is told: it
+    /// may be a part of the password.
     pub(crate) refused: Option<String>,
     /// File with the certificates that are trusted.
     pub(crate) root_certificates: Option<PathBuf>,

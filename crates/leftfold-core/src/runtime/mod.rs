@@ -228,8 +228,8 @@ impl Runtime {
     }
 
     /// Returns the name of a runtime of this process that is given none: that of the machine, as
-    /// far as it is known, and the id of the process, `host:4711`. In a container the machine's name
-    /// is the container's.
+    /// far as it is known, and the id of the process, `host:4711`. In a container the machine is
+    /// the container.
     #[must_use]
     pub fn default_name() -> String {
         sharing::default_name()

@@ -180,11 +180,11 @@ pub trait Backend: Send + Sync + 'static {
     fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError>;
 
     /// Returns the durable end and whether the store takes appends, and every later change of it:
-    /// live subscriptions wait on this. What this handle appended is in it before the answer; what
-    /// another process appended comes a moment later, while a read sees it at once. A store beyond a
-    /// network that does not answer says [`State::Away`](super::State::Away) after a few seconds,
-    /// with the end that was seen last, and whoever waits goes on waiting: only the last status says
-    /// [`State::Closed`](super::State::Closed).
+    /// live subscriptions wait on this. What this handle appended is in it before the answer;
+    /// what another process appended comes a moment later, while a read sees it at once. A store
+    /// beyond a network that does not answer says [`State::Away`](super::State::Away) after a few
+    /// seconds, with the end that was seen last, and whoever waits goes on waiting: only the last
+    /// status says [`State::Closed`](super::State::Closed).
     fn status(&self) -> watch::Receiver<Status>;
 
     /// Adds the figures of the backend, if it has any: its appends, its queue, its disk. It waits

@@ -113,11 +113,9 @@ impl StoreWriter {
                     },
                 }
             } else if let Some(why) = self.connect().await.err() {
-                let mut requests = requests;
-                // Whoever closes the store waits for one connection that fails, and not for one
-                // after the other.
-                requests.extend(self.shared.queue.take_if_closing());
-                return self.refuse(requests, why);
+                // A close waits for one connection that fails, and not for each group's own.
+                let rest = self.shared.queue.take_if_closing();
+                return self.refuse(requests.into_iter().chain(rest).collect(), why);
             }
             let context = self.context(payload);
             let Some(session) = &mut self.session else { continue };
