@@ -153,7 +153,16 @@ impl RecordedTime {
         (self.wall, self.monotonic, self.slept) = (clock.wall(), clock.monotonic(), clock.slept());
     }
 
+    /// Returns the time for the next group.
     pub(crate) fn tick(&mut self, clock: &dyn LogClock) -> Tick {
+        let (now, skew_micros) = self.look(clock);
+        self.last = now.as_micros().max(self.last.saturating_add(1));
+        Tick { micros: self.last, skew_micros }
+    }
+
+    /// Returns the time as far as the log believes the wall clock, with the microseconds that the
+    /// wall clock is ahead of it if it is not believed.
+    pub(crate) fn look(&mut self, clock: &dyn LogClock) -> (Timestamp, i64) {
         let (wall, monotonic) = (clock.wall(), clock.monotonic());
         let mut expected = self.wall.plus(monotonic.saturating_sub(self.monotonic));
         if distance(wall, expected) >= DIFFERENCE_MIN {
@@ -164,9 +173,7 @@ impl RecordedTime {
         let believed = distance(wall, expected) <= CLOCK_JUMP_MAX;
         let now = if believed { wall } else { expected };
         (self.wall, self.monotonic) = (now, monotonic);
-        self.last = now.as_micros().max(self.last.saturating_add(1));
-        let skew_micros = if believed { 0 } else { wall.as_micros() - expected.as_micros() };
-        Tick { micros: self.last, skew_micros }
+        (now, if believed { 0 } else { wall.as_micros() - expected.as_micros() })
     }
 }
 

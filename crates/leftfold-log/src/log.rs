@@ -402,6 +402,10 @@ impl Backend for Log {
         self.ask(request, answer)
     }
 
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.at_once(|shared| Ok(shared.time_now()))
+    }
+
     fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
     }

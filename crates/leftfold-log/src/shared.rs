@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use leftfold_core::store::{
     AppendError, Hash, Head, Identity, Metrics, Outcome, Pending, Position, State, Status,
+    Timestamp,
 };
 use tokio::sync::watch;
 
+use crate::clock::{LogClock, RecordedTime};
 use crate::figures::LogCounters;
 use crate::index::Index;
 use crate::options::Options;
@@ -35,8 +37,10 @@ pub(crate) struct SharedLog {
     pub(crate) answered: AnsweredRequests,
     pub(crate) pool: Pool,
     pub(crate) figures: LogCounters,
+    clock: Arc<dyn LogClock>,
+    time: Mutex<RecordedTime>,
     skew_micros: AtomicI64,
-    /// Somebody said that the clock is right, and the writer has not heard it yet.
+    /// Somebody said that the clock is right, and it was not looked at since.
     pub(crate) follow_clock: AtomicBool,
 }
 
@@ -55,7 +59,10 @@ impl SharedLog {
         segments: Arc<Segments>,
         index: Index,
         options: &Options,
+        last_recorded_at: i64,
     ) -> Self {
+        let clock = Arc::clone(&options.clock);
+        let time = Mutex::new(RecordedTime::starting(&*clock, last_recorded_at));
         Self {
             identity,
             status: watch::Sender::new(status),
@@ -66,6 +73,8 @@ impl SharedLog {
             answered: AnsweredRequests::default(),
             pool: Pool::new(READERS_MAX, options.queue_bytes),
             figures: LogCounters::default(),
+            clock,
+            time,
             skew_micros: AtomicI64::new(0),
             follow_clock: AtomicBool::new(false),
         }
@@ -99,6 +108,34 @@ impl SharedLog {
         self.skew_micros.load(Ordering::Relaxed)
     }
 
+    /// Returns the recorded time of the next group, in microseconds.
+    pub(crate) fn tick(&self) -> i64 {
+        let tick = self.believed_time().tick(&*self.clock);
+        self.note_skew(tick.skew_micros);
+        tick.micros
+    }
+
+    /// Returns the time by which groups are recorded.
+    pub(crate) fn time_now(&self) -> Timestamp {
+        let (now, skew_micros) = self.believed_time().look(&*self.clock);
+        self.note_skew(skew_micros);
+        now
+    }
+
+    /// Returns the time for leases.
+    pub(crate) fn steady_now(&self) -> Timestamp {
+        self.believed_time().steady(&*self.clock)
+    }
+
+    fn believed_time(&self) -> MutexGuard<'_, RecordedTime> {
+        // Whatever a clock panics in, the time before is a time.
+        let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.follow_clock.swap(false, Ordering::Relaxed) {
+            time.follow(&*self.clock);
+        }
+        time
+    }
+
     /// An answer that needs no waiting, which is counted.
     pub(crate) fn at_once_answered(
         &self,
@@ -108,7 +145,7 @@ impl SharedLog {
         Pending::ready(outcome)
     }
 
-    pub(crate) fn note_skew(&self, micros: i64) {
+    fn note_skew(&self, micros: i64) {
         if self.skew_micros.swap(micros, Ordering::Relaxed) == 0 && micros != 0 {
             tracing::error!(
                 micros,

@@ -332,6 +332,16 @@ impl Backend for RemoteStore {
         })
     }
 
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.ask_read(held_bytes::EACH, |shared| async move {
+            let make = |mut client: Client| {
+                let call = request(&shared.options, wire::NowRequest {});
+                async move { client.now(call).await }
+            };
+            Ok(Timestamp::from_micros(call_once(&shared, make).await?.moment))
+        })
+    }
+
     fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
     }

@@ -110,6 +110,10 @@ impl Backend for FailingStore {
         self.inner.release(lease)
     }
 
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.inner.now()
+    }
+
     fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
         self.inner.leases()
     }

@@ -1,7 +1,9 @@
-//! Time, given to the runtime from outside, so that tests and explorers can own it.
+//! Time, given to the runtime from outside, so that tests and explorers can own it. It is that of
+//! the `store`, unless a caller gives another one.
 
 #[cfg(any(test, feature = "drive"))]
 mod hand;
+mod store;
 
 use std::fmt;
 use std::future::Future;
@@ -15,6 +17,7 @@ use crate::store::{SleepGauge, Timestamp};
 
 #[cfg(any(test, feature = "drive"))]
 pub use hand::{DueClock, HandClock};
+pub(in crate::runtime) use store::{FollowedClock, StoreClock};
 
 /// A wait until some moment.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;

@@ -23,7 +23,7 @@ impl StartError {
             | Self::CannotRebuild { .. }
             | Self::SetUp { .. }
             | Self::Panicked { .. } => Kind::Bug,
-            Self::Late { .. } | Self::Beginning { .. } => Kind::Unavailable,
+            Self::Late { .. } | Self::NoTime { .. } | Self::Beginning { .. } => Kind::Unavailable,
             Self::ForeignProjection { error, .. } | Self::Foreign { error, .. } => error.kind(),
             Self::Event { error, .. } => error.kind(),
             Self::Read { error, .. } => error.kind(),

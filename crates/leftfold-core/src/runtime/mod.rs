@@ -74,7 +74,9 @@ pub(crate) use records::{rewrite_labels, rewritten};
 
 use crate::fold::EventError;
 use crate::store::limits::LEASE_SECONDS_MAX;
-use crate::store::{Invalid, Store};
+use crate::store::{Invalid, ReadError, Store};
+use clock::{FollowedClock, StoreClock};
+use consumer::backoff;
 use consumer::status::Board;
 use consumer::{message, stop, unheard};
 use effect::EffectKind;
@@ -125,6 +127,8 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[must_use = "a runtime does nothing until it is started"]
 pub struct Runtime {
     host: Host,
+    /// The store's clock; `None` if another one is given.
+    followed: Option<Arc<StoreClock>>,
     kinds: Vec<(&'static str, &'static str, Result<EffectKind, Invalid>)>,
     processes: BTreeMap<&'static str, mpsc::Sender<process::ProcessRequest>>,
     consumers: Vec<Consumer>,
@@ -180,9 +184,12 @@ impl Host {
 impl Runtime {
     /// A runtime of no consumers yet, behind a store.
     pub fn new(store: &Store) -> Self {
-        let host = Host::new(store.clone(), Arc::new(SystemClock::default()));
+        let clock = Arc::new(StoreClock::of(store));
+        let mut host = Host::new(store.clone(), clock.clone());
+        host.board = Arc::new(Board::new(clock.clone()));
         Self {
             host,
+            followed: Some(clock),
             kinds: Vec::new(),
             processes: BTreeMap::new(),
             consumers: Vec::new(),
@@ -195,7 +202,13 @@ impl Runtime {
         }
     }
 
-    /// Takes the time from another clock than the machine's.
+    /// Takes the time from another clock than the store's.
+    ///
+    /// Due times and deadlines are in the log, and all processes on a store compare them with one
+    /// clock: that by which the store records, which is the machine's for the embedded log and the
+    /// database's for PostgreSQL. The runtime asks for it every two seconds, and is never ahead of
+    /// it. So a process whose own clock is wrong fires no timer early and ends no effect early.
+    /// Whoever gives another clock answers for that, for every process on the store.
     ///
     /// ```
     /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
@@ -223,7 +236,7 @@ impl Runtime {
     /// ```
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.host.board = Arc::new(Board::new(clock.clone()));
-        self.host.clock = clock;
+        (self.host.clock, self.followed) = (clock, None);
         self
     }
 
@@ -374,7 +387,9 @@ impl Runtime {
         let membership = Arc::new(Membership::new(name, self.lease));
         self.host.membership = Some(membership.clone());
         let host = self.host.clone();
-        let Ready { effects, processes, projections, stop, consumers } = self.ready().await?;
+        let Ready { effects, processes, projections, stop, consumers, followed } =
+            self.ready().await?;
+        let clock = followed.map(FollowedClock::new);
         let mut sharing = None;
         if let Ok(mut member) = Member::new(host, membership) {
             // Whether or not the store answers: it is asked again.
@@ -385,7 +400,8 @@ impl Runtime {
             consumers.into_iter().map(|(name, consumer)| (name, tokio::spawn(consumer))).collect();
         let figures = RuntimeFigures::shown(&effects.board, &effects.store, &projections);
         let handle = RuntimeHandle { effects, processes, projections, stop: stop.subscribe() };
-        Ok(RunningRuntime { handle, stop, tasks, sharing, within, _figures: figures })
+        let (_clock, _figures) = (clock, figures);
+        Ok(RunningRuntime { handle, stop, tasks, sharing, within, _clock, _figures })
     }
 
     /// Runs everything in the caller's task until all of it has taken up the log to its durable end
@@ -423,7 +439,8 @@ impl Runtime {
     /// # Ok(()) }
     /// ```
     pub async fn run_until_idle(self) -> Result<Vec<ConsumerStatus>, StartError> {
-        let Ready { effects, projections, stop, consumers, .. } = self.ready().await?;
+        let Ready { effects, projections, stop, consumers, followed, .. } = self.ready().await?;
+        let _clock = followed.map(FollowedClock::new);
         let _figures = RuntimeFigures::shown(&effects.board, &effects.store, &projections);
         let consumers = consumers.into_iter().map(|(_, consumer)| consumer).collect();
         idle::run(&effects.store, &effects.board, &stop, consumers).await;
@@ -432,6 +449,10 @@ impl Runtime {
 
     /// Prepares everything for its first step.
     async fn ready(mut self) -> Result<Ready, StartError> {
+        let followed = self.followed.take();
+        if let Some(clock) = &followed {
+            told_time(clock).await?;
+        }
         // Before the views of those who read: they read events as the owners do.
         for (named, take_into_use) in self.owners {
             let taken = catch_unwind(AssertUnwindSafe(|| take_into_use(&self.host.store)));
@@ -478,7 +499,7 @@ impl Runtime {
         let projections =
             Projections { store: store.clone(), board: board.clone(), entries: entries.into() };
         let effects = Effects { store, board, kinds: kinds.into() };
-        Ok(Ready { effects, processes, projections, stop, consumers })
+        Ok(Ready { effects, processes, projections, stop, consumers, followed })
     }
 }
 
@@ -489,6 +510,25 @@ struct Ready {
     projections: Projections,
     stop: watch::Sender<bool>,
     consumers: Vec<(&'static str, Running)>,
+    followed: Option<Arc<StoreClock>>,
+}
+
+/// Waits until the time of the store is known. A store that is closed has none, and its consumers
+/// say so.
+async fn told_time(clock: &StoreClock) -> Result<(), StartError> {
+    let asking = async {
+        loop {
+            match clock.begin().await {
+                Ok(()) | Err(ReadError::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the store does not tell its time, asking again");
+                    tokio::time::sleep(backoff::CLOCK.first).await;
+                }
+            }
+        }
+    };
+    let within = START_WITHIN;
+    tokio::time::timeout(within, asking).await.map_err(|_| StartError::NoTime { within })
 }
 
 /// The kinds of effects, each asked for by a type of its own.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::clock::FollowedClock;
 use super::consumer::{StopError, stop};
 use super::handle::RuntimeHandle;
 use super::metrics::RuntimeFigures;
@@ -26,6 +27,8 @@ pub struct RunningRuntime {
     pub(super) sharing: Option<JoinHandle<()>>,
     /// Time that all of them together may take to stop.
     pub(super) within: Duration,
+    /// Follows the store's clock for as long as this is there.
+    pub(super) _clock: Option<FollowedClock>,
     /// Shown in the store's metrics for as long as this is there.
     pub(super) _figures: Arc<RuntimeFigures>,
 }

@@ -87,6 +87,7 @@ use super::{
 ///     # }
 ///     # fn release(&self, lease: Lease) -> Pending<(), LeaseError> { self.inner.release(lease) }
 ///     # fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> { self.inner.leases() }
+///     # fn now(&self) -> Pending<Timestamp, ReadError> { self.inner.now() }
 ///     # fn status(&self) -> watch::Receiver<Status> { self.inner.status() }
 ///     # fn close(&self) -> Pending<(), CloseError> { self.inner.close() }
 /// }
@@ -178,6 +179,14 @@ pub trait Backend: Send + Sync + 'static {
     /// At most [`LEASES_MAX`](super::limits::LEASES_MAX) leases with notes of
     /// [`LEASE_NOTE_BYTES_MAX`](super::limits::LEASE_NOTE_BYTES_MAX) bytes.
     fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError>;
+
+    /// Returns the time of the clock by which appends are recorded, as it was at some moment
+    /// between the call and the answer. All handles of one store have one clock, in whichever
+    /// process they are: runtimes follow it, and ask about every two seconds.
+    ///
+    /// The clock may be set back. Recorded times then go on increasing, in the smallest steps, and
+    /// are ahead of it until it has come there.
+    fn now(&self) -> Pending<Timestamp, ReadError>;
 
     /// Returns the durable end and whether the store takes appends, and every later change of it:
     /// live subscriptions wait on this. What this handle appended is in it before the answer;

@@ -325,6 +325,27 @@ impl Store {
         self.backend.leases()
     }
 
+    /// Returns the time of the store's clock, by which appends are recorded, as it was at some
+    /// moment between the call and the answer: the same clock for every process on the store, which
+    /// the clock of a machine may differ from.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::Store;
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let before = store.now().await?;
+    /// let deposit = [WalletEvent::Deposited { cents: 500 }];
+    /// let recorded = store.aggregate::<Wallet>().record("ada", &deposit).await?;
+    /// assert!(recorded.recorded_at >= before);
+    /// # Ok(()) }
+    /// ```
+    pub fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.backend.now()
+    }
+
     /// Returns the durable end.
     #[must_use]
     pub fn head(&self) -> Head {

@@ -461,6 +461,10 @@ impl Backend for MemoryBackend {
         Pending::ready(Ok(state.leases.held(self.time.passing())))
     }
 
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.read_with(|_| self.time.now())
+    }
+
     fn status(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
     }

@@ -213,6 +213,10 @@ impl Backend for Crashing {
         self.backend.leases()
     }
 
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.backend.now()
+    }
+
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.backend.position_at(moment)
     }

@@ -1,6 +1,7 @@
 //! Effects, on the memory backend and a clock that is moved by hand.
 
 mod begin;
+mod clock;
 mod here;
 mod life;
 mod order;

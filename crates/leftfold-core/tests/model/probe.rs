@@ -278,6 +278,10 @@ impl Backend for Probe {
         self.memory().leases()
     }
 
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.memory().now()
+    }
+
     fn status(&self) -> watch::Receiver<Status> {
         self.memory().status()
     }

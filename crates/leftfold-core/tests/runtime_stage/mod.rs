@@ -299,6 +299,10 @@ impl Backend for Faults {
         Pending::ready(Ok(self.leases.lock().unwrap().held(self.clock.now())))
     }
 
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.reading(self.backend.now())
+    }
+
     fn status(&self) -> watch::Receiver<Status> {
         self.backend.status()
     }

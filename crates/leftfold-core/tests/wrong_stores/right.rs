@@ -278,6 +278,7 @@ spoilable! {
         |right, request| right.lease(request);
     release(lease: Lease) -> Pending<(), LeaseError> = |right, lease| right.release(lease);
     leases() -> Pending<Vec<HeldLease>, LeaseError> = |right| right.leases();
+    now() -> Pending<Timestamp, ReadError> = |right| right.reads(MemoryBackend::now);
     close() -> Pending<(), CloseError> = |right| right.close();
 }
 

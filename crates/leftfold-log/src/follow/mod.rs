@@ -257,6 +257,10 @@ impl Backend for LogFollower {
         self.refused()
     }
 
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.reading(|log| log.now())
+    }
+
     fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
         self.refused()
     }

@@ -20,7 +20,6 @@ use std::sync::atomic::Ordering;
 
 use leftfold_core::store::{Head, Identity, State, Status};
 
-use crate::clock::RecordedTime;
 use crate::disk::{Disk, LeasedDisk, Overlay};
 use crate::format::{MARK, segment_name, segment_number};
 use crate::index::Index;
@@ -131,10 +130,10 @@ impl Log {
             recovered.segments,
             recovered.index,
             &options,
+            recovered.tail.chain.recorded_at,
         );
         shared.figures.tail_bytes.store(recovered.tail.len, Ordering::Relaxed);
         let shared = Arc::new(shared);
-        let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
         let epoch = recovered.report.identity.epoch;
         Ok((
             LogWriter {
@@ -145,7 +144,6 @@ impl Log {
                 epoch,
                 purpose,
                 tail: recovered.tail,
-                time,
                 mark: EndMark::default(),
                 usual_bytes: 0,
                 half_made: false,

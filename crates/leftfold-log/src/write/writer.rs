@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
 
-use crate::clock::RecordedTime;
 use crate::disk::lacks_room;
 use crate::disk::{DirectoryOwnership, Disk, Lock};
 use crate::format::{Binding, DurableMark, NO_TIME, SegmentHeader, segment_name};
@@ -42,7 +41,6 @@ pub(crate) struct LogWriter {
     pub(crate) epoch: Epoch,
     pub(crate) purpose: OpenPurpose,
     pub(crate) tail: Tail,
-    pub(crate) time: RecordedTime,
     pub(crate) mark: EndMark,
     /// Bytes of the latest groups, smoothed.
     pub(crate) usual_bytes: usize,
@@ -136,18 +134,14 @@ impl LogWriter {
         if let Err(error) = self.make_room() {
             return refuse(&self.shared, waiting, &error);
         }
-        if self.shared.follow_clock.swap(false, Ordering::Relaxed) {
-            self.time.follow(&*self.options.clock);
-        }
-        let tick = self.time.tick(&*self.options.clock);
-        self.shared.note_skew(tick.skew_micros);
+        let recorded_at = self.shared.tick();
         let (binding, place) =
             (self.tail.segment.header.binding, address(self.number(), self.tail.end));
-        gathering.begin(&self.shared, self.tail.chain, tick.micros, place, binding);
+        gathering.begin(&self.shared, self.tail.chain, recorded_at, place, binding);
         let mut judged_bytes = 0;
         while let Some(mut request) = waiting.pop_front() {
             if let WriteRequest::Lease(lease) = &mut request {
-                lease.at = self.time.steady(&*self.options.clock);
+                lease.at = self.shared.steady_now();
             }
             judged_bytes += request.held_bytes();
             gathering.add(&self.shared, request);
@@ -410,7 +404,7 @@ impl LogWriter {
         if self.tail.sealed || self.tail.chain.recorded_at == NO_TIME {
             return if cut { self.tail.file.sync() } else { Ok(()) };
         }
-        let recorded_at = self.time.tick(&*self.options.clock).micros;
+        let recorded_at = self.shared.tick();
         self.tail.write_seal(recorded_at)
     }
 

@@ -100,6 +100,10 @@ impl Backend for RefusingStore {
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
         self.inner.release(lease)
     }
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.inner.now()
+    }
+
     fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
         self.inner.leases()
     }

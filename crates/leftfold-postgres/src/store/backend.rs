@@ -349,6 +349,10 @@ impl Backend for PostgresStore {
         Pending::waiting(receiver)
     }
 
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.reading(held_bytes::EACH, |shared| async move { lookups::now(&shared).await })
+    }
+
     fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
     }

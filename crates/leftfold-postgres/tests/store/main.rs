@@ -2,6 +2,7 @@
 
 mod away;
 mod chain;
+mod clocks;
 mod conformance;
 mod inline;
 mod leases;

@@ -35,6 +35,22 @@ pub async fn recorded_time_strictly_increases(factory: &impl Factory) {
     }
 }
 
+/// The clock that the store tells is the one that gives appends their time, by every handle.
+pub async fn the_clock_is_the_one_of_recorded_times(factory: &impl Factory) {
+    let store = TestedStore::new(factory).await;
+    let beside = store.beside().await;
+    for round in 0..20 {
+        let before = store.now().await.expect("the store tells its time");
+        let at = store.appended(events("a-1", 1)).await.recorded_at;
+        let after = beside.now().await.expect("another handle tells it");
+        assert!(before <= at, "round {round}: {at} is recorded after {before}");
+        // Times that increase strictly may be ahead of the clock by as many steps as appends came
+        // at one moment.
+        let latest = after.plus(1_000 * TICK);
+        assert!(at <= latest, "round {round}: {at} is recorded before {after}");
+    }
+}
+
 /// At a recorded moment the answer is the last event of it; just before, the last event before.
 pub async fn a_moment_maps_to_the_last_position_at_it(factory: &impl Factory) {
     let store = TestedStore::new(factory).await;

@@ -219,6 +219,10 @@ impl Backend for SimulatedStore {
         self.later(OperationSubject::Lease, 1, |memory, _| memory.leases())
     }
 
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.later(OperationSubject::Reading, 1, |memory, _| memory.now())
+    }
+
     fn status(&self) -> watch::Receiver<Status> {
         self.shared.memory.status()
     }

@@ -173,6 +173,9 @@ impl Backend for Liar {
     fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
         self.honest.leases()
     }
+    fn now(&self) -> Pending<Timestamp, ReadError> {
+        self.honest.now()
+    }
     fn status(&self) -> watch::Receiver<Status> {
         self.honest.status()
     }

@@ -22,6 +22,8 @@ pub(in crate::runtime) const EFFECT_STORE: Backoff = doubling(200, 30_000);
 pub(in crate::runtime) const EFFECT_UNREADABLE: Backoff = steady(600_000);
 /// Outcomes that are still to be recorded by a runtime that stops.
 pub(in crate::runtime) const EFFECT_LAST_OUTCOMES: Backoff = steady(50);
+/// The time that a store did not tell when a runtime was started.
+pub(in crate::runtime) const CLOCK: Backoff = steady(200);
 /// A lease that the store could not be asked for.
 pub(in crate::runtime) const LEASE: Backoff = steady(1_000);
 /// A work that its runner could not do, until it counts again as one that can: others that can are
@@ -74,6 +76,7 @@ mod tests {
             (EFFECT_STORE, 200, 30_000),
             (EFFECT_UNREADABLE, 600_000, 600_000),
             (EFFECT_LAST_OUTCOMES, 50, 50),
+            (CLOCK, 200, 200),
             (LEASE, 1_000, 1_000),
             (LAST_RESORT, 60_000, 1_800_000),
             (PROCESS_STORE, 1_000, 1_000),

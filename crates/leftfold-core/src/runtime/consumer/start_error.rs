@@ -173,6 +173,15 @@ pub enum StartError {
         /// Error of the store.
         detail: String,
     },
+    /// The store has not told its time, without which nothing is due.
+    #[error(
+        "the store has not told its time within {} s, start again when it can be read",
+        within.as_secs()
+    )]
+    NoTime {
+        /// Time that was waited.
+        within: Duration,
+    },
     /// The checkpoint of a consumer does not belong to this store.
     #[error("the checkpoint of {type_name} ({name}) does not belong to this log: {error}")]
     Foreign {

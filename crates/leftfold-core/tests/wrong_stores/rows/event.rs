@@ -7,8 +7,8 @@ use leftfold_core::store::limits::{
     KEY_IDS_MAX, METADATA_BYTES_MAX, QUERY_ITEMS_MAX, SNAPSHOT_BYTES_MAX,
 };
 use leftfold_core::store::{
-    Append, AppendError, Backend, Checkpoint, ContentType, EventId, Label, NewEvent, Outcome,
-    Pending, Position, RecordedEvent, StreamMatch, Timestamp, What,
+    Append, AppendError, Backend, Checkpoint, ContentType, EventId, Label, MemoryBackend, NewEvent,
+    Outcome, Pending, Position, RecordedEvent, StreamMatch, Timestamp, What,
 };
 use uuid::Uuid;
 
@@ -281,6 +281,18 @@ pub(crate) const PLACES: &[Row] = &[
             Wrong::default().position_at(|right, moment| {
                 let answer = now(right.reads(|memory| memory.position_at(moment)));
                 Pending::ready(if right.opening > 1 { answer.map(Position::next) } else { answer })
+            })
+        },
+    ),
+    row(
+        "time::the_clock_is_the_one_of_recorded_times",
+        "tells the time of a clock that is ahead by an hour",
+        || {
+            Wrong::default().now(|right| {
+                Pending::ready(
+                    now(right.reads(MemoryBackend::now))
+                        .map(|now| now.plus(std::time::Duration::from_secs(3_600))),
+                )
             })
         },
     ),

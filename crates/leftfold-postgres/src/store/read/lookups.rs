@@ -141,6 +141,14 @@ pub(in crate::store) async fn count_tags(
     shared.readers.read(ask).await
 }
 
+/// Reads the clock of the database, by which appends are recorded.
+pub(in crate::store) async fn now(shared: &StoreShared) -> Result<Timestamp, ReadError> {
+    let found = query(shared, "SELECT clock_timestamp()", &[]).await?;
+    let now = found.first().map(|row| row.try_get::<_, DatabaseTime>(0)).transpose();
+    // A SELECT without FROM has one row.
+    now.map_err(misread)?.map(|now| now.0).ok_or(ReadError::Closed)
+}
+
 /// Lists the leases that are held now, by the clock of the database.
 pub(in crate::store) async fn leases(shared: &StoreShared) -> Result<Vec<HeldLease>, ReadError> {
     let ask = "SELECT work, holder, fence, until, note FROM {schema}.leases

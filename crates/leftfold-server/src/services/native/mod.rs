@@ -258,6 +258,15 @@ impl store_server::Store for NativeService {
         Ok(Response::new(wire::PositionAtReply { position }))
     }
 
+    async fn now(
+        &self,
+        request: Request<wire::NowRequest>,
+    ) -> Result<Response<wire::NowReply>, Status> {
+        let backend = self.backend(request.metadata())?;
+        let moment = backend.now().await.map_err(unreadable)?.as_micros();
+        Ok(Response::new(wire::NowReply { moment }))
+    }
+
     async fn hash_at(
         &self,
         request: Request<wire::HashAtRequest>,
