@@ -22,6 +22,7 @@ impl StartError {
             | Self::UnknownProjection { .. }
             | Self::CannotRebuild { .. }
             | Self::SetUp { .. }
+            | Self::ShortLease { .. }
             | Self::Panicked { .. } => Kind::Bug,
             Self::Late { .. } | Self::NoTime { .. } | Self::Beginning { .. } => Kind::Unavailable,
             Self::ForeignProjection { error, .. } | Self::Foreign { error, .. } => error.kind(),

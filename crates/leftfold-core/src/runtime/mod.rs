@@ -74,11 +74,10 @@ pub(crate) use records::{rewrite_labels, rewritten};
 
 use crate::fold::EventError;
 use crate::store::limits::LEASE_SECONDS_MAX;
-use crate::store::{Invalid, ReadError, Store};
+use crate::store::{Invalid, Store};
 use clock::{FollowedClock, StoreClock};
-use consumer::backoff;
 use consumer::status::Board;
-use consumer::{message, stop, unheard};
+use consumer::{contained, message, stop, unheard};
 use effect::EffectKind;
 use metrics::RuntimeFigures;
 use process::{Process, Processes};
@@ -393,7 +392,8 @@ impl Runtime {
         let mut sharing = None;
         if let Ok(mut member) = Member::new(host, membership) {
             // Whether or not the store answers: it is asked again.
-            let _ = tokio::time::timeout(sharing::TAKES_PART_WITHIN, member.take_part(false)).await;
+            let begun = contained(member.take_part(false));
+            let _ = tokio::time::timeout(sharing::TAKES_PART_WITHIN, begun).await;
             sharing = Some(tokio::spawn(member.run(stop.subscribe())));
         }
         let tasks =
@@ -449,9 +449,14 @@ impl Runtime {
 
     /// Prepares everything for its first step.
     async fn ready(mut self) -> Result<Ready, StartError> {
+        let (lease, writer_ended_within) =
+            (self.host.work_lease(), self.host.store.writer_ended_within());
+        if lease <= 2 * writer_ended_within {
+            return Err(StartError::ShortLease { lease, writer_ended_within });
+        }
         let followed = self.followed.take();
         if let Some(clock) = &followed {
-            told_time(clock).await?;
+            stop::told_time(clock).await?;
         }
         // Before the views of those who read: they read events as the owners do.
         for (named, take_into_use) in self.owners {
@@ -511,24 +516,6 @@ struct Ready {
     stop: watch::Sender<bool>,
     consumers: Vec<(&'static str, Running)>,
     followed: Option<Arc<StoreClock>>,
-}
-
-/// Waits until the time of the store is known. A store that is closed has none, and its consumers
-/// say so.
-async fn told_time(clock: &StoreClock) -> Result<(), StartError> {
-    let asking = async {
-        loop {
-            match clock.begin().await {
-                Ok(()) | Err(ReadError::Closed) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "the store does not tell its time, asking again");
-                    tokio::time::sleep(backoff::CLOCK.first).await;
-                }
-            }
-        }
-    };
-    let within = START_WITHIN;
-    tokio::time::timeout(within, asking).await.map_err(|_| StartError::NoTime { within })
 }
 
 /// The kinds of effects, each asked for by a type of its own.

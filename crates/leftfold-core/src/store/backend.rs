@@ -1,6 +1,8 @@
 //! The contract that every store fulfils. The memory backend is the template for one; the
 //! conformance suite judges it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -195,6 +197,14 @@ pub trait Backend: Send + Sync + 'static {
     /// seconds, with the end that was seen last, and whoever waits goes on waiting: only the last
     /// status says [`State::Closed`](super::State::Closed).
     fn status(&self) -> watch::Receiver<Status>;
+
+    /// Returns the time after which an append of another process that stands still in the middle of
+    /// it is ended, so that others can write; zero if no other process writes. A runtime whose
+    /// leases are not longer than twice this time does not start: its work would change hands while
+    /// nobody can write.
+    fn writer_ended_within(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Adds the figures of the backend, if it has any: its appends, its queue, its disk. It waits
     /// for nothing.

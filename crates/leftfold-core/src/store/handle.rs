@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -298,6 +299,12 @@ impl Store {
     /// Asks for work of the runtime's own, under a name that begins with `$`.
     pub(crate) fn lease_for_runtime(&self, request: LeaseRequest) -> Pending<Leased, LeaseError> {
         self.backend.lease(request)
+    }
+
+    /// Returns the time after which a writer that stands still is ended: see
+    /// [`Backend::writer_ended_within`].
+    pub(crate) fn writer_ended_within(&self) -> Duration {
+        self.backend.writer_ended_within()
     }
 
     /// Gives work back, so that the next holder need not wait until the lease is over. One that is

@@ -1,6 +1,7 @@
 //! A store in a database that is open: the contract of a backend over the writer and the readers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::limits::SNAPSHOT_BYTES_MAX;
@@ -355,6 +356,10 @@ impl Backend for PostgresStore {
 
     fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
+    }
+
+    fn writer_ended_within(&self) -> Duration {
+        self.shared.options.transaction_within
     }
 
     fn measure(&self, metrics: &mut Metrics) {

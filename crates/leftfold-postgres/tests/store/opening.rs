@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use leftfold_core::runtime::{Runtime, StartError};
 use leftfold_core::store::{Kind, Position, Query, Read, Store};
 use leftfold_postgres::{PostgresStore, PostgresStoreOptions};
 use leftfold_proving::PostgresServer;
@@ -12,6 +14,21 @@ use tokio::task::JoinSet;
 
 use crate::ledger::{Ledger, accept_own};
 use crate::support::{place, place_on, rows};
+
+/// Nothing compared the time for which a process that stands still keeps others from writing with
+/// the time after which others are given its work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runtime_with_leases_too_short_for_the_store_does_not_start_and_says_what_to_change() {
+    let (_, url) = place("short_leases");
+    let store = Store::new(PostgresStore::open(&url).await.unwrap());
+    let seconds = Duration::from_secs;
+    let refused = Runtime::new(&store).lease(seconds(10)).start().await.err().unwrap();
+    let (lease, writer_ended_within) = (seconds(10), seconds(5));
+    assert_eq!(refused, StartError::ShortLease { lease, writer_ended_within });
+    assert!(refused.to_string().contains("set Runtime::lease to more than"), "{refused}");
+    let started = Runtime::new(&store).lease(seconds(11)).start().await.unwrap();
+    started.stop().await.unwrap();
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_fifty_processes_that_open_a_store_at_once_one_creates_it() {

@@ -133,6 +133,28 @@ async fn an_append_behind_the_lock_of_another_session_is_given_up_in_time() {
     ledger.check(&backend).await;
 }
 
+/// Whoever repeated an append that the server takes too long for, as the error allowed, did so for
+/// ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_that_takes_the_server_too_long_says_how_long_it_has_and_what_to_do() {
+    let (schema, url) = place("too_long");
+    let store = Store::new(open(&url).await);
+    let other = rows(&url).await;
+    let slow = format!(
+        "CREATE FUNCTION \"{schema}\".slow() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN PERFORM pg_sleep(3600); RETURN NULL; END $$;
+         CREATE TRIGGER slow BEFORE INSERT ON \"{schema}\".events
+         FOR EACH STATEMENT EXECUTE FUNCTION \"{schema}\".slow()"
+    );
+    other.batch_execute(&slow).await.unwrap();
+    let AppendError::Unavailable { detail } = error(&store, 1).await else { panic!() };
+    for part in ["400ms", "divide it", "PostgresStoreOptions::transaction_within"] {
+        assert!(detail.contains(part), "{part} is missing in {detail}");
+    }
+    other.batch_execute(&format!("DROP TRIGGER slow ON \"{schema}\".events")).await.unwrap();
+    note(&mut Ledger::default(), &store, 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadlock_with_a_foreign_session_ends_one_of_both_and_the_append_may_be_repeated() {
     let (schema, url) = place("deadlock");

@@ -173,6 +173,19 @@ pub enum StartError {
         /// Error of the store.
         detail: String,
     },
+    /// A process that stands still could keep all others from writing for so long that its work
+    /// changes hands meanwhile.
+    #[error(
+        "leases of {lease:?} are too short for a store that ends a writer which stands still after \
+         {writer_ended_within:?}: set Runtime::lease to more than twice that, or have the store \
+         end it sooner, by its options"
+    )]
+    ShortLease {
+        /// Time for which the runtime leases its work.
+        lease: Duration,
+        /// Time after which the store ends a writer that stands still.
+        writer_ended_within: Duration,
+    },
     /// The store has not told its time, without which nothing is due.
     #[error(
         "the store has not told its time within {} s, start again when it can be read",

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::backoff;
 use super::contained::{contained, message};
 use super::start_error::StartError;
+use crate::runtime::clock::StoreClock;
 use crate::runtime::{Named, Running, Start};
+use crate::store::ReadError;
 
 // ANCHOR: time
 /// Time that each consumer may take to start. A projection whose database gives no answer starts
@@ -49,6 +52,24 @@ pub(in crate::runtime) async fn started(named: Named, start: Start) -> Result<Ru
             Err(StartError::Late { type_name, name, within: START_WITHIN })
         }
     }
+}
+
+/// Waits until the time of the store is known. A store that is closed has none, and its consumers
+/// say so.
+pub(in crate::runtime) async fn told_time(clock: &StoreClock) -> Result<(), StartError> {
+    let asking = async {
+        loop {
+            match clock.begin().await {
+                Ok(()) | Err(ReadError::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the store does not tell its time, asking again");
+                    sleep(backoff::CLOCK.first).await;
+                }
+            }
+        }
+    };
+    let within = START_WITHIN;
+    timeout(within, asking).await.map_err(|_| StartError::NoTime { within })
 }
 
 /// Waits until all consumers have stopped; a consumer that does not in time is interrupted, if that

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use leftfold_core::store::{Head, Outcome, StoreId};
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::facts::{self, FactStatements, GroupFacts, KnownState};
@@ -40,6 +41,8 @@ pub(super) struct WriteSession {
 /// Time that a server may take to answer on top of what its own limits allow. One that stands still
 /// keeps no limits.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
+/// Times `transaction_within` that one statement of the writer may take.
+const STATEMENT_PART: u32 = 2;
 /// Detail of a group whose transaction was ended by code of users: it is there, or is not.
 const ENDED_BY_CODE: &str = "code of an inline projection ended the transaction";
 /// Detail of an answer that must not be given yet.
@@ -131,7 +134,7 @@ impl WriteSession {
             "SET idle_in_transaction_session_timeout = {millis};
             SET statement_timeout = {};
             SET jit = off; SET client_min_messages = warning; {DURABLE_COMMITS}",
-            2 * millis
+            u128::from(STATEMENT_PART) * millis
         );
         let answer_within = transaction_within.saturating_mul(4).saturating_add(ANSWER_GRACE);
         let preparing = async {
@@ -248,7 +251,7 @@ impl WriteSession {
         if !self.inline.is_empty() && !rows.group.events.is_empty() {
             match timeout(self.answer_within, self.connected.rows.answered()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(self.undo(NotDone::of(&error)).await.into()),
+                Ok(Err(error)) => return Err(self.undo(self.refused(&error)).await.into()),
                 Err(_) => return Err(silent(self.answer_within).into()),
             }
             let events: Vec<_> = rows.group.events.iter().map(|one| &one.event).collect();
@@ -271,10 +274,26 @@ impl WriteSession {
             Ok(Ok(())) => Ok(None),
             Ok(Err(error)) if Trouble::of(&error) != Trouble::Broken => {
                 self.connected.busy = false;
-                Err(NotDone::of(&error).into())
+                Err(self.refused(&error).into())
             }
             Ok(Err(error)) => Ok(Some(error.to_string())),
             Err(_) => Ok(Some(silent_detail(self.answer_within))),
+        }
+    }
+
+    /// Returns the meaning of an error of the server while rows are written. A statement that took
+    /// too long may take as long every time.
+    fn refused(&self, error: &tokio_postgres::Error) -> NotDone {
+        let why = NotDone::of(error);
+        match why {
+            NotDone::Away(detail) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                let within = STATEMENT_PART * self.transaction_within;
+                NotDone::Away(format!(
+                    "{detail}; the rows of a group have {within:?}: if this append alone needs \
+                     longer, divide it, or raise PostgresStoreOptions::transaction_within"
+                ))
+            }
+            why => why,
         }
     }
 
