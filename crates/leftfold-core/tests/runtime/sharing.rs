@@ -1,6 +1,7 @@
 //! Several runtimes on one store divide the work between them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -268,6 +269,45 @@ async fn what_a_crashed_runtime_did_is_taken_over_when_its_leases_are_over() {
     assert_eq!(cluster.loads().await, [6, 6]);
     cluster.assert_all_counted_once().await;
     assert!(cluster.longest_wait().await <= LEASE + SECOND);
+}
+
+/// Work of a crashed runtime was planned to it again as soon as its first lease was over, since
+/// its membership lasted a little longer, and nobody else took it for three seconds.
+#[tokio::test]
+async fn a_crashed_runtime_is_given_no_work_though_its_membership_is_not_over() {
+    for quarters in 0..8 {
+        let mut cluster = Cluster::of(&["one", "two", "three"]).await;
+        cluster.pass(6 * SECOND + quarters * STEP).await;
+        cluster.crash("two");
+        cluster.ask().await;
+        cluster.pass(LEASE + 2 * SECOND).await;
+        cluster.assert_all_counted_once().await;
+        let longest = cluster.longest_wait().await;
+        assert!(longest <= LEASE + SECOND, "{longest:?}, crashed after {quarters} quarters");
+    }
+}
+
+/// A panic where the plan is made left every consumer of the runtime waiting for its part.
+#[tokio::test]
+async fn a_runtime_whose_plan_panics_works_without_one() {
+    let mut cluster = Cluster::of(&["one", "two"]).await;
+    cluster.pass(6 * SECOND).await;
+    let panics = |cluster: &Cluster, panics| {
+        cluster.running["one"].0.faults.leases_panic.store(panics, Ordering::SeqCst);
+    };
+    panics(&cluster, true);
+    cluster.ask().await;
+    cluster.pass(SECOND).await;
+    cluster.assert_all_counted_once().await;
+    // What others leave it takes, without being told to.
+    cluster.crash("two");
+    cluster.ask().await;
+    cluster.pass(2 * LEASE).await;
+    cluster.assert_all_counted_once().await;
+    panics(&cluster, false);
+    cluster.start("three").await;
+    cluster.pass(2 * LEASE).await;
+    assert_eq!(cluster.loads().await, [6, 6]);
 }
 
 #[tokio::test]

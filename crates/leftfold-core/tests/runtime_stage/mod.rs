@@ -1,14 +1,15 @@
 //! What the tests of the runtime stand on: a clock that is moved by hand, processes that share one
 //! backend and can be killed, and a door that is opened from outside.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses a part of it")]
 
+mod records;
 pub mod warnings;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,13 +21,12 @@ use leftfold_core::runtime::{
 };
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, Epoch, EventId, EventType, Hash, HeldLease, Holder, Identity, Label, Lease,
-    LeaseError, LeaseRequest, Leased, Leases, MemoryBackend, NewEvent, Outcome, Page, Partition,
-    Pending, Position, Query, Read, ReadError, RecordedEvent, Status, Store, StoreId, StreamName,
-    Timestamp,
+    CommandId, Epoch, EventId, Hash, HeldLease, Holder, Identity, Label, Lease, LeaseError,
+    LeaseRequest, Leased, Leases, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read,
+    ReadError, RecordedEvent, Status, Store, StoreId, Timestamp,
 };
 pub use leftfold_testing::HandClock;
-use leftfold_testing::by_runtime;
+pub use records::{everything, record, story};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -78,6 +78,7 @@ impl Stage {
             before_append: Mutex::default(),
             calls: AtomicUsize::new(0),
             crash: Mutex::default(),
+            leases_panic: AtomicBool::new(false),
         });
         Process { store: Store::shared(faults.clone()), faults, clock: self.clock.clone() }
     }
@@ -141,6 +142,8 @@ pub struct Faults {
     before_append: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     calls: AtomicUsize,
     crash: Mutex<Option<(usize, Crash)>>,
+    /// True if its store panics when leases are listed.
+    pub leases_panic: AtomicBool,
 }
 
 /// Way in which the process is killed at a call of its store.
@@ -293,6 +296,7 @@ impl Backend for Faults {
     }
 
     fn leases(&self) -> Pending<Vec<HeldLease>, LeaseError> {
+        assert!(!self.leases_panic.load(Ordering::SeqCst), "leases are not listed today");
         if self.is_killed() {
             return Pending::ready(Err(LeaseError::Closed));
         }
@@ -535,43 +539,6 @@ pub fn not_done(reason: &str) -> Performed<String> {
 
 pub fn in_doubt(reason: &str) -> Performed<String> {
     Performed::InDoubt { reason: reason.to_owned() }
-}
-
-/// A record as another release, or nobody of ours, would write it.
-pub async fn record(
-    store: &Store,
-    stream: &str,
-    event_type: &str,
-    schema_version: u32,
-    data: &str,
-) -> Position {
-    let mut event = NewEvent::new(EventType::new(event_type.to_owned()).unwrap(), data.to_owned());
-    event.schema_version = schema_version;
-    let append = Append::of(vec![event.in_stream(StreamName::new(stream.to_owned()).unwrap())]);
-    match store.append(by_runtime(append)).await.unwrap() {
-        Outcome::Appended(appended) => appended.last(),
-        other => panic!("{other:?}"),
-    }
-}
-
-pub async fn everything(store: &Store) -> Vec<RecordedEvent> {
-    store.read(Read::matching(Query::everything(), Position(1))).all().await.unwrap()
-}
-
-/// The types of all events, in order; those of one append are joined.
-pub async fn story(store: &Store) -> Vec<String> {
-    let mut story = vec![String::new()];
-    for event in everything(store).await {
-        let line = story.last_mut().unwrap();
-        line.push_str(event.event_type.rsplit('.').next().unwrap());
-        if event.append_continues {
-            line.push('+');
-        } else {
-            story.push(String::new());
-        }
-    }
-    story.pop();
-    story
 }
 
 /// Waits until the effect is concluded or in doubt, and returns its state.

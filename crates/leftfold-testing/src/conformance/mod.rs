@@ -292,7 +292,8 @@ list! {
         a_checkpoint_of_another_store_is_refused, a_checkpoint_ahead_of_the_store_is_refused,
         a_checkpoint_of_another_history_is_refused, a_slow_reader_does_not_hold_up_writers,
         it_never_skips_under_load, a_cancelled_wait_loses_nothing;
-    time: recorded_time_strictly_increases, the_clock_is_the_one_of_recorded_times, a_moment_maps_to_the_last_position_at_it,
+    time: recorded_time_strictly_increases, the_clock_is_the_one_of_recorded_times,
+        a_moment_maps_to_the_last_position_at_it,
         the_answer_for_a_moment_never_changes, time_goes_on_after_reopening;
     appends: appends_come_back_whole_and_in_order, an_append_is_never_split_over_pages,
         appends_are_read_from_after_a_position, a_mark_goes_on_with_what_comes_later,

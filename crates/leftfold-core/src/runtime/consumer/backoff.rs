@@ -26,6 +26,8 @@ pub(in crate::runtime) const EFFECT_LAST_OUTCOMES: Backoff = steady(50);
 pub(in crate::runtime) const CLOCK: Backoff = steady(200);
 /// A lease that the store could not be asked for.
 pub(in crate::runtime) const LEASE: Backoff = steady(1_000);
+/// The part of a runtime in the sharing of work, after a panic.
+pub(in crate::runtime) const SHARING: Backoff = steady(3_000);
 /// A work that its runner could not do, until it counts again as one that can: others that can are
 /// asked first meanwhile.
 pub(in crate::runtime) const LAST_RESORT: Backoff = doubling(60_000, 1_800_000);
@@ -78,6 +80,7 @@ mod tests {
             (EFFECT_LAST_OUTCOMES, 50, 50),
             (CLOCK, 200, 200),
             (LEASE, 1_000, 1_000),
+            (SHARING, 3_000, 3_000),
             (LAST_RESORT, 60_000, 1_800_000),
             (PROCESS_STORE, 1_000, 1_000),
             (PROCESS_COMMAND, 100, 30_000),

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::note::{MEMBERS, MemberNote, member_of, work_of, written};
 use super::plan::{Abilities, Situation, WorkId, plan};
 use super::share::{Membership, WorkAbility, WorkCall};
+use crate::runtime::consumer::{backoff, contained};
 use crate::runtime::{Host, stopped};
 use crate::store::{
     HeldLease, Holder, Invalid, Label, Lease, LeaseError, LeaseRequest, Leased, Timestamp,
@@ -38,6 +39,11 @@ pub(in crate::runtime) struct Member {
     /// Its own lease, with the note and the time of the last renewal.
     lease: Option<(Lease, MemberNote, Timestamp)>,
     is_alone: bool,
+    /// Works that other members had when they were listed last, and until when.
+    seen: BTreeMap<WorkId, (Uuid, Timestamp)>,
+    /// Members that let the lease on a work go by, and so are likely gone, each with the end that
+    /// its own lease had then.
+    lapsed: BTreeMap<Uuid, Timestamp>,
     /// Works that nobody has, and since when.
     free: BTreeMap<WorkId, Timestamp>,
     /// Works that it has taken in place of another member, and until when that one is not given
@@ -58,13 +64,40 @@ impl Member {
         membership: Arc<Membership>,
     ) -> Result<Self, Invalid> {
         let work = Label::new(format!("{MEMBERS}{}", membership.id))?;
-        let (free, kept) = (BTreeMap::new(), BTreeMap::new());
-        let holder = Holder::random();
-        Ok(Self { host, membership, work, holder, lease: None, is_alone: true, free, kept })
+        Ok(Self {
+            host,
+            membership,
+            work,
+            holder: Holder::random(),
+            lease: None,
+            is_alone: true,
+            seen: BTreeMap::new(),
+            lapsed: BTreeMap::new(),
+            free: BTreeMap::new(),
+            kept: BTreeMap::new(),
+        })
     }
 
-    /// Takes part until it is told to stop and every consumer has ended.
-    pub(in crate::runtime) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Takes part until it is told to stop and every consumer has ended. After a panic, which would
+    /// be a bug, consumers ask for their leases without a plan until it takes part again.
+    pub(in crate::runtime) async fn run(mut self, stop: watch::Receiver<bool>) {
+        loop {
+            let (host, membership) = (self.host.clone(), self.membership.clone());
+            let holder = self.holder;
+            let Err(said) = contained(self.takes_part(stop.clone())).await else { return };
+            tracing::error!(
+                said,
+                "the sharing of work panicked, so each consumer takes what is free"
+            );
+            membership.call(|_, _| WorkCall::Take);
+            let Ok(again) = Self::new(host, membership) else { return };
+            self = Self { holder, ..again };
+            let again_at = self.host.clock.now().plus(backoff::SHARING.first);
+            self.host.clock.sleep_until(again_at).await;
+        }
+    }
+
+    async fn takes_part(mut self, mut stop: watch::Receiver<bool>) {
         let (clock, mut changes) = (self.host.clock.clone(), self.membership.changes());
         loop {
             let stops = *stop.borrow() || stop.has_changed().is_err();
@@ -159,6 +192,8 @@ impl Member {
         let others = |listed: &ListedWork| listed.runtime.is_some_and(|runtime| runtime != own);
         self.is_alone = !held.iter().filter_map(member_of).any(|(id, _)| id != own)
             && !works.values().any(others);
+        self.watch_lapses(held, &works, now);
+        members.retain(|member, _| !self.lapsed.contains_key(member));
         let held = works.iter().map(|(work, listed)| (*work, listed.runtime)).collect();
         let planned = plan(&Situation { members, held });
         self.watch_free(&able, &works, now);
@@ -183,6 +218,34 @@ impl Member {
                 None => WorkCall::Wait(None),
             }
         });
+    }
+
+    /// Finds the members that let a lease go by: whoever lives renews it long before. Their own
+    /// lease may last a little longer, and a plan that counts on them leaves work undone meanwhile.
+    fn watch_lapses(
+        &mut self,
+        held: &[HeldLease],
+        works: &BTreeMap<WorkId, ListedWork>,
+        now: Timestamp,
+    ) {
+        let until: BTreeMap<Uuid, Timestamp> =
+            held.iter().filter_map(|lease| Some((member_of(lease)?.0, lease.until))).collect();
+        for (work, (member, ends_at)) in std::mem::take(&mut self.seen) {
+            let is_held = works.get(&work).is_some_and(|listed| listed.runtime == Some(member));
+            // What was given back ends later.
+            if !is_held
+                && ends_at <= now.plus(LISTED_EVERY)
+                && let Some(until) = until.get(&member)
+            {
+                self.lapsed.insert(member, *until);
+            }
+        }
+        self.lapsed.retain(|member, then| until.get(member) == Some(then));
+        let own = self.membership.id;
+        let others = works.iter().filter_map(|(work, listed)| {
+            Some((*work, (listed.runtime.filter(|member| *member != own)?, listed.until)))
+        });
+        self.seen = others.collect();
     }
 
     /// Notes since when each work is free.
