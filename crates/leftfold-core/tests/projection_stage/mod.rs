@@ -1,7 +1,7 @@
 //! What the tests of projections stand on: a target with transactions whose rows outlive every
 //! process, and that fails at any call; and a projection whose rows tell exactly which events went
 //! into them.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses a part of it")]
 
 mod tally;
 
