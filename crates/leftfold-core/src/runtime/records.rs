@@ -81,8 +81,10 @@ mod tests {
     use super::*;
 
     /// Names that begin with `$` and are no categories of streams that go over: a tag, the copy's
-    /// own, serde_json's, and the leases of runtimes, of which nothing is recorded.
-    const OTHERS: [&str; 4] = ["$due", "$copy", "$serde_json", "$runtime"];
+    /// own, serde_json's, the leases of runtimes and of projections, of which nothing is recorded,
+    /// and the checkpoint of an import, which is in another store.
+    const OTHERS: [&str; 6] =
+        ["$due", "$copy", "$serde_json", "$runtime", "$projection", "$import"];
 
     /// Collects the names with a `$` in the sources below a directory, each up to the first
     /// character that is not of its category.

@@ -195,7 +195,7 @@ mod tests {
         }
         let secret = PostgresStoreOptions::at("postgres://me:secret@h:x/d").unwrap_err();
         assert!(!format!("{secret} {secret:?}").contains("secret"));
-        let secret = PostgresStoreOptions::at("postgres://me:12?secret=3@h/d").unwrap_err();
+        let secret = PostgresStoreOptions::at("postgres://me:12?secret=3@h:x/d").unwrap_err();
         assert!(!format!("{secret} {secret:?}").contains("secret"));
         let shown = PostgresStoreOptions::at("postgres://me:secret@h/d").unwrap();
         assert!(!format!("{shown:?}").contains("secret"));
