@@ -6,12 +6,13 @@ use leftfold_core::store::{
     AppendError, Checkpoint, Position, Query, Read, ReadError, RecordedEvent, State, Store,
     SubscribeError,
 };
+use leftfold_postgres::tokio_postgres::error::SqlState;
 use leftfold_postgres::{PostgresStore, PostgresStoreOptions};
 use leftfold_proving::PostgresServer;
 use tokio::time::timeout;
 
 use crate::ledger::{Ledger, accept, attempt};
-use crate::support::place;
+use crate::support::{place, rows};
 
 /// Time after which a test that waits has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,10 +44,13 @@ impl CopiedStore {
         Self { schema, url, store, dump, copied, events, consumer }
     }
 
-    fn restore(&self) {
-        let server = PostgresServer::shared();
+    async fn restore(&self) {
+        let client = rows(&PostgresServer::shared().url()).await;
         let statements = format!("DROP SCHEMA {} CASCADE; {}", self.schema, self.dump);
-        server.psql(&server.url(), &statements);
+        // Whoever reads meanwhile may have a lock that this one waits for, and wait for one of its.
+        while let Err(error) = client.batch_execute(&statements).await {
+            assert_eq!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED), "{error:?}");
+        }
     }
 
     async fn declare(&self) -> Store {
@@ -81,7 +85,7 @@ async fn a_process_that_only_reads_notices_that_its_history_went_back() {
     let old = CopiedStore::new().await;
     let reader = Store::new(PostgresStore::open(&old.url).await.unwrap());
     let before = reader.head();
-    old.restore();
+    old.restore().await;
     takes_nothing_any_more(&reader).await;
     assert_eq!(reader.head(), before);
 }
@@ -91,7 +95,7 @@ async fn a_process_that_only_reads_notices_that_its_history_went_back() {
 async fn a_writer_adds_nothing_to_a_history_that_went_back_or_grew_anew() {
     for grows in [false, true] {
         let old = CopiedStore::new().await;
-        old.restore();
+        old.restore().await;
         if grows {
             // Whoever opens it now cannot know.
             let other = Store::new(PostgresStore::open(&old.url).await.unwrap());
@@ -110,7 +114,7 @@ async fn a_writer_adds_nothing_to_a_history_that_went_back_or_grew_anew() {
 async fn a_declared_restore_begins_a_life_with_other_ids_and_consumers_notice() {
     let old = CopiedStore::new().await;
     old.store.close().await.unwrap();
-    old.restore();
+    old.restore().await;
     let undeclared = Store::new(PostgresStore::open(&old.url).await.unwrap());
     assert_eq!(undeclared.identity(), old.store.identity());
     let ahead = undeclared.verify(&old.consumer).await;

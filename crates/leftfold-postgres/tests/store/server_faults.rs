@@ -139,7 +139,7 @@ async fn an_append_behind_the_lock_of_another_session_is_given_up_in_time() {
 async fn an_append_that_takes_the_server_too_long_says_how_long_it_has_and_what_to_do() {
     let (schema, url) = place("too_long");
     let store = Store::new(open(&url).await);
-    let other = rows(&url).await;
+    let other = rows(&PostgresServer::shared().url()).await;
     let slow = format!(
         "CREATE FUNCTION \"{schema}\".slow() RETURNS trigger LANGUAGE plpgsql AS
          $$ BEGIN PERFORM pg_sleep(3600); RETURN NULL; END $$;
