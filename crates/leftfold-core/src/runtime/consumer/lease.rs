@@ -139,11 +139,11 @@ impl WorkTenure {
     pub(crate) async fn announce(&mut self, host: &Host) {
         let now = host.clock.now();
         self.steps_forward(now);
-        if let Some(share) = &mut self.share {
-            if share.call().1 {
-                // The lease of whoever had the work before may be over.
-                self.refused = None;
-            }
+        if let Some(share) = &mut self.share
+            && share.call().1
+        {
+            // The lease of whoever had the work before may be over.
+            self.refused = None;
         }
         let is_early = now < self.renews_at() && now >= self.asked_at;
         if is_early && (self.lease.is_some() || self.refused.is_some()) {
