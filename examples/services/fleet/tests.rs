@@ -47,8 +47,10 @@ fn nobody_is_assigned_for_days_of_a_vacation_as_it_is_known_now() {
     let wish = |from, until| assign("truck", "ann", from, until);
     let away = |from| AssignRefusal::OnVacation { from };
     let (planned, moved) = (noted("v", 10, 20), noted("v", 30, 40));
-    history(&[planned.clone()]).decide(&wish(19, 25)).then_refused(away(10));
-    history(&[planned.clone()]).decide(&wish(20, 25)).then([assigned("truck", "ann", 20, 25)]);
+    history(std::slice::from_ref(&planned)).decide(&wish(19, 25)).then_refused(away(10));
+    history(std::slice::from_ref(&planned))
+        .decide(&wish(20, 25))
+        .then([assigned("truck", "ann", 20, 25)]);
     history(&[planned.clone(), moved.clone()])
         .decide(&wish(10, 20))
         .then([assigned("truck", "ann", 10, 20)]);
