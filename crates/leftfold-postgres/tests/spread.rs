@@ -151,7 +151,7 @@ async fn six_read_models_are_spread_over_three_runtimes_and_handed_over_by_one_t
     for work in watcher.runtime.members().await.unwrap().iter().flat_map(|member| &member.works) {
         let is_one_of_them =
             |name: &&str| work.work.starts_with(&format!("$projection:{name} v1 at PostgreSQL "));
-        assert!(MODELS.iter().any(|name| is_one_of_them(name)), "{work:?}");
+        assert!(MODELS.iter().any(is_one_of_them), "{work:?}");
     }
     watcher.assert_all_is_there_once().await;
     two.stop().await.unwrap();
