@@ -72,9 +72,14 @@ pub(in crate::store) async fn remove(
     note_end(rows, &store, name).await.map_err(refused())?;
     let remove = format!("DELETE FROM {store}.inline_projections WHERE name = $1");
     let removed = rows.execute(&remove, &[&name]).await.map_err(refused())?;
-    let round = format!("UPDATE {store}.state SET inline_round = inline_round + 1; COMMIT");
-    rows.batch_execute(&round).await.map_err(refused())?;
+    commit_change(rows, &store).await.map_err(refused())?;
     Ok(removed > 0)
+}
+
+/// Commits another registration: every process looks at what is registered before its next append.
+async fn commit_change(rows: &Rows, store: &str) -> Result<(), tokio_postgres::Error> {
+    let commit = format!("UPDATE {store}.state SET inline_round = inline_round + 1; COMMIT");
+    rows.batch_execute(&commit).await
 }
 
 /// Notes, behind the lock of the head, that the rows of the version that appends write have all of
@@ -328,7 +333,6 @@ async fn finish(
     note_end(rows, store, name).await.map_err(refused())?;
     rows.execute(&register, &[&name, &version]).await.map_err(refused())?;
     rows.execute(place::SERVE, &[&name, &version]).await.map_err(refused())?;
-    let round = format!("UPDATE {store}.state SET inline_round = inline_round + 1; COMMIT");
-    rows.batch_execute(&round).await.map_err(refused())?;
+    commit_change(rows, store).await.map_err(refused())?;
     Ok(BuildEnd::Registered)
 }
