@@ -4,12 +4,13 @@
 //!   [`Decision`](leftfold_core::fold::Decision), without a store.
 //! - [`explorer`]: processes, effects and projections through crashes, delays and doubts.
 //! - [`HandClock`]: a clock that a test moves.
+//! - [`RefusingStore`]: a store that takes no appends for a while.
 //! - [`conformance`], [`target`]: what every backend and every target of projections owes.
 #![cfg_attr(feature = "personal", doc = "- [`key_store`]: what every key store owes.")]
 //! - [`history`]: what concurrent tasks saw of a store, compared with its log.
 
-// Of the private files, `given` judges an aggregate and `decided` a decision; `key_store` is a
-// suite like `conformance` and `target`.
+// Of the private files, `given` judges an aggregate and `decided` a decision, and `refusing` is a
+// store; `key_store` is a suite like `conformance` and `target`.
 
 pub mod conformance;
 mod decided;
@@ -18,12 +19,14 @@ mod given;
 pub mod history;
 #[cfg(feature = "personal")]
 pub mod key_store;
+mod refusing;
 pub mod target;
 
 pub use decided::{GivenEvents, WhenDecided, given_events};
 pub use explorer::{Explorer, Schedules};
 pub use given::{Given, When, given};
 pub use leftfold_core::drive::{HandClock, by_runtime, command_id_of_runtime};
+pub use refusing::{RefusingStore, Treatment};
 
 /// The seed of a random test: `LEFTFOLD_SEED` if it is set, or else a new one. It is printed, so
 /// that a failure can be replayed.

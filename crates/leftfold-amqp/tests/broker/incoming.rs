@@ -8,11 +8,19 @@ use leftfold_amqp::{Amqp, AmqpMessageId, QUEUE_HEADER, REASON_HEADER};
 use leftfold_core::runtime::inbox::{
     BrokerQueue, QueueSession, Receipt, ReceiverState, Settlement,
 };
-use leftfold_core::store::{MemoryBackend, Store, StreamName, Version};
+use leftfold_core::store::{AppendError, MemoryBackend, Store, StreamName, Version};
 use leftfold_proving::RabbitMqServer;
+use leftfold_testing::{RefusingStore, Treatment};
 
-use crate::failing::{FailingStore, StoreMood};
 use crate::stage::{Mail, Stranger, pinned, queue_named, reached, sends, shared, write};
+
+/// A store that does not take appends yet.
+fn refusing(treatment: Treatment) -> Arc<RefusingStore> {
+    let away = AppendError::Unavailable { detail: "the database is away".to_owned() };
+    let store = RefusingStore::new(away);
+    store.set(treatment);
+    store
+}
 
 /// The process dies after the inbox has a message, and before the broker hears of it.
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +81,7 @@ async fn poison_goes_to_its_queue_with_the_reason_and_what_it_had_and_the_others
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_store_refuses_messages_stay_in_the_queue_and_keep_their_order() {
     let (backend, queue, stranger) =
-        (FailingStore::new(StoreMood::Refuses), queue_named("refused"), Stranger::shared().await);
+        (refusing(Treatment::Refuses), queue_named("refused"), Stranger::shared().await);
     let store = Store::shared(backend.clone());
     stranger.declare(&queue).await;
     let texts: Vec<String> = (0..20).map(|number| format!("note {number:02}")).collect();
@@ -87,7 +95,7 @@ async fn while_the_store_refuses_messages_stay_in_the_queue_and_keep_their_order
     let away = away.await;
     assert!(away.last_error.unwrap().contains("the database is away"));
 
-    backend.recover();
+    backend.set(Treatment::Takes);
     let status = reached(&receiver, "all are taken", |s| s.taken == 20).await;
     assert_eq!((status.poisoned, status.repeated), (0, 0));
     receiver.stop().await.unwrap();
@@ -97,7 +105,7 @@ async fn while_the_store_refuses_messages_stay_in_the_queue_and_keep_their_order
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_messages_are_under_way_than_the_prefetch_however_slow_the_store_is() {
     let (backend, queue, stranger) =
-        (FailingStore::new(StoreMood::Hangs), queue_named("slow"), Stranger::shared().await);
+        (refusing(Treatment::Holds(Vec::new())), queue_named("slow"), Stranger::shared().await);
     let store = Store::shared(backend.clone());
     stranger.declare(&queue).await;
     for number in 0..30 {
@@ -107,7 +115,7 @@ async fn no_more_messages_are_under_way_than_the_prefetch_however_slow_the_store
     let receiver = store.inbox::<Mail>().receive_from(slow);
     reached(&receiver, "seven are under way", |s| s.under_way == 7).await;
     assert_eq!(stranger.waiting(&queue).await, 23);
-    backend.recover();
+    backend.set(Treatment::Takes);
     let mut most = 0;
     let status = reached(&receiver, "all are taken", |s| {
         most = most.max(s.under_way);

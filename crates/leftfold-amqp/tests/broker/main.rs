@@ -1,7 +1,6 @@
 //! Outboxes and inboxes over a real RabbitMQ.
 
 mod encrypted;
-mod failing;
 mod incoming;
 mod killed;
 mod outgoing;

@@ -1,10 +1,9 @@
 //! Outboxes and inboxes over a real NATS server.
 
-// `transfers` is what is sent and received, `refusing` a store that takes nothing when it is told
-// so. `sending` tests the bus, `receiving` the queue, and `restarts` both under kills.
+// `transfers` is what is sent and received. `sending` tests the bus, `receiving` the queue, and
+// `restarts` both under kills.
 
 mod receiving;
-mod refusing;
 mod restarts;
 mod sending;
 mod transfers;

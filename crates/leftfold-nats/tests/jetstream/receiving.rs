@@ -1,16 +1,17 @@
 //! What comes to an inbox, what comes again, and what becomes a dead letter.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use leftfold_core::runtime::Runtime;
 use leftfold_core::runtime::inbox::{BrokerQueue, QueueSession, ReceiverState, Settlement};
 use leftfold_core::runtime::projection::Bus;
-use leftfold_core::store::Store;
+use leftfold_core::store::{AppendError, Store};
 use leftfold_nats::async_nats::HeaderMap;
 use leftfold_nats::{ID_HEADER, Nats, NatsMessageId, REASON_HEADER, SUBJECT_HEADER};
 use leftfold_proving::NatsServer;
+use leftfold_testing::{RefusingStore, Treatment};
 
-use crate::refusing::{RefusingStore, Treatment};
 use crate::soon;
 use crate::transfers::{
     Incoming, client, consumer, creating, deposits, kept, message, payload, receive, until,
@@ -22,6 +23,13 @@ const NEVER: Duration = Duration::from_secs(3_600);
 async fn send(nats: &Nats, subject: &str, count: u64) {
     let messages = (1..=count).map(|number| message(subject, "ada", number)).collect();
     nats.bus().publish(messages).await.unwrap();
+}
+
+/// A store that takes appends so far.
+fn refusing() -> (Arc<RefusingStore>, Store) {
+    let backend =
+        RefusingStore::new(AppendError::ReadOnly { detail: "the test said so".to_owned() });
+    (backend.clone(), Store::shared(backend))
 }
 
 #[tokio::test]
@@ -67,7 +75,7 @@ async fn a_message_that_can_never_be_taken_becomes_a_dead_letter_with_the_reason
 #[tokio::test]
 async fn while_the_store_refuses_messages_wait_in_the_stream_and_come_again_in_their_order() {
     let server = NatsServer::shared();
-    let (nats, (backend, store)) = (creating(&server.url()), RefusingStore::start());
+    let (nats, (backend, store)) = (creating(&server.url()), refusing());
     backend.set(Treatment::Refuses);
     send(&nats, "refused.kept", 20).await;
     let receiver = receive(&store, &nats.queue("refused.kept", "me").acknowledge_within(NEVER));
@@ -109,7 +117,7 @@ async fn what_is_given_back_comes_again_at_once_and_in_its_order() {
 #[tokio::test]
 async fn no_more_messages_are_under_way_than_the_bound_and_all_others_wait_in_the_stream() {
     let server = NatsServer::shared();
-    let (nats, (backend, store)) = (creating(&server.url()), RefusingStore::start());
+    let (nats, (backend, store)) = (creating(&server.url()), refusing());
     backend.set(Treatment::Holds(Vec::new()));
     send(&nats, "bounded.kept", 50).await;
     let receiver = receive(&store, &nats.queue("bounded.kept", "me").unacknowledged_max(5));
@@ -148,7 +156,7 @@ async fn a_message_that_was_taken_and_not_acknowledged_comes_again_and_has_no_se
 #[tokio::test]
 async fn two_processes_on_one_store_share_the_messages_and_the_rest_of_one_that_stops() {
     let server = NatsServer::shared();
-    let (nats, (backend, store)) = (creating(&server.url()), RefusingStore::start());
+    let (nats, (backend, store)) = (creating(&server.url()), refusing());
     let other = Store::shared(backend.clone());
     let queue = nats.queue("shared.kept", "me").acknowledge_within(NEVER);
     let first = receive(&store, &queue);

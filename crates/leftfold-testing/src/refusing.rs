@@ -1,7 +1,6 @@
-//! A store that refuses appends, or does not answer them, until it is told to go on.
-#![allow(unreachable_pub, reason = "a module of one test binary")]
+//! A store that takes no appends for a while.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use leftfold_core::store::{
@@ -12,47 +11,53 @@ use leftfold_core::store::{
 };
 use tokio::sync::{oneshot, watch};
 
-pub struct FailingStore {
-    inner: MemoryBackend,
-    mood: Mutex<StoreMood>,
-    hanging: Mutex<Vec<oneshot::Sender<Result<Outcome, AppendError>>>>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-pub enum StoreMood {
-    Well,
+/// Treatment of appends by a [`RefusingStore`].
+#[derive(Debug, Default)]
+pub enum Treatment {
+    /// They are taken.
+    #[default]
+    Takes,
+    /// They are refused.
     Refuses,
-    Hangs,
+    /// They are not answered; when the treatment becomes another, they are refused.
+    Holds(Vec<oneshot::Sender<Result<Outcome, AppendError>>>),
 }
 
-impl FailingStore {
-    pub fn new(mood: StoreMood) -> Arc<Self> {
-        let (inner, hanging) = (MemoryBackend::new(), Mutex::default());
-        Arc::new(Self { inner, mood: Mutex::new(mood), hanging })
+/// A store in memory that takes no appends while it is told so: for tests of what waits for a
+/// store.
+#[derive(Debug)]
+pub struct RefusingStore {
+    inner: MemoryBackend,
+    refusal: AppendError,
+    treatment: Mutex<Treatment>,
+}
+
+impl RefusingStore {
+    /// An empty store that takes appends, and the error with which it refuses them later.
+    #[must_use]
+    pub fn new(refusal: AppendError) -> Arc<Self> {
+        let (inner, treatment) = (MemoryBackend::new(), Mutex::default());
+        Arc::new(Self { inner, refusal, treatment })
     }
 
-    /// Goes on. Appends that hang are refused.
-    pub fn recover(&self) {
-        *self.mood.lock().unwrap() = StoreMood::Well;
-        for answer in self.hanging.lock().unwrap().drain(..) {
-            let _ = answer.send(refused());
+    /// Changes the treatment of appends. Those that were held are refused.
+    pub fn set(&self, treatment: Treatment) {
+        let mut present = self.treatment.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Treatment::Holds(held) = std::mem::replace(&mut *present, treatment) {
+            held.into_iter().for_each(|answer| _ = answer.send(Err(self.refusal.clone())));
         }
     }
 }
 
-fn refused() -> Result<Outcome, AppendError> {
-    Err(AppendError::Unavailable { detail: "the database is away".to_owned() })
-}
-
-impl Backend for FailingStore {
+impl Backend for RefusingStore {
     fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
-        match *self.mood.lock().unwrap() {
-            StoreMood::Well => self.inner.append(append),
-            StoreMood::Refuses => Pending::ready(refused()),
-            StoreMood::Hangs => {
-                let (answer, pending) = oneshot::channel();
-                self.hanging.lock().unwrap().push(answer);
-                Pending::waiting(pending)
+        match &mut *self.treatment.lock().unwrap_or_else(PoisonError::into_inner) {
+            Treatment::Takes => self.inner.append(append),
+            Treatment::Refuses => Pending::ready(Err(self.refusal.clone())),
+            Treatment::Holds(held) => {
+                let (answer, answered) = oneshot::channel();
+                held.push(answer);
+                Pending::waiting(answered)
             }
         }
     }
