@@ -292,10 +292,16 @@ impl Import {
                     overtaken(format!("it went to position {}", done.first))
                 }
             }
-            Ok(Outcome::Repeated(again)) => Err(ImportError::Line {
-                line,
-                detail: format!("command {} was answered before", again.record.id),
-            }),
+            Ok(Outcome::Repeated(again)) => {
+                let detail = format!("command {} was answered before", again.record.id);
+                // At the line's own position it was answered by another import of this line: one
+                // that still writes, or what one that was given up had under way.
+                if again.first == first {
+                    overtaken(detail)
+                } else {
+                    Err(ImportError::Line { line, detail })
+                }
+            }
             Ok(Outcome::Conflict(Conflict::Matching { found, .. })) => {
                 Err(ImportError::Foreign { found })
             }
