@@ -10,15 +10,16 @@ use super::{PYTHON_VARIABLE, execute_aside, find_program, succeeds};
 use crate::{Outcome, root};
 
 /// Each says for itself which clients it is for.
-const REQUIREMENTS: [&str; 3] = [
+const REQUIREMENTS: [&str; 4] = [
     "apps/csms/tests/requirements.txt",
+    "crates/leftfold-server/tests/requirements.txt",
     "examples/requirements.txt",
     "crates/leftfold-proving/requirements.txt",
 ];
 /// Tells whether a Python has the packages.
-const PROBE: &str = "import ocpp, websockets, grpc, grpc_reflection";
+const PROBE: &str = "import ocpp, websockets, grpc, grpc_reflection, kurrentdbclient, umadb";
 /// The oldest Python that the pinned packages run on.
-const PROBE_VERSION: &str = "import sys; sys.exit(sys.version_info < (3, 9))";
+const PROBE_VERSION: &str = "import sys; sys.exit(sys.version_info < (3, 10))";
 
 /// The Python given, if it has the packages, or the one of our virtual environment, made and filled
 /// if needed.
@@ -79,7 +80,7 @@ fn create(apt: &mut Apt, venv: &Path) -> Outcome {
     if let Some(python) = find_program(&["python3"]) {
         if !runs(&python, PROBE_VERSION) {
             return Err(format!(
-                "{} is older than Python 3.9, or does not run; put a newer python3 first on the path",
+                "{} is older than Python 3.10, or does not run; put a newer python3 first on the path",
                 python.display()
             ));
         }
