@@ -1,12 +1,13 @@
 //! The services of a server, each protocol in a room of its own, and all of them behind one router.
 
-// `callers` finds out who calls. `native` is the protocol of Leftfold. `health` answers balancers
-// over gRPC, `http` those over HTTP, and has the metrics.
+// `callers` finds out who calls. `native` is the protocol of Leftfold, `umadb` that of UmaDB.
+// `health` answers balancers over gRPC, `http` those over HTTP, and has the metrics.
 
 mod callers;
 mod health;
 mod http;
 mod native;
+mod umadb;
 
 use std::sync::Arc;
 
