@@ -1,7 +1,8 @@
 //! Serves stores of Leftfold to programs elsewhere, over gRPC and HTTP on one port.
 //!
-//! The binary `leftfold` of this crate is what most need: `leftfold serve --store ./data`. A
-//! program with a server inside binds a [`Server`] to its own stores:
+//! The program `leftfold`, in the crate `leftfold-cli`, is what most need:
+//! `leftfold serve --store ./data`. A program with a server inside binds a [`Server`] to its own
+//! stores:
 //!
 //! ```
 //! use leftfold::store::Store;
@@ -16,12 +17,10 @@
 //! # Ok(()) }
 //! ```
 
-// `args` and `command` are the program. A `server` has the `options`, the sockets and the
+// A `server` has the `options`, the sockets and the
 // connections, which `tls` encrypts; `users` may call. `stores` has what is served by `services`,
 // until `stopping` says that it ends.
 
-mod args;
-mod command;
 mod options;
 mod server;
 mod services;
@@ -30,8 +29,6 @@ mod stores;
 mod tls;
 mod users;
 
-pub use args::{ArgsError, Arguments, USAGE};
-pub use command::{CommandError, run};
 pub use options::ServerOptions;
 pub use server::{ServeError, Server};
 pub use stores::{STORE_NAME_MAX, is_store_name};

@@ -5,7 +5,7 @@
 //! the core and of backends take it. The bench additionally imports what it measures, layer by
 //! layer. The server and the backend that speaks to it share their messages, which know the words
 //! of the core. Tests of any room may look below it, but they too never import a front door, nor
-//! one backend another.
+//! one backend another. The program `leftfold` additionally imports the server.
 
 use super::RuleViolation;
 use super::manifest::{CargoManifest, Dependency, DependencyTable, manifests};
@@ -29,6 +29,8 @@ enum Room {
     Proving,
     /// Something that runs: applications, examples, the server.
     Front,
+    /// The program `leftfold`: a command line with the server inside.
+    Program,
     /// The small programs, and what all of them share: those that speak to other services stand in
     /// a crate of their own.
     Examples,
@@ -54,6 +56,7 @@ fn room(package: &str, folder: &str) -> Option<Room> {
     match (top, package) {
         ("examples", "examples") => Some(Room::Examples),
         ("apps" | "examples", _) | ("crates", "leftfold-server") => Some(Room::Front),
+        ("crates", "leftfold-cli") => Some(Room::Program),
         ("bench", _) => Some(Room::Bench),
         ("xtask", _) => Some(Room::Xtask),
         ("crates", "leftfold") => Some(Room::Door),
@@ -76,6 +79,7 @@ fn may_import(from: Room, to: Room) -> bool {
         Room::Door => matches!(to, Room::Core | Room::Backend | Room::Kit),
         Room::Mountable => to == Room::Door,
         Room::Front => matches!(to, Room::Door | Room::Mountable | Room::Protocol),
+        Room::Program => matches!(to, Room::Door | Room::Protocol | Room::Front),
         Room::Examples => matches!(to, Room::Door | Room::Mountable),
         Room::Bench => matches!(to, Room::Door | Room::Backend | Room::Core | Room::Proving),
     }
@@ -85,7 +89,8 @@ fn may_import(from: Room, to: Room) -> bool {
 /// further down for those at the front, and real servers for all rooms that speak to them.
 fn tests_may_import(from: Room, to: Room) -> bool {
     let below = matches!(to, Room::Core | Room::Backend);
-    let at_the_front = matches!(from, Room::Front | Room::Examples | Room::Mountable);
+    let at_the_front =
+        matches!(from, Room::Front | Room::Program | Room::Examples | Room::Mountable);
     let shares_with_examples = (from, to) == (Room::Front, Room::Examples);
     let takes_the_kit =
         to == Room::Kit && matches!(from, Room::Core | Room::Backend | Room::Protocol);

@@ -5,7 +5,6 @@ mod conformance;
 mod cut;
 mod encrypted;
 mod hostile;
-mod program;
 mod runtime;
 mod support;
 mod users;

@@ -1,0 +1,3 @@
+//! The program `leftfold`, as a process of its own.
+
+mod serve;
