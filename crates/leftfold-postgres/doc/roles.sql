@@ -11,8 +11,7 @@ GRANT CREATE ON DATABASE shop TO shop;       -- a schema for each version of a r
 GRANT USAGE ON SCHEMA orders TO shop, shop_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA orders TO shop, shop_reader;
 GRANT INSERT ON ALL TABLES IN SCHEMA orders TO shop;
-GRANT UPDATE ON orders.state, orders.checkpoints, orders.leases, orders.snapshots,
-    orders.inline_projections TO shop;
+GRANT UPDATE ON orders.state, orders.leases, orders.snapshots, orders.inline_projections TO shop;
 GRANT DELETE ON orders.leases TO shop;
 
 -- What the application creates from now on, shop_reader may read.

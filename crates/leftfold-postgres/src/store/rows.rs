@@ -215,7 +215,7 @@ fn try_append(row: &Row, from: usize, number: u64) -> Result<AppendRow, Unreadab
     Ok(AppendRow { number, first, events, recorded_at, hash, bytes, command, checkpoint })
 }
 
-/// Reads a checkpoint from its columns `position` and `hash`.
+/// Reads a checkpoint from its columns `checkpoint` and `checkpoint_hash`.
 pub(super) fn checkpoint(
     row: &Row,
     store: StoreId,
@@ -223,7 +223,7 @@ pub(super) fn checkpoint(
 ) -> Result<Checkpoint, ReadError> {
     let read =
         || -> Result<_, Unreadable> { Ok((row.try_get::<_, i64>(0)?, hash(row.try_get(1)?)?)) };
-    let (position, hash) = read().map_err(|why| damaged("checkpoints", why))?;
+    let (position, hash) = read().map_err(|why| damaged("appends", why))?;
     Ok(Checkpoint { store, partition, position: Position(unsigned(position)), hash })
 }
 

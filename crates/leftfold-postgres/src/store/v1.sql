@@ -47,6 +47,10 @@ CREATE TABLE {schema}.appends (
     checkpoint_hash bytea
 );
 CREATE UNIQUE INDEX appends_command ON {schema}.appends (command) WHERE command IS NOT NULL;
+-- Where each consumer stands is the last append that moved it: a row that every move changed could
+-- not be cleaned while an old snapshot is there. In this order most pages are left full.
+CREATE INDEX appends_consumer ON {schema}.appends
+    (consumer, source, coalesce(partition, ''), append) WHERE consumer IS NOT NULL;
 
 -- The end of the history: the last append.
 CREATE VIEW {schema}.head AS
@@ -96,16 +100,6 @@ CREATE TABLE {schema}.tags (
     PRIMARY KEY (tag, position)
 );
 
--- The checkpoint of each consumer; "appends" has how it came there.
-CREATE TABLE {schema}.checkpoints (
-    consumer text COLLATE "C" NOT NULL,
-    source uuid NOT NULL,
-    partition text COLLATE "C" NOT NULL,
-    position bigint NOT NULL,
-    hash bytea NOT NULL,
-    PRIMARY KEY (consumer, source, partition)
-) WITH (fillfactor = 50);
-
 CREATE TABLE {schema}.leases (
     work text COLLATE "C" PRIMARY KEY,
     holder uuid,
@@ -126,6 +120,37 @@ CREATE UNLOGGED TABLE {schema}.snapshots (
     key bytea PRIMARY KEY,
     value bytea NOT NULL
 );
+
+-- The last append that moved a consumer. Its key is compared as a row, which only the index
+-- "appends_consumer" gives in order: the planner believes a move of any consumer to be near in
+-- the index of numbers, and would read the whole history for one that stands still.
+CREATE FUNCTION {schema}.last_move(name text, origin uuid, part text)
+    RETURNS SETOF {schema}.appends
+    LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT a.* FROM {schema}.appends a
+    WHERE a.consumer IS NOT NULL
+        AND (a.consumer, a.source, coalesce(a.partition, ''), a.append)
+            >= (name COLLATE "C", origin, part COLLATE "C", 0)
+        AND (a.consumer, a.source, coalesce(a.partition, ''), a.append)
+            <= (name COLLATE "C", origin, part COLLATE "C", 9223372036854775807)
+    ORDER BY a.consumer DESC, a.source DESC, coalesce(a.partition, '') DESC, a.append DESC
+    LIMIT 1
+$$;
+
+-- The present checkpoint of each consumer, for people: from one to the next in the index.
+CREATE VIEW {schema}.checkpoints AS
+    WITH RECURSIVE moved AS (
+        (SELECT a.* FROM {schema}.appends a WHERE a.consumer IS NOT NULL
+            ORDER BY a.consumer DESC, a.source DESC, coalesce(a.partition, '') DESC, a.append DESC
+            LIMIT 1)
+        UNION ALL
+        SELECT n.* FROM moved m, LATERAL (SELECT a.* FROM {schema}.appends a
+            WHERE a.consumer IS NOT NULL AND (a.consumer, a.source, coalesce(a.partition, ''))
+                < (m.consumer, m.source, coalesce(m.partition, ''))
+            ORDER BY a.consumer DESC, a.source DESC, coalesce(a.partition, '') DESC, a.append DESC
+            LIMIT 1) n)
+    SELECT consumer, source, partition, checkpoint AS position, checkpoint_hash AS hash, append
+    FROM moved;
 
 -- The last position at or before a moment.
 CREATE FUNCTION {schema}.position_at(moment timestamptz) RETURNS bigint
@@ -212,9 +237,8 @@ BEGIN
             FROM unnest(kept) name);
     END IF;
     IF cardinality(consumers) > 0 THEN
-        consumed := ARRAY(SELECT (SELECT c.position FROM {schema}.checkpoints c
-                WHERE c.consumer = t.name COLLATE "C" AND c.source = t.source
-                    AND c.partition = t.part COLLATE "C")
+        consumed := ARRAY(SELECT
+                (SELECT m.checkpoint FROM {schema}.last_move(t.name, t.source, t.part) m)
             FROM unnest(consumers, sources, partitions) t (name, source, part));
     END IF;
     IF cardinality(commands) > 0 THEN

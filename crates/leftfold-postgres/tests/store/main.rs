@@ -8,6 +8,7 @@ mod inline;
 mod leases;
 mod ledger;
 mod lost_answers;
+mod old_snapshots;
 mod opening;
 mod plans;
 mod pooler;

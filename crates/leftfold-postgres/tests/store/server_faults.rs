@@ -166,12 +166,12 @@ async fn a_deadlock_with_a_foreign_session_ends_one_of_both_and_the_append_may_b
     };
     store.append(moved(1)).await.unwrap();
     let other = rows(&PostgresServer::shared().url()).await;
-    let locked = format!("BEGIN; SELECT FROM {schema}.checkpoints FOR UPDATE");
+    let locked = format!("BEGIN; LOCK TABLE {schema}.appends IN SHARE MODE");
     other.batch_execute(&locked).await.unwrap();
     let append = store.append(moved(2));
-    // It has the head, and waits for the checkpoint.
+    // It has the head, and waits for the table.
     let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
-        AND query LIKE '%checkpoints%' AND query LIKE $1)";
+        AND query LIKE '%appends%' AND query LIKE $1)";
     let monitor = rows(&PostgresServer::shared().url()).await;
     let pattern = format!("%{schema}%");
     while !monitor.query_one(waits, &[&pattern]).await.unwrap().get::<_, bool>(0) {}

@@ -51,8 +51,7 @@ pub(in crate::store) async fn checkpoint(
     source: StoreId,
     partition: Partition,
 ) -> Result<Option<Checkpoint>, ReadError> {
-    let ask = "SELECT position, hash FROM {schema}.checkpoints
-        WHERE consumer = $1 AND source = $2 AND partition = $3";
+    let ask = "SELECT m.checkpoint, m.checkpoint_hash FROM {schema}.last_move($1, $2, $3) m";
     let name = partition.0.as_deref().map(stored).unwrap_or_default();
     let found = query(shared, ask, &[&stored(&consumer), &source.0, &name]).await?;
     found.first().map(|row| rows::checkpoint(row, source, partition)).transpose()

@@ -1,9 +1,7 @@
 //! The rows of a group: those of its appends in one statement, and one for each table that few
 //! groups write.
 
-use std::borrow::Cow;
-
-use leftfold_core::store::{Hash, Leases, Timestamp};
+use leftfold_core::store::{Leases, Timestamp};
 use tokio::task::yield_now;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
@@ -22,7 +20,6 @@ use crate::store::values::{DatabaseTime, signed};
 #[derive(Debug)]
 pub(super) struct GroupStatements {
     appends: Statement,
-    consumers: Statement,
     leases: Statement,
     forget_leases: Statement,
     state: Statement,
@@ -38,12 +35,6 @@ impl GroupStatements {
             INSERT INTO {schema}.appends ({APPEND_COLUMNS})
             SELECT {APPEND_COLUMNS} FROM unnest($4::{schema}.appends[])"
         );
-        let consumers = format!(
-            "INSERT INTO {schema}.checkpoints (consumer, source, partition, position, hash)
-            SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::bytea[])
-            ON CONFLICT (consumer, source, partition)
-            DO UPDATE SET position = excluded.position, hash = excluded.hash"
-        );
         let leases = format!(
             "INSERT INTO {schema}.leases (work, holder, fence, until, note, round)
             SELECT *, $6::bigint
@@ -57,14 +48,13 @@ impl GroupStatements {
             "UPDATE {schema}.state SET fence = $1, lease_round = $2,
                 forgotten_round = CASE WHEN $3 THEN $2 ELSE forgotten_round END"
         );
-        let (appends, consumers, leases, forget_leases, state) = tokio::try_join!(
+        let (appends, leases, forget_leases, state) = tokio::try_join!(
             rows.prepare(&appends),
-            rows.prepare(&consumers),
             rows.prepare(&leases),
             rows.prepare(&forget_leases),
             rows.prepare(&state),
         )?;
-        Ok(Self { appends, consumers, leases, forget_leases, state })
+        Ok(Self { appends, leases, forget_leases, state })
     }
 }
 
@@ -123,9 +113,6 @@ pub(super) async fn send_rest(
     if !appends.is_empty() || !events.is_empty() {
         send_appends(client, statements, (appends, events), rows.payload).await?;
     }
-    if group.appends.iter().any(|one| one.checkpoint.is_some()) {
-        send_consumers(client, statements, &group.appends).await?;
-    }
     if group.forgets_leases {
         client.send_prepared(&statements.forget_leases, &[&DatabaseTime(rows.now)]).await?;
     }
@@ -159,30 +146,6 @@ async fn send_appends(
     let events = RowArray(events.iter().map(|one| EventValues::of(one, payload)).collect());
     let appends = RowArray(appends.iter().map(AppendValues).collect());
     client.send_prepared(&statements.appends, &[&events, &tags, &positions, &appends]).await
-}
-
-/// Moves the consumers; of two moves of one in a group the later one counts.
-async fn send_consumers(
-    client: &Rows,
-    statements: &GroupStatements,
-    written: &[AppendRow],
-) -> Result<(), Error> {
-    let mut last = std::collections::BTreeMap::new();
-    for (consumer, at) in written.iter().filter_map(|one| one.checkpoint.as_ref()) {
-        let partition = at.partition.0.as_deref().map_or(Cow::Borrowed(""), stored);
-        last.insert((stored(consumer), at.store.0, partition), at);
-    }
-    let (mut names, mut sources, mut partitions) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, source, partition) in last.keys() {
-        names.push(&**name);
-        sources.push(*source);
-        partitions.push(&**partition);
-    }
-    let positions: Vec<_> = last.values().map(|at| signed(at.position.0)).collect();
-    let hash = |Hash(bytes): &'_ Hash| bytes.to_vec();
-    let hashes: Vec<_> = last.values().map(|at| hash(&at.hash)).collect();
-    let moved: [&(dyn ToSql + Sync); 5] = [&names, &sources, &partitions, &positions, &hashes];
-    client.send_prepared(&statements.consumers, &moved).await
 }
 
 async fn send_leases(
