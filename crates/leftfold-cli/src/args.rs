@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
 pub(crate) enum CliCommand {
     /// Serves stores to other programs
     Serve(ServeArguments),
-    /// Makes the line of a user for the file of users
+    /// Makes the entry of a user for the file of users
     User(UserArguments),
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct ServeArguments {
     /// Demands that clients have a certificate of one of these authorities
     #[arg(long, value_name = "PATH", requires = "tls_cert")]
     tls_clients: Option<PathBuf>,
-    /// Lets only the users in this file call, with their passwords
+    /// Lets only the users in this file call, with their passwords or tokens
     #[arg(long, value_name = "PATH")]
     users: Option<PathBuf>,
     /// Listens on addresses that other machines reach, though everybody may write

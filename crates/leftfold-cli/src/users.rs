@@ -1,17 +1,22 @@
-//! `leftfold user`: the line of a user, for the file of users.
+//! `leftfold user`: the entry of a user, for the file of users.
 
 use clap::Args;
 use leftfold_server::{Users, UsersError};
 
-/// Makes the line of a user for the file of users
+/// Makes the entry of a user for the file of users
 ///
-/// Reads the password from standard input, and prints the line.
+/// Reads the password from standard input, and prints the entry: add it to the file. With --token
+/// it draws a token instead, which standard error shows this once.
 #[derive(Debug, Args)]
 pub(crate) struct UserArguments {
     /// Name of the user
     name: String,
-    /// read, append, or runtime, which a program with processes, effects or projections needs
+    /// read, append, runtime, which a program with processes, effects or projections needs, or
+    /// admin
     role: String,
+    /// Draws a token, which stands for name and password
+    #[arg(long)]
+    token: bool,
 }
 
 /// Error of making a user.
@@ -29,9 +34,16 @@ pub(crate) enum UserError {
 }
 
 pub(crate) fn run(user: &UserArguments) -> Result<(), UserError> {
+    if user.token {
+        let made = Users::with_token(&user.name, &user.role)?;
+        eprintln!("{}", made.token);
+        print!("{}", made.entry);
+        return Ok(());
+    }
     let mut password = String::new();
     let read = std::io::stdin().read_line(&mut password);
     read.map_err(|error| UserError::Password { detail: error.to_string() })?;
-    println!("{}", Users::line(&user.name, &user.role, password.trim_end_matches(['\r', '\n']))?);
+    let password = password.trim_end_matches(['\r', '\n']);
+    print!("{}", Users::entry(&user.name, &user.role, password)?);
     Ok(())
 }

@@ -17,11 +17,12 @@
 //! # Ok(()) }
 //! ```
 
-// A `server` has the `options`, the sockets and the
-// connections, which `tls` encrypts; `users` may call. `stores` has what is served by `services`,
-// until `stopping` says that it ends.
+// A `server` has the `options`, the sockets and the connections, which `tls` encrypts; `users` may
+// call. `stores` has what is served by `services`, until `stopping` says that it ends; `reloading`
+// follows the files meanwhile.
 
 mod options;
+mod reloading;
 mod server;
 mod services;
 mod stopping;
@@ -30,7 +31,8 @@ mod tls;
 mod users;
 
 pub use options::ServerOptions;
+pub use reloading::Reloader;
 pub use server::{ServeError, Server};
 pub use stores::{STORE_NAME_MAX, is_store_name};
 pub use tls::{ServerTls, TlsError, TlsFiles};
-pub use users::{UserRole, Users, UsersError};
+pub use users::{NewUser, UserRole, Users, UsersError};

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tonic::codegen::Service;
 
 use crate::options::ServerOptions;
+use crate::reloading::{Reloader, follow_files};
 use crate::services;
 use crate::stopping::Stopping;
 use crate::stores::{Stores, is_store_name};
@@ -83,6 +84,7 @@ pub struct Server {
     stores: Arc<Stores>,
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
+    reloader: Reloader,
 }
 
 impl Server {
@@ -105,7 +107,14 @@ impl Server {
             addresses.push(listener.local_addr().map_err(cannot)?);
             listeners.push(listener);
         }
-        Ok(Self { options, stores: Arc::new(Stores::new(stores)), listeners, addresses })
+        let stores = Arc::new(Stores::new(stores));
+        Ok(Self { options, stores, listeners, addresses, reloader: Reloader::default() })
+    }
+
+    /// Returns the means of telling the server that its files have changed, as on SIGHUP.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Returns the addresses that the server listens on.
@@ -120,8 +129,9 @@ impl Server {
     /// # Errors
     /// [`ServeError::Close`] if a store did not close cleanly; all are closed.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { options, stores, listeners, .. } = self;
+        let Self { options, stores, listeners, reloader, .. } = self;
         let (stops, stopping) = Stopping::new();
+        tokio::spawn(follow_files(options.clone(), reloader, stopping.clone()));
         let connections = Connections {
             router: services::router(&stores, &stopping, options.users.clone()),
             room: Arc::new(Semaphore::new(options.connections_max)),

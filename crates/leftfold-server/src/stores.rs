@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use leftfold::store::{State, Store};
+use leftfold_protocol::{DEFAULT_STORE, STORE_METADATA};
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use crate::users::{Caller, UserRole, Wish};
 
 /// Characters of the name of a store.
 pub const STORE_NAME_MAX: usize = 64;
@@ -25,6 +30,29 @@ impl Stores {
             (Arc::clone(&name), ServedStore { name, store })
         };
         Self(stores.into_iter().map(served).collect())
+    }
+
+    /// Returns the store that a call names in its metadata (the one named `default` if it names
+    /// none), for a caller who has any right to it.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` if there is no such store, or the caller has no right to it.
+    pub(crate) async fn of(
+        &self,
+        caller: &Caller,
+        metadata: &MetadataMap,
+    ) -> Result<ServedStore, Status> {
+        let name = match metadata.get(STORE_METADATA) {
+            None => DEFAULT_STORE,
+            Some(name) => name
+                .to_str()
+                .map_err(|_| Status::invalid_argument("the name of a store is ASCII"))?,
+        };
+        caller.may(name, Wish::Role(UserRole::Read))?;
+        self.named(name).cloned().ok_or_else(|| {
+            let text = format!("this server has no store {name:?}, use one of its own");
+            Status::not_found(text)
+        })
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<&ServedStore> {

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Extension, Router};
 use leftfold_protocol::DEFAULT_STORE;
 
 use crate::stopping::Stopping;
 use crate::stores::Stores;
+use crate::users::{Caller, UserRole, Wish};
 
 type Shared = (Arc<Stores>, Stopping);
 
@@ -39,10 +40,11 @@ struct AskedMetrics {
     store: Option<String>,
 }
 
-/// Answers the figures of one store in the text format of Prometheus: those of `?store=NAME`, or of
-/// the store `default`.
+/// Answers the figures of one store in the text format of Prometheus, to whoever may read it: those
+/// of `?store=NAME`, or of the store `default`.
 async fn metrics(
     State((stores, _)): State<Shared>,
+    Extension(caller): Extension<Caller>,
     Query(asked): Query<Vec<(String, String)>>,
 ) -> impl IntoResponse {
     let asked = asked.into_iter().fold(AskedMetrics::default(), |asked, (name, value)| {
@@ -50,10 +52,11 @@ async fn metrics(
     });
     let name = asked.store.unwrap_or_else(|| DEFAULT_STORE.to_owned());
     let plain = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    match stores.named(&name) {
+    let may = |name: &str| caller.may(name, Wish::Role(UserRole::Read)).is_ok();
+    match stores.named(&name).filter(|_| may(&name)) {
         Some(served) => (StatusCode::OK, plain, served.store.metrics()),
         None => {
-            let known = stores.names().collect::<Vec<_>>().join(", ");
+            let known = stores.names().filter(|name| may(name)).collect::<Vec<_>>().join(", ");
             let text = format!("no store {name:?}, ask with ?store= for one of {known}\n");
             (StatusCode::NOT_FOUND, plain, text)
         }

@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use leftfold::store::Store;
 use leftfold_protocol::wire::store_client::StoreClient;
 use leftfold_remote::{RemoteOptions, RemoteStore};
-use leftfold_server::{Server, ServerOptions};
+use leftfold_server::{Reloader, Server, ServerOptions};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -19,6 +19,8 @@ use tonic::codegen::Service;
 /// A server that runs as long as the value is there.
 pub(crate) struct RunningServer {
     pub(crate) port: u16,
+    /// Lets it look at its files.
+    pub(crate) reloader: Reloader,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
 }
@@ -30,15 +32,19 @@ impl RunningServer {
     }
 
     pub(crate) async fn with(options: ServerOptions, store: Store) -> Self {
-        let stores = vec![("default".to_owned(), store)];
+        Self::with_stores(options, vec![("default".to_owned(), store)]).await
+    }
+
+    pub(crate) async fn with_stores(options: ServerOptions, stores: Vec<(String, Store)>) -> Self {
         let server = Server::bind(options, stores).await.unwrap();
+        let reloader = server.reloader();
         let port = server.addresses()[0].port();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
             server.run(stopped).await.unwrap();
         });
-        Self { port, stop: Some(stop), running }
+        Self { port, reloader, stop: Some(stop), running }
     }
 
     pub(crate) async fn open(&self) -> Store {

@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use leftfold::store::{
-    Append, AppendError, EventType, Holder, Label, LeaseError, LeaseRequest, Leased, NewEvent,
-    Outcome, Position, Query, Read, Store,
+    Append, AppendError, Condition, EventType, Expected, Holder, Label, LeaseError, LeaseRequest,
+    Leased, NewEvent, Outcome, Position, Query, Read, ReadError, Store, StreamName, Tags, Version,
 };
 use leftfold::testing::by_runtime;
-use leftfold_protocol::wire::IdentifyRequest;
+use leftfold_protocol::wire::{self, IdentifyRequest};
 use leftfold_remote::{RemoteError, RemoteStore};
 use leftfold_server::{ServerOptions, Users, UsersError};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tonic::Code;
+use tonic::{Code, Request};
 
-use crate::support::{RunningServer, raw_client, usual_options};
+use crate::support::{RawChannel, RunningServer, raw_client, usual_options};
 
 fn file(lines: &str) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -23,43 +25,84 @@ fn file(lines: &str) -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-async fn serve() -> RunningServer {
-    let line = |name, role, password| Users::line(name, role, password).unwrap();
-    let lines = [
-        "# The users of this test.".to_owned(),
-        String::new(),
-        line("rae", "read", "r"),
-        line("ada", "append", "a b:c"),
-        line("app", "runtime", "p"),
-    ];
-    let (_directory, path) = file(&lines.join("\n"));
-    let users = Some(Users::of_file(&path).unwrap());
-    RunningServer::with(ServerOptions { users, ..usual_options() }, Store::memory()).await
+/// A server with users, and their file.
+struct Served {
+    server: RunningServer,
+    _directory: TempDir,
+    path: PathBuf,
 }
 
-async fn open(server: &RunningServer, user: &str) -> Result<Store, RemoteError> {
-    let url = format!("leftfold://{user}@127.0.0.1:{}", server.port);
-    RemoteStore::open(&url).await.map(Store::new)
+impl Served {
+    async fn with(users: &[&str]) -> Self {
+        let (directory, path) = file(&users.join("\n"));
+        let users = Some(Users::of_file(&path).unwrap());
+        let stores = ["default", "orders", "stock"];
+        let stores = stores.map(|name| (name.to_owned(), Store::memory()));
+        let options = ServerOptions { users, ..usual_options() };
+        let server = RunningServer::with_stores(options, stores.to_vec()).await;
+        Self { server, _directory: directory, path }
+    }
+
+    async fn usual() -> Self {
+        let [rae, ada, app] =
+            [("rae", "read", "r"), ("ada", "append", "a b:c"), ("app", "runtime", "p")]
+                .map(|(name, role, password)| Users::entry(name, role, password).unwrap());
+        Self::with(&["# The users of this test.\n", &rae, &ada, &app]).await
+    }
+
+    async fn open(&self, user: &str, store: &str) -> Result<Store, RemoteError> {
+        let url = format!("leftfold://{user}@127.0.0.1:{}/{store}", self.server.port);
+        RemoteStore::open(&url).await.map(Store::new)
+    }
+
+    async fn client(&self) -> wire::store_client::StoreClient<RawChannel> {
+        raw_client(self.server.port).await
+    }
+
+    fn write(&self, users: &[&str]) {
+        std::fs::write(&self.path, users.join("\n")).unwrap();
+        self.server.reloader.look_now();
+    }
+}
+
+fn authorized<T>(message: T, authorization: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", authorization.parse().unwrap());
+    request
+}
+
+fn event(name: &str) -> NewEvent {
+    NewEvent::new(EventType::new(name.to_owned()).unwrap(), "{}")
 }
 
 fn happened(name: &str) -> Append {
-    Append::of(vec![NewEvent::new(EventType::new(name.to_owned()).unwrap(), "{}")])
+    Append::of(vec![event(name)])
+}
+
+fn in_stream(stream: &str, tag: &str) -> Append {
+    let stream = StreamName::new(stream.to_owned()).unwrap();
+    let event = event("test.Happened").in_stream(stream).tagged(Tags::none().with(tag));
+    Append::of(vec![event])
+}
+
+fn stream(name: &str) -> StreamName {
+    StreamName::new(name.to_owned()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_let_in_without_the_password_of_a_user() {
-    let server = serve().await;
+    let served = Served::usual().await;
     for stranger in ["ada:wrong", "eve:a", "ada:", "rae:a%20b%3Ac"] {
-        let error = open(&server, stranger).await.map(drop).unwrap_err();
+        let error = served.open(stranger, "default").await.map(drop).unwrap_err();
         assert!(matches!(error, RemoteError::Refused { .. }), "{stranger}: {error:?}");
         assert!(!error.to_string().contains("wrong"), "{error}");
     }
-    let mut nameless = raw_client(server.port).await;
+    let mut nameless = served.client().await;
     let refused = nameless.identify(IdentifyRequest {}).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
-    assert!(open(&server, "ada:a%20b%3Ac").await.is_ok());
+    assert!(served.open("ada:a%20b%3Ac", "default").await.is_ok());
     for (path, status) in [("/health", "200"), ("/metrics", "401")] {
-        let place = (std::net::Ipv4Addr::LOCALHOST, server.port);
+        let place = (std::net::Ipv4Addr::LOCALHOST, served.server.port);
         let mut stream = tokio::net::TcpStream::connect(place).await.unwrap();
         let asks = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(asks.as_bytes()).await.unwrap();
@@ -71,10 +114,10 @@ async fn nobody_is_let_in_without_the_password_of_a_user() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_user_does_what_the_role_has_and_no_more() {
-    let server = serve().await;
-    let reader = open(&server, "rae:r").await.unwrap();
-    let writer = open(&server, "ada:a%20b%3Ac").await.unwrap();
-    let program = open(&server, "app:p").await.unwrap();
+    let served = Served::usual().await;
+    let reader = served.open("rae:r", "default").await.unwrap();
+    let writer = served.open("ada:a%20b%3Ac", "default").await.unwrap();
+    let program = served.open("app:p", "default").await.unwrap();
     let lease = |work: &str| {
         let work = Label::new(work.to_owned()).unwrap();
         LeaseRequest::new(work, Holder::random(), std::time::Duration::from_secs(60))
@@ -98,22 +141,172 @@ async fn each_user_does_what_the_role_has_and_no_more() {
     assert_eq!(all.events.len(), 2);
 }
 
+/// Of each store, and within a store of the streams and tags.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_is_to_the_stores_streams_and_tags_that_it_names_and_no_others() {
+    let till = Users::entry("till", "read", "t").unwrap().replace("role = \"read\"\n", "");
+    let till = format!(
+        "{till}\n[users.till.stores.orders]\nrole = \"append\"\nappend.streams = [\"order-\"]\n\
+         append.tags = [\"shop:7\", \"shop:8\"]\nread.streams = [\"order-\", \"price-\"]\n\
+         [users.till.stores.stock]\nrole = \"read\"\n"
+    );
+    let served = Served::with(&[&till]).await;
+    let unknown = served.open("till:t", "default").await.map(drop).unwrap_err();
+    assert!(matches!(unknown, RemoteError::NoStore { .. }), "{unknown:?}");
+    let orders = served.open("till:t", "orders").await.unwrap();
+    let stock = served.open("till:t", "stock").await.unwrap();
+    assert!(stock.append(in_stream("order-1", "shop:7")).await.is_err());
+    assert!(stock.page(Read::matching(Query::all(), Position(1))).await.is_ok());
+
+    let refused = async |append: Append| {
+        let refused = orders.append(append.clone()).await;
+        assert!(matches!(refused, Err(AppendError::ReadOnly { .. })), "{append:?} {refused:?}");
+    };
+    let accepted = async |append: Append| {
+        let accepted = orders.append(append).await;
+        assert!(matches!(accepted, Ok(Outcome::Appended(_))), "{accepted:?}");
+    };
+    accepted(in_stream("order-1", "shop:8")).await;
+    refused(in_stream("price-1", "shop:7")).await;
+    refused(in_stream("order-1", "shop:9")).await;
+    refused(happened("test.Happened")).await;
+    // One of two events is enough, and a condition would tell what is there.
+    let mut two = in_stream("order-1", "shop:7");
+    two.events.extend(in_stream("payroll-1", "shop:7").events);
+    refused(two).await;
+    let on = |name: &str| Condition::stream(stream(name), Expected::Absent);
+    refused(in_stream("order-2", "shop:7").when(on("payroll-1"))).await;
+    accepted(in_stream("order-2", "shop:7").when(on("price-1"))).await;
+    let none = |query| Condition::none_matching(query, Position::START);
+    refused(in_stream("order-3", "shop:7").when(none(Query::tag("salary:ada")))).await;
+    accepted(in_stream("order-3", "shop:7").when(none(Query::category("price-1")))).await;
+
+    assert!(orders.page(Read::stream(stream("order-1"), Version(1))).await.is_ok());
+    for denied in [
+        Read::stream(stream("payroll-1"), Version(1)),
+        Read::matching(Query::all(), Position(1)),
+        Read::matching(Query::stream(stream("order-1")).or(Query::tag("x")), Position(1)),
+        Read::matching(Query::category("order"), Position(1)),
+    ] {
+        let denied = orders.page(denied).await;
+        assert!(matches!(denied, Err(ReadError::Io { .. })), "{denied:?}");
+    }
+    let mut client = served.client().await;
+    let till = format!("Basic {}", BASE64_STANDARD.encode("till:t"));
+    let mut whole = authorized(wire::ReadAppendsRequest::default(), &till);
+    whole.metadata_mut().insert("leftfold-store", "orders".parse().unwrap());
+    assert_eq!(client.read_appends(whole).await.unwrap_err().code(), Code::PermissionDenied);
+    let mut snapshot = authorized(wire::KeepSnapshotRequest::default(), &till);
+    snapshot.metadata_mut().insert("leftfold-store", "orders".parse().unwrap());
+    assert_eq!(client.keep_snapshot(snapshot).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_stands_for_name_and_password_and_the_file_does_not_have_it() {
+    let made = Users::with_token("pipe", "append").unwrap();
+    assert!(!made.entry.contains(&made.token) && !format!("{made:?}").contains(&made.token));
+    let served = Served::with(&[&made.entry]).await;
+    let mut client = served.client().await;
+    let basic = |text: String| format!("Basic {}", BASE64_STANDARD.encode(text));
+    for good in [
+        format!("Bearer {}", made.token),
+        format!("bearer {}", made.token),
+        basic(format!("pipe:{}", made.token)),
+    ] {
+        client.identify(authorized(IdentifyRequest {}, &good)).await.unwrap();
+    }
+    for bad in [
+        "Bearer leftfold_0".to_owned(),
+        "Bearer".to_owned(),
+        format!("Token {}", made.token),
+        basic(format!("other:{}", made.token)),
+    ] {
+        let refused = client.identify(authorized(IdentifyRequest {}, &bad)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated, "{bad}");
+    }
+}
+
+/// A call that is open ends, and an append on it is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_is_removed_from_the_file_is_out_at_once_on_open_calls_too() {
+    let [stays, goes] = ["stays", "goes"].map(|name| Users::with_token(name, "append").unwrap());
+    let served = Served::with(&[&stays.entry, &goes.entry]).await;
+    let bearer = |user: &leftfold_server::NewUser| format!("Bearer {}", user.token);
+    let subscribe = async |authorization: &str| {
+        let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+        let mut client = served.client().await;
+        let mut signals =
+            client.subscribe(authorized(all, authorization)).await.unwrap().into_inner();
+        // It is caught up: the call has begun.
+        signals.message().await.unwrap().unwrap();
+        (signals, client)
+    };
+    let (mut ended, mut client) = subscribe(&bearer(&goes)).await;
+    let (mut goes_on, _client) = subscribe(&bearer(&stays)).await;
+
+    served.write(&[&stays.entry]);
+    let status = loop {
+        match ended.message().await {
+            Ok(signal) => assert!(signal.is_some(), "the call ended well"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    let again = client.identify(authorized(IdentifyRequest {}, &bearer(&goes))).await;
+    assert_eq!(again.unwrap_err().code(), Code::Unauthenticated);
+
+    // A file with a fault changes nothing, and one with other rights ends calls too.
+    served.write(&["[users.stays]\nrole = \"king\""]);
+    let mut client = served.client().await;
+    client.identify(authorized(IdentifyRequest {}, &bearer(&stays))).await.unwrap();
+    served.write(&[&stays.entry.replace("append", "read")]);
+    let status = loop {
+        match goes_on.message().await {
+            Ok(signal) => assert!(signal.is_some(), "the call ended well"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    client.identify(authorized(IdentifyRequest {}, &bearer(&stays))).await.unwrap();
+}
+
 #[test]
 fn a_file_that_lets_nobody_in_or_cannot_be_understood_is_refused() {
     let of = |lines: &str| {
         let (_directory, path) = file(lines);
         Users::of_file(&path).map(drop)
     };
-    let good = Users::line("ada", "read", "secret").unwrap();
+    let good = Users::entry("ada", "read", "secret").unwrap();
     assert!(!good.contains("secret"));
     assert_eq!(of(&good), Ok(()));
+    let quoted = Users::entry("ada \"b\" c".replace(' ', "_").as_str(), "read", "secret").unwrap();
+    assert_eq!(of(&quoted), Ok(()));
     assert!(matches!(of("# nobody\n"), Err(UsersError::Nobody { .. })));
-    for bad in ["ada read", "ada read secret", "ada rule $argon2id$v=19$m=1,t=1,p=1$x$y"] {
-        let error = of(&format!("{good}\n{bad}"));
-        assert!(matches!(error, Err(UsersError::Line { line: 2, .. })), "{bad}: {error:?}");
+    for bad in [
+        "rule = \"read\"",
+        "stores.orders.role = \"king\"",
+        "append.streams = []",
+        "append.stream = [\"order-\"]",
+        "read.tags = [\"\"]",
+        "tokens = [\"secret\"]",
+        "stores.\"a/b\".role = \"read\"",
+        "limits",
+    ] {
+        let error = of(&format!("{good}{bad}"));
+        assert!(matches!(error, Err(UsersError::Line { line: 4, .. })), "{bad}: {error:?}");
     }
-    assert!(matches!(of(&format!("{good}\n{good}")), Err(UsersError::Line { line: 2, .. })));
-    assert_eq!(Users::line("a b", "read", "x"), Err(UsersError::Name));
-    assert_eq!(Users::line("ada", "king", "x"), Err(UsersError::Name));
-    assert_eq!(Users::line("ada", "read", ""), Err(UsersError::Password));
+    let twice = of(&format!("{good}{good}"));
+    assert!(matches!(twice, Err(UsersError::Line { line: 4, .. })), "{twice:?}");
+    let token = Users::with_token("ada", "read").unwrap().entry;
+    for bad in [
+        "[users.ada]\nrole = \"read\"\n".to_owned(),
+        good.replace("role = \"read\"", ""),
+        good.replace("role = \"read\"", "append.streams = [\"a\"]\nstores.b.role = \"read\""),
+        format!("{token}\n{}", token.replace("ada", "eve")),
+    ] {
+        assert!(matches!(of(&bad), Err(UsersError::User { .. })), "{bad}");
+    }
+    assert_eq!(Users::entry("a b", "read", "x"), Err(UsersError::Name));
+    assert_eq!(Users::entry("ada", "king", "x"), Err(UsersError::Name));
+    assert_eq!(Users::entry("ada", "read", ""), Err(UsersError::Password));
 }

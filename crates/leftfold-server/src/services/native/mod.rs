@@ -12,23 +12,21 @@ use std::time::Duration;
 
 use leftfold::store::{
     AppendsFrom, Backend, Checkpoint, CommandId, EventId, Label, Lease, LeaseError, LeaseRequest,
-    Page, Partition, Position, Query, Read, ReadError, StoreId, Timestamp,
+    Page, Partition, Position, Query, Read, ReadError, StoreId, Timestamp, What,
 };
 use leftfold_protocol::wire::{self, store_server, subscribe_request};
 use leftfold_protocol::{
-    DEFAULT_STORE, MESSAGE_BYTES_MAX, Malformed, PAGE_BYTES_MAX, STORE_METADATA, lease_status,
-    read_status, subscribe_status,
+    MESSAGE_BYTES_MAX, Malformed, PAGE_BYTES_MAX, lease_status, read_status, subscribe_status,
 };
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::callers::Caller;
 use crate::stopping::Stopping;
 use crate::stores::{ServedStore, Stores};
-use crate::users::UserRole;
+use crate::users::{Caller, UserRole, Wish};
 pub(super) use follow::Messages;
-use session::{AppendCall, Replies, replies};
+use session::{AppendCall, AppendRight, Replies, replies};
 use sessions::{SessionKey, Sessions};
 
 /// Time that the first message of a call of appends may take.
@@ -57,23 +55,37 @@ pub(super) fn service(
 }
 
 impl NativeService {
-    /// Returns the store that a call names.
-    fn store(&self, metadata: &MetadataMap) -> Result<&ServedStore, Status> {
-        let name = match metadata.get(STORE_METADATA) {
-            None => DEFAULT_STORE,
-            Some(name) => name
-                .to_str()
-                .map_err(|_| Status::invalid_argument("the name of a store is ASCII"))?,
-        };
-        self.stores.named(name).ok_or_else(|| {
-            let text = format!("this server has no store {name:?}, use one of its own");
-            Status::not_found(text)
-        })
+    /// Returns the store that a call names, if its caller may do with it what it wishes.
+    async fn store(
+        &self,
+        caller: &Caller,
+        metadata: &MetadataMap,
+        wish: Wish<'_>,
+    ) -> Result<ServedStore, Status> {
+        let store = self.stores.of(caller, metadata).await?;
+        caller.may(&store.name, wish)?;
+        Ok(store)
     }
 
-    fn backend(&self, metadata: &MetadataMap) -> Result<&Arc<dyn Backend>, Status> {
-        self.store(metadata).map(|served| served.store.backend())
+    async fn backend<T>(
+        &self,
+        request: &Request<T>,
+        wish: Wish<'_>,
+    ) -> Result<Arc<dyn Backend>, Status>
+    where
+        T: Sync,
+    {
+        let store = self.store(&Caller::of(request)?, request.metadata(), wish).await?;
+        Ok(Arc::clone(store.store.backend()))
     }
+}
+
+/// Wish of calls that tell of the store, but nothing of its events.
+const LOOK: Wish<'_> = Wish::Role(UserRole::Read);
+
+/// Returns the role that work of this name needs.
+fn worker(work: &str) -> Wish<'_> {
+    Wish::Role(if work.starts_with('$') { UserRole::Runtime } else { UserRole::Append })
 }
 
 /// The status of a message that cannot be understood.
@@ -82,20 +94,6 @@ fn refused(malformed: Malformed) -> Status {
         Malformed::Invalid(invalid) => read_status(&ReadError::Invalid(invalid)),
         other => Status::invalid_argument(other.to_string()),
     }
-}
-
-/// Returns who calls.
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    let known = request.extensions().get::<Caller>().cloned();
-    known.ok_or_else(|| Status::unauthenticated("nobody is known to call"))
-}
-
-/// Refuses a call that the role of its caller does not have.
-fn demand<T>(request: &Request<T>, least: UserRole) -> Result<(), Status> {
-    if caller(request)?.role >= least {
-        return Ok(());
-    }
-    Err(Status::permission_denied(format!("the user has not the role {least}, which this needs")))
 }
 
 fn label(text: String) -> Result<Label, Status> {
@@ -140,7 +138,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::IdentifyRequest>,
     ) -> Result<Response<wire::IdentifyReply>, Status> {
-        let backend = self.backend(request.metadata())?;
+        let backend = self.backend(&request, LOOK).await?;
         let status = backend.status().borrow().clone();
         Ok(Response::new(wire::IdentifyReply {
             identity: Some(backend.identity().into()),
@@ -153,7 +151,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let status = self.backend(request.metadata())?.status();
+        let status = self.backend(&request, LOOK).await?.status();
         Ok(Response::new(follow::statuses(status, self.stopping.clone())))
     }
 
@@ -161,8 +159,9 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Replies>, Status> {
-        let store = self.store(request.metadata())?;
-        let caller = caller(&request)?;
+        let caller = Caller::of(&request)?;
+        // Each append is judged by itself, and answered that it may not be.
+        let store = self.stores.of(&caller, request.metadata()).await?;
         let mut incoming = request.into_inner();
         let first = tokio::time::timeout(OPENED_WITHIN, incoming.message())
             .await
@@ -177,8 +176,9 @@ impl store_server::Store for NativeService {
         };
         let (sender, replies) = replies();
         let first_unanswered = open.first_unanswered;
-        let call = AppendCall { incoming, replies: sender, first_unanswered, role: caller.role };
-        let session = id.map(|id| SessionKey::of(store, &caller.name, id));
+        let session = id.map(|id| SessionKey::of(&store, caller.name(), id));
+        let author = AppendRight { caller, store: Arc::clone(&store.name) };
+        let call = AppendCall { incoming, replies: sender, first_unanswered, author };
         self.sessions.give(session, store.store.backend(), call);
         Ok(Response::new(replies))
     }
@@ -187,7 +187,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::AnsweredRequest>,
     ) -> Result<Response<wire::AnsweredReply>, Status> {
-        let backend = self.backend(request.metadata())?;
+        let backend = self.backend(&request, Wish::ReadAll).await?;
         let id = CommandId(exactly("the id of a command", &request.get_ref().id)?);
         let answered = backend.answered(id).await.map_err(unreadable)?;
         Ok(Response::new(wire::AnsweredReply { answered: answered.map(Into::into) }))
@@ -197,7 +197,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::GetCheckpointRequest>,
     ) -> Result<Response<wire::GetCheckpointReply>, Status> {
-        let backend = Arc::clone(self.backend(request.metadata())?);
+        let backend = self.backend(&request, LOOK).await?;
         let wire::GetCheckpointRequest { consumer, source, partition } = request.into_inner();
         let source = StoreId(uuid_of("a store", &source)?);
         let partition =
@@ -211,16 +211,25 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::ReadRequest>,
     ) -> Result<Response<wire::Page>, Status> {
-        let backend = Arc::clone(self.backend(request.metadata())?);
+        let caller = Caller::of(&request)?;
+        let store = self.stores.of(&caller, request.metadata()).await?;
         let read = Read::try_from(request.into_inner()).map_err(refused)?;
-        page(&*backend, read).await.map(Response::new)
+        caller.may(
+            &store.name,
+            match &read.what {
+                What::Stream { stream, .. } => Wish::Stream(stream),
+                What::Matching { query, .. } => Wish::Query(query),
+            },
+        )?;
+        let backend = store.store.backend();
+        page(&**backend, read).await.map(Response::new)
     }
 
     async fn read_appends(
         &self,
         request: Request<wire::ReadAppendsRequest>,
     ) -> Result<Response<wire::AppendsPage>, Status> {
-        let backend = Arc::clone(self.backend(request.metadata())?);
+        let backend = self.backend(&request, Wish::ReadAll).await?;
         let wire::ReadAppendsRequest { from, page_bytes } = request.into_inner();
         let from = from.map_or(Ok(AppendsFrom::After(Position::START)), TryInto::try_into);
         let from = from.map_err(refused)?;
@@ -232,10 +241,13 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let store = self.store(request.metadata())?.store.clone();
+        let caller = Caller::of(&request)?;
+        let store = self.stores.of(&caller, request.metadata()).await?;
         let wire::SubscribeRequest { query, from } = request.into_inner();
         let query = query.ok_or_else(|| refused(Malformed::Absent { field: "query" }))?;
         let query = Query::try_from(query).map_err(refused)?;
+        caller.may(&store.name, Wish::Query(&query))?;
+        let store = store.store;
         let subscription = match from {
             None => store.subscribe(query, Position::START),
             Some(subscribe_request::From::After(after)) => store.subscribe(query, Position(after)),
@@ -252,7 +264,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::PositionAtRequest>,
     ) -> Result<Response<wire::PositionAtReply>, Status> {
-        let backend = self.backend(request.metadata())?;
+        let backend = self.backend(&request, LOOK).await?;
         let moment = Timestamp::from_micros(request.get_ref().moment);
         let position = backend.position_at(moment).await.map_err(unreadable)?.0;
         Ok(Response::new(wire::PositionAtReply { position }))
@@ -262,7 +274,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::NowRequest>,
     ) -> Result<Response<wire::NowReply>, Status> {
-        let backend = self.backend(request.metadata())?;
+        let backend = self.backend(&request, LOOK).await?;
         let moment = backend.now().await.map_err(unreadable)?.as_micros();
         Ok(Response::new(wire::NowReply { moment }))
     }
@@ -271,7 +283,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::HashAtRequest>,
     ) -> Result<Response<wire::HashAtReply>, Status> {
-        let backend = self.backend(request.metadata())?;
+        let backend = self.backend(&request, LOOK).await?;
         let position = Position(request.get_ref().position);
         let hash = backend.hash_at(position).await.map_err(unreadable)?;
         let hash = hash.map(|hash| hash.0.to_vec().into()).unwrap_or_default();
@@ -282,7 +294,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::PositionsOfRequest>,
     ) -> Result<Response<wire::PositionsOfReply>, Status> {
-        let backend = self.backend(request.metadata())?;
+        let backend = self.backend(&request, LOOK).await?;
         let id = EventId(uuid_of("the id of an event", &request.get_ref().id)?);
         let found = backend.positions_of(id, request.get_ref().at_most).await;
         let positions = found.map_err(unreadable)?.into_iter().map(|found| found.0).collect();
@@ -293,7 +305,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::GetSnapshotRequest>,
     ) -> Result<Response<wire::GetSnapshotReply>, Status> {
-        let backend = Arc::clone(self.backend(request.metadata())?);
+        let backend = self.backend(&request, Wish::ReadAll).await?;
         let value = backend.snapshot(request.into_inner().key).await.map_err(unreadable)?;
         Ok(Response::new(wire::GetSnapshotReply { value }))
     }
@@ -302,8 +314,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::KeepSnapshotRequest>,
     ) -> Result<Response<wire::KeepSnapshotReply>, Status> {
-        demand(&request, UserRole::Append)?;
-        let backend = Arc::clone(self.backend(request.metadata())?);
+        let backend = self.backend(&request, Wish::AppendAll).await?;
         let wire::KeepSnapshotRequest { key, value } = request.into_inner();
         backend.keep_snapshot(key, value);
         Ok(Response::new(wire::KeepSnapshotReply {}))
@@ -313,9 +324,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::LeaseRequest>,
     ) -> Result<Response<wire::LeaseReply>, Status> {
-        let is_of_runtime = request.get_ref().work.starts_with('$');
-        demand(&request, if is_of_runtime { UserRole::Runtime } else { UserRole::Append })?;
-        let backend = Arc::clone(self.backend(request.metadata())?);
+        let backend = self.backend(&request, worker(&request.get_ref().work)).await?;
         let request = LeaseRequest::try_from(request.into_inner()).map_err(refused)?;
         let leased = backend.lease(request).await.map_err(unleased)?;
         Ok(Response::new(leased.into()))
@@ -325,10 +334,8 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::ReleaseRequest>,
     ) -> Result<Response<wire::ReleaseReply>, Status> {
-        let work = request.get_ref().lease.as_ref().map(|lease| &*lease.work);
-        let is_of_runtime = work.is_some_and(|work| work.starts_with('$'));
-        demand(&request, if is_of_runtime { UserRole::Runtime } else { UserRole::Append })?;
-        let backend = Arc::clone(self.backend(request.metadata())?);
+        let work = request.get_ref().lease.as_ref().map_or("", |lease| &*lease.work);
+        let backend = self.backend(&request, worker(work)).await?;
         let lease = request.into_inner().lease;
         let lease = lease.ok_or_else(|| refused(Malformed::Absent { field: "lease" }))?;
         let lease = Lease::try_from(lease).map_err(refused)?;
@@ -340,7 +347,8 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::ListLeasesRequest>,
     ) -> Result<Response<Self::ListLeasesStream>, Status> {
-        let leases = self.backend(request.metadata())?.leases().await.map_err(unleased)?;
+        let backend = self.backend(&request, LOOK).await?;
+        let leases = backend.leases().await.map_err(unleased)?;
         let messages: Vec<_> = leases
             .chunks(LEASES_A_MESSAGE)
             .map(|some| {

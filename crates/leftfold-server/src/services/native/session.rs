@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use crate::stopping::Stopping;
-use crate::users::UserRole;
+use crate::users::{Caller, Wish};
 
 /// Time for which a session without a call is kept: longer than clients try to come back.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(60);
@@ -41,8 +41,13 @@ pub(super) struct AppendCall {
     pub(super) replies: ReplySender,
     /// Number of the first append whose answer the client has not got.
     pub(super) first_unanswered: u64,
-    /// Role of the caller.
-    pub(super) role: UserRole,
+    pub(super) author: AppendRight,
+}
+
+/// Caller who appends, and the name of the store.
+pub(super) struct AppendRight {
+    pub(super) caller: Caller,
+    pub(super) store: Arc<str>,
 }
 
 /// Replies of a call that wait until the client takes them.
@@ -103,15 +108,14 @@ impl Stream for Replies {
     }
 }
 
-/// Refuses an append that the role of its caller does not have.
-fn allowed(append: Append, role: UserRole) -> Result<Append, AppendProblem> {
-    let least =
-        if append.authority.writes_system_names() { UserRole::Runtime } else { UserRole::Append };
-    if role >= least {
-        return Ok(append);
+impl AppendRight {
+    /// Refuses an append that the caller may not make, by the rights that it has now.
+    fn check(&self, append: Append) -> Result<Append, AppendProblem> {
+        match self.caller.may(&self.store, Wish::Append(&append)) {
+            Ok(()) => Ok(append),
+            Err(denied) => Err(AppendError::ReadOnly { detail: denied.to_string() }.into()),
+        }
     }
-    let detail = format!("the user has not the role {least}, which this needs");
-    Err(AppendError::ReadOnly { detail }.into())
 }
 
 /// A session, as its task has it.
@@ -135,7 +139,7 @@ pub(super) struct AppendSession {
 struct RunningCall {
     incoming: Streaming<AppendRequest>,
     replies: ReplySender,
-    role: UserRole,
+    author: AppendRight,
     ending: CallEnding,
 }
 
@@ -239,7 +243,7 @@ impl AppendSession {
     /// Begins a call: tells where the session stands, and gives the answers again that the client
     /// has not got.
     fn open(&mut self, call: AppendCall) {
-        let AppendCall { incoming, replies, first_unanswered, role } = call;
+        let AppendCall { incoming, replies, first_unanswered, author } = call;
         let first_unanswered = first_unanswered.max(1);
         let resumed = self.next.is_some();
         let next = *self.next.get_or_insert(first_unanswered);
@@ -253,7 +257,7 @@ impl AppendSession {
                 None => replies.reply(append_reply::Reply::Answer(self.forgotten(number))),
             }
         }
-        self.call = Some(RunningCall { incoming, replies, role, ending: CallEnding::Open });
+        self.call = Some(RunningCall { incoming, replies, author, ending: CallEnding::Open });
     }
 
     fn forgotten(&self, number: u64) -> AppendAnswer {
@@ -278,7 +282,7 @@ impl AppendSession {
             tokio::select! {
                 message = call.incoming.message(), if may_read => match message {
                     Ok(Some(request)) => {
-                        if let Err(status) = self.take(request, &call.replies, call.role) {
+                        if let Err(status) = self.take(request, &call.replies, &call.author) {
                             call.replies.send(Err(status));
                             return None;
                         }
@@ -309,7 +313,7 @@ impl AppendSession {
         &mut self,
         request: AppendRequest,
         replies: &ReplySender,
-        role: UserRole,
+        author: &AppendRight,
     ) -> Result<(), Status> {
         let Some(append_request::Request::Append(numbered)) = request.request else {
             return Err(Status::invalid_argument("a call is opened once, by its first message"));
@@ -323,7 +327,7 @@ impl AppendSession {
         self.next = Some(expected.saturating_add(1));
         self.confirm(first_unanswered);
         let append = Append::try_from(append.unwrap_or_default());
-        match append.map_err(AppendProblem::from).and_then(|append| allowed(append, role)) {
+        match append.map_err(AppendProblem::from).and_then(|append| author.check(append)) {
             Ok(append) => {
                 if self.resumable {
                     self.kept.insert(number, None);

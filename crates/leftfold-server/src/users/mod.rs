@@ -1,0 +1,280 @@
+//! The users of a server: names, passwords and tokens, and rights.
+
+// `file` reads and writes them. `rights` says what each may do, and `caller` asks that for a call.
+
+mod caller;
+mod file;
+mod rights;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use argon2::Argon2;
+use argon2::password_hash::{PasswordVerifier, phc};
+use tokio::sync::{Semaphore, watch};
+use uuid::Uuid;
+
+use file::{PASSWORD_BYTES_MAX, hash_of};
+use rights::UserRights;
+pub use rights::UserRole;
+
+pub(crate) use caller::Caller;
+pub(crate) use rights::Wish;
+
+/// Passwords that are compared at once: each takes 19 MiB of memory and a processor.
+const COMPARED_MAX: usize = 2;
+/// Time that a password waits to be compared.
+const COMPARED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Error of a file of users, or of a user for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UsersError {
+    /// It cannot be read.
+    #[error("the users in {path:?} cannot be read: {detail}")]
+    File {
+        /// File.
+        path: PathBuf,
+        /// Message of the system.
+        detail: String,
+    },
+    /// A line cannot be understood.
+    #[error("line {line} of {path:?}: {detail}; `leftfold user` makes the entry of a user")]
+    Line {
+        /// File.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        line: usize,
+        /// Reason, for people; no value of the file.
+        detail: String,
+    },
+    /// A user cannot be as it is written.
+    #[error("the user {name:?} in {path:?}: {detail}")]
+    User {
+        /// File.
+        path: PathBuf,
+        /// Name of the user.
+        name: String,
+        /// Reason, for people.
+        detail: &'static str,
+    },
+    /// Nobody could come in.
+    #[error("there is no user in {path:?}, add one with `leftfold user`")]
+    Nobody {
+        /// File.
+        path: PathBuf,
+    },
+    /// The password is empty, or too long.
+    #[error("a password has 1 to {PASSWORD_BYTES_MAX} bytes")]
+    Password,
+    /// The name has a character that it cannot have, or the role is none.
+    #[error(
+        "a user has a name without spaces, ':', '#', '/' and '@', and the role read, append, runtime or admin"
+    )]
+    Name,
+}
+
+/// A user that was made, with the secret that is written nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewUser {
+    /// Entry for the file of users.
+    pub entry: String,
+    /// Token for the user.
+    pub token: String,
+}
+
+impl std::fmt::Debug for NewUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewUser").field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+/// Users of a server, as their file has them: a server follows it. Cheap to clone.
+#[derive(Clone)]
+pub struct Users(Arc<KnownUsers>);
+
+struct KnownUsers {
+    path: PathBuf,
+    table: watch::Sender<Arc<UserTable>>,
+    /// Digest of the file that was looked at last.
+    seen: Mutex<blake3::Hash>,
+    /// Keyed hashes of the passwords that were found right: a call does not compare them again.
+    found_right: Mutex<HashMap<String, (Arc<str>, blake3::Hash)>>,
+    key: [u8; 32],
+    compares: Semaphore,
+    /// Compared with if there is no such user: nobody learns from the time who there is.
+    nobody: Arc<str>,
+}
+
+/// All users at one time.
+struct UserTable {
+    users: HashMap<String, Arc<User>>,
+    /// Names of users by the hashes of their tokens.
+    tokens: HashMap<[u8; 32], String>,
+}
+
+struct User {
+    rights: UserRights,
+    password: Option<Arc<str>>,
+    tokens: Vec<blake3::Hash>,
+}
+
+/// Hash of what a caller has shown.
+#[derive(Clone, PartialEq, Eq)]
+enum Credential {
+    Password(Arc<str>),
+    Token(blake3::Hash),
+}
+
+impl User {
+    fn has(&self, credential: &Credential) -> bool {
+        match credential {
+            Credential::Password(hash) => self.password.as_ref() == Some(hash),
+            Credential::Token(hash) => self.tokens.contains(hash),
+        }
+    }
+}
+
+impl std::fmt::Debug for Users {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.table.borrow().users.keys()).finish()
+    }
+}
+
+/// Reason why nobody is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotLetIn {
+    /// There is no such user, or the password or token is another.
+    Wrong,
+    /// Too many passwords wait to be compared.
+    Busy,
+}
+
+impl Users {
+    /// Reads a file of users, which the book describes: for each a password (its argon2 hash) or
+    /// tokens (theirs), and a role for all stores or for some. A server that has the users reads
+    /// the file again when it changes.
+    ///
+    /// # Errors
+    /// [`UsersError`] if the file cannot be read or understood, or has no user.
+    pub fn of_file(path: &Path) -> Result<Self, UsersError> {
+        let bytes = file::bytes_of(path)?;
+        let table = file::parse(path, &bytes)?;
+        // A secret of this process.
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
+        key[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+        Ok(Self(Arc::new(KnownUsers {
+            path: path.to_owned(),
+            table: watch::Sender::new(Arc::new(table)),
+            seen: Mutex::new(blake3::hash(&bytes)),
+            found_right: Mutex::default(),
+            key,
+            compares: Semaphore::new(COMPARED_MAX),
+            nobody: hash_of("nobody")?.into(),
+        })))
+    }
+
+    /// Makes the entry of a user with a password, for the file.
+    ///
+    /// # Errors
+    /// [`UsersError::Name`] or [`UsersError::Password`] if they cannot be.
+    pub fn entry(name: &str, role: &str, password: &str) -> Result<String, UsersError> {
+        file::with_password(name, role, password)
+    }
+
+    /// Draws a token for a user, and makes the entry for the file. A token stands for the name and
+    /// the password.
+    ///
+    /// # Errors
+    /// [`UsersError::Name`] if the name or the role cannot be.
+    pub fn with_token(name: &str, role: &str) -> Result<NewUser, UsersError> {
+        file::with_token(name, role)
+    }
+
+    /// Reads the file again. Users that are not in it any more are out at once, on connections and
+    /// calls that are open too. A file with a fault changes nothing.
+    ///
+    /// # Errors
+    /// [`UsersError`] as [`of_file`](Self::of_file), once for each version of the file.
+    pub fn reload(&self) -> Result<(), UsersError> {
+        let known = &*self.0;
+        let bytes = file::bytes_of(&known.path)?;
+        let digest = blake3::hash(&bytes);
+        {
+            let mut seen = known.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if *seen == digest {
+                return Ok(());
+            }
+            *seen = digest;
+        }
+        let table = file::parse(&known.path, &bytes)?;
+        let mut found = known.found_right.lock().unwrap_or_else(PoisonError::into_inner);
+        found.retain(|name, (hash, _)| {
+            table.users.get(name).is_some_and(|user| user.password.as_ref() == Some(hash))
+        });
+        drop(found);
+        tracing::info!(path = %known.path.display(), users = table.users.len(), "users were read");
+        known.table.send_replace(Arc::new(table));
+        Ok(())
+    }
+
+    /// Returns the user of that name, as it is now.
+    fn now(&self, name: &str) -> Option<Arc<User>> {
+        self.0.table.borrow().users.get(name).cloned()
+    }
+
+    /// Finds the user who has a token.
+    pub(crate) fn with_its_token(&self, token: &str) -> Result<Caller, NotLetIn> {
+        let hash = blake3::hash(token.as_bytes());
+        let name = self.0.table.borrow().tokens.get(hash.as_bytes()).cloned();
+        let name = name.ok_or(NotLetIn::Wrong)?;
+        Ok(Caller::user(self.clone(), name, Credential::Token(hash)))
+    }
+
+    /// Finds the user who says the right password, or one of its tokens instead.
+    pub(crate) async fn with_its_password(
+        &self,
+        name: &str,
+        password: &str,
+    ) -> Result<Caller, NotLetIn> {
+        if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+            return Err(NotLetIn::Wrong);
+        }
+        let known = &*self.0;
+        let user = self.now(name);
+        let is = |credential| Caller::user(self.clone(), name.to_owned(), credential);
+        let token = blake3::hash(password.as_bytes());
+        if user.as_ref().is_some_and(|user| user.tokens.contains(&token)) {
+            return Ok(is(Credential::Token(token)));
+        }
+        let hash = user.and_then(|user| user.password.clone());
+        let digest = blake3::keyed_hash(&known.key, password.as_bytes());
+        if let Some(hash) = &hash {
+            let found = known.found_right.lock().unwrap_or_else(PoisonError::into_inner);
+            // The comparison takes the same time wherever they differ.
+            if found.get(name).is_some_and(|right| right.0 == *hash && right.1 == digest) {
+                return Ok(is(Credential::Password(Arc::clone(hash))));
+            }
+        }
+        let waits = tokio::time::timeout(COMPARED_WITHIN, known.compares.acquire());
+        let _room = waits.await.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Busy)?;
+        let compared = Arc::clone(hash.as_ref().unwrap_or(&known.nobody));
+        let said = password.to_owned();
+        let compared = tokio::task::spawn_blocking(move || is_right(&compared, &said)).await;
+        match hash {
+            Some(hash) if compared.unwrap_or(false) => {
+                let mut found = known.found_right.lock().unwrap_or_else(PoisonError::into_inner);
+                found.insert(name.to_owned(), (Arc::clone(&hash), digest));
+                Ok(is(Credential::Password(hash)))
+            }
+            _ => Err(NotLetIn::Wrong),
+        }
+    }
+}
+
+fn is_right(hash: &str, password: &str) -> bool {
+    phc::PasswordHash::new(hash)
+        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+}
