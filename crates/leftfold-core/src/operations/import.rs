@@ -14,7 +14,7 @@ use super::line::{
 };
 use crate::store::{
     Append, AppendError, Authority, Checkpoint, CheckpointRecord, Condition, Conflict, Hash, Label,
-    MoveFrom, Outcome, Partition, Pending, Position, Query, Store, StoreId, Version,
+    MoveFrom, Outcome, Partition, Pending, Position, Query, State, Status, Store, StoreId, Version,
 };
 
 /// Appends, and bytes of their lines, that are under way at once.
@@ -103,6 +103,8 @@ enum ImportStage {
 struct LineUnderWay {
     answer: Pending<Outcome, AppendError>,
     line: u64,
+    /// Number of appends up to this one.
+    appends: u64,
     bytes: usize,
     first: Position,
     versions: Vec<Version>,
@@ -264,8 +266,8 @@ impl Import {
             }
         }
         let answer = self.store.append(append);
-        let line = self.lines;
-        self.under_way.push_back(LineUnderWay { answer, line, bytes, first, versions });
+        let (line, appends) = (self.lines, self.appends);
+        self.under_way.push_back(LineUnderWay { answer, line, appends, bytes, first, versions });
         self.under_way_bytes += bytes;
         Ok(())
     }
@@ -274,10 +276,8 @@ impl Import {
     async fn settle_one(&mut self) -> Result<bool, ImportError> {
         let Some(oldest) = self.under_way.front_mut() else { return Ok(false) };
         let answer = (&mut oldest.answer).await;
-        let Some(LineUnderWay { line, bytes, first, versions, .. }) = self.under_way.pop_front()
-        else {
-            return Ok(false);
-        };
+        let Some(settled) = self.under_way.pop_front() else { return Ok(false) };
+        let LineUnderWay { line, appends, bytes, first, versions, .. } = settled;
         self.under_way_bytes -= bytes;
         let overtaken = |detail: String| Err(ImportError::Overtaken { line, detail });
         match answer {
@@ -294,21 +294,39 @@ impl Import {
             }
             Ok(Outcome::Repeated(again)) => {
                 let detail = format!("command {} was answered before", again.record.id);
-                // At the line's own position it was answered by another import of this line: one
-                // that still writes, or what one that was given up had under way.
-                if again.first == first {
+                if self.is_imported(appends).await? {
                     overtaken(detail)
                 } else {
                     Err(ImportError::Line { line, detail })
                 }
             }
             Ok(Outcome::Conflict(Conflict::Matching { found, .. })) => {
-                Err(ImportError::Foreign { found })
+                if self.is_imported_with(found, appends).await? {
+                    overtaken(format!("position {found} was imported"))
+                } else {
+                    Err(ImportError::Foreign { found })
+                }
             }
             Ok(Outcome::Conflict(conflict)) => overtaken(conflict.to_string()),
             Err(error @ AppendError::CheckpointMoved { .. }) => overtaken(error.to_string()),
             Err(error) => Err(ImportError::Append { line, error }),
         }
+    }
+
+    /// Tells whether another import stored an append: one that still runs, or what one that was
+    /// given up had under way.
+    async fn is_imported(&self, appends: u64) -> Result<bool, ImportError> {
+        let at = self.store.checkpoint_in(Label::try_from(IMPORT)?, self.source).await?;
+        Ok(at.is_some_and(|at| at.position.0 >= appends))
+    }
+
+    /// The same, from an event that a conflict found: it may not be durable yet, and then neither is
+    /// the checkpoint that was appended with it.
+    async fn is_imported_with(&self, found: Position, appends: u64) -> Result<bool, ImportError> {
+        let shown = |status: &Status| status.head.position >= found || status.state != State::Open;
+        // A store that has ended says so when it is read.
+        let _ = self.store.status().wait_for(shown).await;
+        self.is_imported(appends).await
     }
 
     /// Gives each consumer the place that it had in the source, once.
@@ -341,7 +359,12 @@ impl Import {
         };
         match self.store.append(append).await {
             Ok(Outcome::Conflict(Conflict::Matching { found, .. })) => {
-                Err(ImportError::Foreign { found })
+                if self.is_imported_with(found, self.appends + 1).await? {
+                    let detail = format!("position {found} was imported");
+                    Err(ImportError::Overtaken { line: self.lines, detail })
+                } else {
+                    Err(ImportError::Foreign { found })
+                }
             }
             Ok(_) => Ok(()),
             Err(error) => Err(ImportError::Append { line: self.lines, error }),

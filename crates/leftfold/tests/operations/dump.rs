@@ -216,27 +216,28 @@ async fn a_later_dump_of_the_same_store_goes_on_where_an_import_ended() {
 
 #[tokio::test]
 async fn of_two_imports_at_once_one_is_told_to_leave_it_to_the_other() {
-    let (old, new) = (Store::memory(), Store::memory());
-    // Every other line answers a command; the first one does.
-    grow(&old, &mut fastrand::Rng::with_seed(8), 0..40).await;
-    let lines = lines_of(&old).await;
-    let all: Vec<&[u8]> = lines.strip_suffix(b"\n").unwrap().split(|b| *b == b'\n').collect();
-    // As after an interruption: what the first one handed over arrives when the second has begun.
-    let [mut first, mut second] = [Import::into(&new), Import::into(&new)];
-    for line in &all[..1] {
-        first.line(line).await.unwrap();
-        second.line(line).await.unwrap();
+    // Every other append answers a command, and has none to three events.
+    for (start, seed) in (0..2).flat_map(|start| (0..8).map(move |seed| (start, seed))) {
+        let (old, new) = (Store::memory(), Store::memory());
+        grow(&old, &mut fastrand::Rng::with_seed(seed), start..40).await;
+        let lines = lines_of(&old).await;
+        let all: Vec<&[u8]> = lines.strip_suffix(b"\n").unwrap().split(|b| *b == b'\n').collect();
+        // As after an interruption: the second begins, and then what the first handed over arrives.
+        let [mut first, mut second] = [Import::into(&new), Import::into(&new)];
+        first.line(all[0]).await.unwrap();
+        second.line(all[0]).await.unwrap();
+        for line in &all[1..] {
+            first.line(line).await.unwrap();
+        }
+        first.finish().await.unwrap();
+        for line in &all[1..] {
+            second.line(line).await.unwrap();
+        }
+        let refused = second.finish().await;
+        let is_overtaken = matches!(refused, Err(ImportError::Overtaken { line: 2, .. }));
+        assert!(is_overtaken, "from {start}, seed {seed}: {refused:?}");
+        assert_same(&new, &old, 40).await;
     }
-    for line in &all[1..] {
-        first.line(line).await.unwrap();
-    }
-    first.finish().await.unwrap();
-    for line in &all[1..] {
-        second.line(line).await.unwrap();
-    }
-    let refused = second.finish().await;
-    assert!(matches!(refused, Err(ImportError::Overtaken { line: 2, .. })), "{refused:?}");
-    assert_same(&new, &old, 40).await;
 }
 
 #[tokio::test]
