@@ -51,7 +51,7 @@ pub use log::Log;
 pub use open::doubt::{ClockDoubt, ClockWitness, PAUSE_MAX, PROGRAM_AGE_MAX, REGULAR_PAUSE_MAX};
 pub use open::dump::{dump, dump_on};
 pub use open::error::{Cut, LogOpenError, Recovery};
-pub use open::verify::{Damage, VerifiedLog, verify, verify_on};
+pub use open::verify::{Damage, LogVerifyError, VerifiedLog, VerifyProgress, verify, verify_on};
 pub use open::{Restored, restore, restore_on};
 pub use options::{ClockBehind, ClockDoubtful, Existing, Options, Upkeep};
 pub use segments::scan::GroupFault;

@@ -126,6 +126,10 @@ impl Log {
         }
     }
 
+    pub(crate) fn shared(&self) -> &SharedLog {
+        &self.shared
+    }
+
     pub(crate) fn segments(&self) -> &Arc<Segments> {
         &self.shared.segments
     }

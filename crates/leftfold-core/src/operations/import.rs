@@ -313,15 +313,15 @@ impl Import {
         }
     }
 
-    /// Tells whether another import stored an append: one that still runs, or what one that was
-    /// given up had under way.
+    /// Tells whether another import stored an append: one that still runs, or one that was given up
+    /// and had it under way.
     async fn is_imported(&self, appends: u64) -> Result<bool, ImportError> {
         let at = self.store.checkpoint_in(Label::try_from(IMPORT)?, self.source).await?;
         Ok(at.is_some_and(|at| at.position.0 >= appends))
     }
 
-    /// The same, from an event that a conflict found: it may not be durable yet, and then neither is
-    /// the checkpoint that was appended with it.
+    /// The same, from an event that a conflict found: it may not be durable yet, nor the checkpoint
+    /// that was appended with it.
     async fn is_imported_with(&self, found: Position, appends: u64) -> Result<bool, ImportError> {
         let shown = |status: &Status| status.head.position >= found || status.state != State::Open;
         // A store that has ended says so when it is read.

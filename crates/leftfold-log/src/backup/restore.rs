@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::format::{segment_name, segment_number};
 use crate::open::contents::{LOCK, UNFINISHED};
 use crate::open::error::LogOpenError;
-use crate::open::verify::walk;
+use crate::open::verify::SegmentWalk;
 use crate::open::{Restored, declare};
 use crate::options::{Existing, Options};
 
@@ -56,7 +56,8 @@ pub fn restore_backup_on(
     }
     log.sync_names()?;
     let walked = Options { open: Existing::Only, ..options.clone() };
-    let verified = walk(&log, &walked, &mut |_| Ok(()))?;
+    let verified =
+        SegmentWalk::over(&log, &walked)?.visit_groups(&mut |_| Ok::<_, LogOpenError>(()))?;
     if let Some(damage) = verified.damage {
         return Err(BackupError::damaged(&damage.place, &damage.detail));
     }

@@ -9,7 +9,7 @@ use crate::disk::{Disk, Overlay};
 use crate::format::{EventView, moment, segment_name};
 use crate::open::directory::directory;
 use crate::open::error::LogOpenError;
-use crate::open::verify::{LogPart, VerifiedLog, lock_if_writable, walk};
+use crate::open::verify::{LogPart, SegmentWalk, VerifiedLog, lock_if_writable};
 use crate::options::{Existing, Options};
 use crate::segments::scan::{Group, Record};
 
@@ -53,7 +53,7 @@ pub fn dump_on(
     let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
     let options = Options { open: Existing::Only, ..Options::default() };
     let mut minter = None;
-    walk(&over, &options, &mut |step| {
+    SegmentWalk::over(&over, &options)?.visit_groups(&mut |step| {
         match step {
             LogPart::Segment(header) => {
                 minter = Some(header.minter());
@@ -73,7 +73,7 @@ pub fn dump_on(
                 }
             }
         }
-        Ok(())
+        Ok::<_, LogOpenError>(())
     })
 }
 

@@ -2,14 +2,19 @@
 //! them.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use leftfold_core::store::{Direction, Hash, Head, Identity, Position, StreamName};
+use leftfold_core::store::{
+    Direction, Hash, Head, Identity, Kind, Position, ReadError, StreamName,
+};
 
-use crate::disk::{Disk, Overlay};
+use crate::disk::{Disk, File, Overlay};
+use crate::follow::LogFollower;
 use crate::format::{EventView, NO_TIME, SegmentHeader, segment_name};
 use crate::index::{Index, IndexError, PostingKey};
+use crate::log::Log;
 use crate::open::contents::{LOCK, headers, refuse_foreign, refuse_unfinished};
 use crate::open::directory::directory;
 use crate::open::error::{Cut, LogOpenError};
@@ -17,6 +22,9 @@ use crate::open::recover::{end_of_log, recover};
 use crate::options::{Existing, Options};
 use crate::segments::scan::{ChainState, Group, GroupScan, Groups, Record, address};
 use crate::write::fences::FENCES_KEY;
+
+/// Bytes after which the caller is told how far it is.
+const TOLD_EVERY: u64 = 1 << 20;
 
 /// Result of verifying a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +73,53 @@ pub struct Damage {
     pub detail: String,
 }
 
-/// Verifies the log in a directory, which no process has open. It changes nothing.
+/// Error of verifying a log. A damage that was found is none: [`VerifiedLog`] tells it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogVerifyError {
+    /// The log cannot be opened, or its files not be read.
+    #[error(transparent)]
+    Open(#[from] LogOpenError),
+    /// The log is open, and cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The caller ended it.
+    #[error("the caller ended it, call it again")]
+    Stopped,
+}
+
+impl LogVerifyError {
+    /// Returns the class that the error belongs to.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Open(error) => error.kind(),
+            Self::Read(error) => error.kind(),
+            Self::Stopped => Kind::Unavailable,
+        }
+    }
+}
+
+/// Progress of verifying a log. The caller goes on, or ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// Bytes that were gone through.
+    pub bytes_done: u64,
+    /// Bytes to go through in all: those of the log, once by themselves and once against the index.
+    pub bytes: u64,
+}
+
+/// Verifies the log in a directory, while a process writes it or not. It changes nothing.
+///
+/// Of a log that is written meanwhile everything is verified that is durable when it begins. What
+/// stands behind that may not be complete yet and is not looked at, so there is no
+/// [`tail`](VerifiedLog::tail).
+///
+/// `progress` is told how far it is, and may end it.
 ///
 /// ```
+/// use std::ops::ControlFlow;
+///
 /// use leftfold_core::store::Store;
 /// use leftfold_log::{Log, Options, verify};
 ///
@@ -75,25 +127,112 @@ pub struct Damage {
 /// # let place = tempfile::tempdir()?;
 /// # let directory = place.path().join("events");
 /// # Store::new(Log::open(&directory, Options::default())?.0).close().await?;
-/// let verified = verify(&directory)?;
+/// let verified = verify(&directory, &mut |_| ControlFlow::Continue(()))?;
 /// assert!(verified.is_sound(), "{:?} {:?}", verified.damage, verified.index_damage);
 /// println!("{} events in {} segments", verified.events, verified.segments);
 /// # Ok(()) }
 /// ```
-pub fn verify(path: impl AsRef<Path>) -> Result<VerifiedLog, LogOpenError> {
-    verify_on(directory(path.as_ref(), Existing::Only)?)
+pub fn verify(
+    path: impl AsRef<Path>,
+    progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+) -> Result<VerifiedLog, LogVerifyError> {
+    verify_on(directory(path.as_ref(), Existing::Only)?, progress)
 }
 
 /// The same, on any disk.
-pub fn verify_on(disk: Arc<dyn Disk>) -> Result<VerifiedLog, LogOpenError> {
-    let _lock = lock_if_writable(&*disk)?;
+pub fn verify_on(
+    disk: Arc<dyn Disk>,
+    progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+) -> Result<VerifiedLog, LogVerifyError> {
+    let _lock = match lock_if_writable(&*disk) {
+        Err(LogOpenError::InUse { .. }) => {
+            return Log::open_read_only_on(disk, Options::default())?.0.verify(progress);
+        }
+        lock => lock?,
+    };
     let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
     let options = Options { open: Existing::Only, ..Options::default() };
-    let mut verified = walk(&over, &options, &mut |_| Ok(()))?;
+    let segments = SegmentWalk::over(&over, &options)?;
+    let mut count = VerifyCount::twice(segments.bytes()?, progress);
+    let mut verified = segments.visit_groups(&mut |part| count.add(&part))?;
     if verified.damage.is_none() {
-        verified.index_damage = index_damage(&over, &options)?;
+        verified.index_damage =
+            match recover(&over, &options, crate::write::tail::OpenPurpose::Verify) {
+                Ok(recovered) => {
+                    let head = recovered.report.head.position;
+                    index_damage(&segments, &recovered.index, head, &mut count)?
+                }
+                Err(LogOpenError::Damaged { place, detail }) => Some(Damage { place, detail }),
+                Err(other) => return Err(other.into()),
+            };
     }
     Ok(verified)
+}
+
+impl Log {
+    /// Verifies the log while it is open, up to its durable end now: see [`verify`](fn@verify). It
+    /// reads the disk on the thread of the caller, and holds up neither the writer nor readers.
+    pub fn verify(
+        &self,
+        progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+    ) -> Result<VerifiedLog, LogVerifyError> {
+        let (open, head) = (self.segments(), self.shared().head().position);
+        let segments = SegmentWalk {
+            segments: open
+                .extents()?
+                .into_iter()
+                .map(|(header, end)| (header, Some(end)))
+                .collect(),
+            file: Box::new(|number| open.open_file(number)),
+        };
+        let mut count = VerifyCount::twice(segments.bytes()?, progress);
+        let mut verified = segments.visit_groups(&mut |part| count.add(&part))?;
+        if verified.damage.is_none() {
+            let index = &self.shared().index;
+            verified.index_damage = index_damage(&segments, index, head, &mut count)?;
+        }
+        Ok(verified)
+    }
+}
+
+impl LogFollower {
+    /// Verifies the log as far as this process has followed it: see [`verify`](fn@verify).
+    pub fn verify(
+        &self,
+        progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+    ) -> Result<VerifiedLog, LogVerifyError> {
+        self.opened().verify(progress)
+    }
+}
+
+/// Counter of bytes, which tells the caller.
+struct VerifyCount<'a> {
+    count: VerifyProgress,
+    untold: u64,
+    told: &'a mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+}
+
+impl<'a> VerifyCount<'a> {
+    fn twice(bytes: u64, told: &'a mut dyn FnMut(VerifyProgress) -> ControlFlow<()>) -> Self {
+        Self { count: VerifyProgress { bytes_done: 0, bytes: bytes * 2 }, untold: 0, told }
+    }
+
+    fn add(&mut self, part: &LogPart<'_>) -> Result<(), LogVerifyError> {
+        let bytes = match part {
+            LogPart::Segment(header) => header.bytes(),
+            LogPart::Group(_, group) => group.end() - group.offset,
+        };
+        self.count.bytes_done += bytes;
+        self.untold += bytes;
+        if self.untold < TOLD_EVERY {
+            return Ok(());
+        }
+        self.untold = 0;
+        match (self.told)(self.count) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(LogVerifyError::Stopped),
+        }
+    }
 }
 
 /// Takes the lock, so that no process writes meanwhile; `None` if the directory cannot be written,
@@ -121,6 +260,22 @@ pub(crate) enum LogPart<'a> {
 }
 
 impl VerifiedLog {
+    fn empty(last: &SegmentHeader) -> Self {
+        Self {
+            identity: Identity { store: last.store, epoch: last.epoch },
+            head: Head::EMPTY,
+            closed_cleanly: false,
+            segments: 0,
+            groups: 0,
+            events: 0,
+            commands: 0,
+            checkpoints: 0,
+            tail: None,
+            damage: None,
+            index_damage: None,
+        }
+    }
+
     fn count(&mut self, group: &Group<'_>) {
         self.groups += 1;
         for record in group.records().flatten() {
@@ -134,96 +289,108 @@ impl VerifiedLog {
     }
 }
 
-/// Goes through all groups from the first on, until the end or the first damage.
-pub(crate) fn walk(
-    disk: &Arc<dyn Disk>,
-    options: &Options,
-    visit: &mut dyn FnMut(LogPart<'_>) -> Result<(), LogOpenError>,
-) -> Result<VerifiedLog, LogOpenError> {
-    let headers = headers(disk, options)?;
-    // A log that is there has a first segment.
-    let last = headers[headers.len() - 1];
-    let mut chain = ChainState { next: Position(1), hash: Hash::EMPTY, recorded_at: NO_TIME };
-    let mut verified = VerifiedLog {
-        identity: Identity { store: last.store, epoch: last.epoch },
-        head: Head::EMPTY,
-        closed_cleanly: false,
-        segments: 0,
-        groups: 0,
-        events: 0,
-        commands: 0,
-        checkpoints: 0,
-        tail: None,
-        damage: None,
-        index_damage: None,
-    };
-    for (index, header) in headers.iter().enumerate() {
-        visit(LogPart::Segment(header))?;
-        verified.segments += 1;
-        // An epoch begins with its identity in the chain, and each segment follows from the one
-        // before.
-        let begins = index == 0 || headers[index - 1].epoch != header.epoch;
-        if begins {
-            chain.hash = SegmentHeader::epoch_hash(chain.hash, header.store, &header.epoch);
-        }
-        if ChainState::before(header) != chain {
-            verified.damage =
-                Some(damage(header.number, 0, "the segment does not follow from the one before"));
-            break;
-        }
-        let mut groups = Groups::of(disk.open(&segment_name(header.number))?, header)?;
-        let mut offset = header.bytes();
-        while offset < groups.len() {
-            match groups.at(offset, Some(&chain))? {
-                GroupScan::Valid(group) => {
-                    visit(LogPart::Group(header.number, &group))?;
-                    verified.count(&group);
-                    (chain, offset) = (group.chain(), group.end());
-                    verified.closed_cleanly = group.is_seal();
-                }
-                // In the last segment it may be a write that was never finished: no damage.
-                GroupScan::Invalid(fault) if header.number == last.number => {
-                    match end_of_log(&mut groups, header.number, offset, &chain, fault) {
-                        Ok(tail) => verified.tail = tail,
-                        Err(LogOpenError::Damaged { place, detail }) => {
-                            verified.damage = Some(Damage { place, detail })
-                        }
-                        Err(other) => return Err(other),
+/// The segments of a log, to go through.
+pub(crate) struct SegmentWalk<'a> {
+    /// Each with the end of what is durable; `None` if no process writes the log: then what stands
+    /// behind the last group is looked at.
+    segments: Vec<(SegmentHeader, Option<u64>)>,
+    file: Box<dyn Fn(u64) -> io::Result<Arc<dyn File>> + 'a>,
+}
+
+impl<'a> SegmentWalk<'a> {
+    /// Of a log that no process writes.
+    pub(crate) fn over(disk: &'a Arc<dyn Disk>, options: &Options) -> Result<Self, LogOpenError> {
+        let segments = headers(disk, options)?.into_iter().map(|header| (header, None)).collect();
+        let file = |number| disk.open(&segment_name(number));
+        Ok(Self { segments, file: Box::new(file) })
+    }
+
+    fn bytes(&self) -> Result<u64, LogOpenError> {
+        let bytes = |(header, end): &(SegmentHeader, Option<u64>)| match end {
+            Some(end) => Ok(*end),
+            None => (self.file)(header.number)?.len(),
+        };
+        Ok(self.segments.iter().map(bytes).sum::<io::Result<u64>>()?)
+    }
+
+    /// Goes through all groups from the first on, until the end or the first damage.
+    pub(crate) fn visit_groups<E: From<LogOpenError>>(
+        &self,
+        visit: &mut dyn FnMut(LogPart<'_>) -> Result<(), E>,
+    ) -> Result<VerifiedLog, E> {
+        // A log that is there has a first segment.
+        let last = self.segments[self.segments.len() - 1].0;
+        let mut chain = ChainState { next: Position(1), hash: Hash::EMPTY, recorded_at: NO_TIME };
+        let mut verified = VerifiedLog::empty(&last);
+        let mut epoch = None;
+        for (header, end) in &self.segments {
+            visit(LogPart::Segment(header))?;
+            verified.segments += 1;
+            // An epoch begins with its identity in the chain, and each segment follows from the one
+            // before.
+            if epoch.replace(header.epoch) != Some(header.epoch) {
+                chain.hash = SegmentHeader::epoch_hash(chain.hash, header.store, &header.epoch);
+            }
+            if ChainState::before(header) != chain {
+                let detail = "the segment does not follow from the one before";
+                verified.damage = Some(damage(header.number, 0, detail));
+                break;
+            }
+            let opened = (self.file)(header.number).and_then(|file| Groups::of(file, header));
+            let mut groups = opened.map_err(LogOpenError::from)?;
+            let mut offset = header.bytes();
+            while offset < end.unwrap_or(groups.len()) {
+                match groups.at(offset, Some(&chain)).map_err(LogOpenError::from)? {
+                    GroupScan::Valid(group) => {
+                        visit(LogPart::Group(header.number, &group))?;
+                        verified.count(&group);
+                        (chain, offset) = (group.chain(), group.end());
+                        verified.closed_cleanly = group.is_seal();
                     }
-                    break;
-                }
-                GroupScan::Invalid(fault) => {
-                    verified.damage = Some(damage(header.number, offset, &fault.to_string()));
-                    break;
+                    // In the last segment it may be a write that was never finished: no damage.
+                    GroupScan::Invalid(fault) if end.is_none() && header.number == last.number => {
+                        match end_of_log(&mut groups, header.number, offset, &chain, fault) {
+                            Ok(tail) => verified.tail = tail,
+                            Err(LogOpenError::Damaged { place, detail }) => {
+                                verified.damage = Some(Damage { place, detail })
+                            }
+                            Err(other) => return Err(other.into()),
+                        }
+                        break;
+                    }
+                    GroupScan::Invalid(fault) => {
+                        verified.damage = Some(damage(header.number, offset, &fault.to_string()));
+                        break;
+                    }
                 }
             }
+            if verified.damage.is_some() {
+                break;
+            }
         }
-        if verified.damage.is_some() {
-            break;
-        }
+        verified.head = chain.head();
+        Ok(verified)
     }
-    verified.head = chain.head();
-    Ok(verified)
 }
 
 fn damage(number: u64, offset: u64, detail: &str) -> Damage {
     Damage { place: crate::segments::segment::place(number, offset), detail: detail.to_owned() }
 }
 
-/// Brings the index up to date in memory, and asks it for everything that the log holds.
-fn index_damage(disk: &Arc<dyn Disk>, options: &Options) -> Result<Option<Damage>, LogOpenError> {
-    let recovered = match recover(disk, options, crate::write::tail::OpenPurpose::Verify) {
-        Ok(recovered) => recovered,
-        Err(LogOpenError::Damaged { place, detail }) => return Ok(Some(Damage { place, detail })),
-        Err(other) => return Err(other),
-    };
-    let head = recovered.report.head.position;
+/// Asks the index for everything that the log holds.
+fn index_damage(
+    segments: &SegmentWalk<'_>,
+    index: &Index,
+    head: Position,
+    count: &mut VerifyCount<'_>,
+) -> Result<Option<Damage>, LogVerifyError> {
     let mut found = None;
-    walk(disk, options, &mut |step| {
-        if let (LogPart::Group(number, group), None) = (step, &found) {
-            found = compare(&recovered.index, head, number, group);
+    segments.visit_groups(&mut |part| {
+        count.add(&part)?;
+        if let (LogPart::Group(number, group), None) = (part, &found) {
+            found = compare(index, head, number, group);
         }
-        Ok(())
+        Ok::<_, LogVerifyError>(())
     })?;
     Ok(found)
 }

@@ -141,7 +141,11 @@ impl Segments {
     }
 
     pub(crate) fn file(&self, number: u64) -> Result<Arc<dyn File>, ReadError> {
-        self.files.open(SegmentFile::Segment(number)).map_err(|error| io_error(number, &error))
+        self.open_file(number).map_err(|error| io_error(number, &error))
+    }
+
+    pub(crate) fn open_file(&self, number: u64) -> io::Result<Arc<dyn File>> {
+        self.files.open(SegmentFile::Segment(number))
     }
 
     /// Closes the files that were read, when another handle is needed. Returns true if there were

@@ -60,7 +60,7 @@ fn a_log_is_read_followed_verified_and_backed_up_with_its_segments_in_an_archive
     backup(place("log"), place("backup"), &mut |_| ControlFlow::Continue(())).unwrap();
     wait(log.close()).unwrap();
     drop(log);
-    assert!(verify(place("log")).unwrap().is_sound());
+    assert!(verify(place("log"), &mut |_| ControlFlow::Continue(())).unwrap().is_sound());
     let (log, _) = Log::open(place("log"), options()).unwrap();
     assert_eq!(datas(log.clone()), all);
     let go = &mut |_| ControlFlow::Continue(());
@@ -106,7 +106,10 @@ fn moving_may_be_interrupted_anywhere_on_either_disk() {
         assert_eq!(report.kept, 1);
         assert_eq!(datas(log.clone()), all, "seed {seed}");
         drop(log);
-        assert!(verify_on(on(&disk, &archive)).unwrap().is_sound(), "seed {seed}");
+        assert!(
+            verify_on(on(&disk, &archive), &mut |_| ControlFlow::Continue(())).unwrap().is_sound(),
+            "seed {seed}"
+        );
     }
     assert!(interrupted > 10, "{interrupted} of 60 were interrupted");
 }

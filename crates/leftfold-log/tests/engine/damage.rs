@@ -3,11 +3,14 @@
 //! what is left.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow::Continue;
 use std::sync::Arc;
 
 use leftfold_core::store::{Append, Backend, NewEvent, Position, Query, Read, Store};
 use leftfold_log::disk::{Disk, Real, Simulated};
-use leftfold_log::{Existing, Log, LogOpenError, Options, Upkeep, dump_on, restore_on, verify_on};
+use leftfold_log::{
+    Existing, Log, LogOpenError, LogVerifyError, Options, Upkeep, dump_on, restore_on, verify_on,
+};
 
 use crate::support::{Folder, TestClock, event_type, stream, wait};
 
@@ -94,8 +97,12 @@ fn judged(what: &str, files: &Files) -> Option<LogOpenError> {
     };
     let restored =
         || restore_on(disk_of(files), options()).map(|restored| restored.head.position.0 as usize);
-    let verified = verify_on(disk_of(files))
-        .map(|verified| if verified.damage.is_some() { EVENTS } else { verified.events as usize });
+    let verified = verify_on(disk_of(files), &mut |_| Continue(()))
+        .map(|verified| if verified.damage.is_some() { EVENTS } else { verified.events as usize })
+        .map_err(|error| match error {
+            LogVerifyError::Open(error) => error,
+            other => panic!("{what}: {other}"),
+        });
     let dumped = dump_on(disk_of(files), &mut |_| {}).map(|_| EVENTS);
     let ways =
         [open(Existing::OrCreate), open(Existing::Only), read_only(), restored(), verified, dumped];

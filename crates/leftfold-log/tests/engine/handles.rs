@@ -2,6 +2,7 @@
 //! disk.
 
 use std::fs::{self, File};
+use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -186,7 +187,7 @@ fn a_moment_without_handles_at_any_place_loses_nothing_and_passes() {
                 disk.plan_nothing();
                 wait(log.close()).unwrap();
                 drop(log);
-                let verified = verify_on(Arc::new(disk.clone())).unwrap();
+                let verified = verify_on(Arc::new(disk.clone()), &mut |_| Continue(())).unwrap();
                 assert!(verified.is_sound(), "{kind:?} {nth}: {verified:?}");
                 assert_eq!((verified.events, verified.commands), (160, 20), "{kind:?} {nth}");
                 let (log, recovery) = Log::open_on(Arc::new(disk), options()).unwrap();

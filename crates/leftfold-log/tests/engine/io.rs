@@ -1,6 +1,7 @@
 //! Disks that are full, broken, taken or foreign: a clear error, and nothing lost.
 
 use std::fs;
+use std::ops::ControlFlow::Continue;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -137,7 +138,7 @@ fn a_fresh_volume_is_an_empty_directory() {
         Log::open(&folder.0, Options { open: Existing::Never, ..Options::default() }).unwrap();
     append(&log, "first").unwrap();
     drop(log);
-    assert!(verify(&folder.0).unwrap().is_sound());
+    assert!(verify(&folder.0, &mut |_| Continue(())).unwrap().is_sound());
     assert_eq!(count(&Log::open(&folder.0, Options::default()).unwrap().0), 1);
     let other = Folder::new("no-volume");
     fs::create_dir_all(&other.0).unwrap();
@@ -208,7 +209,7 @@ fn a_log_with_a_record_of_the_far_future_goes_on_where_that_is_meant() {
         last = recorded(&log);
         drop(log);
     }
-    assert_eq!(verify_on(Arc::new(disk.clone())).unwrap().events, 7);
+    assert_eq!(verify_on(Arc::new(disk.clone()), &mut |_| Continue(())).unwrap().events, 7);
     clock.shift(YEARS);
     let log = open(ClockBehind::Refuse).unwrap();
     append(&log, "when the clock has come there").unwrap();
@@ -227,7 +228,7 @@ fn damage_below_a_durable_mark_is_an_error_with_its_place_wherever_it_is() {
     let sound = disk.content("log-000000000001.seg").unwrap();
     for byte in 0..sound.len() - 1 {
         disk.rot("log-000000000001.seg", byte, 3);
-        let verified = verify_on(Arc::new(disk.clone()));
+        let verified = verify_on(Arc::new(disk.clone()), &mut |_| Continue(()));
         let seal = byte >= sound.len() - 80;
         match verified {
             Ok(verified) => {
@@ -239,7 +240,7 @@ fn damage_below_a_durable_mark_is_an_error_with_its_place_wherever_it_is() {
         }
         disk.rot("log-000000000001.seg", byte, 3);
     }
-    assert!(verify_on(Arc::new(disk)).unwrap().is_sound());
+    assert!(verify_on(Arc::new(disk), &mut |_| Continue(())).unwrap().is_sound());
 }
 
 /// A sector across the end of one group and the header of the next was lost. Recovery looked only
@@ -364,7 +365,7 @@ fn an_index_that_knows_more_than_the_log_is_a_witness_of_loss() {
     assert_eq!(count(&log), 1);
     append(&log, "another").unwrap();
     drop(log);
-    assert!(verify_on(Arc::new(disk)).unwrap().is_sound());
+    assert!(verify_on(Arc::new(disk), &mut |_| Continue(())).unwrap().is_sound());
 }
 
 #[test]
@@ -407,7 +408,7 @@ fn a_log_is_read_only_where_it_is_opened_so_and_its_directory_stays_as_it_is() {
     );
     drop(reader);
     assert_eq!(names(&folder.0), before);
-    assert!(verify(&folder.0).unwrap().is_sound());
+    assert!(verify(&folder.0, &mut |_| Continue(())).unwrap().is_sound());
     assert_eq!(restore(&folder.0, Options::default()).unwrap().identity.epoch.number, 2);
 }
 

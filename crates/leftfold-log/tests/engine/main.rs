@@ -23,3 +23,4 @@ mod panics;
 mod repeats;
 #[path = "../support/mod.rs"]
 mod support;
+mod verify;

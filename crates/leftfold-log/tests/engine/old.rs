@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +74,7 @@ fn opens_and_reads_the_same(version: u32) {
     );
     let copy = copied(version, "read");
     assert_eq!(dumped(&copy), fs::read_to_string(stored(version).join("dump.txt")).unwrap());
-    assert!(verify(&copy).unwrap().is_sound());
+    assert!(verify(&copy, &mut |_| Continue(())).unwrap().is_sound());
     let (log, recovery) = Log::open(&copy, Options::default()).unwrap();
     assert!(recovery.closed_cleanly);
     check(&log);
@@ -92,7 +93,7 @@ fn a_log_with_trace_contexts_opens_and_reads_the_same() {
     let copy = copied("traced", "read");
     let dumped = dumped(&copy);
     assert_eq!(dumped, fs::read_to_string(stored("traced").join("dump.txt")).unwrap());
-    assert!(verify(&copy).unwrap().is_sound());
+    assert!(verify(&copy, &mut |_| Continue(())).unwrap().is_sound());
     let (log, recovery) = Log::open(&copy, Options::default()).unwrap();
     assert!(recovery.closed_cleanly);
     let events =
@@ -197,12 +198,12 @@ fn a_log_of_version_1_goes_on_in_version_2_with_its_first_append() {
     let now = segments(&copy);
     assert_eq!(now[..4], sealed[..]);
     assert_eq!(now[4..].iter().map(|segment| version_of(segment)).collect::<Vec<_>>(), [2]);
-    assert!(verify(&copy).unwrap().is_sound());
+    assert!(verify(&copy, &mut |_| Continue(())).unwrap().is_sound());
     assert_eq!(restore(&copy, Options::default()).unwrap().identity.epoch.number, 3);
     let (log, _) = Log::open(&copy, Options::default()).unwrap();
     assert!(held(&log) > fence);
     drop(log);
-    assert!(verify(&copy).unwrap().is_sound());
+    assert!(verify(&copy, &mut |_| Continue(())).unwrap().is_sound());
     fs::remove_dir_all(&copy).unwrap();
 }
 
@@ -217,7 +218,7 @@ fn a_restore_declared_on_a_log_of_version_1_begins_version_2() {
     let (log, _) = Log::open(&copy, Options::default()).unwrap();
     check(&log);
     drop(log);
-    assert!(verify(&copy).unwrap().is_sound());
+    assert!(verify(&copy, &mut |_| Continue(())).unwrap().is_sound());
     fs::remove_dir_all(&copy).unwrap();
 }
 
