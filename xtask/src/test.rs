@@ -2,7 +2,10 @@
 //!
 //! The cheap checks come first and the tests last, so that their closing lines end the output.
 
+mod programs;
+
 use std::env;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::setup::Environment;
@@ -88,42 +91,49 @@ fn all_tests(environment: &Environment) -> Command {
     cargo
 }
 
-/// Targets of the tests that run beside the integration tests, which wait for servers, leases and
-/// killed programs most of the time.
+/// Targets of the tests that run beside the integration tests.
 const BESIDE: [&[&str]; 2] = [&["--lib", "--bins", "--examples"], &["--doc"]];
 
 /// Runs the integration tests, and all others beside them; the output of these is shown at the end.
 fn beside_each_other(environment: &Environment) -> Outcome {
-    let beside = || -> Vec<Outcome<String>> {
+    let beside = || -> Vec<Outcome<Said>> {
         let run = |targets: &&[&str]| captured(all_tests(environment).args(*targets));
         BESIDE.iter().map(run).collect()
     };
+    let variables = environment.variables().map(|(name, path)| (name, PathBuf::from(path)));
     let (integration, beside) = std::thread::scope(|scope| {
         let beside = scope.spawn(beside);
-        let integration = execute(all_tests(environment).args(["--test", "*"]));
+        let mut cargo = all_tests(environment);
+        let integration = programs::run(cargo.args(["--test", "*"]), &variables);
         (integration, beside.join())
     });
     let beside = beside.map_err(|_| "the tests beside the integration tests panicked")?;
     let mut failed: Vec<String> = integration.err().into_iter().collect();
     for outcome in beside {
         match outcome {
-            Ok(output) => println!("{output}"),
+            Ok(said) => println!("{}{}", said.stderr, said.stdout),
             Err(reason) => failed.push(reason),
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
+/// Output of a program.
+struct Said {
+    stdout: String,
+    stderr: String,
+}
+
 /// Runs a program to its end and returns its output, which is shown if it fails.
-fn captured(command: &mut Command) -> Outcome<String> {
+fn captured(command: &mut Command) -> Outcome<Said> {
     let name = shown(command);
     let output = command.output().map_err(|error| format!("cannot start `{name}`: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = format!("$ {name}\n{}{}", text(&output.stderr), text(&output.stdout));
+    let said = Said { stdout: text(&output.stdout), stderr: text(&output.stderr) };
     if output.status.success() {
         return Ok(said);
     }
-    println!("{said}");
+    println!("$ {name}\n{}{}", said.stderr, said.stdout);
     Err(format!("`{name}` ended with {}", output.status))
 }
 
