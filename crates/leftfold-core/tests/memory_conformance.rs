@@ -1,7 +1,12 @@
 //! The memory backend passes the suite that it is the template for.
 
-use leftfold_core::store::Store;
-use leftfold_testing::conformance::{Factory, Reopens, cases, conformance};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use leftfold_core::drive::memory_at;
+use leftfold_core::store::{Store, Timestamp};
+use leftfold_testing::conformance::{Factory, PassingTime, Reopens, cases, conformance, one};
 
 struct Memory;
 
@@ -16,9 +21,48 @@ impl Factory for Memory {
     }
 }
 
+/// The same by a clock that a test sets.
+struct Timed;
+
+/// Microseconds by which a store is ahead of the machine's clock.
+#[derive(Clone, Default)]
+struct Ahead(Arc<AtomicI64>);
+
+impl Ahead {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(Timestamp::now().as_micros() + self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl PassingTime for Ahead {
+    fn pass(&self, during: Duration) {
+        let micros = i64::try_from(during.as_micros()).expect("hours are few microseconds");
+        self.0.fetch_add(micros, Ordering::SeqCst);
+    }
+}
+
+impl Factory for Timed {
+    type Place = Ahead;
+    const REOPENS: Reopens = Reopens::No;
+
+    async fn place(&self) -> Ahead {
+        Ahead::default()
+    }
+
+    async fn open(&self, place: &Ahead) -> Store {
+        let time = place.clone();
+        Store::new(memory_at(move || time.now()))
+    }
+
+    fn time(&self, place: &Ahead) -> Option<Box<dyn PassingTime>> {
+        Some(Box::new(place.clone()))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_memory_backend_keeps_the_contract() {
     conformance(&Memory).await;
+    one(&Timed, "lease::a_lease_that_ended_long_ago_is_forgotten").await;
 }
 
 /// Gives out one store for all, as a backend does that ignores where it is opened.

@@ -165,8 +165,10 @@ pub trait Backend: Send + Sync + 'static {
     /// fence refuses the earlier one.
     ///
     /// The time is at most [`LEASE_SECONDS_MAX`](super::limits::LEASE_SECONDS_MAX) seconds, and at
-    /// most [`LEASES_MAX`](super::limits::LEASES_MAX) leases are held at once. A lease that is over
-    /// may be forgotten.
+    /// most [`LEASES_MAX`](super::limits::LEASES_MAX) leases are held at once. A lease that
+    /// has been over for [`LEASE_REMEMBERED_SECONDS`](super::limits::LEASE_REMEMBERED_SECONDS) is
+    /// forgotten, at the latest five minutes later when some work is given, and before only to make
+    /// room: [`Leases`](super::Leases) has the rules.
     fn lease(&self, request: LeaseRequest) -> Pending<Leased, LeaseError>;
 
     /// Gives the work back, so that the next holder need not wait. Giving back a lease that is not

@@ -40,6 +40,9 @@ pub const ITEM_TERMS_MAX: usize = 1_000;
 pub const LEASES_MAX: usize = 10_000;
 /// Seconds that a lease is asked for at once: a day. A holder that needs it longer renews it.
 pub const LEASE_SECONDS_MAX: usize = 24 * 60 * 60;
+/// Seconds after its end for which a lease is remembered, unless its place is needed: a holder that
+/// is late by less goes on under its fence if nobody else was given the work.
+pub const LEASE_REMEMBERED_SECONDS: usize = 60 * 60;
 /// Bytes of the note that a holder leaves with its lease.
 pub const LEASE_NOTE_BYTES_MAX: usize = 4 << 10;
 /// Bytes of a snapshot; a larger one is not stored.

@@ -1,10 +1,11 @@
 //! The rules of leases: which holder is given some work, and which fences hold.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::limits::LEASES_MAX;
+use super::limits::{LEASE_REMEMBERED_SECONDS, LEASES_MAX};
 use super::{
     AppendError, Fence, HeldLease, Holder, Label, Lease, LeaseError, LeaseRequest, Leased,
     Timestamp,
@@ -16,13 +17,29 @@ use super::{
 /// The backend calls it in the order in which it judges appends, and answers a new tenure only
 /// after all that it judged before is durable: the new holder then reads everything that was
 /// appended under earlier fences.
+///
+/// A tenure that has been over for an hour ([`LEASE_REMEMBERED_SECONDS`]) is forgotten: each start
+/// of a program leaves some whose names never come again. That is safe at any time. The last fence
+/// is kept by itself, so no fence is ever given twice, and a fence whose tenure is not known is
+/// refused. Only a holder that is late by more than that has to ask anew, though nobody has had
+/// its work.
 #[derive(Debug, Default)]
 pub struct Leases {
     /// The greatest fence that was given for any work: so a tenure that is forgotten is still
     /// smaller than the next.
     last: Fence,
     tenures: HashMap<Label, Tenure>,
+    /// Number of tenures that were forgotten.
+    forgotten: u64,
+    /// Moment at which it was last seen to that those are forgotten that were over long ago.
+    swept_at: Option<Timestamp>,
 }
+
+/// Time after its end for which a tenure is kept.
+const REMEMBERED: Duration = Duration::from_secs(LEASE_REMEMBERED_SECONDS as u64);
+/// Time between two looks for those that were over long ago, so that not every new tenure looks at
+/// all that there are.
+const SWEPT_EVERY: Duration = Duration::from_secs(LEASE_REMEMBERED_SECONDS as u64 / 12);
 
 /// The latest tenure of one piece of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,11 +79,16 @@ impl Leases {
         self.tenures.get(work)
     }
 
-    /// Returns the number of tenures that are kept. It falls only when those that are over, or were
-    /// given back, are forgotten to make room.
+    /// Returns the works whose latest tenures are kept, in no order.
+    pub fn works(&self) -> impl Iterator<Item = &Label> {
+        self.tenures.keys()
+    }
+
+    /// Returns the number of tenures that were forgotten so far. A backend that keeps them
+    /// elsewhere too forgets there all but the [works](Self::works) when this has grown.
     #[must_use]
-    pub fn kept(&self) -> usize {
-        self.tenures.len()
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Gives the work to the holder, or renews its lease, unless another has it at `now`.
@@ -82,8 +104,11 @@ impl Leases {
             Some(Tenure { holder: Some(other), until, .. }) if *until > now => {
                 return Ok(Leased::HeldBy { holder: *other, until: *until });
             }
-            Some(_) => {}
-            None => self.make_room(now)?,
+            Some(_) => self.sweep(now),
+            None => {
+                self.sweep(now);
+                self.make_room(now)?;
+            }
         }
         self.last = Fence(self.last.0.saturating_add(1));
         let tenure = Tenure { fence: self.last, holder: Some(holder), until, note };
@@ -128,17 +153,33 @@ impl Leases {
         Err(AppendError::Fenced { work: work.clone(), fence: *fence, current })
     }
 
-    /// Makes room for a new lease. A lease that is over is kept until its place is needed, so that
-    /// a holder that was only late goes on.
+    /// Forgets the tenures that were over long ago, if it is time to look.
+    fn sweep(&mut self, now: Timestamp) {
+        // A clock that was set back says nothing of when it was last done.
+        if self.swept_at.is_some_and(|at| now >= at && now < at.plus(SWEPT_EVERY)) {
+            return;
+        }
+        self.swept_at = Some(now);
+        self.keep_only(|tenure| tenure.until.plus(REMEMBERED) > now);
+    }
+
+    /// Makes room for a new lease. A lease that is over is kept until then, so that a holder that
+    /// was only late goes on.
     fn make_room(&mut self, now: Timestamp) -> Result<(), LeaseError> {
         if self.tenures.len() >= LEASES_MAX {
-            self.tenures.retain(|_, tenure| tenure.holder.is_some() && tenure.until > now);
+            self.keep_only(|tenure| tenure.holder.is_some() && tenure.until > now);
         }
         if self.tenures.len() >= LEASES_MAX {
             Err(LeaseError::TooMany { limit: LEASES_MAX })
         } else {
             Ok(())
         }
+    }
+
+    fn keep_only(&mut self, is_kept: impl Fn(&Tenure) -> bool) {
+        let before = self.tenures.len();
+        self.tenures.retain(|_, tenure| is_kept(tenure));
+        self.forgotten += (before - self.tenures.len()) as u64;
     }
 }
 
@@ -223,6 +264,28 @@ mod tests {
             last = lease.fence;
         }
         assert!(leases.tenures.len() <= LEASES_MAX);
+    }
+
+    /// Each start of a program left the leases of its runtime, up to ten thousand of them.
+    #[test]
+    fn starts_leave_no_more_than_those_of_the_last_hour_behind() {
+        let mut leases = Leases::default();
+        for start in 0..1_000 {
+            let now = at(600 * start);
+            for name in ["runtime", "server"] {
+                held(leases.lease(ask(&format!("{name} {start}"), Holder::random()), now));
+            }
+            // Two each, of at most 62 minutes and a sweep.
+            assert!(leases.works().count() <= 2 * 8, "{}", leases.works().count());
+        }
+        assert_eq!(leases.forgotten() + leases.works().count() as u64, 2_000);
+        // A clock that was set back by a day does not keep them all.
+        let mut late = at(600 * 1_000 - 86_400);
+        for start in 0..1_000 {
+            late = late.plus(10 * MINUTE);
+            held(leases.lease(ask(&format!("again {start}"), Holder::random()), late));
+        }
+        assert!(leases.works().count() <= 8, "{}", leases.works().count());
     }
 
     #[test]

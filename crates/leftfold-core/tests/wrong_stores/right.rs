@@ -1,9 +1,11 @@
 //! A store in memory that can be opened again, whose every answer a test can spoil.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
+use leftfold_core::drive::memory_at;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CheckpointRecord,
     CloseError, CommandId, Condition, Conflict, EventId, Hash, HeldLease, Identity, Label, Lease,
@@ -11,12 +13,14 @@ use leftfold_core::store::{
     Position, Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId, StreamName,
     Timestamp, Version,
 };
-use leftfold_testing::conformance::{Factory, Failed, Faults, Reopens};
+use leftfold_testing::conformance::{Factory, Failed, Faults, PassingTime, Reopens};
 use tokio::sync::watch;
 
 /// Place of a store: what outlives its handles.
 pub(crate) struct Place {
     memory: Arc<MemoryBackend>,
+    /// Microseconds by which its clock is ahead.
+    ahead: Arc<AtomicI64>,
     disk: Arc<Disk>,
     pub(crate) openings: AtomicU32,
     wrong: Arc<Wrong>,
@@ -50,6 +54,22 @@ impl Countdown {
 
     fn take_back(&self) -> bool {
         std::mem::take(&mut *self.0.lock().unwrap()).1
+    }
+}
+
+/// A clock that is ahead of the machine's.
+struct Ahead(Arc<AtomicI64>);
+
+impl Ahead {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(Timestamp::now().as_micros() + self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl PassingTime for Ahead {
+    fn pass(&self, during: Duration) {
+        let micros = i64::try_from(during.as_micros()).expect("hours are few microseconds");
+        self.0.fetch_add(micros, Ordering::SeqCst);
     }
 }
 
@@ -329,8 +349,10 @@ impl Factory for Wrongs {
     const REOPENS: Reopens = Reopens::Yes;
 
     async fn place(&self) -> Place {
-        let (memory, disk, wrong) = (Arc::default(), Arc::default(), Arc::new((self.0)()));
-        Place { memory, disk, openings: AtomicU32::new(0), wrong }
+        let (ahead, disk, wrong) = (Arc::default(), Arc::default(), Arc::new((self.0)()));
+        let time = Ahead(Arc::clone(&ahead));
+        let memory = Arc::new(memory_at(move || time.now()));
+        Place { memory, ahead, disk, openings: AtomicU32::new(0), wrong }
     }
 
     async fn open(&self, place: &Place) -> Store {
@@ -343,6 +365,10 @@ impl Factory for Wrongs {
 
     fn faults(&self, place: &Place) -> Option<Box<dyn Faults>> {
         Some(Box::new(DiskFaults(Arc::clone(&place.disk))))
+    }
+
+    fn time(&self, place: &Place) -> Option<Box<dyn PassingTime>> {
+        Some(Box::new(Ahead(Arc::clone(&place.ahead))))
     }
 }
 

@@ -11,7 +11,7 @@ use leftfold_postgres::PostgresStore;
 use leftfold_proving::PostgresServer;
 use serde::{Deserialize, Serialize};
 
-use crate::support::{place, rows};
+use crate::support::{differing_clock, place, rows, with_clock_of};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTES: Duration = Duration::from_secs(300);
@@ -96,13 +96,8 @@ impl Effect for Switch {
 async fn place_with_clock(name: &str, micros: i64) -> String {
     let (schema, url) = place(name);
     let clock = rows(&PostgresServer::shared().url()).await;
-    let create = format!(
-        "CREATE SCHEMA {schema}_clock;
-         CREATE FUNCTION {schema}_clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS
-         $$ SELECT pg_catalog.clock_timestamp() + {micros} * interval '1 microsecond' $$"
-    );
-    clock.batch_execute(&create).await.unwrap();
-    format!("{url}&options=-c%20search_path%3D{schema}_clock%2Cpg_catalog")
+    clock.batch_execute(&differing_clock(&schema, micros)).await.unwrap();
+    with_clock_of(&schema, &url)
 }
 
 async fn recorded_at(store: &Store, name: &str) -> Timestamp {

@@ -1,11 +1,14 @@
 //! The store in a database keeps every rule of a backend.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
 use leftfold_core::store::Store;
 use leftfold_postgres::{PayloadColumn, PostgresStore, PostgresStoreOptions};
 use leftfold_proving::PostgresServer;
-use leftfold_testing::conformance::{Factory, Reopens, cases, conformance};
+use leftfold_testing::conformance::{Factory, PassingTime, Reopens, cases, conformance};
 
-use crate::support::place_on;
+use crate::support::{differing_clock, place_on, with_clock_of};
 
 struct Databases(PayloadColumn, &'static PostgresServer);
 
@@ -18,20 +21,42 @@ impl Databases {
     }
 }
 
+/// The URL of a store, and of its schema.
+struct Schema {
+    url: String,
+    name: String,
+    server: &'static PostgresServer,
+}
+
+struct ClockAhead(String, &'static PostgresServer, AtomicI64);
+
+impl PassingTime for ClockAhead {
+    fn pass(&self, during: Duration) {
+        let micros = i64::try_from(during.as_micros()).expect("hours are few microseconds");
+        let ahead = self.2.fetch_add(micros, Ordering::SeqCst) + micros;
+        self.1.psql(&self.1.url(), &differing_clock(&self.0, ahead));
+    }
+}
+
 impl Factory for Databases {
-    type Place = String;
+    type Place = Schema;
     const REOPENS: Reopens = Reopens::Yes;
 
-    async fn place(&self) -> String {
-        place_on(self.1, "rules").1
+    async fn place(&self) -> Schema {
+        let (name, url) = place_on(self.1, "rules");
+        Schema { url: with_clock_of(&name, &url), name, server: self.1 }
     }
 
-    async fn open(&self, place: &String) -> Store {
-        self.store(place).await
+    async fn open(&self, place: &Schema) -> Store {
+        self.store(&place.url).await
     }
 
-    async fn open_beside(&self, place: &String, _: &Store) -> Store {
-        self.store(place).await
+    async fn open_beside(&self, place: &Schema, _: &Store) -> Store {
+        self.store(&place.url).await
+    }
+
+    fn time(&self, place: &Schema) -> Option<Box<dyn PassingTime>> {
+        Some(Box::new(ClockAhead(place.name.clone(), place.server, AtomicI64::new(0))))
     }
 }
 

@@ -19,6 +19,22 @@ pub(crate) fn place_on(server: &PostgresServer, name: &str) -> (String, String) 
     (schema, url)
 }
 
+/// Adds to a URL a schema that functions are looked up in first; it need not be there.
+pub(crate) fn with_clock_of(schema: &str, url: &str) -> String {
+    format!("{url}&options=-c%20search_path%3D{schema}_clock%2Cpg_catalog")
+}
+
+/// Statements by which the sessions that [look there first](with_clock_of) have another clock than
+/// the machine: one that differs by a number of microseconds.
+pub(crate) fn differing_clock(schema: &str, micros: i64) -> String {
+    format!(
+        "CREATE SCHEMA IF NOT EXISTS {schema}_clock;
+         CREATE OR REPLACE FUNCTION {schema}_clock.clock_timestamp() RETURNS timestamptz
+         LANGUAGE sql AS
+         $$ SELECT pg_catalog.clock_timestamp() + {micros} * interval '1 microsecond' $$"
+    )
+}
+
 pub(crate) fn label(text: &str) -> Label {
     Label::try_from(text).unwrap()
 }

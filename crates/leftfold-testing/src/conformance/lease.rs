@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use leftfold_core::store::limits::{LEASE_NOTE_BYTES_MAX, LEASE_SECONDS_MAX, LEASES_MAX};
+use leftfold_core::store::limits::{
+    LEASE_NOTE_BYTES_MAX, LEASE_REMEMBERED_SECONDS, LEASE_SECONDS_MAX, LEASES_MAX,
+};
 use leftfold_core::store::{
     Append, AppendError, Condition, Expected, Fence, HeldLease, Holder, Invalid, Lease, LeaseError,
     LeaseRequest, Leased, MoveFrom, Outcome, Position, Query, Read, Store, Timestamp, Version,
@@ -14,6 +16,7 @@ use tokio::task::JoinSet;
 use super::Factory;
 use super::examples::{checkpoint, command, event, events, fact, label, moving, stream};
 use super::subject::TestedStore;
+use crate::by_runtime;
 
 /// Longer than any rule takes.
 const LONG: Duration = Duration::from_secs(60 * 60);
@@ -157,6 +160,30 @@ pub async fn a_lease_that_is_over_still_fences_until_another_has_the_work(factor
         store.refused(events("a-1", 1).under(&lease)).await,
         fenced(&lease, Some(next.fence))
     );
+}
+
+/// Each start of a program takes leases whose names never come again. A holder that is late by
+/// less than the time for which leases are remembered goes on; the fence of one that is forgotten
+/// is refused, and is not given again.
+pub async fn a_lease_that_ended_long_ago_is_forgotten(factory: &impl Factory) {
+    let store = TestedStore::new(factory).await;
+    let Some(time) = store.time() else { return };
+    let remembered = Duration::from_secs(LEASE_REMEMBERED_SECONDS as u64);
+    let lease = held(&store, "w", Holder::random(), OVER).await;
+    let kept = held(&store, "kept", Holder::random(), LONG * 24).await;
+    time.pass(remembered / 2);
+    held(&store, "next", Holder::random(), OVER).await;
+    store.appended(events("a-1", 1).under(&lease)).await;
+    time.pass(remembered);
+    let later = held(&store, "later", Holder::random(), OVER).await;
+    assert_eq!(store.refused(events("a-1", 1).under(&lease)).await, fenced(&lease, None));
+    store.appended(events("a-1", 1).under(&kept)).await;
+    let beside = store.beside().await;
+    let refused = beside.append(by_runtime(events("a-1", 1).under(&lease))).await;
+    assert_eq!(refused, Err(fenced(&lease, None)), "by another handle");
+    let again = held(&store, "w", Holder::random(), LONG).await;
+    assert!(again.fence > later.fence, "{} after {}", again.fence, later.fence);
+    store.appended(events("a-1", 1).under(&again)).await;
 }
 
 /// A fence out of thin air is as bad as an old one.

@@ -117,6 +117,18 @@ pub trait Factory: Sync {
     fn faults(&self, _place: &Self::Place) -> Option<Box<dyn Faults>> {
         None
     }
+
+    /// Returns the means to let hours pass for the store at a place. If it is `None`, the rules
+    /// about what is forgotten after hours are not judged.
+    fn time(&self, _place: &Self::Place) -> Option<Box<dyn PassingTime>> {
+        None
+    }
+}
+
+/// Lets time pass for a store.
+pub trait PassingTime: Send + Sync {
+    /// Sets the clock by which leases are judged ahead: from now on so much more has passed.
+    fn pass(&self, during: Duration);
 }
 
 /// Makes the disk under a store fail, once.
@@ -261,7 +273,7 @@ list! {
         work_that_was_given_back_is_free, giving_back_what_was_lost_changes_nothing,
         an_append_under_an_earlier_fence_writes_nothing,
         a_lease_that_is_over_still_fences_until_another_has_the_work,
-        a_fence_that_was_never_given_is_refused,
+        a_lease_that_ended_long_ago_is_forgotten, a_fence_that_was_never_given_is_refused,
         appends_without_a_fence_go_in_whoever_holds_what,
         a_repeated_command_is_answered_whatever_its_fence,
         the_fence_is_looked_at_before_the_condition,

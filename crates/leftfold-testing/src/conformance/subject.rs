@@ -7,7 +7,7 @@ use leftfold_core::store::{
     RecordedEvent, Store,
 };
 
-use super::{Factory, Faults, Reopens};
+use super::{Factory, Faults, PassingTime, Reopens};
 use crate::by_runtime;
 
 /// A store, and its home. It is the store for everything but opening it again.
@@ -65,6 +65,11 @@ impl<'f, F: Factory> TestedStore<'f, F> {
     /// Returns the means to make the store's disk fail, if its factory has any.
     pub(super) fn faults(&self) -> Option<Box<dyn Faults>> {
         self.factory.faults(&self.place)
+    }
+
+    /// Returns the means to let hours pass for the store, if its factory has any.
+    pub(super) fn time(&self) -> Option<Box<dyn PassingTime>> {
+        self.factory.time(&self.place)
     }
 
     pub(super) async fn appended(&self, append: Append) -> Appended {

@@ -257,6 +257,29 @@ pub(crate) const FENCES: &[Row] = &[
             })
         },
     ),
+    row("lease::a_lease_that_ended_long_ago_is_forgotten", "knows every fence for ever", || {
+        let given = Arc::new(Mutex::new(HashSet::new()));
+        let known = Arc::clone(&given);
+        Wrong::default()
+            .append(move |right, append| {
+                let answer = now(right.append(append.clone()));
+                match answer {
+                    Err(AppendError::Fenced { fence, current: None, .. })
+                        if known.lock().unwrap().contains(&fence) =>
+                    {
+                        right.append(Append { fence: None, ..append })
+                    }
+                    answer => Pending::ready(answer),
+                }
+            })
+            .lease(move |right, request| {
+                let answer = now(right.lease(request));
+                if let Ok(Leased::Held(lease)) = &answer {
+                    given.lock().unwrap().insert(lease.fence);
+                }
+                Pending::ready(answer)
+            })
+    }),
     row("lease::a_fence_that_was_never_given_is_refused", "takes the fence 0 for none", || {
         fencing(|_, append| {
             append.fence = append.fence.take().filter(|(_, fence)| *fence != Fence(0))

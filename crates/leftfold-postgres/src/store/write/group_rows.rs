@@ -1,7 +1,7 @@
 //! The rows of a group: those of its appends in one statement, and one for each table that few
 //! groups write.
 
-use leftfold_core::store::{Leases, Timestamp};
+use leftfold_core::store::Leases;
 use tokio::task::yield_now;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
@@ -42,8 +42,7 @@ impl GroupStatements {
             ON CONFLICT (work) DO UPDATE SET holder = excluded.holder, fence = excluded.fence,
                 until = excluded.until, note = excluded.note, round = excluded.round"
         );
-        let forget_leases =
-            format!("DELETE FROM {schema}.leases WHERE holder IS NULL OR until <= $1");
+        let forget_leases = format!("DELETE FROM {schema}.leases WHERE work <> ALL ($1::text[])");
         let state = format!(
             "UPDATE {schema}.state SET fence = $1, lease_round = $2,
                 forgotten_round = CASE WHEN $3 THEN $2 ELSE forgotten_round END"
@@ -90,7 +89,6 @@ pub(super) struct GroupRows<'g> {
     pub(super) group: &'g WrittenGroup,
     pub(super) head: HeadRow,
     pub(super) leases: &'g Leases,
-    pub(super) now: Timestamp,
     pub(super) payload: PayloadColumn,
 }
 
@@ -114,7 +112,9 @@ pub(super) async fn send_rest(
         send_appends(client, statements, (appends, events), rows.payload).await?;
     }
     if group.forgets_leases {
-        client.send_prepared(&statements.forget_leases, &[&DatabaseTime(rows.now)]).await?;
+        // Behind the lock what is known is all that there is.
+        let known: Vec<_> = rows.leases.works().map(|work| stored(work)).collect();
+        client.send_prepared(&statements.forget_leases, &[&known]).await?;
     }
     if group.changes_leases() {
         send_leases(client, statements, rows).await?;

@@ -85,12 +85,12 @@ impl<'k> GroupJudge<'k> {
                 Err(NotJudged::StaleLookup) => RequestVerdict::LookUpAgain,
             },
             StoreRequest::Lease(request, _) => {
-                let kept = self.known.leases.kept();
+                let forgotten = self.known.leases.forgotten();
                 let leased = self.known.leases.lease(request.clone(), self.facts.now);
                 if matches!(leased, Ok(Leased::Held(_))) {
                     self.written.works.insert(request.work.clone());
                 }
-                self.written.forgets_leases |= self.known.leases.kept() < kept;
+                self.written.forgets_leases |= self.known.leases.forgotten() > forgotten;
                 RequestVerdict::Lease(leased)
             }
             StoreRequest::Release(lease, _) => {

@@ -202,7 +202,6 @@ impl WriteSession {
             group: &written,
             head: facts.head,
             leases: &known.leases,
-            now: facts.now,
             payload: context.payload,
         };
         let ended = self.write(&rows).await;
