@@ -50,7 +50,7 @@ pub use keys::{PostgresKeys, PostgresKeysError, PostgresKeysOptions};
 pub use rows::Rows;
 pub use store::{
     InlineProjections, PayloadColumn, PostgresStore, PostgresStoreError, PostgresStoreOptions,
-    RowsReport,
+    RowsProgress, RowsReport,
 };
 pub use target::Postgres;
 pub use target::reader::{Reader, Reading};

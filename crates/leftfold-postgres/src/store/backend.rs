@@ -18,7 +18,7 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use super::error::PostgresStoreError;
 use super::inline::register;
 use super::options::PostgresStoreOptions;
-use super::read::verify::{RowsReport, verify};
+use super::read::verify::{RowsProgress, RowsReport, verify};
 use super::read::{appends, lookups, pages};
 use super::rows::{self, HEAD};
 use super::shared::StoreShared;
@@ -179,14 +179,15 @@ impl PostgresStore {
     }
 
     /// Reads every row that is part of history and recomputes the chain of hashes over it.
-    /// `progress` hears of each page: the position that was verified, and the end.
+    /// `progress` hears of each page. A page has its own limit of time, so a store of any size can
+    /// be verified.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] with the first append whose rows are not those that were written;
     /// others if the database cannot be read.
     pub async fn verify(
         &self,
-        progress: impl FnMut(Position, Position) + Send,
+        progress: impl FnMut(RowsProgress) + Send,
     ) -> Result<RowsReport, ReadError> {
         verify(&self.shared, progress).await
     }

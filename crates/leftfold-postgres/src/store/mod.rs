@@ -30,4 +30,4 @@ pub use error::PostgresStoreError;
 pub use inline::InlineProjections;
 pub use options::PostgresStoreOptions;
 pub use payload::PayloadColumn;
-pub use read::verify::RowsReport;
+pub use read::verify::{RowsProgress, RowsReport};

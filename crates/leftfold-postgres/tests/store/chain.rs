@@ -8,7 +8,7 @@ use leftfold_core::store::{
     Append, CommandId, CommandRecord, Condition, ContentType, Digest, EventId, EventType, Expected,
     Metadata, NewEvent, Outcome, ReadError, Store, StreamName, Tags, TraceContext,
 };
-use leftfold_postgres::PostgresStore;
+use leftfold_postgres::{PostgresStore, RowsProgress};
 use leftfold_proving::PostgresServer;
 use uuid::Uuid;
 
@@ -100,7 +100,7 @@ async fn a_program_of_30_lines_recomputes_the_chain_from_a_plain_select() {
         let backend = PostgresStore::open(&format!("{url}&payload={payload}")).await.unwrap();
         let store = Store::new(backend.clone());
         fill(&store).await;
-        let report = backend.verify(|_, _| {}).await.unwrap();
+        let report = backend.verify(|_| {}).await.unwrap();
         assert_eq!((report.appends, report.events, report.tags), (5, 6, 6));
         assert_eq!(report.chain, store.head().chain);
         let plain = PostgresServer::shared().url();
@@ -133,7 +133,7 @@ async fn whatever_is_changed_in_the_rows_is_found() {
         fill(&Store::new(backend.clone())).await;
         let server = PostgresServer::shared();
         server.psql(&server.url(), &format!("SET search_path TO {schema}; {change}"));
-        let verified = backend.verify(|_, _| {}).await;
+        let verified = backend.verify(|_| {}).await;
         // The end of the history may be missed before anybody looks at the rest.
         let is_found = match &verified {
             Err(ReadError::Damaged { .. }) => true,
@@ -142,6 +142,52 @@ async fn whatever_is_changed_in_the_rows_is_found() {
         };
         assert!(is_found, "{change}: {verified:?}");
     }
+}
+
+/// All rows were counted by one statement, which a large store did not answer in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_table_of_tags_is_counted_in_parts_also_if_it_is_written_anew_meanwhile() {
+    let (schema, url) = place("parts");
+    let backend = PostgresStore::open(&url).await.unwrap();
+    let server = PostgresServer::shared();
+    // A page each, so that few rows are many pages.
+    let sparse = format!("ALTER TABLE {schema}.tags SET (fillfactor = 10)");
+    server.psql(&server.url(), &sparse);
+    let store = Store::new(backend.clone());
+    let tags = |event: u32| {
+        let tags = (0..10).map(|tag| format!("{event}:{tag}:{}", "x".repeat(490)));
+        tags.fold(Tags::none(), Tags::with)
+    };
+    for append in 0..10 {
+        let events = (0..50).map(|event| {
+            let event_type = EventType::new("test.Happened").unwrap();
+            NewEvent::new(event_type, "{}").tagged(tags(append * 50 + event))
+        });
+        store.append(Append::of(events.collect())).await.unwrap();
+    }
+    let heard = |progress| match progress {
+        RowsProgress::Tags { counted, all } => Some((counted, all)),
+        _ => None,
+    };
+    let mut told = Vec::new();
+    let report = backend.verify(|progress| told.extend(heard(progress))).await.unwrap();
+    assert_eq!(report.tags, 5_000);
+    assert!(told.len() >= 2 && told.is_sorted_by(|one, next| one.0 < next.0), "{told:?}");
+    assert_eq!(told.last(), Some(&(5_000, 5_000)));
+    // What it has counted is elsewhere, in the order of the writing or not.
+    let (anew, mut parts) = (format!("VACUUM FULL {schema}.tags"), 0);
+    let verified = backend.verify(|progress| {
+        parts += usize::from(heard(progress).is_some());
+        if parts == 1 {
+            server.psql(&server.url(), &anew);
+            parts += 1;
+        }
+    });
+    assert_eq!(verified.await, Ok(report));
+    assert!(parts >= 4, "{parts}: it was counted anew");
+    server.psql(&server.url(), &format!("INSERT INTO {schema}.tags VALUES ('more', 1)"));
+    let refused = backend.verify(|_| {}).await.unwrap_err();
+    assert!(refused.to_string().contains("it has 5001 rows"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -122,7 +122,7 @@ async fn whoever_appended_reads_the_rows_at_once_and_what_they_refuse_is_not_rec
     assert_eq!(refused, [0, 3, 4, 5]);
     assert_eq!(totals(&url, 1), "a|1000\nb|1");
     assert_eq!(store.head().position, Position(4));
-    assert_eq!(backend.verify(|_, _| {}).await.unwrap().events, 4);
+    assert_eq!(backend.verify(|_| {}).await.unwrap().events, 4);
 
     // A projection that ends the transaction itself has committed the append.
     assert!(matches!(store.append(sold("c", 555)).await, Ok(Outcome::Appended(_))));

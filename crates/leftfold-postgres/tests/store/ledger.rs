@@ -157,7 +157,7 @@ impl Ledger {
             }
             assert!(numbers >= accepted.len() as u64, "{writer}: {numbers} of {accepted:?}");
         }
-        let report = backend.verify(|_, _| {}).await.unwrap();
+        let report = backend.verify(|_| {}).await.unwrap();
         // More may have been written since they were read.
         assert!(report.events >= events.len() as u64, "{report:?}");
         events

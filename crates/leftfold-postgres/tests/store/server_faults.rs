@@ -187,7 +187,7 @@ async fn a_deadlock_with_a_foreign_session_ends_one_of_both_and_the_append_may_b
     }
     let at = store.checkpoint(label("reader")).await.unwrap().unwrap();
     assert_eq!(at.position, Position(2));
-    backend.verify(|_, _| {}).await.unwrap();
+    backend.verify(|_| {}).await.unwrap();
 }
 
 /// The statement that takes the lock of a store's head.
@@ -237,7 +237,7 @@ async fn a_table_that_was_dropped_is_damage_and_appends_go_on_when_it_is_back() 
     let appended = timeout(PATIENCE, store.append(tagged())).await.expect("appends go on");
     assert!(matches!(appended, Ok(Outcome::Appended(_))), "{appended:?}");
     assert_eq!(ask().await.unwrap().events.len(), 2);
-    backend.verify(|_, _| {}).await.unwrap();
+    backend.verify(|_| {}).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -273,12 +273,12 @@ async fn a_full_disk_is_an_answer_and_appends_go_on_when_there_is_room() {
     assert!(is_told, "{refused:?}");
     let read = store.read(Read::matching(Query::all(), Position(1))).all().await.unwrap();
     assert_eq!(read.len(), 3 + appended);
-    backend.verify(|_, _| {}).await.unwrap();
+    backend.verify(|_| {}).await.unwrap();
     server.stop_hard();
     server.limit_files(false);
     server.start_again();
     note(&mut ledger, &store, 3).await;
-    backend.verify(|_, _| {}).await.unwrap();
+    backend.verify(|_| {}).await.unwrap();
     assert_eq!(store.status().borrow().state, State::Open);
 }
 

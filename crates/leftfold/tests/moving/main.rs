@@ -113,7 +113,7 @@ async fn an_application_moves_to_postgres_and_back_and_nothing_happens_twice() {
     let backend = PostgresStore::open(&url).await.unwrap();
     let postgres = Store::new(backend.clone());
     moved(&log, &postgres).await;
-    backend.verify(|_, _| {}).await.unwrap();
+    backend.verify(|_| {}).await.unwrap();
     // ANCHOR_END: move
 
     // The same code goes on. A request that was answered is answered again.

@@ -13,7 +13,6 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::pool;
 use crate::connect::Connected;
 use crate::store::error::NotDone;
 use crate::store::rows::{self, APPEND};
@@ -22,7 +21,7 @@ use crate::store::text::{original, stored};
 use crate::store::values::{DatabaseTime, at_most_signed, unsigned};
 
 /// Reads the rows of one statement; `{schema}` in it is the store's.
-async fn query(
+pub(super) async fn query(
     shared: &StoreShared,
     text: &str,
     parameters: &[&(dyn ToSql + Sync)],
@@ -91,25 +90,6 @@ pub(in crate::store) async fn positions_of(
     found.iter().map(|row| Ok(Position(unsigned(row.try_get(0).map_err(misread)?)))).collect()
 }
 
-/// Sees that the table of tags, by which events are found, has those of the events at some
-/// positions.
-pub(in crate::store) async fn verify_tags(
-    shared: &StoreShared,
-    (first, last): (u64, u64),
-) -> Result<(), ReadError> {
-    let ask = "SELECT min(e.position) FROM {schema}.events e, unnest(e.tags) AS t (tag)
-        WHERE e.position BETWEEN $1 AND $2 AND NOT EXISTS (SELECT FROM {schema}.tags i
-            WHERE i.tag = t.tag COLLATE \"C\" AND i.position = e.position)";
-    let found = query(shared, ask, &[&at_most_signed(first), &at_most_signed(last)]).await?;
-    match number(&found)? {
-        None => Ok(()),
-        Some(position) => Err(ReadError::Damaged {
-            place: "table tags".to_owned(),
-            detail: format!("a tag of the event at {position} is missing"),
-        }),
-    }
-}
-
 /// Sees that no event stands behind the last append.
 pub(in crate::store) async fn verify_end(shared: &StoreShared, last: u64) -> Result<(), ReadError> {
     let ask = "SELECT min(e.position) FROM {schema}.events e
@@ -121,23 +101,6 @@ pub(in crate::store) async fn verify_end(shared: &StoreShared, last: u64) -> Res
             detail: format!("the append of the event at {position} is missing"),
         }),
     }
-}
-
-/// Number of rows of the table of tags, up to a position.
-pub(in crate::store) async fn count_tags(
-    shared: &StoreShared,
-    last: u64,
-) -> Result<u64, ReadError> {
-    // It reads the whole table, which takes what it takes.
-    let text = format!("SELECT count(*) FROM {}.tags WHERE position <= $1", &shared.schema);
-    let (text, last) = (&text, &at_most_signed(last));
-    let ask = |by: Arc<Connected>| async move {
-        by.rows.batch_execute("SET statement_timeout = 0; SET enable_seqscan = on").await?;
-        let counted = by.rows.query_one(text.as_str(), &[last]).await;
-        by.rows.batch_execute(pool::SETTINGS).await?;
-        Ok(unsigned(counted?.try_get(0)?))
-    };
-    shared.readers.read(ask).await
 }
 
 /// Reads the clock of the database, by which appends are recorded.
@@ -220,11 +183,11 @@ fn digest(key: &[u8]) -> Vec<u8> {
     Sha256::digest(key).to_vec()
 }
 
-fn number(found: &[Row]) -> Result<Option<i64>, ReadError> {
+pub(super) fn number(found: &[Row]) -> Result<Option<i64>, ReadError> {
     let number = found.first().map(|row| row.try_get(0).map_err(misread)).transpose()?;
     Ok(number.flatten())
 }
 
-fn misread(error: tokio_postgres::Error) -> ReadError {
+pub(super) fn misread(error: tokio_postgres::Error) -> ReadError {
     NotDone::from(error).for_read()
 }

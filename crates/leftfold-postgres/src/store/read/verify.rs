@@ -3,7 +3,7 @@
 use leftfold_core::store::{AppendsFrom, Hash, Position, ReadError, RecordedEvent};
 
 use super::appends::{self, StoredAppends};
-use super::lookups;
+use super::{lookups, tags};
 use crate::store::chain::{self, Link};
 use crate::store::rows::AppendRow;
 use crate::store::shared::StoreShared;
@@ -26,11 +26,31 @@ pub struct RowsReport {
     pub chain: Hash,
 }
 
+/// Progress of a verification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RowsProgress {
+    /// Appends were verified, with their events.
+    Events {
+        /// Position up to which they were.
+        through: Position,
+        /// End of the history.
+        end: Position,
+    },
+    /// Parts of the table of tags were counted: none may have a row that no event has.
+    Tags {
+        /// Number of rows that were counted.
+        counted: u64,
+        /// Number of tags of all events.
+        all: u64,
+    },
+}
+
 /// Reads every append up to the end, and compares each hash with what the rows say. It tells its
-/// progress: the position that it has come to, and the end.
+/// progress.
 pub(in crate::store) async fn verify(
     shared: &StoreShared,
-    mut progress: impl FnMut(Position, Position),
+    mut progress: impl FnMut(RowsProgress),
 ) -> Result<RowsReport, ReadError> {
     let mut report = RowsReport { appends: 0, events: 0, tags: 0, chain: Hash::EMPTY };
     loop {
@@ -46,7 +66,8 @@ pub(in crate::store) async fn verify(
                 );
                 return Err(ReadError::Damaged { place, detail });
             }
-            return match lookups::count_tags(shared, report.events).await? {
+            let counted = |counted| progress(RowsProgress::Tags { counted, all: report.tags });
+            return match tags::count(shared, report.events, counted).await? {
                 count if count == report.tags => Ok(report),
                 count => Err(ReadError::Damaged {
                     place: "table tags".to_owned(),
@@ -61,8 +82,9 @@ pub(in crate::store) async fn verify(
                 ReadError::Damaged { place, detail }
             })?;
         }
-        lookups::verify_tags(shared, (first, report.events)).await?;
-        progress(Position(report.events), head.head.position);
+        tags::verify(shared, (first, report.events)).await?;
+        let (through, end) = (Position(report.events), head.head.position);
+        progress(RowsProgress::Events { through, end });
     }
 }
 
