@@ -73,6 +73,15 @@ impl ServerDirectory {
     /// A command in the directory, as a user who is not root, with nothing of the environment but
     /// the search path.
     pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = self.command_of_ours(program);
+        if let Some((user, group)) = self.nobody {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    /// The same as the user of the tests, for a program that others may not be able to start.
+    pub(crate) fn command_of_ours(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.directory).env_clear().stdin(Stdio::null()).process_group(0);
         command.env(
@@ -80,9 +89,6 @@ impl ServerDirectory {
             env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
         );
         command.env("HOME", &self.directory).env("TMPDIR", &self.directory).env("LC_ALL", "C");
-        if let Some((user, group)) = self.nobody {
-            command.uid(user).gid(group);
-        }
         command
     }
 

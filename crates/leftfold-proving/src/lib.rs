@@ -1,5 +1,5 @@
-//! Real servers for tests: PostgreSQL, PgBouncer before it, Redis, RabbitMQ and NATS, each on
-//! loopback with a port and a directory of its own.
+//! Real servers for tests: PostgreSQL, PgBouncer before it, Redis, RabbitMQ, NATS and UmaDB, each
+//! on loopback with a port and a directory of its own.
 //!
 //! A server of its own is for a test that kills it, with `stop_hard` and `start_again` on the same
 //! data and port. All others share one per test process, and take a database each from it:
@@ -24,8 +24,8 @@
 //! `cargo xtask setup` prints and `cargo xtask test` sets. Where the tests run as root the servers
 //! run as `nobody`.
 
-// `postgres`, `pgbouncer`, `redis`, `rabbitmq` and `nats` each start a `process` in a `directory`.
-// `cutting` has a proxy before any of them.
+// `postgres`, `pgbouncer`, `redis`, `rabbitmq`, `nats` and `umadb` each start a `process` in a
+// `directory`. `cutting` has a proxy before any of them.
 
 mod cutting;
 mod directory;
@@ -35,6 +35,7 @@ mod postgres;
 mod process;
 mod rabbitmq;
 mod redis;
+mod umadb;
 
 pub use cutting::CuttingProxy;
 pub use nats::NatsServer;
@@ -42,3 +43,4 @@ pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::PostgresServer;
 pub use rabbitmq::RabbitMqServer;
 pub use redis::RedisServer;
+pub use umadb::UmaDbServer;

@@ -25,17 +25,19 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// The door of a server.
 pub(super) struct Door {
     users: Option<Users>,
+    /// Makes the status of a refused call, by its path, one that clients of its protocol read.
+    refuse: fn(&str, Status) -> Status,
     refused: AtomicU64,
     told: Mutex<Option<Instant>>,
 }
 
 impl Door {
-    pub(super) fn new(users: Option<Users>) -> Arc<Self> {
-        Arc::new(Self { users, refused: AtomicU64::new(0), told: Mutex::default() })
+    pub(super) fn new(users: Option<Users>, refuse: fn(&str, Status) -> Status) -> Arc<Self> {
+        Arc::new(Self { users, refuse, refused: AtomicU64::new(0), told: Mutex::default() })
     }
 
     /// Counts a caller who was not let in, and tells how many there were, once a minute.
-    fn refuse(&self) {
+    fn count(&self) {
         let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
@@ -78,8 +80,8 @@ pub(super) async fn pass(
             }
         }
         Err(why) => {
-            door.refuse();
-            refusal(why, request.headers())
+            door.count();
+            refusal(&door, why, &request)
         }
     }
 }
@@ -105,8 +107,9 @@ fn shown(headers: &HeaderMap) -> Option<Shown> {
     Some(Shown::Password(name.to_owned(), password.to_owned()))
 }
 
-fn refusal(why: NotLetIn, headers: &HeaderMap) -> Response {
-    let is_grpc = headers
+fn refusal(door: &Door, why: NotLetIn, request: &Request) -> Response {
+    let is_grpc = request
+        .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let (status, code, text) = match why {
@@ -120,7 +123,7 @@ fn refusal(why: NotLetIn, headers: &HeaderMap) -> Response {
         }
     };
     if is_grpc {
-        return status.into_http::<Body>();
+        return (door.refuse)(request.uri().path(), status).into_http::<Body>();
     }
     (code, [(header::WWW_AUTHENTICATE, "Basic realm=\"leftfold\"")], format!("{text}\n"))
         .into_response()

@@ -13,7 +13,7 @@ use crate::stopping::Stopping;
 use crate::stores::Stores;
 
 /// Services that may be asked about, beside the whole server, which is the empty name.
-const SERVICE: &str = "leftfold.v1.Store";
+const SERVICES: [&str; 2] = ["leftfold.v1.Store", super::umadb::SERVICE];
 
 /// The service `grpc.health.v1.Health`.
 pub(super) struct HealthService {
@@ -26,6 +26,10 @@ pub(super) fn service(
     stopping: Stopping,
 ) -> health_server::HealthServer<HealthService> {
     health_server::HealthServer::new(HealthService { stores, stopping })
+}
+
+fn is_known(service: &str) -> bool {
+    service.is_empty() || SERVICES.contains(&service)
 }
 
 impl HealthService {
@@ -44,10 +48,11 @@ impl health_server::Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        match &*request.into_inner().service {
-            "" | SERVICE => Ok(Response::new(self.serving())),
-            other => Err(Status::not_found(format!("this server has no service {other:?}"))),
+        let service = request.into_inner().service;
+        if !is_known(&service) {
+            return Err(Status::not_found(format!("this server has no service {service:?}")));
         }
+        Ok(Response::new(self.serving()))
     }
 
     /// Says the status now, and once more when the server stops; a store that becomes read-only is
@@ -56,7 +61,7 @@ impl health_server::Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        if !matches!(&*request.into_inner().service, "" | SERVICE) {
+        if !is_known(&request.into_inner().service) {
             let status = ServingStatus::ServiceUnknown.into();
             let once = async move { Ok(HealthCheckResponse { status }) };
             return Ok(Response::new(Box::pin(stream::once(once))));

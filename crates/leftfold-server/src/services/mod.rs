@@ -11,6 +11,7 @@ mod umadb;
 
 use std::sync::Arc;
 
+use tonic::Status;
 use tonic::service::Routes;
 
 use crate::stopping::Stopping;
@@ -23,10 +24,16 @@ pub(crate) fn router(
     stopping: &Stopping,
     users: Option<Users>,
 ) -> axum::Router {
-    let door = callers::Door::new(users);
+    let door = callers::Door::new(users, refused);
     Routes::new(native::service(Arc::clone(stores), stopping.clone()))
+        .add_service(umadb::service(Arc::clone(stores), stopping.clone()))
         .add_service(health::service(Arc::clone(stores), stopping.clone()))
         .into_axum_router()
         .merge(http::router(Arc::clone(stores), stopping.clone()))
         .layer(axum::middleware::from_fn_with_state(door, callers::pass))
+}
+
+/// Returns the status of a call that was not let in as clients of its protocol read it.
+fn refused(path: &str, status: Status) -> Status {
+    if umadb::is_called(path) { umadb::detailed(status) } else { status }
 }

@@ -10,12 +10,12 @@ use tempfile::TempDir;
 
 use crate::support::{RunningServer, usual_options};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
 /// Certificates and keys of an authority and of another one, as files.
-struct Certificates {
+pub(crate) struct Certificates {
     directory: TempDir,
-    good: Authority,
+    pub(crate) good: Authority,
     other: Authority,
 }
 
@@ -26,7 +26,7 @@ fn authority() -> Authority {
 }
 
 impl Certificates {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (good, other) = (authority(), authority());
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("good.pem"), good.pem()).unwrap();
@@ -34,12 +34,12 @@ impl Certificates {
         Self { directory, good, other }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Writes the certificate of a host by an authority, and its key, as files of that name.
-    fn issue(&self, name: &str, host: &str, by: &Authority, expired: bool) {
+    pub(crate) fn issue(&self, name: &str, host: &str, by: &Authority, expired: bool) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         if expired {
@@ -51,7 +51,7 @@ impl Certificates {
         std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    fn tls(&self, name: &str, clients: Option<&str>) -> ServerTls {
+    pub(crate) fn tls(&self, name: &str, clients: Option<&str>) -> ServerTls {
         let files = TlsFiles {
             certificates: self.path(&format!("{name}.pem")),
             key: self.path(&format!("{name}.key")),

@@ -7,4 +7,5 @@ mod encrypted;
 mod hostile;
 mod runtime;
 mod support;
+mod umadb;
 mod users;

@@ -50,6 +50,12 @@ impl RunningServer {
     pub(crate) async fn open(&self) -> Store {
         open_at(self.port).await
     }
+
+    /// Tells it to stop, and returns when it has.
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop.take());
+        (&mut self.running).await.unwrap();
+    }
 }
 
 impl Drop for RunningServer {
@@ -80,7 +86,9 @@ pub(crate) struct RawChannel(SendRequest<Body>);
 /// Connects without anything beside.
 pub(crate) async fn raw(port: u16) -> RawChannel {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
-    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    // Some servers put whole events into the text of an error.
+    builder.max_header_list_size(4 << 20);
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     RawChannel(sender)

@@ -18,7 +18,7 @@ use tonic::{Code, Request};
 
 use crate::support::{RawChannel, RunningServer, raw_client, usual_options};
 
-fn file(lines: &str) -> (TempDir, PathBuf) {
+pub(crate) fn file(lines: &str) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("users");
     std::fs::write(&path, lines).unwrap();

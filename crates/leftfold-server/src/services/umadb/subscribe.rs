@@ -1,0 +1,69 @@
+//! Subscriptions: the events that match, and those that come, until the client or the server ends.
+
+use futures_util::{FutureExt, stream};
+use leftfold::store::{Position, ReadError, Signal, Subscription};
+use tonic::Status;
+
+use super::asked::AskedStore;
+use super::event::{EventBatch, sequenced};
+use super::query::query_of;
+use super::{batch_of, status, wire};
+use crate::services::native::Messages;
+use crate::stopping::Stopping;
+use crate::users::Wish;
+
+/// State of a subscription between two of its messages.
+struct SubscribedCall {
+    subscription: Subscription,
+    /// Event, or error, behind the events of the message before.
+    behind: Option<Result<wire::SequencedEvent, ReadError>>,
+    batch: u32,
+    stopping: Stopping,
+}
+
+/// Answers a subscription, one message as the client takes the one before. It ends without an error
+/// when the server stops, and at once if nothing can come after its position.
+pub(super) fn subscribe(
+    asked: &AskedStore,
+    request: wire::SubscribeRequest,
+    stopping: Stopping,
+) -> Result<Messages<wire::SubscribeResponse>, Status> {
+    let wire::SubscribeRequest { query, after, batch_size } = request;
+    let query = query_of(query).map_err(status::of_invalid)?;
+    asked.may(Wish::Query(&query))?;
+    let after = after.map_or(Position::START, Position);
+    if after == Position::END {
+        return Ok(Box::pin(stream::empty()));
+    }
+    let subscription = asked.store.subscribe(query, after);
+    let call = SubscribedCall { subscription, behind: None, batch: batch_of(batch_size), stopping };
+    Ok(Box::pin(stream::try_unfold(call, |mut call| async move {
+        let message = call.message().await.map_err(status::of_read)?;
+        Ok(message.map(|message| (message, call)))
+    })))
+}
+
+impl SubscribedCall {
+    /// Waits for events; `None` if the server stops.
+    async fn message(&mut self) -> Result<Option<wire::SubscribeResponse>, ReadError> {
+        let first = match self.behind.take() {
+            Some(first) => first?,
+            None => tokio::select! {
+                event = self.subscription.event() => sequenced(event?),
+                () = self.stopping.wanted() => return Ok(None),
+            },
+        };
+        let mut batch = EventBatch::of(first);
+        while batch.events.len() < self.batch as usize && self.behind.is_none() {
+            match self.subscription.next().now_or_never() {
+                Some(Ok(Signal::Event(event))) => {
+                    self.behind = batch.push(sequenced(event)).err().map(Ok);
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => self.behind = Some(Err(error)),
+                None => break,
+            }
+        }
+        Ok(Some(wire::SubscribeResponse { events: batch.events }))
+    }
+}
