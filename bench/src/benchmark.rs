@@ -29,11 +29,13 @@ pub(crate) enum Benchmark {
     PostgresReads,
     PostgresConditions,
     PostgresSlope,
+    ServeAppends,
+    ServeDelivery,
 }
 
 impl Benchmark {
     /// In the order in which they run: what appends to a large store comes after what reads it.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::Commands1,
         Self::Commands16,
         Self::Commands256,
@@ -60,11 +62,13 @@ impl Benchmark {
         Self::PostgresReads,
         Self::PostgresSlope,
         Self::PostgresConditions,
+        Self::ServeAppends,
+        Self::ServeDelivery,
     ];
 
-    /// Tells whether it runs only if it is named: it needs a server.
+    /// Tells whether it runs only if it is named: it is about a server.
     pub(crate) fn is_on_request(self) -> bool {
-        self.name().starts_with("postgres")
+        ["postgres", "serve"].iter().any(|kind| self.name().starts_with(kind))
     }
 
     pub(crate) const fn name(self) -> &'static str {
@@ -112,11 +116,13 @@ impl Benchmark {
             | Self::PostgresProjections
             | Self::PostgresReads
             | Self::PostgresConditions
-            | Self::PostgresSlope => self.described_on_request(),
+            | Self::PostgresSlope
+            | Self::ServeAppends
+            | Self::ServeDelivery => self.described_on_request(),
         }
     }
 
-    /// Benchmarks of the store in PostgreSQL.
+    /// Benchmarks of the store in PostgreSQL, and of a server.
     const fn described_on_request(self) -> (&'static str, &'static str) {
         match self {
             Self::PostgresCommands16 => {
@@ -138,6 +144,12 @@ impl Benchmark {
             }
             Self::PostgresConditions => {
                 ("postgres-conditions", "what a condition on a tag of every event costs there")
+            }
+            Self::ServeAppends => {
+                ("serve-appends", "appends of one event to a server, 16 connections")
+            }
+            Self::ServeDelivery => {
+                ("serve-delivery", "the time until subscribers of a server see an event")
             }
             _ => ("postgres-slope", "appends and pages in a store of three times the events"),
         }

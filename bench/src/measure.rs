@@ -3,7 +3,9 @@
 use crate::benchmark::Benchmark;
 use crate::run::BenchRun;
 use crate::table::{RatioTarget, Row};
-use crate::{Outcome, batches, commands, conditions, encode, open, postgres, projections, reads};
+use crate::{
+    Outcome, batches, commands, conditions, encode, open, postgres, projections, reads, serve,
+};
 
 /// Measures what was asked for, one after the other, up to the first that fails.
 pub(crate) async fn measure_into(run: &mut BenchRun, rows: &mut Vec<Row>) -> Outcome {
@@ -50,5 +52,7 @@ async fn measure(run: &mut BenchRun, benchmark: Benchmark) -> Outcome<Vec<Row>> 
         Benchmark::PostgresReads => postgres::history::one_stream(run).await?,
         Benchmark::PostgresConditions => postgres::history::conditions(run).await?,
         Benchmark::PostgresSlope => postgres::history::slope(run).await?,
+        Benchmark::ServeAppends => serve::appends(run).await?,
+        Benchmark::ServeDelivery => serve::delivery(run).await?,
     })
 }

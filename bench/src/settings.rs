@@ -98,7 +98,7 @@ pub(crate) fn usage() -> String {
 usage: cargo xtask bench [names] [--rounds n] [--events n] [--seconds s]
 
   names        which benchmarks, by the beginning of their names; if none is given all but those
-               of PostgreSQL, which start a server
+               of PostgreSQL and of a server
   --rounds n   how often each figure and its reference are measured in turn (5)
   --events n   events of the large store (1000000)
   --seconds s  how long each side of a round lasts (2)

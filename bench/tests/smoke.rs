@@ -79,6 +79,18 @@ fn every_benchmark_of_postgres_that_needs_no_peer_ends_with_its_rows() {
 }
 
 #[test]
+fn every_benchmark_of_a_server_ends_with_its_rows() {
+    let rows = [
+        "| server: appends of one event, connections: 16 ",
+        "| server: append to delivery at 10,000/s, median ",
+        "| server: append to delivery at 10,000/s, 99 of 100 ",
+        "| server: append to delivery at 10,000/s to 100 subscribers, median ",
+        "| server: append to delivery at 10,000/s to 100 subscribers, 99 of 100 ",
+    ];
+    run("smoke-serve", &["serve-appends", "serve-delivery"], &rows);
+}
+
+#[test]
 fn an_unknown_name_is_an_error_that_tells_the_known_ones() {
     let output = Command::new(env!("CARGO_BIN_EXE_bench")).arg("no-such").output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -1,6 +1,6 @@
 //! The project's own commands: `cargo xtask <command>`.
 //!
-//! No dependencies: this crate is compiled before anything else is checked.
+//! It has one small dependency, for it is compiled before anything else is checked.
 
 mod book;
 mod examples;

@@ -81,7 +81,9 @@ fn may_import(from: Room, to: Room) -> bool {
         Room::Front => matches!(to, Room::Door | Room::Mountable | Room::Protocol),
         Room::Program => matches!(to, Room::Door | Room::Protocol | Room::Front),
         Room::Examples => matches!(to, Room::Door | Room::Mountable),
-        Room::Bench => matches!(to, Room::Door | Room::Backend | Room::Core | Room::Proving),
+        Room::Bench => {
+            matches!(to, Room::Door | Room::Backend | Room::Core | Room::Proving | Room::Front)
+        }
     }
 }
 
