@@ -142,6 +142,9 @@ pub(super) enum NotDone {
     /// The server only reads.
     #[error("{0}")]
     OnlyReads(String),
+    /// This process cannot write what every append has to.
+    #[error("{0}")]
+    Lacks(String),
     /// A row or a table is not as this release writes it.
     #[error("{0}")]
     Damaged(ReadError),
@@ -183,7 +186,7 @@ impl NotDone {
     pub(super) fn for_append(self) -> AppendError {
         match self {
             Self::Full(detail) => AppendError::Full { detail },
-            Self::OnlyReads(detail) => AppendError::ReadOnly { detail },
+            Self::OnlyReads(detail) | Self::Lacks(detail) => AppendError::ReadOnly { detail },
             Self::Damaged(error) => AppendError::Read(error),
             Self::Value(detail) | Self::Away(detail) => AppendError::Unavailable { detail },
         }
@@ -193,6 +196,7 @@ impl NotDone {
         match self {
             Self::Full(detail)
             | Self::OnlyReads(detail)
+            | Self::Lacks(detail)
             | Self::Value(detail)
             | Self::Away(detail) => LeaseError::Unavailable { detail },
             Self::Damaged(error) => LeaseError::Unavailable { detail: error.to_string() },
@@ -204,6 +208,7 @@ impl NotDone {
             Self::Damaged(error) => error,
             Self::Full(detail)
             | Self::OnlyReads(detail)
+            | Self::Lacks(detail)
             | Self::Value(detail)
             | Self::Away(detail) => ReadError::Io { detail },
         }

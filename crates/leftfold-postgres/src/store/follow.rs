@@ -96,8 +96,9 @@ async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
     connected.heard.ignore_own(answered(own).await?);
     let poll = if listens { POLL } else { POLL_UNNOTIFIED };
     let mut notified_at = Instant::now();
+    let mut inline = SeenInline { round: None, lacking: None };
     loop {
-        let is_standby = answered(see(shared, &connected, &look)).await?;
+        let is_standby = answered(see(shared, &connected, &look, &mut inline)).await?;
         if is_standby == listens {
             // It was promoted, or is another server than before.
             return Ok(());
@@ -122,12 +123,21 @@ async fn notify(client: &Rows, schema: &str) -> Result<(), NotDone> {
     answered(async { Ok(client.batch_execute(&format!("NOTIFY {schema}")).await?) }).await
 }
 
+/// The inline projections of the store as they were seen last.
+struct SeenInline {
+    /// Number of their latest change.
+    round: Option<i64>,
+    /// Reason why this process cannot append, if others registered other ones.
+    lacking: Option<String>,
+}
+
 /// Looks at the head, and shows it, unless the history is not the one that was shown before. Tells
 /// whether the server is a standby.
 async fn see(
     shared: &StoreShared,
     connected: &Connected,
     look: &Statement,
+    inline: &mut SeenInline,
 ) -> Result<bool, NotDone> {
     // What is committed meanwhile is in the history that is looked at, too.
     let (known, shown) = shared.shown();
@@ -144,6 +154,11 @@ async fn see(
     } else {
         shared.show(&head);
     }
+    if inline.round != Some(head.inline_round) {
+        let own = &shared.options.inline;
+        inline.lacking = own.lacking(&connected.rows, &shared.schema).await?;
+        inline.round = Some(head.inline_round);
+    }
     let only_reads = |detail: &str| State::ReadOnly { detail: detail.to_owned() };
     shared.followed(if is_standby {
         only_reads("the server is a standby, which takes appends when it is promoted")
@@ -151,6 +166,8 @@ async fn see(
         only_reads("transactions only read by default (default_transaction_read_only)")
     } else if !row.try_get(next + 3)? {
         only_reads("the role may not write; grant it what docs/postgres-store.md says")
+    } else if let Some(lacking) = &inline.lacking {
+        only_reads(lacking)
     } else {
         State::Open
     });

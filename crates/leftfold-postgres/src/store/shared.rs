@@ -167,7 +167,9 @@ impl StoreShared {
     /// Notes what kept a group from being written.
     pub(super) fn unwritten(&self, why: &NotDone, is_connected: bool) {
         let state = |before: &State| match why {
-            NotDone::OnlyReads(detail) => Some(State::ReadOnly { detail: detail.clone() }),
+            NotDone::OnlyReads(detail) | NotDone::Lacks(detail) => {
+                Some(State::ReadOnly { detail: detail.clone() })
+            }
             // Of a connection that is there it may have been a matter of this group.
             NotDone::Away(detail) if !is_connected => Some(away(before, detail)),
             _ => None,

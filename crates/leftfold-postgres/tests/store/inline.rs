@@ -6,7 +6,7 @@ use std::time::Duration;
 use leftfold_core::fold::{Event, Recorded};
 use leftfold_core::runtime::projection::{Projection, ProjectionError};
 use leftfold_core::store::{
-    Append, AppendError, EventType, NewEvent, Outcome, Position, Store, StreamName,
+    Append, AppendError, EventType, NewEvent, Outcome, Position, State, Store, StreamName,
 };
 use leftfold_postgres::{Postgres, PostgresStore, PostgresStoreOptions, Rows};
 use leftfold_proving::PostgresServer;
@@ -216,7 +216,7 @@ async fn rows_are_built_from_the_history_while_others_write() {
     // A process without the projection takes no appends from the moment on that it is registered.
     let appended = writing.await.unwrap();
     let refused = plain.append(sold("a", 1)).await;
-    assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(AppendError::ReadOnly { .. })), "{refused:?}");
     first.1.append(sold("c", 1)).await.unwrap();
     second.1.append(sold("c", 1)).await.unwrap();
     let shown =
@@ -232,7 +232,7 @@ async fn a_new_version_takes_the_place_of_the_former_one() {
     let (_, newer) = open(&url, Totals::<2>::new()).await;
     newer.append(sold("a", 2)).await.unwrap();
     let refused = former.append(sold("a", 1)).await;
-    assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(AppendError::ReadOnly { .. })), "{refused:?}");
     assert_eq!((totals(&url, 1), totals(&url, 2)), ("a|1".to_owned(), "a|3".to_owned()));
     // The former one may come back: its rows are gone on with.
     let (_, former) = open(&url, Totals::<1>::new()).await;
@@ -279,10 +279,45 @@ async fn a_projection_that_was_taken_away_is_written_no_more() {
     assert!(PostgresStore::remove_inline(remove(), "inline_totals").await.unwrap());
     assert!(!PostgresStore::remove_inline(remove(), "inline_totals").await.unwrap());
     assert!(matches!(plain.append(sold("a", 2)).await, Ok(Outcome::Appended(_))));
-    assert!(matches!(with.append(sold("a", 3)).await, Err(AppendError::Unavailable { .. })));
+    assert!(matches!(with.append(sold("a", 3)).await, Err(AppendError::ReadOnly { .. })));
     assert_eq!(totals(&url, 1), "a|1");
     // One that comes back goes on from the rows that are there.
     let (_, again) = open(&url, Totals::<1>::new()).await;
     again.append(sold("a", 4)).await.unwrap();
     assert_eq!(totals(&url, 1), "a|7");
+}
+
+/// A process that could append nothing was shown as one that takes appends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_without_a_registered_projection_says_what_it_lacks_until_that_is_over() {
+    let url = database().await;
+    let plain = Store::new(PostgresStore::open(&url).await.unwrap());
+    let mut status = plain.status();
+    let is_open = |state: &State| *state == State::Open;
+    assert!(is_open(&status.borrow().state));
+    let (_, with) = open(&url, Totals::<1>::new()).await;
+    // It hears so without an append of its own, and whoever comes later does, too.
+    let late = Store::new(PostgresStore::open(&url).await.unwrap());
+    for store in [&plain, &late] {
+        let mut status = store.status();
+        let told = status.wait_for(|status| !is_open(&status.state));
+        let State::ReadOnly { detail } = told.await.unwrap().state.clone() else { panic!() };
+        let lacks = "inline_totals (version 1), this process has none";
+        assert!(detail.contains(lacks), "{detail}");
+    }
+    with.append(sold("a", 1)).await.unwrap();
+    assert!(is_open(&with.status().borrow().state));
+    // An append of another process hides nothing.
+    let head = with.head().position;
+    status.wait_for(|status| status.head.position == head).await.unwrap();
+    assert!(!is_open(&status.borrow().state));
+
+    let remove = PostgresStoreOptions::at(&url).unwrap();
+    assert!(PostgresStore::remove_inline(remove, "inline_totals").await.unwrap());
+    status.wait_for(|status| is_open(&status.state)).await.unwrap();
+    assert!(matches!(plain.append(sold("a", 2)).await, Ok(Outcome::Appended(_))));
+    let mut status = with.status();
+    let told = status.wait_for(|status| !is_open(&status.state)).await.unwrap().state.clone();
+    let State::ReadOnly { detail } = told else { panic!("{told:?}") };
+    assert!(detail.contains("projections none, this process has inline_totals"), "{detail}");
 }

@@ -160,6 +160,28 @@ impl InlineProjections {
         &self.0
     }
 
+    /// Returns what keeps this process from appending, if others registered other projections with
+    /// the store in a schema: a quoted name.
+    pub(super) async fn lacking(
+        &self,
+        rows: &Rows,
+        schema: &str,
+    ) -> Result<Option<String>, NotDone> {
+        let ask = format!("SELECT name, version FROM {schema}.inline_projections ORDER BY name");
+        let mut registered = Vec::new();
+        for row in rows.query(&ask, &[]).await? {
+            registered.push((row.try_get::<_, String>(0)?, row.try_get::<_, i64>(1)?));
+        }
+        let own = self.names();
+        Ok((registered != own).then(|| {
+            format!(
+                "every append writes the inline projections {}, this process has {}; start it with the same ones, or take one away (PostgresStore::remove_inline)",
+                listed(&registered),
+                listed(&own)
+            )
+        }))
+    }
+
     /// Their names and versions, in the order of the names.
     pub(super) fn names(&self) -> Vec<(String, i64)> {
         let mut names: Vec<_> =
@@ -206,6 +228,13 @@ impl InlineProjections {
         }
         Ok(ApplyEnd::Open)
     }
+}
+
+/// Names and versions, for people.
+fn listed(projections: &[(String, i64)]) -> String {
+    let named: Vec<_> =
+        projections.iter().map(|(name, version)| format!("{name} (version {version})")).collect();
+    if named.is_empty() { "none".to_owned() } else { named.join(", ") }
 }
 
 /// Applies events to one projection, in its schema.

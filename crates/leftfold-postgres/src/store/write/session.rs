@@ -301,21 +301,17 @@ impl WriteSession {
         if self.inline_round == Some(round) {
             return Ok(());
         }
-        let ask =
-            format!("SELECT name, version FROM {}.inline_projections ORDER BY name", self.schema);
-        let mut registered = Vec::new();
-        let found = timeout(self.answer_within, self.connected.rows.query(&ask, &[])).await;
-        for row in found.map_err(|_| silent(self.answer_within))?? {
-            registered.push((row.try_get::<_, String>(0)?, row.try_get::<_, i64>(1)?));
+        let asking = self.inline.lacking(&self.connected.rows, &self.schema);
+        match timeout(self.answer_within, asking)
+            .await
+            .map_err(|_| silent(self.answer_within))??
+        {
+            Some(lacking) => Err(NotDone::Lacks(lacking)),
+            None => {
+                self.inline_round = Some(round);
+                Ok(())
+            }
         }
-        let own = self.inline.names();
-        if registered != own {
-            return Err(NotDone::Away(format!(
-                "every append writes the inline projections {registered:?}, this process has {own:?}; start it with the same ones, or take one away (PostgresStore::remove_inline)"
-            )));
-        }
-        self.inline_round = Some(round);
-        Ok(())
     }
 
     /// Ends a transaction that wrote nothing but its lock. With a standby that is waited for, its

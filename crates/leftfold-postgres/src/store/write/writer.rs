@@ -169,7 +169,8 @@ impl StoreWriter {
     async fn give_up(&mut self, requests: Vec<StoreRequest>, why: NotDone) {
         let may_be_of_one = matches!(why, NotDone::Damaged(_) | NotDone::Value(_))
             || self.session.as_ref().is_some_and(WriteSession::is_usable);
-        if requests.len() > 1 && may_be_of_one && !matches!(why, NotDone::OnlyReads(_)) {
+        let is_of_all = matches!(why, NotDone::OnlyReads(_) | NotDone::Lacks(_));
+        if requests.len() > 1 && may_be_of_one && !is_of_all {
             return self.one_by_one(requests).await;
         }
         self.refuse(requests, why);
