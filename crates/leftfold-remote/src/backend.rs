@@ -23,6 +23,7 @@ use crate::connect::{connect, request};
 use crate::error::RemoteError;
 use crate::link::{LinkTask, ToLink};
 use crate::options::RemoteOptions;
+use crate::presence;
 use crate::shared::{LinkState, RemoteShared, reserve};
 use crate::snapshots::{self, SnapshotQueue};
 
@@ -59,6 +60,7 @@ impl RemoteStore {
         let shared = Arc::new(RemoteShared::new(options, identity, status, client));
         let (link, requests) = mpsc::unbounded_channel();
         tokio::spawn(LinkTask::new(Arc::clone(&shared), requests).run(connected));
+        tokio::spawn(presence::run(Arc::clone(&shared)));
         let snapshots = Arc::new(SnapshotQueue::default());
         tokio::spawn(snapshots::run(Arc::downgrade(&snapshots), Arc::clone(&shared)));
         Ok(Self { shared, link, snapshots, runtime: Handle::current() })

@@ -70,10 +70,14 @@ where
     let mut wait = FIRST_WAIT;
     loop {
         let status = match make(client(shared).await?).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                shared.answered();
+                return Ok(answer);
+            }
             Err(status) => status,
         };
         if is_answer(&status) {
+            shared.answered();
             return Err(UnansweredCall::Refused(status));
         }
         let since = *failing_since.get_or_insert_with(Instant::now);

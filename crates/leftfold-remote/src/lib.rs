@@ -24,15 +24,18 @@
 //! - What cannot be carried out within [`RemoteOptions::patience`] of a lost connection is
 //!   `Unavailable`, or `Unknown` if it had been sent; from then on requests fail at once until the
 //!   server is back.
+//! - A server that has not answered for three seconds is told by the status
+//!   ([`State::Away`](leftfold_core::store::State::Away), with the reason), until it answers again;
+//!   so is a store that is away from its server.
 //! - A server with another store, another life of it, or one that has lost what was acknowledged,
 //!   ends the handle, with an error that says so.
 //! - To close it closes this handle, and not the store of the server.
 
 // `options` has the place and the limits, `error` the error of opening. `connect` makes a
 // connection, which `tls` encrypts, over which `channel` carries calls. `shared` is what all parts
-// of a handle know. `appends` is the queue of appends, `link` the task that keeps a connection and
-// works it off, `calls` everything that is asked once, `snapshots` what is kept without a promise,
-// and `backend` the contract.
+// of a handle know. `presence` notices that nothing answers. `appends` is the queue of appends,
+// `link` the task that keeps a connection and works it off, `calls` everything that is asked once,
+// `snapshots` what is kept without a promise, and `backend` the contract.
 
 mod appends;
 mod backend;
@@ -42,6 +45,7 @@ mod connect;
 mod error;
 mod link;
 mod options;
+mod presence;
 mod shared;
 mod snapshots;
 #[cfg(feature = "tls")]

@@ -124,6 +124,7 @@ impl LinkTask {
                 }
                 Err(error) => error.to_string(),
             };
+            self.shared.failed(&detail);
             if Instant::now() >= patience {
                 self.go_away(&detail);
                 is_away = Some(detail);
@@ -264,6 +265,9 @@ impl LinkTask {
 
     /// Takes a reply; false if it is the last one.
     fn reply(&mut self, message: Option<AppendReply>) -> Result<bool, tonic::Status> {
+        if message.is_some() {
+            self.shared.answered();
+        }
         match message.map(|message| message.reply) {
             Some(Some(append_reply::Reply::Answer(answer))) => self.queue.answer(answer),
             Some(Some(append_reply::Reply::Closing(closing))) => {

@@ -1,6 +1,8 @@
 //! What all parts of a handle know: the store, its status, and the connection.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use leftfold_core::store::{Head, Identity, State, Status};
 use tokio::sync::{Semaphore, watch};
@@ -26,6 +28,19 @@ pub(crate) struct RemoteShared {
     pub(crate) reads: Semaphore,
     /// Connections that were made.
     pub(crate) connections: AtomicU64,
+    sight: Mutex<Sight>,
+    /// The server has answered since this was asked last.
+    answered: AtomicBool,
+}
+
+/// State of the store as this handle knows it.
+struct Sight {
+    /// As the server told it last.
+    told: State,
+    /// Moment since which the server is shown as one that does not answer.
+    silent_since: Option<Instant>,
+    /// Reason why it could not be asked last, if that is known.
+    why: Option<String>,
 }
 
 /// State of the connection.
@@ -51,9 +66,12 @@ impl RemoteShared {
         status: Status,
         client: Client,
     ) -> Self {
+        let sight = Sight { told: status.state.clone(), silent_since: None, why: None };
         Self {
             options,
             identity,
+            sight: Mutex::new(sight),
+            answered: AtomicBool::new(true),
             status: watch::Sender::new(status),
             connection: watch::Sender::new(LinkState::Up(client)),
             is_closed: AtomicBool::new(false),
@@ -75,12 +93,66 @@ impl RemoteShared {
 
     /// Notes a status that the server told.
     pub(crate) fn see(&self, seen: Status) {
-        self.status.send_if_modified(|status| {
-            let changes = status.state != seen.state && status.state != State::Closed;
-            if changes {
-                status.state = seen.state;
+        self.answered.store(true, Ordering::Release);
+        self.look(Some(seen.head), |sight| {
+            sight.heard();
+            // The moment in it is that at which it was heard.
+            let is_same = match (&sight.told, &seen.state) {
+                (State::Away { detail, .. }, State::Away { detail: now, .. }) => detail == now,
+                _ => false,
+            };
+            if !is_same {
+                sight.told = seen.state;
             }
-            advance(status, seen.head) | changes
+        });
+    }
+
+    /// Notes that the server has answered.
+    pub(crate) fn answered(&self) {
+        if !self.answered.swap(true, Ordering::AcqRel) {
+            self.look(None, Sight::heard);
+        }
+    }
+
+    /// Tells whether the server has answered since this was asked last.
+    pub(crate) fn take_answered(&self) -> bool {
+        self.answered.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes why the server could not be asked.
+    pub(crate) fn failed(&self, why: &str) {
+        self.look(None, |sight| sight.why = Some(why.to_owned()));
+    }
+
+    /// Says that the server has not answered for some seconds.
+    pub(crate) fn unanswered(&self, seconds: u32) {
+        self.look(None, |sight| {
+            if sight.silent_since.is_none() {
+                sight.silent_since = Some(Instant::now());
+                sight.why.get_or_insert_with(|| format!("no answer came for {seconds} seconds"));
+            }
+        });
+    }
+
+    /// Changes what is known of the state, and shows it.
+    fn look(&self, head: Option<Head>, change: impl FnOnce(&mut Sight)) {
+        let mut sight = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut sight);
+        let state = match (sight.silent_since, &sight.why) {
+            (Some(since), Some(why)) => {
+                let detail = format!("the server {} is away: {why}", self.options.address());
+                State::Away { since, detail }
+            }
+            _ => sight.told.clone(),
+        };
+        // It is shown under the lock, so that no older sight is shown after a newer one.
+        self.status.send_if_modified(|status| {
+            let changes = status.state != state && status.state != State::Closed;
+            if changes {
+                tell(&status.state, &state);
+                status.state = state;
+            }
+            head.is_some_and(|head| advance(status, head)) | changes
         });
     }
 
@@ -91,6 +163,22 @@ impl RemoteShared {
             status.state = State::Closed;
             changes
         });
+    }
+}
+
+impl Sight {
+    fn heard(&mut self) {
+        (self.silent_since, self.why) = (None, None);
+    }
+}
+
+/// Tells operators that the store goes away, or comes back.
+fn tell(before: &State, now: &State) {
+    match (before, now) {
+        (State::Away { .. }, State::Away { .. }) => {}
+        (_, State::Away { detail, .. }) => tracing::warn!(detail, "the store cannot be reached"),
+        (State::Away { .. }, now) => tracing::info!(?now, "the store is reached again"),
+        _ => {}
     }
 }
 

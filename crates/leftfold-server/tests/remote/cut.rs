@@ -12,12 +12,16 @@ use leftfold_proving::CuttingProxy;
 use leftfold_remote::{RemoteOptions, RemoteStore};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::support::{RunningServer, open_at, options_at};
 
 /// Powers of two of the bytes after which a connection is cut: some do not get beyond their first
 /// call, some carry the largest append there is.
 const BYTES_LOG2: std::ops::Range<u32> = 9..27;
+
+/// Time after which a test that waits has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server behind a proxy that cuts each connection somewhere.
 struct ServedBadly(u64);
@@ -151,7 +155,9 @@ async fn while_the_server_is_away_requests_fail_in_a_bounded_time_and_go_on_when
         store.lease(asked.clone()).await.unwrap_err();
         let outcome = store.append(Append::of(vec![event()])).await;
         assert!(matches!(outcome, Err(AppendError::Unavailable { .. })), "{outcome:?}");
-        assert_eq!(store.status().borrow().state, State::Open);
+        // Only after seconds its status says so.
+        let state = store.status().borrow().state.clone();
+        assert!(matches!(state, State::Open | State::Away { .. }), "{state:?}");
         begin(false);
         let last = loop {
             match store.append(Append::of(vec![event()])).await {
@@ -165,6 +171,54 @@ async fn while_the_server_is_away_requests_fail_in_a_bounded_time_and_go_on_when
         let now = Version(version(&store).await);
         assert!(last <= now && now <= Version(before + 2), "{last} {now} {before}");
         assert!(matches!(store.lease(asked).await, Ok(Leased::Held(_))));
+        store.close().await.unwrap();
+    }
+}
+
+/// Waits until the state of a store is as asked for.
+async fn state_of(store: &Store, is_so: impl Fn(&State) -> bool) -> State {
+    let mut status = store.status();
+    let told = timeout(PATIENCE, status.wait_for(|status| is_so(&status.state))).await;
+    told.expect("the status tells it").unwrap().state.clone()
+}
+
+/// A handle said that its store was open, however long nothing answered; so did a server that
+/// serves such a handle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_answer_is_told_by_the_status_and_by_that_of_whoever_serves_it() {
+    let server = RunningServer::of(Store::memory()).await;
+    let beside = server.open().await;
+    for silent in [false, true] {
+        let proxy = CuttingProxy::before(server.port);
+        let store = open_at(proxy.port()).await;
+        // It keeps this handle as its store, and is itself here all the time.
+        let relay = RunningServer::of(store.clone()).await;
+        let behind = relay.open().await;
+        behind.append(Append::of(vec![event()])).await.unwrap();
+        let begin = |is_away| {
+            if silent { proxy.set_silent(is_away) } else { proxy.set_away(is_away) }
+        };
+        begin(true);
+        let is_away = |state: &State| matches!(state, State::Away { .. });
+        for store in [&store, &behind] {
+            let State::Away { detail, .. } = state_of(store, is_away).await else { panic!() };
+            let named = format!("the server 127.0.0.1:{} is away: ", proxy.port());
+            assert!(detail.starts_with(&named), "{detail}");
+            if silent {
+                assert!(detail.ends_with("no answer came for 3 seconds"), "{detail}");
+            }
+        }
+        let at = beside.append(Append::of(vec![event()])).await.unwrap();
+        let Outcome::Appended(at) = at else { panic!("{at:?}") };
+        assert!(behind.head().position < at.first, "it is the end that was seen last");
+        begin(false);
+        for store in [&store, &behind] {
+            state_of(store, |state| *state == State::Open).await;
+            let mut status = store.status();
+            let shown = status.wait_for(|status| status.head.position == at.first);
+            timeout(PATIENCE, shown).await.expect("it follows again").unwrap();
+        }
+        behind.append(Append::of(vec![event()])).await.unwrap();
         store.close().await.unwrap();
     }
 }
