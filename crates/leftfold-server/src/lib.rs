@@ -18,9 +18,10 @@
 //! ```
 
 // A `server` has the `options`, the sockets and the connections, which `tls` encrypts; `users` may
-// call. `stores` has what is served by `services`, until `stopping` says that it ends; `reloading`
-// follows the files meanwhile.
+// call, within the bounds of the `guard`. `stores` has what is served by `services`, until
+// `stopping` says that it ends; `reloading` follows the files meanwhile.
 
+mod guard;
 mod options;
 mod reloading;
 mod server;
@@ -30,6 +31,7 @@ mod stores;
 mod tls;
 mod users;
 
+pub use guard::{StoreLimits, UserLimits};
 pub use options::ServerOptions;
 pub use reloading::Reloader;
 pub use server::{ServeError, Server};

@@ -1,8 +1,10 @@
 //! Addresses and limits of a server.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::guard::{StoreLimits, UserLimits};
 use crate::tls::ServerTls;
 use crate::users::Users;
 
@@ -20,6 +22,15 @@ pub struct ServerOptions {
     pub insecure: bool,
     /// Connections that are open at once; more wait in the queue of the system.
     pub connections_max: usize,
+    /// Connections of one address prefix (24 bits of IPv4, 48 of IPv6) that are open at once; more
+    /// are closed.
+    pub connections_of_prefix_max: usize,
+    /// Limits of each user; those in the file of users go before.
+    pub user_limits: UserLimits,
+    /// Limits of each store, for all its callers together.
+    pub store_limits: StoreLimits,
+    /// Limits of the stores of these names, instead.
+    pub store_limits_of: BTreeMap<String, StoreLimits>,
     /// Calls of one connection that are open at once.
     pub calls_max: u32,
     /// Time within which a connection must begin its first call.
@@ -46,6 +57,10 @@ impl Default for ServerOptions {
             users: None,
             insecure: false,
             connections_max: 20_000,
+            connections_of_prefix_max: 10_000,
+            user_limits: UserLimits { calls_at_once: Some(8_192), ..UserLimits::default() },
+            store_limits: StoreLimits::default(),
+            store_limits_of: BTreeMap::new(),
             calls_max: 1_024,
             first_call_within: Duration::from_secs(10),
             alive_every: Duration::from_secs(20),

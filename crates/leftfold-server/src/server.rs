@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use leftfold::store::Store;
@@ -16,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::codegen::Service;
 
+use crate::guard::{AddressPrefix, Guard, Refusals};
 use crate::options::ServerOptions;
 use crate::reloading::{Reloader, follow_files};
 use crate::services;
@@ -107,7 +110,7 @@ impl Server {
             addresses.push(listener.local_addr().map_err(cannot)?);
             listeners.push(listener);
         }
-        let stores = Arc::new(Stores::new(stores));
+        let stores = Arc::new(Stores::new(stores, &options));
         Ok(Self { options, stores, listeners, addresses, reloader: Reloader::default() })
     }
 
@@ -131,9 +134,12 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { options, stores, listeners, reloader, .. } = self;
         let (stops, stopping) = Stopping::new();
+        let guard = Guard::new(&options);
         tokio::spawn(follow_files(options.clone(), reloader, stopping.clone()));
+        let telling = tokio::spawn(Refusals::tell(Arc::clone(&guard), stopping.clone()));
         let connections = Connections {
-            router: services::router(&stores, &stopping, options.users.clone()),
+            router: services::router(&stores, &stopping, options.users.clone(), &guard),
+            guard,
             room: Arc::new(Semaphore::new(options.connections_max)),
             options: options.clone(),
             stopping,
@@ -149,6 +155,8 @@ impl Server {
             tracing::warn!("clients did not take their last answers in time, they are cut off");
         }
         drop(accepting);
+        // It tells at once that the server stops.
+        let _ = telling.await;
         close(&stores).await
     }
 }
@@ -189,6 +197,7 @@ async fn close(stores: &Stores) -> Result<(), ServeError> {
 #[derive(Clone)]
 struct Connections {
     router: axum::Router,
+    guard: Arc<Guard>,
     room: Arc<Semaphore>,
     options: ServerOptions,
     stopping: Stopping,
@@ -205,11 +214,16 @@ impl Connections {
             };
             tokio::select! {
                 (accepted, room) = accepted => match accepted {
-                    Ok((stream, _)) => {
+                    Ok((stream, peer)) => {
+                        let prefix = AddressPrefix::of(peer.ip());
+                        let Some(place) = self.guard.crowd.enter(prefix) else {
+                            self.guard.refusals.count_stranger(prefix);
+                            continue;
+                        };
                         let connections = self.clone();
                         open.spawn(async move {
-                            connections.serve(stream).await;
-                            drop(room);
+                            connections.serve(stream, prefix).await;
+                            drop((place, room));
                         });
                     }
                     Err(error) => {
@@ -226,26 +240,30 @@ impl Connections {
     }
 
     /// Serves one connection to its end.
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream, prefix: AddressPrefix) {
         // Answers are small, and each is waited for.
         let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.options.tls else { return self.serve_calls(stream).await };
+        let Some(tls) = &self.options.tls else { return self.serve_calls(stream, prefix).await };
         let accepted = tls.acceptor.accept(stream);
         match tokio::time::timeout(self.options.first_call_within, accepted).await {
-            Ok(Ok(stream)) => self.serve_calls(stream).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a connection could not be encrypted"),
+            Ok(Ok(stream)) => self.serve_calls(stream, prefix).await,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a connection could not be encrypted");
+                self.guard.refusals.count_stranger(prefix);
+            }
             Err(_) => {}
         }
     }
 
-    async fn serve_calls<S>(mut self, stream: S)
+    async fn serve_calls<S>(mut self, stream: S, prefix: AddressPrefix)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let has_called = Arc::new(AtomicBool::new(false));
         let (called, router) = (Arc::clone(&has_called), self.router.clone());
-        let service = hyper::service::service_fn(move |request| {
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             called.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(prefix);
             let mut router = router.clone();
             async move { Ok::<_, Infallible>(infallible(router.call(request).await)) }
         });

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use leftfold::store::{State, Store};
+use leftfold::store::{Append, State, Store};
 use leftfold_protocol::{DEFAULT_STORE, STORE_METADATA};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
+use crate::guard::{RateUse, StoreLimits, TooFast};
+use crate::options::ServerOptions;
 use crate::users::{Caller, UserRole, Wish};
 
 /// Characters of the name of a store.
@@ -18,25 +21,42 @@ pub const STORE_NAME_MAX: usize = 64;
 pub(crate) struct ServedStore {
     pub(crate) name: Arc<str>,
     pub(crate) store: Store,
+    uses: Arc<RateUse>,
+    limits: StoreLimits,
+}
+
+impl ServedStore {
+    /// Counts bytes that a caller appends, and returns the time until the turn of its next append;
+    /// a protocol that has a call for each append waits for so long before it appends.
+    ///
+    /// # Errors
+    /// [`TooFast`] if the turn is too far away: the append is not to be made.
+    pub(crate) fn pace(&self, caller: &Caller, append: &Append) -> Result<Duration, TooFast> {
+        let bytes = append.events.iter().map(|event| event.data.len() as u64).sum();
+        let own = caller.appends(bytes)?;
+        Ok(own.max(self.uses.bytes(bytes, self.limits.bytes_per_second)?))
+    }
 }
 
 /// All stores of a server.
 pub(crate) struct Stores(BTreeMap<Arc<str>, ServedStore>);
 
 impl Stores {
-    pub(crate) fn new(stores: Vec<(String, Store)>) -> Self {
+    pub(crate) fn new(stores: Vec<(String, Store)>, options: &ServerOptions) -> Self {
         let served = |(name, store): (String, Store)| {
+            let limits = *options.store_limits_of.get(&name).unwrap_or(&options.store_limits);
             let name: Arc<str> = name.into();
-            (Arc::clone(&name), ServedStore { name, store })
+            (Arc::clone(&name), ServedStore { name, store, uses: Arc::default(), limits })
         };
         Self(stores.into_iter().map(served).collect())
     }
 
     /// Returns the store that a call names in its metadata (the one named `default` if it names
-    /// none), for a caller who has any right to it.
+    /// none), for a caller who has any right to it, when it is the turn of the call.
     ///
     /// # Errors
-    /// `NOT_FOUND` if there is no such store, or the caller has no right to it.
+    /// `NOT_FOUND` if there is no such store, or the caller has no right to it;
+    /// `RESOURCE_EXHAUSTED` if the turn is too far away.
     pub(crate) async fn of(
         &self,
         caller: &Caller,
@@ -49,10 +69,15 @@ impl Stores {
                 .map_err(|_| Status::invalid_argument("the name of a store is ASCII"))?,
         };
         caller.may(name, Wish::Role(UserRole::Read))?;
-        self.named(name).cloned().ok_or_else(|| {
+        let served = self.named(name).cloned().ok_or_else(|| {
             let text = format!("this server has no store {name:?}, use one of its own");
             Status::not_found(text)
-        })
+        })?;
+        let turn = served.uses.call(served.limits.calls_per_second)?;
+        if !turn.is_zero() {
+            tokio::time::sleep(turn).await;
+        }
+        Ok(served)
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<&ServedStore> {

@@ -1,88 +1,109 @@
 //! The door of a server: finds out who calls before any service sees the call, and ends calls of
 //! users who are not let in any more.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::body::{Frame, SizeHint};
-use tonic::Status;
+use tonic::{Code, Status};
 
+use crate::guard::{AddressPrefix, CallPlace, Guard};
 use crate::users::{Caller, NotLetIn, Users};
 
-/// Time between two lines about callers who were not let in: a stranger does not fill the disk.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Reason why calls end that are open.
+const CHANGED: &str = "the user has other rights now, or is not let in any more: call again";
 
 /// The door of a server.
 pub(super) struct Door {
     users: Option<Users>,
+    guard: Arc<Guard>,
     /// Makes the status of a refused call, by its path, one that clients of its protocol read.
     refuse: fn(&str, Status) -> Status,
-    refused: AtomicU64,
-    told: Mutex<Option<Instant>>,
 }
 
 impl Door {
-    pub(super) fn new(users: Option<Users>, refuse: fn(&str, Status) -> Status) -> Arc<Self> {
-        Arc::new(Self { users, refuse, refused: AtomicU64::new(0), told: Mutex::default() })
+    pub(super) fn new(
+        users: Option<Users>,
+        guard: Arc<Guard>,
+        refuse: fn(&str, Status) -> Status,
+    ) -> Arc<Self> {
+        Arc::new(Self { users, guard, refuse })
     }
 
-    /// Counts a caller who was not let in, and tells how many there were, once a minute.
-    fn count(&self) {
-        let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            *told = Some(Instant::now());
-            tracing::warn!(count, "calls without the password of a user were refused");
+    /// Finds out who calls.
+    async fn caller(&self, request: &Parts) -> Result<Caller, NotLetIn> {
+        // Balancers have no password, and learn nothing but that the server is there.
+        if matches!(request.uri.path(), "/health" | "/grpc.health.v1.Health/Check") {
+            return Ok(Caller::stranger());
         }
+        let Some(users) = &self.users else { return Ok(Caller::anybody()) };
+        let let_in = match shown(&request.headers).ok_or(NotLetIn::Wrong)? {
+            Shown::Token(token) => users.with_its_token(&token)?,
+            Shown::Password(name, password) => {
+                let prefix = prefix_of(&request.extensions);
+                let guesses = &self.guard.guesses;
+                users.with_its_password(&name, &password, prefix, guesses).await?
+            }
+        };
+        Ok(Caller::user(users.clone(), let_in, Arc::clone(&self.guard)))
+    }
+
+    /// Answers a call that may not pass.
+    fn answer(&self, status: Status, request: &Parts) -> Response {
+        let kind = request.headers.get(header::CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+            return (self.refuse)(request.uri.path(), status).into_http::<Body>();
+        }
+        let text = format!("{}\n", status.message());
+        let code = match status.code() {
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (code, [(header::WWW_AUTHENTICATE, "Basic realm=\"leftfold\"")], text).into_response()
     }
 }
 
+/// The sockets of the server say where a request comes from.
+fn prefix_of(extensions: &Extensions) -> AddressPrefix {
+    let nowhere = || AddressPrefix::of(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    extensions.get().copied().unwrap_or_else(nowhere)
+}
+
 /// Lets a call pass with its caller, or answers that it may not.
-pub(super) async fn pass(
-    State(door): State<Arc<Door>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    // Balancers have no password, and learn nothing but that the server is there.
-    let is_open = matches!(request.uri().path(), "/health" | "/grpc.health.v1.Health/Check");
-    let caller = match &door.users {
-        _ if is_open => Ok(Caller::stranger()),
-        None => Ok(Caller::anybody()),
-        Some(users) => match shown(request.headers()) {
-            None => Err(NotLetIn::Wrong),
-            Some(Shown::Token(token)) => users.with_its_token(&token),
-            Some(Shown::Password(name, password)) => {
-                users.with_its_password(&name, &password).await
-            }
-        },
-    };
-    match caller {
-        Ok(caller) => {
-            let changed = caller.changed();
-            request.extensions_mut().insert(caller);
-            let response = next.run(request).await;
-            match changed {
-                None => response,
-                Some(changed) => response.map(|body| {
-                    let changed = Box::pin(changed);
-                    Body::new(GuardedBody { body, changed, has_ended: false })
-                }),
-            }
-        }
+pub(super) async fn pass(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let caller = match door.caller(&parts).await {
+        Ok(caller) => caller,
         Err(why) => {
-            door.count();
-            refusal(&door, why, &request)
+            door.guard.refusals.count_stranger(prefix_of(&parts.extensions));
+            return door.answer(why.into(), &parts);
         }
+    };
+    let place = match caller.begin_call().await {
+        Ok(place) => place,
+        Err(too_fast) => return door.answer(too_fast.into(), &parts),
+    };
+    let changed = caller.changed();
+    let ends_with = (door.refuse)(parts.uri.path(), Status::unauthenticated(CHANGED));
+    parts.extensions.insert(caller);
+    let response = next.run(Request::from_parts(parts, body)).await;
+    match changed {
+        None => response,
+        Some(changed) => response.map(|body| {
+            let changed = Box::pin(changed);
+            Body::new(GuardedBody { body, changed, ends_with: Some(ends_with), _place: place })
+        }),
     }
 }
 
@@ -107,33 +128,27 @@ fn shown(headers: &HeaderMap) -> Option<Shown> {
     Some(Shown::Password(name.to_owned(), password.to_owned()))
 }
 
-fn refusal(door: &Door, why: NotLetIn, request: &Request) -> Response {
-    let is_grpc = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    let (status, code, text) = match why {
-        NotLetIn::Wrong => {
-            let text = "say who you are: a user of this server and the password, or a token";
-            (Status::unauthenticated(text), StatusCode::UNAUTHORIZED, text)
+impl From<NotLetIn> for Status {
+    fn from(why: NotLetIn) -> Self {
+        match why {
+            NotLetIn::Wrong => Self::unauthenticated(
+                "say who you are: a user of this server and the password, or a token",
+            ),
+            NotLetIn::Busy => {
+                Self::unavailable("too many passwords wait to be compared, try again")
+            }
         }
-        NotLetIn::Busy => {
-            let text = "too many passwords wait to be compared, try again";
-            (Status::unavailable(text), StatusCode::SERVICE_UNAVAILABLE, text)
-        }
-    };
-    if is_grpc {
-        return (door.refuse)(request.uri().path(), status).into_http::<Body>();
     }
-    (code, [(header::WWW_AUTHENTICATE, "Basic realm=\"leftfold\"")], format!("{text}\n"))
-        .into_response()
 }
 
-/// An answer that ends when its caller is not let in any more.
+/// An answer that ends when its caller is not let in any more, and is counted among the calls of
+/// its user until then.
 struct GuardedBody {
     body: Body,
     changed: Pin<Box<dyn Future<Output = ()> + Send>>,
-    has_ended: bool,
+    /// Status when it ends so; `None` when it has.
+    ends_with: Option<Status>,
+    _place: Option<CallPlace>,
 }
 
 impl HttpBody for GuardedBody {
@@ -144,17 +159,17 @@ impl HttpBody for GuardedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if self.has_ended {
+        if self.ends_with.is_none() {
             return Poll::Ready(None);
         }
         // A stream that always has more to give is ended too.
-        if self.changed.as_mut().poll(context).is_ready() {
-            self.has_ended = true;
+        if self.changed.as_mut().poll(context).is_ready()
+            && let Some(status) = self.ends_with.take()
+        {
             // What the answer would have gone on with is not made any more.
             self.body = Body::empty();
-            let text = "the user has other rights now, or is not let in any more: call again";
             let mut trailers = HeaderMap::new();
-            if let Err(status) = Status::unauthenticated(text).add_header(&mut trailers) {
+            if let Err(status) = status.add_header(&mut trailers) {
                 return Poll::Ready(Some(Err(axum::Error::new(status))));
             }
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
@@ -163,7 +178,7 @@ impl HttpBody for GuardedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.has_ended || self.body.is_end_stream()
+        self.ends_with.is_none() || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tonic::Status;
 use tonic::service::Routes;
 
+use crate::guard::Guard;
 use crate::stopping::Stopping;
 use crate::stores::Stores;
 use crate::users::Users;
@@ -23,8 +24,9 @@ pub(crate) fn router(
     stores: &Arc<Stores>,
     stopping: &Stopping,
     users: Option<Users>,
+    guard: &Arc<Guard>,
 ) -> axum::Router {
-    let door = callers::Door::new(users, refused);
+    let door = callers::Door::new(users, Arc::clone(guard), refused);
     Routes::new(native::service(Arc::clone(stores), stopping.clone()))
         .add_service(umadb::service(Arc::clone(stores), stopping.clone()))
         .add_service(health::service(Arc::clone(stores), stopping.clone()))

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Request, Status};
 
 use super::rights::{Denied, UserRights, Wish};
-use super::{Credential, Users};
+use super::{Credential, LetIn, User, Users};
+use crate::guard::{CallPlace, Guard, RateUse, TooFast};
 
 /// The caller of a call. Cheap to clone.
 ///
@@ -36,11 +38,16 @@ enum KnownAs {
     Anybody,
     /// Nobody: may ask for the health of the server.
     Stranger,
-    User {
-        users: Users,
-        credential: Credential,
-        rights: Option<UserRights>,
-    },
+    User(Box<KnownUser>),
+}
+
+struct KnownUser {
+    users: Users,
+    credential: Credential,
+    /// Rights when the call began.
+    rights: Option<UserRights>,
+    guard: Arc<Guard>,
+    uses: Arc<RateUse>,
 }
 
 impl fmt::Debug for Caller {
@@ -58,10 +65,12 @@ impl Caller {
         Self(Arc::new(CallerParts { name: "".into(), known: KnownAs::Stranger }))
     }
 
-    pub(super) fn user(users: Users, name: String, credential: Credential) -> Self {
+    pub(crate) fn user(users: Users, let_in: LetIn, guard: Arc<Guard>) -> Self {
+        let LetIn { name, credential } = let_in;
         let rights = users.now(&name).map(|user| user.rights.clone());
-        let known = KnownAs::User { users, credential, rights };
-        Self(Arc::new(CallerParts { name: name.into(), known }))
+        let uses = guard.use_of(&name);
+        let known = KnownAs::User(Box::new(KnownUser { users, credential, rights, guard, uses }));
+        Self(Arc::new(CallerParts { name, known }))
     }
 
     /// Returns the caller of a request.
@@ -76,23 +85,47 @@ impl Caller {
     }
 
     /// Tells whether the caller may do something with a store, by the rights that the user has now.
+    /// A user who may not is recorded.
     pub(crate) fn may(&self, store: &str, wish: Wish<'_>) -> Result<(), Denied> {
-        match &self.0.known {
-            KnownAs::Anybody => Ok(()),
-            KnownAs::Stranger => Err(Denied::NoStore { store: store.to_owned() }),
-            KnownAs::User { users, credential, .. } => {
-                let user = users.now(&self.0.name).filter(|user| user.has(credential));
-                user.ok_or(Denied::Removed)?.rights.allow(store, wish)
-            }
+        let known = match &self.0.known {
+            KnownAs::Anybody => return Ok(()),
+            KnownAs::Stranger => return Err(Denied::NoStore { store: store.to_owned() }),
+            KnownAs::User(known) => known,
+        };
+        let user = known.now(&self.0.name);
+        let judged = user.ok_or(Denied::Removed).and_then(|user| user.rights.allow(store, wish));
+        if let Err(denied) = &judged {
+            known.guard.refusals.record_user(&self.0.name, store, denied);
         }
+        judged
+    }
+
+    /// Begins a call of the user, which waits for its turn; the place is kept while it is open.
+    pub(crate) async fn begin_call(&self) -> Result<Option<CallPlace>, TooFast> {
+        let KnownAs::User(known) = &self.0.known else { return Ok(None) };
+        let limits = known.now(&self.0.name).map(|user| user.limits).unwrap_or_default();
+        let limits = known.guard.limits_of(limits);
+        let place = known.uses.open(limits.calls_at_once).ok_or(TooFast)?;
+        let turn = known.uses.call(limits.calls_per_second)?;
+        if !turn.is_zero() {
+            tokio::time::sleep(turn).await;
+        }
+        Ok(Some(place))
+    }
+
+    /// Counts bytes that the user appends, and returns the time until the turn of the next append.
+    pub(crate) fn appends(&self, bytes: u64) -> Result<Duration, TooFast> {
+        let KnownAs::User(known) = &self.0.known else { return Ok(Duration::ZERO) };
+        let limits = known.now(&self.0.name).map(|user| user.limits).unwrap_or_default();
+        known.uses.bytes(bytes, known.guard.limits_of(limits).bytes_per_second)
     }
 
     /// Waits until the user is not let in any more, or has other rights than when the call began;
     /// `None` for callers of whom that is never so.
     pub(crate) fn changed(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         let parts = Arc::clone(&self.0);
-        let KnownAs::User { users, .. } = &parts.known else { return None };
-        let mut table = users.0.table.subscribe();
+        let KnownAs::User(known) = &parts.known else { return None };
+        let mut table = known.users.0.table.subscribe();
         Some(async move {
             while !parts.has_changed() {
                 if table.changed().await.is_err() {
@@ -105,9 +138,15 @@ impl Caller {
 
 impl CallerParts {
     fn has_changed(&self) -> bool {
-        let KnownAs::User { users, credential, rights } = &self.known else { return false };
-        let user = users.now(&self.name).filter(|user| user.has(credential));
-        user.is_none_or(|user| Some(&user.rights) != rights.as_ref())
+        let KnownAs::User(known) = &self.known else { return false };
+        known.now(&self.name).is_none_or(|user| Some(&user.rights) != known.rights.as_ref())
+    }
+}
+
+impl KnownUser {
+    /// Returns the user as it is now; `None` if what the caller has shown lets nobody in any more.
+    fn now(&self, name: &str) -> Option<Arc<User>> {
+        self.users.now(name).filter(|user| user.has(&self.credential))
     }
 }
 

@@ -12,6 +12,9 @@
 //! role = "append"
 //! append.streams = ["order-"]          # only in streams whose names begin so
 //! append.tags = ["shop:7"]             # and only with one of these tags
+//!
+//! [users.till.limits]
+//! calls_per_second = 100
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,6 +28,7 @@ use uuid::Uuid;
 
 use super::rights::{EventScope, StoreGrant, UserRights, UserRole};
 use super::{NewUser, User, UserTable, UsersError};
+use crate::guard::UserLimits;
 use crate::stores::is_store_name;
 
 /// Bytes of a password.
@@ -60,6 +64,8 @@ struct UserText {
     read: EventScope,
     #[serde(default)]
     stores: BTreeMap<StoreKey, GrantText>,
+    #[serde(default)]
+    limits: UserLimits,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +196,7 @@ fn user_of(text: UserText) -> Result<User, &'static str> {
     }
     Ok(User {
         rights: UserRights { elsewhere, stores },
+        limits: text.limits,
         password: text.password.map(|hash| hash.0.into()),
         tokens: text.tokens.into_iter().map(|hash| hash.0).collect(),
     })

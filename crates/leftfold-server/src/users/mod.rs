@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordVerifier, phc};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::guard::{AddressPrefix, Guesses, UserLimits};
 use file::{PASSWORD_BYTES_MAX, hash_of};
 use rights::UserRights;
 pub use rights::UserRole;
@@ -101,6 +103,8 @@ struct KnownUsers {
     seen: Mutex<blake3::Hash>,
     /// Keyed hashes of the passwords that were found right: a call does not compare them again.
     found_right: Mutex<HashMap<String, (Arc<str>, blake3::Hash)>>,
+    /// Tells that one was found right.
+    right: Notify,
     key: [u8; 32],
     compares: Semaphore,
     /// Compared with if there is no such user: nobody learns from the time who there is.
@@ -116,6 +120,7 @@ struct UserTable {
 
 struct User {
     rights: UserRights,
+    limits: UserLimits,
     password: Option<Arc<str>>,
     tokens: Vec<blake3::Hash>,
 }
@@ -125,6 +130,12 @@ struct User {
 enum Credential {
     Password(Arc<str>),
     Token(blake3::Hash),
+}
+
+/// A user who is let in.
+pub(crate) struct LetIn {
+    name: Arc<str>,
+    credential: Credential,
 }
 
 impl User {
@@ -170,6 +181,7 @@ impl Users {
             table: watch::Sender::new(Arc::new(table)),
             seen: Mutex::new(blake3::hash(&bytes)),
             found_right: Mutex::default(),
+            right: Notify::new(),
             key,
             compares: Semaphore::new(COMPARED_MAX),
             nobody: hash_of("nobody")?.into(),
@@ -226,51 +238,86 @@ impl Users {
     }
 
     /// Finds the user who has a token.
-    pub(crate) fn with_its_token(&self, token: &str) -> Result<Caller, NotLetIn> {
+    pub(crate) fn with_its_token(&self, token: &str) -> Result<LetIn, NotLetIn> {
         let hash = blake3::hash(token.as_bytes());
         let name = self.0.table.borrow().tokens.get(hash.as_bytes()).cloned();
-        let name = name.ok_or(NotLetIn::Wrong)?;
-        Ok(Caller::user(self.clone(), name, Credential::Token(hash)))
+        let name = name.ok_or(NotLetIn::Wrong)?.into();
+        Ok(LetIn { name, credential: Credential::Token(hash) })
     }
 
-    /// Finds the user who says the right password, or one of its tokens instead.
+    /// Finds the user who says the right password, or one of its tokens instead. A caller of a
+    /// prefix that said many wrong ones waits.
     pub(crate) async fn with_its_password(
         &self,
         name: &str,
         password: &str,
-    ) -> Result<Caller, NotLetIn> {
+        prefix: AddressPrefix,
+        guesses: &Guesses,
+    ) -> Result<LetIn, NotLetIn> {
         if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
             return Err(NotLetIn::Wrong);
         }
         let known = &*self.0;
         let user = self.now(name);
-        let is = |credential| Caller::user(self.clone(), name.to_owned(), credential);
+        let is = |credential| LetIn { name: name.into(), credential };
         let token = blake3::hash(password.as_bytes());
         if user.as_ref().is_some_and(|user| user.tokens.contains(&token)) {
             return Ok(is(Credential::Token(token)));
         }
         let hash = user.and_then(|user| user.password.clone());
         let digest = blake3::keyed_hash(&known.key, password.as_bytes());
-        if let Some(hash) = &hash {
-            let found = known.found_right.lock().unwrap_or_else(PoisonError::into_inner);
-            // The comparison takes the same time wherever they differ.
-            if found.get(name).is_some_and(|right| right.0 == *hash && right.1 == digest) {
-                return Ok(is(Credential::Password(Arc::clone(hash))));
+        let found = |hash: &Option<Arc<str>>| {
+            hash.as_ref().filter(|hash| known.was_right(name, hash, digest)).cloned()
+        };
+        if let Some(hash) = found(&hash) {
+            return Ok(is(Credential::Password(hash)));
+        }
+        let turn = guesses.turn(prefix, Instant::now()).ok_or(NotLetIn::Busy)?;
+        // Others may say the same password meanwhile, and be right.
+        loop {
+            let right = known.right.notified();
+            if let Some(hash) = found(&hash) {
+                return Ok(is(Credential::Password(hash)));
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(turn.not_before) => break,
+                () = right => {}
             }
         }
         let waits = tokio::time::timeout(COMPARED_WITHIN, known.compares.acquire());
         let _room = waits.await.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Busy)?;
+        if let Some(hash) = found(&hash) {
+            return Ok(is(Credential::Password(hash)));
+        }
         let compared = Arc::clone(hash.as_ref().unwrap_or(&known.nobody));
         let said = password.to_owned();
         let compared = tokio::task::spawn_blocking(move || is_right(&compared, &said)).await;
         match hash {
             Some(hash) if compared.unwrap_or(false) => {
-                let mut found = known.found_right.lock().unwrap_or_else(PoisonError::into_inner);
-                found.insert(name.to_owned(), (Arc::clone(&hash), digest));
+                known.note_right(name, &hash, digest);
                 Ok(is(Credential::Password(hash)))
             }
-            _ => Err(NotLetIn::Wrong),
+            _ => {
+                turn.end_wrong(Instant::now());
+                Err(NotLetIn::Wrong)
+            }
         }
+    }
+}
+
+impl KnownUsers {
+    /// Tells whether the password of this digest was found right for the hash.
+    fn was_right(&self, name: &str, hash: &Arc<str>, digest: blake3::Hash) -> bool {
+        let found = self.found_right.lock().unwrap_or_else(PoisonError::into_inner);
+        // The comparison takes the same time wherever they differ.
+        found.get(name).is_some_and(|right| right.0 == *hash && right.1 == digest)
+    }
+
+    fn note_right(&self, name: &str, hash: &Arc<str>, digest: blake3::Hash) {
+        let mut found = self.found_right.lock().unwrap_or_else(PoisonError::into_inner);
+        found.insert(name.to_owned(), (Arc::clone(hash), digest));
+        drop(found);
+        self.right.notify_waiters();
     }
 }
 

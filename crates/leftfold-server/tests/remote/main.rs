@@ -1,5 +1,6 @@
 //! Stores that a server keeps, over real sockets.
 
+mod bounds;
 mod calls;
 mod conformance;
 mod cut;

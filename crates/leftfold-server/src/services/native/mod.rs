@@ -177,9 +177,10 @@ impl store_server::Store for NativeService {
         let (sender, replies) = replies();
         let first_unanswered = open.first_unanswered;
         let session = id.map(|id| SessionKey::of(&store, caller.name(), id));
-        let author = AppendRight { caller, store: Arc::clone(&store.name) };
+        let author = AppendRight { caller, store };
+        let backend = Arc::clone(author.store.store.backend());
         let call = AppendCall { incoming, replies: sender, first_unanswered, author };
-        self.sessions.give(session, store.store.backend(), call);
+        self.sessions.give(session, &backend, call);
         Ok(Response::new(replies))
     }
 

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use crate::stopping::Stopping;
+use crate::stores::ServedStore;
 use crate::users::{Caller, Wish};
 
 /// Time for which a session without a call is kept: longer than clients try to come back.
@@ -44,10 +45,10 @@ pub(super) struct AppendCall {
     pub(super) author: AppendRight,
 }
 
-/// Caller who appends, and the name of the store.
+/// Caller who appends, and the store.
 pub(super) struct AppendRight {
     pub(super) caller: Caller,
-    pub(super) store: Arc<str>,
+    pub(super) store: ServedStore,
 }
 
 /// Replies of a call that wait until the client takes them.
@@ -109,11 +110,16 @@ impl Stream for Replies {
 }
 
 impl AppendRight {
-    /// Refuses an append that the caller may not make, by the rights that it has now.
-    fn check(&self, append: Append) -> Result<Append, AppendProblem> {
-        match self.caller.may(&self.store, Wish::Append(&append)) {
-            Ok(()) => Ok(append),
-            Err(denied) => Err(AppendError::ReadOnly { detail: denied.to_string() }.into()),
+    /// Refuses an append that the caller may not make, by the rights that it has now, or that comes
+    /// too fast. Returns the time until the turn of the next one beside it.
+    fn check(&self, append: Append) -> Result<(Append, Duration), AppendProblem> {
+        let name = &self.store.name;
+        if let Err(denied) = self.caller.may(name, Wish::Append(&append)) {
+            return Err(AppendError::ReadOnly { detail: denied.to_string() }.into());
+        }
+        match self.store.pace(&self.caller, &append) {
+            Ok(turn) => Ok((append, turn)),
+            Err(_) => Err(AppendError::Busy { waiting: 0 }.into()),
         }
     }
 }
@@ -140,6 +146,8 @@ struct RunningCall {
     incoming: Streaming<AppendRequest>,
     replies: ReplySender,
     author: AppendRight,
+    /// Turn of the next append; `None` if it is now.
+    turn: Option<Instant>,
     ending: CallEnding,
 }
 
@@ -257,7 +265,8 @@ impl AppendSession {
                 None => replies.reply(append_reply::Reply::Answer(self.forgotten(number))),
             }
         }
-        self.call = Some(RunningCall { incoming, replies, author, ending: CallEnding::Open });
+        self.call =
+            Some(RunningCall { incoming, replies, author, turn: None, ending: CallEnding::Open });
     }
 
     fn forgotten(&self, number: u64) -> AppendAnswer {
@@ -278,13 +287,20 @@ impl AppendSession {
                 return Some(AppendSessionEnd::Done);
             }
             let unanswered = self.in_flight.len() + call.replies.waiting();
-            let may_read = call.ending == CallEnding::Open && unanswered < IN_FLIGHT_MAX;
+            let is_taken_in = unanswered < IN_FLIGHT_MAX;
+            let may_read = call.ending == CallEnding::Open && is_taken_in && call.turn.is_none();
+            let turn = call.turn.unwrap_or_else(Instant::now);
             tokio::select! {
+                () = tokio::time::sleep_until(turn), if call.turn.is_some() => call.turn = None,
                 message = call.incoming.message(), if may_read => match message {
                     Ok(Some(request)) => {
-                        if let Err(status) = self.take(request, &call.replies, &call.author) {
-                            call.replies.send(Err(status));
-                            return None;
+                        match self.take(request, &call.replies, &call.author) {
+                            Ok(turn) if turn.is_zero() => {}
+                            Ok(turn) => call.turn = Some(Instant::now() + turn),
+                            Err(status) => {
+                                call.replies.send(Err(status));
+                                return None;
+                            }
                         }
                     }
                     Ok(None) => call.ending = CallEnding::ByClient,
@@ -299,7 +315,7 @@ impl AppendSession {
                     self.open(other);
                     return None;
                 }
-                () = queue.taken.notified(), if !may_read => {}
+                () = queue.taken.notified(), if !is_taken_in => {}
                 () = call.replies.sender.closed() => return None,
                 () = self.stopping.wanted(), if call.ending == CallEnding::Open => {
                     call.ending = CallEnding::ByServer;
@@ -308,13 +324,13 @@ impl AppendSession {
         }
     }
 
-    /// Hands an append to the store.
+    /// Hands an append to the store, and returns the time until the turn of the next one.
     fn take(
         &mut self,
         request: AppendRequest,
         replies: &ReplySender,
         author: &AppendRight,
-    ) -> Result<(), Status> {
+    ) -> Result<Duration, Status> {
         let Some(append_request::Request::Append(numbered)) = request.request else {
             return Err(Status::invalid_argument("a call is opened once, by its first message"));
         };
@@ -328,12 +344,13 @@ impl AppendSession {
         self.confirm(first_unanswered);
         let append = Append::try_from(append.unwrap_or_default());
         match append.map_err(AppendProblem::from).and_then(|append| author.check(append)) {
-            Ok(append) => {
+            Ok((append, turn)) => {
                 if self.resumable {
                     self.kept.insert(number, None);
                 }
                 let pending = self.backend.append(append);
                 self.in_flight.push(InFlight { number, pending });
+                Ok(turn)
             }
             Err(problem) => {
                 let problem = append_answer::Outcome::Problem(problem);
@@ -341,9 +358,9 @@ impl AppendSession {
                 let answer = AppendAnswer { number, outcome: Some(problem), head };
                 self.note(number, &answer);
                 replies.reply(append_reply::Reply::Answer(answer));
+                Ok(Duration::ZERO)
             }
         }
-        Ok(())
     }
 
     /// Keeps the answer of an append that comes while there is no call.

@@ -1,0 +1,57 @@
+//! Bounds on callers: how many connections and calls, how fast, and how much is written of those
+//! that were refused.
+
+// An address counts by its `prefix`. `crowd` bounds the connections of each, `guesses` slows
+// passwords that are wrong, `rates` has what users and stores take a second, and `refusals` records
+// who was refused.
+
+mod crowd;
+mod guesses;
+mod prefix;
+mod rates;
+mod refusals;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use crowd::Crowd;
+pub(crate) use guesses::Guesses;
+pub(crate) use prefix::AddressPrefix;
+pub(crate) use rates::{CallPlace, RateUse, TooFast};
+pub use rates::{StoreLimits, UserLimits};
+pub(crate) use refusals::Refusals;
+
+use crate::options::ServerOptions;
+
+/// Everything that bounds the callers of a server.
+pub(crate) struct Guard {
+    pub(crate) crowd: Crowd,
+    pub(crate) guesses: Guesses,
+    pub(crate) refusals: Refusals,
+    user_limits: UserLimits,
+    /// By user: a file of users has a bounded number of them.
+    users: Mutex<HashMap<Arc<str>, Arc<RateUse>>>,
+}
+
+impl Guard {
+    pub(crate) fn new(options: &ServerOptions) -> Arc<Self> {
+        Arc::new(Self {
+            crowd: Crowd::new(options.connections_of_prefix_max),
+            guesses: Guesses::default(),
+            refusals: Refusals::default(),
+            user_limits: options.user_limits,
+            users: Mutex::default(),
+        })
+    }
+
+    /// Returns the limits of a user who has some of its own.
+    pub(crate) fn limits_of(&self, own: UserLimits) -> UserLimits {
+        own.or(self.user_limits)
+    }
+
+    /// Returns what a user has taken of its limits.
+    pub(crate) fn use_of(&self, user: &Arc<str>) -> Arc<RateUse> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(users.entry(Arc::clone(user)).or_default())
+    }
+}
