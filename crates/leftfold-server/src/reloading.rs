@@ -47,4 +47,9 @@ fn reload(options: &ServerOptions) {
     {
         tracing::warn!(%error, "the users stay as they were");
     }
+    if let Some(tls) = &options.tls
+        && let Err(error) = tls.reload()
+    {
+        tracing::warn!(%error, "the certificates stay as they were");
+    }
 }

@@ -174,7 +174,7 @@ fn check(options: &ServerOptions, stores: &[(String, Store)]) -> Result<(), Serv
         return Err(ServeError::NoAddress);
     }
     let is_safe = options.insecure
-        || options.tls.as_ref().is_some_and(|tls| tls.knows_clients || options.users.is_some());
+        || options.tls.as_ref().is_some_and(|tls| tls.knows_clients() || options.users.is_some());
     match options.listen.iter().find(|address| !address.ip().is_loopback()) {
         Some(&address) if !is_safe => Err(ServeError::Insecure { address }),
         _ => Ok(()),
@@ -244,7 +244,7 @@ impl Connections {
         // Answers are small, and each is waited for.
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.options.tls else { return self.serve_calls(stream, prefix).await };
-        let accepted = tls.acceptor.accept(stream);
+        let accepted = tls.acceptor().accept(stream);
         match tokio::time::timeout(self.options.first_call_within, accepted).await {
             Ok(Ok(stream)) => self.serve_calls(stream, prefix).await,
             Ok(Err(error)) => {

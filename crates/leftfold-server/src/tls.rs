@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,16 +25,20 @@ pub struct TlsFiles {
     pub clients: Option<PathBuf>,
 }
 
-/// Encryption of the connections of a server.
+/// Encryption of the connections of a server, which follows its files. Cheap to clone.
 #[derive(Clone)]
-pub struct ServerTls {
-    pub(crate) acceptor: TlsAcceptor,
-    pub(crate) knows_clients: bool,
+pub struct ServerTls(Arc<TlsParts>);
+
+struct TlsParts {
+    files: TlsFiles,
+    acceptor: Mutex<TlsAcceptor>,
+    /// Digest of the files that were looked at last.
+    seen: Mutex<blake3::Hash>,
 }
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerTls").field("knows_clients", &self.knows_clients).finish()
+        f.debug_tuple("ServerTls").field(&self.0.files).finish()
     }
 }
 
@@ -49,21 +53,83 @@ pub struct TlsError {
 }
 
 impl ServerTls {
-    /// Reads the files. Renewed ones are read at the next start.
+    /// Reads the files. A server that has them reads them again when they change.
     ///
     /// # Errors
     /// [`TlsError`] if a file cannot be read, or has not what it must have.
     pub fn of(files: &TlsFiles) -> Result<Self, TlsError> {
+        let read = ReadFiles::of(files)?;
+        let (acceptor, seen) = (Mutex::new(read.acceptor(files)?), Mutex::new(read.digest()));
+        Ok(Self(Arc::new(TlsParts { files: files.clone(), acceptor, seen })))
+    }
+
+    /// Reads the files again. Connections that are made from now on are encrypted by what they have
+    /// now; those that are open go on. Files with a fault change nothing.
+    ///
+    /// # Errors
+    /// [`TlsError`] as [`of`](Self::of), once for each version of the files.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let TlsParts { files, acceptor, seen } = &*self.0;
+        let read = ReadFiles::of(files)?;
+        let digest = read.digest();
+        let before =
+            std::mem::replace(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner), digest);
+        if before == digest {
+            return Ok(());
+        }
+        let renewed = read.acceptor(files)?;
+        *acceptor.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+        tracing::info!(path = %files.certificates.display(), "certificates were read");
+        Ok(())
+    }
+
+    /// Tells whether clients must show a certificate.
+    pub(crate) fn knows_clients(&self) -> bool {
+        self.0.files.clients.is_some()
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.0.acceptor.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The bytes of the files at one time.
+struct ReadFiles {
+    certificates: Vec<u8>,
+    key: Vec<u8>,
+    clients: Option<Vec<u8>>,
+}
+
+impl ReadFiles {
+    fn of(files: &TlsFiles) -> Result<Self, TlsError> {
+        let bytes = |path: &PathBuf| std::fs::read(path).map_err(|error| failed(path, &error));
+        Ok(Self {
+            certificates: bytes(&files.certificates)?,
+            key: bytes(&files.key)?,
+            clients: files.clients.as_ref().map(bytes).transpose()?,
+        })
+    }
+
+    fn digest(&self) -> blake3::Hash {
+        let parts = [&self.certificates, &self.key, self.clients.as_ref().unwrap_or(&self.key)];
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(blake3::hash(part).as_bytes());
+        }
+        hasher.finalize()
+    }
+
+    fn acceptor(&self, files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
         // One of several providers may be the default of the process; this one is named.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("the provider has suites for every version of the protocol");
-        let builder = match &files.clients {
+        let builder = match files.clients.as_ref().zip(self.clients.as_ref()) {
             None => builder.with_no_client_auth(),
-            Some(path) => {
+            Some((path, bytes)) => {
                 let mut roots = RootCertStore::empty();
-                for certificate in certificates(path)? {
+                for certificate in certificates(path, bytes)? {
                     roots.add(certificate).map_err(|error| failed(path, &error))?;
                 }
                 let verifier =
@@ -74,19 +140,17 @@ impl ServerTls {
             }
         };
         let key =
-            PrivateKeyDer::from_pem_file(&files.key).map_err(|error| failed(&files.key, &error))?;
+            PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| failed(&files.key, &error))?;
         let mut config = builder
-            .with_single_cert(certificates(&files.certificates)?, key)
+            .with_single_cert(certificates(&files.certificates, &self.certificates)?, key)
             .map_err(|error| failed(&files.certificates, &error))?;
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Self { acceptor, knows_clients: files.clients.is_some() })
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| failed(path, &error))?
+fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| failed(path, &error))?;
     if found.is_empty() {

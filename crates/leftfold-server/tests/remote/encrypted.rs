@@ -1,6 +1,7 @@
 //! Encrypted connections: certificates that are good, wrong, expired and missing, on both sides.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use leftfold::store::{Append, EventType, NewEvent, Outcome, Store};
 use leftfold_remote::{RemoteError, RemoteOptions, RemoteStore};
@@ -158,4 +159,41 @@ fn files_that_encrypt_nothing_are_named() {
     assert_eq!(of(&path("server.pem"), &path("second.key")), Err(path("server.pem")));
     let options = RemoteOptions::at("leftfold://localhost?tls-roots=/nowhere.pem");
     assert!(options.is_ok());
+}
+
+/// Waits until the server has looked at its files and a client opens the store.
+async fn opens_soon(url: &str) {
+    let within = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = RemoteStore::open(url).await {
+        assert!(Instant::now() < within, "{error}");
+    }
+}
+
+/// Files with a fault, as while one of two is written, change nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renewed_certificates_count_for_new_connections_and_open_ones_go_on() {
+    let certificates = Certificates::new();
+    certificates.issue("server", "localhost", &certificates.good, false);
+    certificates.issue("ada", "ada.internal", &certificates.good, false);
+    certificates.issue("eve", "eve.internal", &certificates.other, false);
+    std::fs::copy(certificates.path("good.pem"), certificates.path("clients.pem")).unwrap();
+    let server = certificates.serve("server", Some("clients.pem")).await;
+    let by_good = certificates.showing(&certificates.url(&server, "good.pem"), "ada");
+    let by_other = certificates.showing(&certificates.url(&server, "other.pem"), "eve");
+    let open = Store::new(RemoteStore::open(&by_good).await.unwrap());
+    refused(&by_other).await;
+
+    let key = certificates.path("server.key");
+    std::fs::write(&key, "no key").unwrap();
+    server.reloader.look_now();
+    opens(&by_good).await;
+
+    certificates.issue("server", "localhost", &certificates.other, false);
+    std::fs::copy(certificates.path("other.pem"), certificates.path("clients.pem")).unwrap();
+    server.reloader.look_now();
+    opens_soon(&by_other).await;
+    refused(&by_good).await;
+    let event = NewEvent::new(EventType::new("test.Happened").unwrap(), "{}");
+    let outcome = open.append(Append::of(vec![event])).await;
+    assert!(matches!(outcome, Ok(Outcome::Appended(_))), "{outcome:?}");
 }
