@@ -1,14 +1,26 @@
 //! Arguments of the program.
 
-use clap::{Parser, Subcommand};
+use clap::{Command, CommandFactory, Parser, Subcommand};
 
-use crate::serve::ServeArguments;
-use crate::users::UserArguments;
+use crate::commands::append::AppendArguments;
+use crate::commands::backup::{ArchiveArguments, BackupArguments, RestoreArguments};
+use crate::commands::dump::{DumpArguments, ImportArguments};
+use crate::commands::head::HeadArguments;
+use crate::commands::list::{StatsArguments, StreamsArguments, TypesArguments};
+use crate::commands::read::{ReadArguments, TailArguments};
+use crate::commands::serve::ServeArguments;
+use crate::commands::shell::{CompletionsArguments, ManArguments};
+use crate::commands::users::UserArguments;
+use crate::commands::verify::VerifyArguments;
+use crate::failure::exit_codes;
+use crate::screen::ScreenOptions;
 
 /// Serves event stores, and works on them from a terminal.
 #[derive(Debug, Parser)]
 #[command(name = "leftfold", version, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) screen: ScreenOptions,
     #[command(subcommand)]
     pub(crate) command: CliCommand,
 }
@@ -16,20 +28,36 @@ pub(crate) struct Arguments {
 /// Command of the program.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CliCommand {
-    /// Serves stores to other programs
     Serve(ServeArguments),
-    /// Makes the entry of a user for the file of users
+    Read(ReadArguments),
+    Tail(TailArguments),
+    Streams(StreamsArguments),
+    Types(TypesArguments),
+    Stats(StatsArguments),
+    Head(HeadArguments),
+    Verify(VerifyArguments),
+    Append(AppendArguments),
+    Dump(DumpArguments),
+    Import(ImportArguments),
+    Backup(BackupArguments),
+    Restore(RestoreArguments),
+    Archive(ArchiveArguments),
     User(UserArguments),
+    Completions(CompletionsArguments),
+    Man(ManArguments),
+}
+
+/// The whole description of the program, with its exit codes.
+pub(crate) fn described() -> Command {
+    Arguments::command().after_help(exit_codes())
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_arguments_are_consistent() {
-        Arguments::command().debug_assert();
+        described().debug_assert();
     }
 }

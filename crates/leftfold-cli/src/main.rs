@@ -1,39 +1,71 @@
 //! The program `leftfold`: serves stores, and works on them from a terminal.
 
-// `args` are the arguments; each command has a file: `serve`, `users`.
+// `args` are the arguments; each of the `commands` has a file. `access` opens the store that is
+// named, `selection` finds out which events are meant, and `event_json` writes them for programs.
+// `screen` is standard output, `progress` what is told meanwhile on standard error, and `failure`
+// how a command ends.
 
+mod access;
 mod args;
-mod serve;
-mod users;
+mod commands;
+mod event_json;
+mod failure;
+mod progress;
+mod screen;
+mod selection;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Arguments, CliCommand};
-
-/// Exit code of a command that was refused or has failed. Wrong arguments end with 2, by clap.
-const FAILED: u8 = 1;
+use crate::commands::{append, backup, dump, head, list, read, serve, shell, users, verify};
+use crate::failure::CliFailure;
+use crate::screen::Screen;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments.command).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let given = args::described().get_matches();
+    let arguments = Arguments::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
+    // Of a server everything is told; of a command what a person should know.
+    let is_server = matches!(arguments.command, CliCommand::Serve(_));
+    let level = if is_server { LevelFilter::INFO } else { LevelFilter::ERROR };
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let told = tracing_subscriber::fmt().with_max_level(level).with_ansi(colours);
+    told.with_writer(std::io::stderr).init();
+    let mut screen = Screen::new(arguments.screen);
+    let ended = run(arguments.command, &mut screen).await;
+    // What was printed before a failure is seen before its message.
+    match ended.and(screen.flush()) {
+        Ok(()) | Err(CliFailure::OutputClosed) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("leftfold: {error}");
-            ExitCode::from(FAILED)
+            error.exit_code()
         }
     }
 }
 
-async fn run(command: CliCommand) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(command: CliCommand, screen: &mut Screen) -> Result<(), CliFailure> {
     match command {
-        CliCommand::Serve(options) => {
-            tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-            serve::run(options).await?;
+        CliCommand::Serve(options) => serve::run(options).await.map_err(CliFailure::of),
+        CliCommand::Read(arguments) => read::read(&arguments, screen).await,
+        CliCommand::Tail(arguments) => read::tail(&arguments, screen).await,
+        CliCommand::Streams(arguments) => list::streams(&arguments, screen).await,
+        CliCommand::Types(arguments) => list::types(&arguments, screen).await,
+        CliCommand::Stats(arguments) => list::stats(&arguments, screen).await,
+        CliCommand::Head(arguments) => head::run(&arguments, screen).await,
+        CliCommand::Verify(arguments) => verify::run(&arguments, screen).await,
+        CliCommand::Append(arguments) => append::run(&arguments, screen).await,
+        CliCommand::Dump(arguments) => dump::dump(&arguments, screen).await,
+        CliCommand::Import(arguments) => dump::import(&arguments, screen).await,
+        CliCommand::Backup(arguments) => backup::run(&arguments, screen).await,
+        CliCommand::Restore(arguments) => backup::restore(&arguments, screen).await,
+        CliCommand::Archive(arguments) => backup::archive(&arguments, screen).await,
+        CliCommand::Completions(arguments) => {
+            shell::completions(&arguments, args::described(), screen)
         }
-        CliCommand::User(user) => users::run(&user)?,
+        CliCommand::Man(arguments) => shell::man(&arguments, args::described(), screen),
+        CliCommand::User(user) => users::run(&user).map_err(CliFailure::of),
     }
-    Ok(())
 }

@@ -1,10 +1,8 @@
 //! `leftfold serve`: it is told to stop and it is killed, under load, and serves on; and clients
 //! that take nothing do not make it grow.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,50 +14,7 @@ use leftfold::store::{
 use leftfold_remote::{RemoteOptions, RemoteStore};
 use tokio::task::JoinSet;
 
-/// The program, which is killed with the value.
-struct Program(Child);
-
-impl Program {
-    /// Starts the program, and returns when it listens.
-    fn serve(store: &Path, port: u16) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_leftfold"));
-        command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--store"]).arg(store);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, format!("leftfold listens on 127.0.0.1:{port}\n"));
-        Self(child)
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.0.id().to_string();
-        let killed = Command::new("sh").args(["-c", r#"kill -s "$0" "$1""#, name, &id]).status();
-        assert!(killed.unwrap().success());
-    }
-
-    /// Tells it to stop, and expects that it does so in good order.
-    fn stop(mut self) {
-        self.signal("TERM");
-        assert!(self.0.wait().unwrap().success());
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A port that is free now.
-fn port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
+use crate::support::{Program, port, ran};
 
 async fn open(port: u16) -> Store {
     let options = RemoteOptions::at(&format!("leftfold://127.0.0.1:{port}")).unwrap();
@@ -215,20 +170,20 @@ fn a_program_that_cannot_serve_says_why_and_ends() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().to_str().unwrap();
     let ends = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_leftfold")).args(arguments).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let ended = ran(arguments);
+        (ended.code, ended.said)
     };
     let (code, said) = ends(&["serve", "--store", store, "--listen", "0.0.0.0:0"]);
-    assert!(code == Some(1) && said.contains("--insecure"), "{said}");
+    assert!(code == 1 && said.contains("--insecure"), "{said}");
     let (code, said) = ends(&["serve", "--store", "http://x"]);
-    assert!(code == Some(1) && said.contains("names no kind of store"), "{said}");
+    assert!(code == 1 && said.contains("names no kind of store"), "{said}");
     let (code, said) = ends(&["serve", "--listen", "127.0.0.1:0"]);
-    assert!(code == Some(2) && said.contains("--store"), "{said}");
+    assert!(code == 2 && said.contains("--store"), "{said}");
 }
 
 /// Memory of the program, in bytes.
 fn resident(program: &Program) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.0.id())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }

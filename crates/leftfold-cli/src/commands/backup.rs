@@ -1,0 +1,182 @@
+//! `leftfold backup`, `restore` and `archive`: copies of a log, and old parts of it elsewhere.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use clap::Args;
+use leftfold::log::{BackedUp, BackupError, BackupProgress, Log, Options, backup, restore_backup};
+use serde_json::json;
+
+use crate::access::{StoreArgument, in_use_or};
+use crate::failure::CliFailure;
+use crate::progress::{Interrupt, Measure, ProgressLine};
+use crate::screen::{Screen, Tint, bytes, count};
+
+/// Backs up a log into a directory
+///
+/// The log may be written meanwhile. The first backup copies everything, later ones what is new.
+/// If it is interrupted the backup before is still the backup, and the same call goes on.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArguments {
+    #[command(flatten)]
+    store: StoreArgument,
+    /// Directory of the backup
+    #[arg(value_name = "DIRECTORY")]
+    to: PathBuf,
+}
+
+/// Makes a log of a backup, and declares it restored
+///
+/// In a directory that is empty or not there. Everything is checked, and a new epoch begins, by
+/// which consumers and clients notice that they may have seen more than is there now. If it is
+/// interrupted the same call begins anew.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArguments {
+    /// Directory of the backup
+    #[arg(value_name = "BACKUP")]
+    from: PathBuf,
+    #[command(flatten)]
+    store: StoreArgument,
+}
+
+/// Moves old segments of a log to another directory
+///
+/// The log reads them there from then on. It must not be open elsewhere. If it is interrupted the
+/// same call goes on.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveArguments {
+    #[command(flatten)]
+    store: StoreArgument,
+    /// Directory of the archive
+    #[arg(value_name = "DIRECTORY")]
+    to: PathBuf,
+    /// Leaves so many sealed segments, the newest ones, where they are
+    #[arg(long, value_name = "NUMBER", default_value_t = 2)]
+    keep: usize,
+}
+
+const ELSEWHERE: &str = "use pg_dump for PostgreSQL, and \"dump\" for a store that a server keeps";
+
+pub(crate) async fn run(
+    arguments: &BackupArguments,
+    screen: &mut Screen,
+) -> Result<(), CliFailure> {
+    let log = arguments.store.own_directory(ELSEWHERE)?;
+    // Nothing is made for a store that is not there.
+    drop(arguments.store.open_to_read().await?);
+    let (to, shown) = (arguments.to.clone(), arguments.to.display().to_string());
+    let interrupt = Interrupt::listen();
+    let mut told = telling("backing up", &interrupt);
+    let done = blocking(move || backup(log, to, &mut told)).await?;
+    let BackedUp { identity, head, segments, copied_bytes } = match done {
+        Err(BackupError::Stopped) => {
+            return Err(CliFailure::Interrupted(Some("the same call goes on")));
+        }
+        done => done.map_err(of_backup)?,
+    };
+    if screen.is_json() {
+        return screen.object(&json!({
+            "store": identity.store.to_string(),
+            "epoch": identity.epoch.number,
+            "position": head.position.0,
+            "segments": segments,
+            "copiedBytes": copied_bytes,
+        }));
+    }
+    let (end, new) = (count(head.position.0), bytes(copied_bytes));
+    let said = format!("backed up to position {end} in {shown}, {new} were new");
+    screen.line(screen.tint(Tint::Green, &said))
+}
+
+pub(crate) async fn restore(
+    arguments: &RestoreArguments,
+    screen: &mut Screen,
+) -> Result<(), CliFailure> {
+    let log = arguments.store.own_directory("a backup becomes a log in a directory")?;
+    let (from, shown) = (arguments.from.clone(), log.display().to_string());
+    let interrupt = Interrupt::listen();
+    let mut told = telling("restoring", &interrupt);
+    let options = Options::default();
+    let restored = match blocking(move || restore_backup(from, log, options, &mut told)).await? {
+        Err(BackupError::Stopped) => {
+            return Err(CliFailure::Interrupted(Some("the same call begins anew")));
+        }
+        restored => restored.map_err(of_backup)?,
+    };
+    if screen.is_json() {
+        return screen.object(&json!({
+            "store": restored.identity.store.to_string(),
+            "epoch": restored.identity.epoch.number,
+            "position": restored.head.position.0,
+        }));
+    }
+    let (end, epoch) = (count(restored.head.position.0), restored.identity.epoch.number);
+    let said = format!("restored to position {end} in {shown}, which begins epoch {epoch}");
+    screen.line(screen.tint(Tint::Green, &said))?;
+    let next = "consumers elsewhere may have seen more: see \"Restore\" in the book";
+    screen.note(next)
+}
+
+pub(crate) async fn archive(
+    arguments: &ArchiveArguments,
+    screen: &mut Screen,
+) -> Result<(), CliFailure> {
+    let log = arguments.store.own_directory("only a log in a directory has an archive")?;
+    drop(arguments.store.open_to_read().await?);
+    let (to, keep, shown) = (arguments.to.clone(), arguments.keep, arguments.to.display());
+    let interrupt = Interrupt::listen();
+    let asked = interrupt.clone();
+    let report = blocking(move || {
+        let opened = Log::open(&log, Options::default());
+        let (log, _) = opened.map_err(|error| in_use_or(&log, &error))?;
+        let mut progress = ProgressLine::of("moving", Measure::Bytes, 0);
+        let told = &mut |report: leftfold::log::ArchiveReport| {
+            progress.at(report.moved_bytes);
+            asked.flow()
+        };
+        log.archive(to, keep, told).map_err(CliFailure::from)
+    })
+    .await??;
+    interrupt.check(Some("the same call goes on"))?;
+    if screen.is_json() {
+        return screen.object(&json!({
+            "archived": report.archived,
+            "kept": report.kept,
+            "movedBytes": report.moved_bytes,
+        }));
+    }
+    let (there, here) = (count(report.archived), count(report.kept));
+    let moved = bytes(report.moved_bytes);
+    let said = format!("{there} segments are in {shown} and {here} in the log, {moved} were moved");
+    screen.line(screen.tint(Tint::Green, &said))
+}
+
+/// Makes what is told of the progress of a copy.
+fn telling(
+    doing: &'static str,
+    interrupt: &Interrupt,
+) -> impl FnMut(BackupProgress) -> ControlFlow<()> + Send + use<> {
+    let interrupt = interrupt.clone();
+    let mut progress = ProgressLine::of(doing, Measure::Bytes, 0);
+    move |told| {
+        progress.of_all(told.bytes);
+        progress.at(told.bytes_done);
+        interrupt.flow()
+    }
+}
+
+/// Does work that holds up its thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CliFailure> {
+    tokio::task::spawn_blocking(work).await.map_err(CliFailure::of)
+}
+
+fn of_backup(error: BackupError) -> CliFailure {
+    match error {
+        error @ (BackupError::Damaged { .. } | BackupError::SourceDamaged { .. }) => {
+            CliFailure::Fault(error.to_string())
+        }
+        error => CliFailure::of(error),
+    }
+}

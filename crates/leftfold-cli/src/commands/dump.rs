@@ -1,0 +1,193 @@
+//! `leftfold dump` and `leftfold import`: a store as lines of JSON, and back.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use leftfold::operations::{Dump, DumpError, DumpReport, Import, ImportReport, LINE_BYTES_MAX};
+use leftfold::store::Store;
+use serde_json::json;
+
+use crate::access::StoreArgument;
+use crate::failure::CliFailure;
+use crate::progress::{Interrupt, Measure, ProgressLine};
+use crate::screen::{Screen, Tint, counted};
+
+/// Writes a store as lines of JSON
+///
+/// Every append with its events, ids, times, metadata and tags, every answer to a command and every
+/// checkpoint; "import" makes a store of them. The store may be written meanwhile. A file is there
+/// when it is complete, and not before.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  leftfold dump ./data shop.jsonl
+  leftfold dump leftfold://host/shop | gzip > shop.jsonl.gz")]
+pub(crate) struct DumpArguments {
+    #[command(flatten)]
+    store: StoreArgument,
+    /// File to write, which is not there yet; - is standard output
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+}
+
+/// Makes a store of lines of JSON
+///
+/// Of a dump, with positions, versions, ids and answers to commands as they were, into a store that
+/// is new and that nobody else writes. If it is interrupted the same call goes on.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  leftfold import ./new shop.jsonl
+  gunzip < shop.jsonl.gz | leftfold import 'postgres://shop@db/shop?schema=events'")]
+pub(crate) struct ImportArguments {
+    #[command(flatten)]
+    store: StoreArgument,
+    /// File of a dump; - is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+}
+
+pub(crate) async fn dump(arguments: &DumpArguments, screen: &mut Screen) -> Result<(), CliFailure> {
+    let store = arguments.store.open_to_read().await?;
+    let interrupt = Interrupt::listen();
+    if arguments.file == Path::new("-") {
+        // The lines are the output, so nothing else may be in it.
+        let mut out = BufWriter::new(io::stdout().lock());
+        write_dump(&store, &mut out, &interrupt).await?;
+        return Ok(());
+    }
+    let path = &arguments.file;
+    if path.exists() {
+        let hint = "give another name, or remove it";
+        return Err(CliFailure::Failed(format!("{} is there already; {hint}", path.display())));
+    }
+    let unfinished = PathBuf::from(format!("{}.unfinished", path.display()));
+    let said = |error: io::Error| CliFailure::Failed(format!("{}: {error}", path.display()));
+    let mut out = BufWriter::new(File::create(&unfinished).map_err(said)?);
+    let written = write_dump(&store, &mut out, &interrupt).await;
+    let report = match written {
+        Ok(report) => report,
+        Err(error) => {
+            let _ = std::fs::remove_file(&unfinished);
+            return Err(error);
+        }
+    };
+    out.get_ref().sync_all().map_err(said)?;
+    std::fs::rename(&unfinished, path).map_err(said)?;
+    print_dump(&report, path, screen)
+}
+
+async fn write_dump(
+    store: &Store,
+    out: &mut impl Write,
+    interrupt: &Interrupt,
+) -> Result<DumpReport, CliFailure> {
+    let mut dump = Dump::of(store).await.map_err(CliFailure::of)?;
+    let through = dump.report().through;
+    let mut progress = ProgressLine::of("dumping", Measure::Things("events"), through.0);
+    loop {
+        interrupt.check(None)?;
+        let line = match dump.next_line().await {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            Err(DumpError::Read(error)) => return Err(error.into()),
+            Err(error) => return Err(CliFailure::of(error)),
+        };
+        out.write_all(line.as_bytes())?;
+        out.write_all(b"\n")?;
+        progress.at(dump.position().0);
+    }
+    out.flush()?;
+    Ok(dump.report())
+}
+
+fn print_dump(report: &DumpReport, path: &Path, screen: &mut Screen) -> Result<(), CliFailure> {
+    if screen.is_json() {
+        return screen.object(&json!({
+            "file": path,
+            "through": report.through.0,
+            "appends": report.appends,
+            "events": report.events,
+        }));
+    }
+    let (events, appends) = (counted(report.events, "event"), counted(report.appends, "append"));
+    let said = format!("{events} in {appends} dumped to {}", path.display());
+    screen.line(screen.tint(Tint::Green, &said))
+}
+
+pub(crate) async fn import(
+    arguments: &ImportArguments,
+    screen: &mut Screen,
+) -> Result<(), CliFailure> {
+    let mut input = Input::open(&arguments.file)?;
+    let store = arguments.store.open_or_create().await?;
+    let imported = import_lines(&store, &mut input).await;
+    let closed = store.close().await;
+    let report = imported?;
+    closed?;
+    print_import(&report, screen)
+}
+
+async fn import_lines(store: &Store, input: &mut Input) -> Result<ImportReport, CliFailure> {
+    const HINT: &str = "the same call goes on";
+    let interrupt = Interrupt::listen();
+    let mut progress = ProgressLine::of("importing", Measure::Bytes, input.bytes);
+    let mut import = Import::into(store);
+    let (mut line, mut done) = (Vec::new(), 0);
+    loop {
+        interrupt.check(Some(HINT))?;
+        line.clear();
+        let mut limited = (&mut input.lines).take(LINE_BYTES_MAX as u64 + 1);
+        let read = limited.read_until(b'\n', &mut line)? as u64;
+        if read == 0 {
+            return import.finish().await.map_err(CliFailure::of);
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        import.line(&line).await.map_err(CliFailure::of)?;
+        done += read;
+        progress.at(done);
+    }
+}
+
+fn print_import(report: &ImportReport, screen: &mut Screen) -> Result<(), CliFailure> {
+    if screen.is_json() {
+        return screen.object(&json!({
+            "source": report.source.to_string(),
+            "appends": report.appends,
+            "events": report.events,
+            "repeated": report.repeated,
+            "consumers": report.consumers,
+        }));
+    }
+    let before = match report.repeated {
+        0 => String::new(),
+        repeated => format!(" ({} of them before)", counted(repeated, "append")),
+    };
+    let (events, appends) = (counted(report.events, "event"), counted(report.appends, "append"));
+    let consumers = counted(report.consumers, "consumer");
+    let said = format!("{events} in {appends} imported{before}, {consumers}");
+    screen.line(screen.tint(Tint::Green, &said))
+}
+
+/// Lines of a file, or of standard input.
+struct Input {
+    lines: Box<dyn BufRead + Send>,
+    /// Bytes of the file; 0 if nobody knows.
+    bytes: u64,
+}
+
+impl Input {
+    fn open(path: &Path) -> Result<Self, CliFailure> {
+        if path == Path::new("-") {
+            return Ok(Self { lines: Box::new(BufReader::new(io::stdin())), bytes: 0 });
+        }
+        let said = |error: io::Error| CliFailure::Failed(format!("{}: {error}", path.display()));
+        let file = File::open(path).map_err(said)?;
+        let bytes = file.metadata().map_err(said)?.len();
+        Ok(Self { lines: Box::new(BufReader::with_capacity(1 << 20, file)), bytes })
+    }
+}

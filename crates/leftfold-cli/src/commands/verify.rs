@@ -1,0 +1,156 @@
+//! `leftfold verify`: everything of a store is what was written.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use leftfold::log::{LogOpenError, LogVerifyError, VerifiedLog};
+use leftfold::operations::Dump;
+use leftfold::store::Store;
+use serde_json::{Value, json};
+
+use crate::access::StoreArgument;
+use crate::commands::head;
+use crate::failure::CliFailure;
+use crate::progress::{Interrupt, Measure, ProgressLine};
+use crate::screen::{Screen, Tint, count};
+
+/// Verifies that a store is whole and consistent
+///
+/// In a directory, which a program may write meanwhile: every hash of the chain, every record, and
+/// the index. A store that a server keeps is read from the beginning to the end, each event and
+/// record. It ends with 3 if something is damaged.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    #[command(flatten)]
+    store: StoreArgument,
+    /// Only compares the history with this signed head; of "head --sign"
+    #[arg(long, value_name = "HEAD", requires = "key")]
+    against: Option<PathBuf>,
+    /// Public key of the signer
+    #[arg(long, value_name = "KEY", requires = "against")]
+    key: Option<PathBuf>,
+}
+
+pub(crate) async fn run(
+    arguments: &VerifyArguments,
+    screen: &mut Screen,
+) -> Result<(), CliFailure> {
+    if let (Some(signed), Some(key)) = (&arguments.against, &arguments.key) {
+        let store = arguments.store.open_to_read().await?;
+        head::against(&store, signed, key, screen).await?;
+        return screen.flush();
+    }
+    let Some(directory) = arguments.store.directory_there()? else {
+        return read_through(arguments.store.open_to_read().await?, screen).await;
+    };
+    let (interrupt, mut line) =
+        (Interrupt::listen(), ProgressLine::of("verifying", Measure::Bytes, 0));
+    let verified = tokio::task::spawn_blocking(move || {
+        leftfold::log::verify(directory, &mut |progress| {
+            line.of_all(progress.bytes);
+            line.at(progress.bytes_done);
+            interrupt.flow()
+        })
+    });
+    match verified.await.map_err(CliFailure::of)? {
+        Ok(verified) => report(&verified, screen),
+        Err(LogVerifyError::Stopped) => Err(CliFailure::Interrupted(None)),
+        Err(error @ LogVerifyError::Open(LogOpenError::Damaged { .. })) => {
+            Err(CliFailure::Fault(error.to_string()))
+        }
+        Err(error) => Err(CliFailure::of(error)),
+    }
+}
+
+fn report(verified: &VerifiedLog, screen: &mut Screen) -> Result<(), CliFailure> {
+    let text = |damage: &Option<leftfold::log::Damage>| damage.as_ref().map(ToString::to_string);
+    let (damage, index_damage) = (text(&verified.damage), text(&verified.index_damage));
+    if screen.is_json() {
+        screen.object(&json!({
+            "sound": verified.is_sound(),
+            "how": "chain",
+            "store": verified.identity.store.to_string(),
+            "epoch": verified.identity.epoch.number,
+            "position": verified.head.position.0,
+            "segments": verified.segments,
+            "groups": verified.groups,
+            "events": verified.events,
+            "commands": verified.commands,
+            "checkpoints": verified.checkpoints,
+            "closedCleanly": verified.closed_cleanly,
+            "damage": damage,
+            "indexDamage": index_damage,
+        }))?;
+    } else {
+        screen.facts(&[
+            ("store", verified.identity.store.to_string()),
+            ("epoch", verified.identity.epoch.number.to_string()),
+            ("last event", count(verified.head.position.0)),
+            ("segments", count(verified.segments)),
+            ("groups", count(verified.groups)),
+            ("events", count(verified.events)),
+            ("commands", count(verified.commands)),
+            ("checkpoints", count(verified.checkpoints)),
+        ])?;
+    }
+    if !verified.is_sound() && !screen.is_json() {
+        screen.line(screen.tint(Tint::Red, "damaged"))?;
+    }
+    screen.flush()?;
+    if let Some(damage) = damage {
+        let hint = "restore a backup, or a copy of the directory";
+        return Err(CliFailure::Fault(format!("the log is damaged at {damage}; {hint}")));
+    }
+    if let Some(damage) = index_damage {
+        let hint = "delete the index, and opening the log rebuilds it";
+        return Err(CliFailure::Fault(format!("the index is damaged at {damage}; {hint}")));
+    }
+    sound("sound: every hash, record and list of the index is right", screen)
+}
+
+/// Reads all of a store that is elsewhere.
+async fn read_through(store: Store, screen: &mut Screen) -> Result<(), CliFailure> {
+    let interrupt = Interrupt::listen();
+    let mut dump = Dump::of(&store).await?;
+    let end = dump.report().through;
+    let mut progress = ProgressLine::of("verifying", Measure::Things("events"), end.0);
+    let mut events: u64 = 0;
+    loop {
+        interrupt.check(None)?;
+        match dump.next_line().await {
+            Ok(Some(_)) => progress.at(dump.position().0),
+            Ok(None) => break,
+            Err(error) => return Err(CliFailure::Fault(error.to_string())),
+        }
+        events = dump.report().events;
+    }
+    drop(progress);
+    let report = dump.report();
+    let whole: Value = json!({
+        "sound": true,
+        "how": "read",
+        "store": store.identity().store.to_string(),
+        "epoch": store.identity().epoch.number,
+        "position": report.through.0,
+        "appends": report.appends,
+        "events": events,
+    });
+    if screen.is_json() {
+        screen.object(&whole)?;
+        return screen.flush();
+    }
+    screen.facts(&[
+        ("store", store.identity().store.to_string()),
+        ("last event", count(report.through.0)),
+        ("appends", count(report.appends)),
+        ("events", count(report.events)),
+    ])?;
+    sound("readable to its end; the chain of hashes is verified in its directory", screen)
+}
+
+fn sound(text: &str, screen: &mut Screen) -> Result<(), CliFailure> {
+    if !screen.is_json() {
+        screen.line(screen.tint(Tint::Green, text))?;
+    }
+    screen.flush()
+}
