@@ -35,6 +35,6 @@ pub use guard::{StoreLimits, UserLimits};
 pub use options::ServerOptions;
 pub use reloading::Reloader;
 pub use server::{ServeError, Server};
-pub use stores::{STORE_NAME_MAX, is_store_name};
+pub use stores::{STORE_NAME_MAX, Tenants, TenantsError, is_store_name};
 pub use tls::{ServerTls, TlsError, TlsFiles};
 pub use users::{NewUser, UserRole, Users, UsersError};

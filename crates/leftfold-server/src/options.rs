@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::guard::{StoreLimits, UserLimits};
+use crate::stores::Tenants;
 use crate::tls::ServerTls;
 use crate::users::Users;
 
@@ -31,6 +32,9 @@ pub struct ServerOptions {
     pub store_limits: StoreLimits,
     /// Limits of the stores of these names, instead.
     pub store_limits_of: BTreeMap<String, StoreLimits>,
+    /// Stores that are opened when a call names them; `None` if there are none but those that the
+    /// server is started with.
+    pub tenants: Option<Tenants>,
     /// Calls of one connection that are open at once.
     pub calls_max: u32,
     /// Time within which a connection must begin its first call.
@@ -61,6 +65,7 @@ impl Default for ServerOptions {
             user_limits: UserLimits { calls_at_once: Some(8_192), ..UserLimits::default() },
             store_limits: StoreLimits::default(),
             store_limits_of: BTreeMap::new(),
+            tenants: None,
             calls_max: 1_024,
             first_call_within: Duration::from_secs(10),
             alive_every: Duration::from_secs(20),

@@ -134,8 +134,11 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { options, stores, listeners, reloader, .. } = self;
         let (stops, stopping) = Stopping::new();
-        let guard = Guard::new(&options);
+        let guard = Guard::new(options.connections_of_prefix_max, options.user_limits);
         tokio::spawn(follow_files(options.clone(), reloader, stopping.clone()));
+        if let Some(tenants) = stores.tenants() {
+            tokio::spawn(tenants.close_unused_ones(stopping.clone()));
+        }
         let telling = tokio::spawn(Refusals::tell(Arc::clone(&guard), stopping.clone()));
         let connections = Connections {
             router: services::router(&stores, &stopping, options.users.clone(), &guard),
@@ -162,7 +165,7 @@ impl Server {
 }
 
 fn check(options: &ServerOptions, stores: &[(String, Store)]) -> Result<(), ServeError> {
-    if stores.is_empty() {
+    if stores.is_empty() && options.tenants.is_none() {
         return Err(ServeError::NoStore);
     }
     for (index, (name, _)) in stores.iter().enumerate() {

@@ -21,8 +21,6 @@ pub(crate) use rates::{CallPlace, RateUse, TooFast};
 pub use rates::{StoreLimits, UserLimits};
 pub(crate) use refusals::Refusals;
 
-use crate::options::ServerOptions;
-
 /// Everything that bounds the callers of a server.
 pub(crate) struct Guard {
     pub(crate) crowd: Crowd,
@@ -34,12 +32,12 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(options: &ServerOptions) -> Arc<Self> {
+    pub(crate) fn new(connections_of_prefix_max: usize, user_limits: UserLimits) -> Arc<Self> {
         Arc::new(Self {
-            crowd: Crowd::new(options.connections_of_prefix_max),
+            crowd: Crowd::new(connections_of_prefix_max),
             guesses: Guesses::default(),
             refusals: Refusals::default(),
-            user_limits: options.user_limits,
+            user_limits,
             users: Mutex::default(),
         })
     }

@@ -2,6 +2,7 @@
 //! appends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream;
 use leftfold_protocol::health::health_check_response::ServingStatus;
@@ -15,7 +16,11 @@ use crate::stores::Stores;
 /// Services that may be asked about, beside the whole server, which is the empty name.
 const SERVICES: [&str; 2] = ["leftfold.v1.Store", super::umadb::SERVICE];
 
+/// Time between two looks at the stores for somebody who watches.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// The service `grpc.health.v1.Health`.
+#[derive(Clone)]
 pub(super) struct HealthService {
     stores: Arc<Stores>,
     stopping: Stopping,
@@ -38,6 +43,23 @@ impl HealthService {
         let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
         HealthCheckResponse { status: status.into() }
     }
+
+    /// Waits until the status is another one than was told; a server that stops tells that once.
+    async fn changed(
+        &mut self,
+        told: Option<HealthCheckResponse>,
+    ) -> Result<HealthCheckResponse, Status> {
+        loop {
+            let now = self.serving();
+            if told != Some(now) {
+                return Ok(now);
+            }
+            if self.stopping.is_wanted() {
+                return Err(Status::unavailable("the server is stopping"));
+            }
+            let _ = tokio::time::timeout(LOOK_EVERY, self.stopping.wanted()).await;
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -55,8 +77,7 @@ impl health_server::Health for HealthService {
         Ok(Response::new(self.serving()))
     }
 
-    /// Says the status now, and once more when the server stops; a store that becomes read-only is
-    /// seen by the next check.
+    /// Says the status now, and again within a second when it has changed.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
@@ -66,19 +87,11 @@ impl health_server::Health for HealthService {
             let once = async move { Ok(HealthCheckResponse { status }) };
             return Ok(Response::new(Box::pin(stream::once(once))));
         }
-        let now = Some(self.serving());
-        let states =
-            stream::try_unfold((now, self.stopping.clone()), |(now, mut stopping)| async move {
-                if let Some(now) = now {
-                    return Ok(Some((now, (None, stopping))));
-                }
-                if stopping.is_wanted() {
-                    return Err(Status::unavailable("the server is stopping"));
-                }
-                let () = stopping.wanted().await;
-                let stops = HealthCheckResponse { status: ServingStatus::NotServing.into() };
-                Ok(Some((stops, (None, stopping))))
-            });
+        let watched = (HealthService::clone(self), None);
+        let states = stream::try_unfold(watched, |(mut service, told)| async move {
+            let now = service.changed(told).await?;
+            Ok(Some((now, (service, Some(now)))))
+        });
         Ok(Response::new(Box::pin(states)))
     }
 }

@@ -53,11 +53,14 @@ async fn metrics(
     let name = asked.store.unwrap_or_else(|| DEFAULT_STORE.to_owned());
     let plain = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     let may = |name: &str| caller.may(name, Wish::Role(UserRole::Read)).is_ok();
-    match stores.named(&name).filter(|_| may(&name)) {
+    let mut open = stores.all();
+    open.retain(|served| may(&served.name));
+    match open.iter().find(|served| *served.name == *name) {
         Some(served) => (StatusCode::OK, plain, served.store.metrics()),
         None => {
-            let known = stores.names().filter(|name| may(name)).collect::<Vec<_>>().join(", ");
-            let text = format!("no store {name:?}, ask with ?store= for one of {known}\n");
+            let known = open.iter().map(|served| &*served.name).collect::<Vec<_>>().join(", ");
+            let text =
+                format!("no store {name:?}, ask with ?store= for one that is open: {known}\n");
             (StatusCode::NOT_FOUND, plain, text)
         }
     }

@@ -5,7 +5,7 @@ use leftfold::store::{
     Tags,
 };
 use leftfold_protocol::health::health_check_response::ServingStatus;
-use leftfold_protocol::health::{HealthCheckRequest, health_client};
+use leftfold_protocol::health::{HealthCheckRequest, HealthCheckResponse, health_client};
 use leftfold_protocol::wire::{self, append_answer, append_problem, append_reply, append_request};
 use tonic::{Code, Request};
 use wire::subscribe_reply::Signal;
@@ -188,7 +188,13 @@ async fn health_says_serving_until_a_store_takes_no_appends() {
         assert_eq!(answer.status(), ServingStatus::Serving);
     }
     assert_eq!(client.check(of("other")).await.unwrap_err().code(), Code::NotFound);
+    let mut watched = client.watch(of("")).await.unwrap().into_inner();
+    let told = async |watched: &mut tonic::Streaming<HealthCheckResponse>| {
+        watched.message().await.unwrap().unwrap().status()
+    };
+    assert_eq!(told(&mut watched).await, ServingStatus::Serving);
     store.close().await.unwrap();
     let answer = client.check(of("")).await.unwrap().into_inner();
     assert_eq!(answer.status(), ServingStatus::NotServing);
+    assert_eq!(told(&mut watched).await, ServingStatus::NotServing);
 }

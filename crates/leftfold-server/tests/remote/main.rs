@@ -8,5 +8,6 @@ mod encrypted;
 mod hostile;
 mod runtime;
 mod support;
+mod tenants;
 mod umadb;
 mod users;

@@ -1,0 +1,153 @@
+//! The stores of a server, by name.
+
+// Those of the `tenants` are opened on demand.
+
+mod tenants;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leftfold::store::{Append, State, Store};
+use leftfold_protocol::{DEFAULT_STORE, STORE_METADATA};
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use crate::guard::{RateUse, StoreLimits, TooFast};
+use crate::options::ServerOptions;
+use crate::users::{Caller, UserRole, Wish};
+pub(crate) use tenants::OpenTenants;
+pub use tenants::{Tenants, TenantsError};
+
+/// Characters of the name of a store.
+pub const STORE_NAME_MAX: usize = 64;
+
+/// A store that is served, under a name.
+#[derive(Clone)]
+pub(crate) struct ServedStore {
+    pub(crate) name: Arc<str>,
+    pub(crate) store: Store,
+    uses: Arc<RateUse>,
+    limits: StoreLimits,
+}
+
+impl ServedStore {
+    /// Tells whether anybody but the list of stores has the store, or anything of it.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(self.store.backend()) > 1
+    }
+
+    /// Counts bytes that a caller appends, and returns the time until the turn of its next append;
+    /// a protocol that has a call for each append waits for so long before it appends.
+    ///
+    /// # Errors
+    /// [`TooFast`] if the turn is too far away: the append is not to be made.
+    pub(crate) fn pace(&self, caller: &Caller, append: &Append) -> Result<Duration, TooFast> {
+        let bytes = append.events.iter().map(|event| event.data.len() as u64).sum();
+        let own = caller.appends(bytes)?;
+        Ok(own.max(self.uses.bytes(bytes, self.limits.bytes_per_second)?))
+    }
+}
+
+/// All stores of a server: those that it was started with, and those that are opened on demand.
+pub(crate) struct Stores {
+    lasting: BTreeMap<Arc<str>, ServedStore>,
+    tenants: Option<Arc<OpenTenants>>,
+    limits: StoreLimits,
+    limits_of: BTreeMap<String, StoreLimits>,
+}
+
+impl Stores {
+    pub(crate) fn new(stores: Vec<(String, Store)>, options: &ServerOptions) -> Self {
+        let mut all = Self {
+            lasting: BTreeMap::new(),
+            tenants: options.tenants.clone().map(OpenTenants::new),
+            limits: options.store_limits,
+            limits_of: options.store_limits_of.clone(),
+        };
+        for (name, store) in stores {
+            let name: Arc<str> = name.into();
+            let limits = all.limits_of(&name);
+            let served =
+                ServedStore { name: Arc::clone(&name), store, uses: Arc::default(), limits };
+            all.lasting.insert(name, served);
+        }
+        all
+    }
+
+    fn limits_of(&self, name: &str) -> StoreLimits {
+        *self.limits_of.get(name).unwrap_or(&self.limits)
+    }
+
+    /// Returns the store that a call names in its metadata (the one named `default` if it names
+    /// none), for a caller who has any right to it, when it is the turn of the call. A store that
+    /// is opened on demand stays open as long as somebody has it, or anything of it.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` if there is no such store, or the caller has no right to it;
+    /// `RESOURCE_EXHAUSTED` if the turn is too far away, or too many stores are open;
+    /// `UNAVAILABLE` if it cannot be opened.
+    pub(crate) async fn of(
+        &self,
+        caller: &Caller,
+        metadata: &MetadataMap,
+    ) -> Result<ServedStore, Status> {
+        let name = match metadata.get(STORE_METADATA) {
+            None => DEFAULT_STORE,
+            Some(name) => name
+                .to_str()
+                .map_err(|_| Status::invalid_argument("the name of a store is ASCII"))?,
+        };
+        let served = self.named(caller, name).await?;
+        let turn = served.uses.call(served.limits.calls_per_second)?;
+        if !turn.is_zero() {
+            tokio::time::sleep(turn).await;
+        }
+        Ok(served)
+    }
+
+    /// Returns the store of that name, as [`of`](Self::of) does.
+    pub(crate) async fn named(&self, caller: &Caller, name: &str) -> Result<ServedStore, Status> {
+        caller.may(name, Wish::Role(UserRole::Read))?;
+        match (self.lasting.get(name), &self.tenants) {
+            (Some(served), _) => Ok(served.clone()),
+            (None, None) => Err(no_store(name)),
+            (None, Some(tenants)) => {
+                let limits = self.limits_of(name);
+                let make =
+                    move |name, store| ServedStore { name, store, uses: Arc::default(), limits };
+                tenants.open(name, caller, make).await
+            }
+        }
+    }
+
+    /// Returns the stores that are open now.
+    pub(crate) fn all(&self) -> Vec<ServedStore> {
+        let tenants = self.tenants.iter().flat_map(|tenants| tenants.all());
+        self.lasting.values().cloned().chain(tenants).collect()
+    }
+
+    pub(crate) fn tenants(&self) -> Option<Arc<OpenTenants>> {
+        self.tenants.clone()
+    }
+
+    /// Returns the names of the open stores that take no appends now.
+    pub(crate) fn not_open(&self) -> Vec<Arc<str>> {
+        let is_open = |served: &ServedStore| served.store.status().borrow().state == State::Open;
+        let all = self.all().into_iter();
+        all.filter(|served| !is_open(served)).map(|served| served.name).collect()
+    }
+}
+
+fn no_store(name: &str) -> Status {
+    Status::not_found(format!("this server has no store {name:?}, use one of its own"))
+}
+
+/// Tells whether a text can name a store: letters, digits, `.`, `_` and `-`, at most
+/// [`STORE_NAME_MAX`], the first a letter or a digit.
+#[must_use]
+pub fn is_store_name(text: &str) -> bool {
+    text.len() <= STORE_NAME_MAX
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
