@@ -4,12 +4,17 @@ use clap::{Command, CommandFactory, Parser, Subcommand};
 
 use crate::commands::append::AppendArguments;
 use crate::commands::backup::{ArchiveArguments, BackupArguments, RestoreArguments};
+use crate::commands::consumers::ConsumersArguments;
+use crate::commands::doctor::DoctorArguments;
 use crate::commands::dump::{DumpArguments, ImportArguments};
 use crate::commands::head::HeadArguments;
 use crate::commands::list::{StatsArguments, StreamsArguments, TypesArguments};
+use crate::commands::open_work::{EffectsArguments, ParkedArguments};
 use crate::commands::read::{ReadArguments, TailArguments};
 use crate::commands::serve::ServeArguments;
 use crate::commands::shell::{CompletionsArguments, ManArguments};
+use crate::commands::sql::SqlArguments;
+use crate::commands::transform::TransformArguments;
 use crate::commands::users::UserArguments;
 use crate::commands::verify::VerifyArguments;
 use crate::failure::exit_codes;
@@ -42,6 +47,12 @@ pub(crate) enum CliCommand {
     Backup(BackupArguments),
     Restore(RestoreArguments),
     Archive(ArchiveArguments),
+    Sql(SqlArguments),
+    Transform(TransformArguments),
+    Consumers(ConsumersArguments),
+    Effects(EffectsArguments),
+    Parked(ParkedArguments),
+    Doctor(DoctorArguments),
     User(UserArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),

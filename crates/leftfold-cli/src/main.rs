@@ -20,7 +20,10 @@ use clap::FromArgMatches;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Arguments, CliCommand};
-use crate::commands::{append, backup, dump, head, list, read, serve, shell, users, verify};
+use crate::commands::{
+    append, backup, consumers, doctor, dump, head, list, open_work, read, serve, shell, sql,
+    transform, users, verify,
+};
 use crate::failure::CliFailure;
 use crate::screen::Screen;
 
@@ -62,6 +65,12 @@ async fn run(command: CliCommand, screen: &mut Screen) -> Result<(), CliFailure>
         CliCommand::Backup(arguments) => backup::run(&arguments, screen).await,
         CliCommand::Restore(arguments) => backup::restore(&arguments, screen).await,
         CliCommand::Archive(arguments) => backup::archive(&arguments, screen).await,
+        CliCommand::Sql(arguments) => sql::run(&arguments, screen).await,
+        CliCommand::Transform(arguments) => transform::run(&arguments, screen).await,
+        CliCommand::Consumers(arguments) => consumers::run(&arguments, screen).await,
+        CliCommand::Effects(arguments) => open_work::effects(&arguments, screen).await,
+        CliCommand::Parked(arguments) => open_work::parked(&arguments, screen).await,
+        CliCommand::Doctor(arguments) => doctor::run(&arguments, screen).await,
         CliCommand::Completions(arguments) => {
             shell::completions(&arguments, args::described(), screen)
         }

@@ -132,10 +132,10 @@ impl Screen {
         let wide: Vec<usize> = (0..table.heads.len())
             .map(|at| {
                 let cells = table.rows.iter().map(|row| columns(&row[at]));
-                cells.chain([columns(table.heads[at].0)]).max().unwrap_or(0)
+                cells.chain([columns(&table.heads[at].0)]).max().unwrap_or(0)
             })
             .collect();
-        let heads: Vec<String> = table.heads.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let heads: Vec<String> = table.heads.iter().map(|(name, _)| name.clone()).collect();
         let head = table.laid_out(&heads, &wide);
         self.line(self.tint(Tint::Bold, &head))?;
         for row in &table.rows {
@@ -155,13 +155,17 @@ pub(crate) enum Side {
 /// A table for people: each column as wide as its widest cell.
 #[derive(Clone, Debug)]
 pub(crate) struct TextTable {
-    heads: Vec<(&'static str, Side)>,
+    heads: Vec<(String, Side)>,
     rows: Vec<Vec<String>>,
 }
 
 impl TextTable {
-    pub(crate) fn new(heads: &[(&'static str, Side)]) -> Self {
-        Self { heads: heads.to_vec(), rows: Vec::new() }
+    pub(crate) fn new(heads: &[(&str, Side)]) -> Self {
+        Self::of(heads.iter().map(|(name, side)| ((*name).to_owned(), *side)).collect())
+    }
+
+    pub(crate) fn of(heads: Vec<(String, Side)>) -> Self {
+        Self { heads, rows: Vec::new() }
     }
 
     /// Adds a row, of as many cells as there are heads.

@@ -2,16 +2,22 @@
 //!
 //! `serve` serves stores, `users` keeps the file of those who may call. `read` prints events,
 //! `list` what a store holds, `head` its end. `verify` finds damage. `append` writes events. `dump`
-//! makes lines of JSON of a store, and a store of them; `backup` makes copies of a log. `shell`
-//! has completions and manual pages.
+//! makes lines of JSON of a store, and a store of them; `backup` makes copies of a log. `sql`
+//! answers questions, `transform` copies by rules. `consumers` and `open_work` say what the runtime
+//! has recorded, `doctor` what is amiss. `shell` has completions and manual pages.
 
 pub(crate) mod append;
 pub(crate) mod backup;
+pub(crate) mod consumers;
+pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod head;
 pub(crate) mod list;
+pub(crate) mod open_work;
 pub(crate) mod read;
 pub(crate) mod serve;
 pub(crate) mod shell;
+pub(crate) mod sql;
+pub(crate) mod transform;
 pub(crate) mod users;
 pub(crate) mod verify;

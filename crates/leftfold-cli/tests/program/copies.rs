@@ -123,3 +123,28 @@ fn an_archived_log_is_read_on() {
     assert!(Path::new(&store).join("archive").exists());
     assert_eq!(content(&store).len(), 50);
 }
+
+#[test]
+fn a_store_is_transformed_by_rules_and_the_call_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_of(directory.path(), 70);
+    let new = directory.path().join("new").to_str().unwrap().to_owned();
+    let transform = |more: &[&str]| {
+        let rules = ["--drop-type", "shop.Taken", "--rename-category", "shop=store"];
+        let names = ["--rename-type", "shop.Sold=store.Sold", "--json"];
+        ran(&[&["transform", &store, &new][..], &rules, &names, more].concat())
+    };
+    assert_eq!(transform(&[]).object()["switched"], false);
+    ran(&["append", &store, "--type", "shop.Closed", "--data", "{}"]).well();
+    let done = transform(&["--switch"]).object();
+    assert_eq!((&done["sound"], &done["dropped"]), (&true.into(), &35.into()));
+    let events = ran(&["read", &new, "--json"]).objects();
+    assert_eq!(events.len(), 36);
+    assert_eq!(
+        (&events[0]["type"], &events[0]["stream"]),
+        (&"store.Sold".into(), &"store-0".into())
+    );
+    assert_eq!((&events[1]["data"]["n"], &events[35]["type"]), (&2.into(), &"shop.Closed".into()));
+    let wrong = ran(&["transform", &store, &new, "--rename-type", "shop.Sold"]);
+    assert!(wrong.code == 2 && wrong.said.contains("OLD=NEW"), "{wrong:?}");
+}

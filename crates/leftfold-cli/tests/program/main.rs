@@ -1,7 +1,9 @@
 //! The program `leftfold`, as a process of its own.
 
+mod asking;
 mod copies;
 mod help;
+mod open_work;
 mod reading;
 mod serve;
 mod support;

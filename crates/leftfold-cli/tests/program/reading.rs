@@ -6,7 +6,20 @@ use serde_json::Value;
 
 use crate::support::{Program, port, ran, ran_with, store_of, until};
 
-const READING: [&str; 8] = ["read", "tail", "streams", "types", "stats", "head", "verify", "dump"];
+const READING: [&str; 12] = [
+    "read",
+    "tail",
+    "streams",
+    "types",
+    "stats",
+    "head",
+    "verify",
+    "dump",
+    "consumers",
+    "effects",
+    "parked",
+    "doctor",
+];
 
 #[test]
 fn a_directory_that_is_written_and_its_address_show_the_same() {
@@ -46,6 +59,8 @@ fn a_store_that_is_not_there_is_not_made() {
             assert!(ran.code == 1 && ran.said.contains("no store in"), "{command}: {ran:?}");
         }
     }
+    let sql = ran(&["sql", missing.to_str().unwrap(), "select 1"]);
+    assert_eq!(sql.code, 1, "{sql:?}");
     let (to, missing) = (directory.path().join("backup"), missing.to_str().unwrap());
     assert_eq!(ran(&["backup", missing, to.to_str().unwrap()]).code, 1);
     assert_eq!(directory.path().read_dir().unwrap().count(), 0, "something was made");

@@ -1,0 +1,62 @@
+//! Commands that answer a question: SQL, and a doctor's.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::{Program, port, ran, ran_with, store_of};
+
+#[test]
+fn sql_is_answered_over_the_events_that_are_chosen() {
+    let (directory, port) = (tempfile::tempdir().unwrap(), port());
+    let store = store_of(directory.path(), 100);
+    let program = Program::serve(store.as_ref(), port);
+    let address = format!("leftfold://127.0.0.1:{port}");
+    let sum = "select type, count(*) as n, sum(data->>'n') as sum from events group by type";
+    let chosen = ["--where", "position <= 20 and type = shop.Sold"];
+    for place in [&store, &address] {
+        let all = ran(&["sql", place, sum, "--json"]).objects();
+        assert_eq!((&all[0]["type"], &all[0]["n"]), (&"shop.Sold".into(), &50.into()));
+        assert_eq!(all[0]["sum"], (0..100).step_by(2).sum::<i32>());
+        let some = ran(&[&["sql", place, sum, "--json"][..], &chosen].concat()).object();
+        assert_eq!((&some["n"], &some["sum"]), (&10.into(), &90.into()));
+        let tags = "select count(*) as n from events join tags using (position) where tag = 't:1'";
+        assert_eq!(ran_with(&["sql", place, "--json"], tags).object()["n"], 33);
+    }
+    let table = ran(&["sql", &store, "select 1 as one, 'a' as letter"]).well();
+    assert_eq!(table, "one  letter\n  1  a\n1 row\n");
+    program.stop();
+}
+
+#[test]
+fn sql_only_reads_and_loads_no_more_than_was_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_of(directory.path(), 10);
+    for (sql, said) in [
+        ("delete from events", "readonly"),
+        ("create table t (a)", "readonly"),
+        ("select 1; select 2", "one statement"),
+        ("select absent from events", "no such column"),
+    ] {
+        let refused = ran(&["sql", &store, sql]);
+        assert!(refused.code == 2 && refused.said.contains(said), "{sql}: {refused:?}");
+    }
+    let refused = ran(&["sql", &store, "select 1", "--max-events", "9"]);
+    assert!(refused.code == 1 && refused.said.contains("--max-events"), "{refused:?}");
+    assert_eq!(ran(&["sql", &store, "select 1", "--max-events", "10"]).code, 0);
+}
+
+#[test]
+fn a_doctor_finds_what_cannot_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_of(directory.path(), 10);
+    let findings = ran(&["doctor", &store, "--json"]).objects();
+    for check in ["opens", "reads", "clock", "permissions", "disk"] {
+        assert!(findings.iter().any(|finding| finding["check"] == check), "{check}: {findings:?}");
+    }
+    let manifest = std::path::Path::new(&store).join("log-000000000001.seg");
+    std::fs::write(&manifest, "nothing of a log").unwrap();
+    let amiss = ran(&["doctor", &store]);
+    assert!(amiss.code == 3 && amiss.out.contains("amiss"), "{amiss:?}");
+    // Who may read everything is not kept out by permissions.
+    std::fs::set_permissions(&manifest, std::fs::Permissions::from_mode(0o000)).unwrap();
+    assert_eq!(ran(&["doctor", &store]).code, 3);
+}

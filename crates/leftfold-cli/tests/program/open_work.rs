@@ -1,0 +1,151 @@
+//! What the records of a runtime say: consumers, effects in doubt, parked triggers.
+
+use std::time::Duration;
+
+use leftfold::prelude::*;
+use leftfold::runtime::process::{Context, ParkedFilter};
+use leftfold::runtime::{Attempt, Conclusion, Effect, EffectId, EffectState, Performed, Policy};
+use serde::{Deserialize, Serialize};
+
+use crate::support::{Program, port, ran, store_of, until};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum OrderEvent {
+    Placed { cents: u64 },
+    Paid,
+}
+
+impl Event for OrderEvent {
+    const NAMESPACE: &'static str = "order";
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("refused")]
+struct OrderRefused;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Order;
+
+impl Aggregate for Order {
+    const CATEGORY: &'static str = "order";
+    type Event = OrderEvent;
+    type Command = ();
+    type Refusal = OrderRefused;
+
+    fn apply(&mut self, _: &OrderEvent) {}
+
+    fn decide(&self, (): &()) -> Result<Vec<OrderEvent>, Self::Refusal> {
+        Ok(vec![OrderEvent::Paid])
+    }
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Placed {
+    cents: u64,
+}
+
+/// Takes money through somebody who does not answer.
+struct TakeMoney;
+
+impl Effect for TakeMoney {
+    const NAME: &'static str = "take money";
+    const INTENT: &'static str = "order.Placed";
+    type Intent = Placed;
+    type Outcome = ();
+    type Target = Order;
+
+    fn policy(&self) -> Policy {
+        Policy::once()
+    }
+
+    async fn perform(&self, attempt: &Attempt<Placed>) -> Performed<()> {
+        match attempt.intent.cents {
+            0 => Performed::Done(()),
+            _ => Performed::InDoubt { reason: "no answer".to_owned() },
+        }
+    }
+
+    fn report(&self, _: &Attempt<Placed>, _: &Conclusion<()>) -> Option<(String, ())> {
+        None
+    }
+}
+
+/// Cannot react to large orders.
+#[derive(Default)]
+struct Packing;
+
+impl Process for Packing {
+    const NAME: &'static str = "packing";
+    type Event = OrderEvent;
+
+    fn targets() -> Targets {
+        Targets::of::<Order>()
+    }
+
+    fn correlate(event: &Recorded<OrderEvent>) -> Correlation {
+        Correlation::starts(event.stream_id())
+    }
+
+    fn apply(&mut self, _: &Trigger<OrderEvent>, _: &Context) {}
+
+    fn react(&self, trigger: &Trigger<OrderEvent>, _: &Context) -> Reaction {
+        match trigger {
+            Trigger::Event(OrderEvent::Placed { cents }) if *cents > 100 => panic!("too large"),
+            _ => Reaction::none(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_work_is_listed_on_a_directory_and_on_an_address() {
+    let (directory, port) = (tempfile::tempdir().unwrap(), port());
+    let place = store_of(directory.path(), 1);
+    let program = Program::serve(place.as_ref(), port);
+    let address = format!("leftfold://127.0.0.1:{port}");
+    let store = leftfold::open(&address).await.unwrap();
+    let runtime = Runtime::new(&store).named("desk").effect(TakeMoney).process::<Packing>();
+    let runtime = runtime.start().await.unwrap();
+    let orders = store.aggregate::<Order>();
+    let mut effects = Vec::new();
+    for (id, cents) in [("small", 0), ("large", 500)] {
+        let placed = [OrderEvent::Placed { cents }];
+        effects.push(EffectId(orders.record(id, &placed).await.unwrap().last()));
+    }
+    let second = orders.record("large", &[OrderEvent::Paid]).await.unwrap().last();
+    for id in &effects {
+        let status = runtime.effects().wait(*id, Duration::from_secs(60)).await.unwrap().unwrap();
+        assert!(!matches!(status.state, EffectState::Pending), "{status:?}");
+    }
+    for place in [&place, &address] {
+        until("both triggers are parked", || {
+            ran(&["parked", place, "--json"]).objects().len() == 2
+        });
+        let parked = ran(&["parked", place, "--process", "packing", "--json"]).objects();
+        assert!(parked.iter().all(|parked| parked["instance"] == "large"), "{parked:?}");
+        let reason = parked[0]["reason"].as_str().unwrap();
+        assert!(reason.contains("too large"), "{reason}");
+        assert_eq!(parked[1]["cause"]["Event"]["position"], second.0);
+        assert!(parked[1]["reason"].is_null(), "{parked:?}");
+        assert!(ran(&["parked", place]).well().contains("waits behind another"));
+
+        let open = ran(&["effects", place, "--in-doubt", "--json"]).object();
+        assert_eq!((&open["effect"], &open["reason"]), (&"take money".into(), &"no answer".into()));
+        assert_eq!(open["id"], effects[1].0.0);
+        let all = ran(&["effects", place, "--all", "--json"]).objects();
+        assert_eq!(all[0]["state"], "done", "{all:?}");
+    }
+    let consumers = ran(&["consumers", &address, "--json"]).objects();
+    for name in ["$process:packing", "$effect:take money"] {
+        let consumer = consumers.iter().find(|consumer| consumer["consumer"] == name);
+        let consumer = consumer.unwrap_or_else(|| panic!("{name}: {consumers:?}"));
+        assert_eq!(consumer["work"]["runtime"], "desk", "{consumer}");
+    }
+    assert!(ran(&["consumers", &place]).well().contains("$process:packing"));
+    let all = ParkedFilter::all();
+    let skipped = runtime.processes().skip_all("packing", &all, "bob").await.unwrap();
+    assert_eq!(skipped, 2);
+    assert!(ran(&["parked", &address, "--json"]).objects().is_empty());
+    runtime.stop().await.unwrap();
+    store.close().await.unwrap();
+    program.stop();
+}
