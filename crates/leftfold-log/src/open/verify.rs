@@ -166,6 +166,7 @@ pub fn verify_on(
                 Err(other) => return Err(other.into()),
             };
     }
+    count.end();
     Ok(verified)
 }
 
@@ -176,8 +177,10 @@ impl Log {
         &self,
         progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
     ) -> Result<VerifiedLog, LogVerifyError> {
-        let (open, head) = (self.segments(), self.shared().head().position);
+        // The head first: a group is in its segment before the index and the head tell of it.
+        let (head, open) = (self.shared().head(), self.segments());
         let segments = SegmentWalk {
+            through: Some(head),
             segments: open
                 .extents()?
                 .into_iter()
@@ -189,8 +192,9 @@ impl Log {
         let mut verified = segments.visit_groups(&mut |part| count.add(&part))?;
         if verified.damage.is_none() {
             let index = &self.shared().index;
-            verified.index_damage = index_damage(&segments, index, head, &mut count)?;
+            verified.index_damage = index_damage(&segments, index, head.position, &mut count)?;
         }
+        count.end();
         Ok(verified)
     }
 }
@@ -232,6 +236,13 @@ impl<'a> VerifyCount<'a> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(LogVerifyError::Stopped),
         }
+    }
+
+    /// Tells that everything was gone through, also what damage or an unfinished write cut off.
+    fn end(mut self) {
+        self.count.bytes_done = self.count.bytes;
+        // There is nothing left to end.
+        let _ = (self.told)(self.count);
     }
 }
 
@@ -294,6 +305,8 @@ pub(crate) struct SegmentWalk<'a> {
     /// Each with the end of what is durable; `None` if no process writes the log: then what stands
     /// behind the last group is looked at.
     segments: Vec<(SegmentHeader, Option<u64>)>,
+    /// The walk ends at this head, if it comes by it; at the end of what is there if it is `None`.
+    through: Option<Head>,
     file: Box<dyn Fn(u64) -> io::Result<Arc<dyn File>> + 'a>,
 }
 
@@ -302,7 +315,7 @@ impl<'a> SegmentWalk<'a> {
     pub(crate) fn over(disk: &'a Arc<dyn Disk>, options: &Options) -> Result<Self, LogOpenError> {
         let segments = headers(disk, options)?.into_iter().map(|header| (header, None)).collect();
         let file = |number| disk.open(&segment_name(number));
-        Ok(Self { segments, file: Box::new(file) })
+        Ok(Self { segments, through: None, file: Box::new(file) })
     }
 
     fn bytes(&self) -> Result<u64, LogOpenError> {
@@ -339,7 +352,8 @@ impl<'a> SegmentWalk<'a> {
             let opened = (self.file)(header.number).and_then(|file| Groups::of(file, header));
             let mut groups = opened.map_err(LogOpenError::from)?;
             let mut offset = header.bytes();
-            while offset < end.unwrap_or(groups.len()) {
+            let ends = |chain: &ChainState| Some(chain.head()) == self.through;
+            while offset < end.unwrap_or(groups.len()) && !ends(&chain) {
                 match groups.at(offset, Some(&chain)).map_err(LogOpenError::from)? {
                     GroupScan::Valid(group) => {
                         visit(LogPart::Group(header.number, &group))?;
@@ -364,7 +378,7 @@ impl<'a> SegmentWalk<'a> {
                     }
                 }
             }
-            if verified.damage.is_some() {
+            if verified.damage.is_some() || ends(&chain) {
                 break;
             }
         }

@@ -34,10 +34,16 @@ fn a_log_is_verified_while_it_is_written_by_its_own_process_and_by_another_one()
     let end = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            (200..).take_while(|_| !end.load(Ordering::Relaxed)).for_each(|n| append(&log, n));
+            // Large groups take a while to be shown.
+            let events = || (0..2_000).map(|_| NewEvent::new(event_type("t"), "x"));
+            for number in 200..215 {
+                append(&log, number);
+                wait(log.append(Append::of(events().collect()))).unwrap();
+            }
+            end.store(true, Ordering::Relaxed);
         });
         let mut last = Position::START;
-        for _ in 0..3 {
+        while !end.load(Ordering::Relaxed) || last == Position::START {
             let mut goes_on = |_| ControlFlow::Continue(());
             let here = log.verify(&mut goes_on).unwrap();
             let elsewhere = verify(&folder.0, &mut goes_on).unwrap();
@@ -45,12 +51,11 @@ fn a_log_is_verified_while_it_is_written_by_its_own_process_and_by_another_one()
             for verified in [&here, &elsewhere, &followed] {
                 assert!(verified.is_sound(), "{verified:?}");
                 assert_eq!(verified.head.position.0, verified.events);
-                assert_eq!((verified.commands, &verified.tail), (verified.events, &None));
+                assert_eq!(verified.tail, None);
             }
-            assert!(here.head.position > last && elsewhere.head.position >= here.head.position);
+            assert!(here.head.position >= last && elsewhere.head.position >= here.head.position);
             last = here.head.position;
         }
-        end.store(true, Ordering::Relaxed);
     });
 }
 
@@ -91,9 +96,7 @@ fn the_caller_is_told_how_far_it_is_and_may_end_it() {
     assert!(all > 20 * (1_000 << 10) && told.len() > 10, "twice the bytes of the log: {told:?}");
     assert!(told.iter().all(|progress| progress.bytes == all));
     assert!(told.windows(2).all(|pair| pair[0].bytes_done < pair[1].bytes_done));
-    assert!(
-        told.last().is_some_and(|last| last.bytes_done <= all && last.bytes_done > all / 10 * 9)
-    );
+    assert_eq!(told.last().map(|last| last.bytes_done), Some(all));
     let stopped = verify_on(closed, &mut |_| ControlFlow::Break(()));
     assert_eq!(stopped, Err(LogVerifyError::Stopped));
 }
