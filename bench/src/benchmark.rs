@@ -20,6 +20,7 @@ pub(crate) enum Benchmark {
     ConditionsLarge1,
     ConditionsLarge16,
     Killed,
+    Follow,
     PostgresCommands16,
     PostgresCommands256,
     PostgresExact,
@@ -35,7 +36,7 @@ pub(crate) enum Benchmark {
 
 impl Benchmark {
     /// In the order in which they run: what appends to a large store comes after what reads it.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Commands1,
         Self::Commands16,
         Self::Commands256,
@@ -53,6 +54,7 @@ impl Benchmark {
         Self::ConditionsLarge1,
         Self::ConditionsLarge16,
         Self::Killed,
+        Self::Follow,
         Self::PostgresCommands16,
         Self::PostgresCommands256,
         Self::PostgresExact,
@@ -108,6 +110,7 @@ impl Benchmark {
             }
             Self::ConditionsLarge16 => ("conditions-large-16", "the same, 16 writers"),
             Self::Killed => ("killed", "opening the large store after its process was killed"),
+            Self::Follow => ("follow", "the time until a follower of the log sees an event"),
             Self::PostgresCommands16
             | Self::PostgresCommands256
             | Self::PostgresExact

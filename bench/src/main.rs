@@ -15,6 +15,7 @@ mod commands;
 mod conditions;
 mod delivery;
 mod encode;
+mod follow;
 mod header;
 mod large;
 mod load;

@@ -4,7 +4,8 @@ use crate::benchmark::Benchmark;
 use crate::run::BenchRun;
 use crate::table::{RatioTarget, Row};
 use crate::{
-    Outcome, batches, commands, conditions, encode, open, postgres, projections, reads, serve,
+    Outcome, batches, commands, conditions, encode, follow, open, postgres, projections, reads,
+    serve,
 };
 
 /// Measures what was asked for, one after the other, up to the first that fails.
@@ -39,6 +40,7 @@ async fn measure(run: &mut BenchRun, benchmark: Benchmark) -> Outcome<Vec<Row>> 
         Benchmark::ConditionsLarge1 => vec![conditions::in_large_store(run, 1).await?],
         Benchmark::ConditionsLarge16 => vec![conditions::in_large_store(run, 16).await?],
         Benchmark::Killed => vec![open::after_kill(run)?],
+        Benchmark::Follow => follow::delivery(run).await?,
         Benchmark::PostgresCommands16 => {
             vec![postgres::commands::commands(run, 16, RatioTarget::RatioAtLeast(1.5)).await?]
         }

@@ -74,6 +74,10 @@ impl BenchRun {
 }
 
 impl EmptyStore {
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Closes the store and removes it.
     pub(crate) async fn discard(self) -> Outcome {
         self.store.close().await?;

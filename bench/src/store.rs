@@ -13,7 +13,10 @@ pub(crate) const MEMORY_BYTES: usize = 64 << 20;
 
 /// Opens the log in a folder; it is created if it is not there.
 pub(crate) fn open(folder: &Path) -> Outcome<Store> {
-    let options = Options { memory_bytes: MEMORY_BYTES, ..Options::default() };
-    let (log, _) = Log::open(folder, options)?;
+    let (log, _) = Log::open(folder, options())?;
     Ok(Store::new(log))
+}
+
+pub(crate) fn options() -> Options {
+    Options { memory_bytes: MEMORY_BYTES, ..Options::default() }
 }

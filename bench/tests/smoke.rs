@@ -48,6 +48,8 @@ fn every_benchmark_ends_with_its_rows_in_the_table() {
         "| conditional append, events: 2000, writers: 1 ",
         "| conditional append, events: 2000, writers: 16 ",
         "| open 2000 events and more after SIGKILL ",
+        "| follower: append to delivery at 10,000/s, median ",
+        "| follower: append to delivery at 10,000/s, 99 of 100 ",
     ];
     let folder = run("smoke", &[], &rows);
     let left = std::fs::read_dir(&folder).unwrap().count();
