@@ -11,8 +11,8 @@ use std::time::Duration;
 use leftfold_core::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
-use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::types::{ToSql, Type};
@@ -45,6 +45,10 @@ const NOTICE_GONE: &str = "DO $$
         IF current_setting('idle_in_transaction_session_timeout') = '0' THEN
             PERFORM set_config('idle_in_transaction_session_timeout', '60s', false); END IF;
     END $$";
+/// Tells whether the server takes no writes.
+const ONLY_READS: &str = "SELECT current_setting('transaction_read_only')::boolean";
+/// Time between two looks for a host that takes writes.
+const LOOK_FOR_WRITES: Duration = Duration::from_secs(1);
 /// Marks the session, and tells the mark that it had.
 const MARK: &str = "SELECT current_setting('leftfold.session', true) AS was,
     set_config('leftfold.session', $1, false) AS is_now";
@@ -63,6 +67,8 @@ pub(crate) struct Connected {
     pub(crate) rows: Rows,
     /// Something was begun and not ended.
     pub(crate) busy: bool,
+    /// The server took no writes when it was connected to, and another host may.
+    only_reads: bool,
     pub(crate) heard: Arc<Heard>,
     drives: JoinHandle<()>,
 }
@@ -113,6 +119,10 @@ pub(crate) struct PostgresConnector {
     dial: Box<dyn Dial>,
     /// The host that was connected to last.
     last: AtomicUsize,
+    /// The URL has several hosts and leaves open which of them it means.
+    prefers_writes: bool,
+    /// The host that was connected to last takes writes, as far as that was asked.
+    takes_writes: AtomicBool,
 }
 
 /// Connects, encrypted or not; behind it stands one type for each kind of encryption.
@@ -183,38 +193,81 @@ impl PostgresConnector {
     fn by(config: Config, dial: impl Dial + 'static) -> Self {
         let config = with_limits(config);
         let hosts = each_host(&config);
-        Self { config, hosts, dial: Box::new(dial), last: AtomicUsize::new(0) }
+        let prefers_writes = hosts.len() > 1
+            && config.get_target_session_attrs() == TargetSessionAttrs::Any
+            && config.get_load_balance_hosts() == LoadBalanceHosts::Disable;
+        let (last, takes_writes) = (AtomicUsize::new(0), AtomicBool::new(true));
+        Self { config, hosts, dial: Box::new(dial), last, prefers_writes, takes_writes }
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Connects to the first host that takes it, beginning with the one that did last.
+    /// Connects to the first host that takes it, beginning with the one that did last. If the URL
+    /// leaves open which of several it means, that is the first one that takes writes, and only if
+    /// there is none another one.
     pub(crate) async fn connect(&self) -> Result<Connected, PostgresError> {
         let hosts = self.hosts.len();
         let first = match self.config.get_load_balance_hosts() {
             LoadBalanceHosts::Random if hosts > 1 => Uuid::new_v4().as_fields().0 as usize,
             _ => self.last.load(Ordering::Relaxed),
         };
-        let mut offset = 0;
+        let (mut offset, mut only_reading) = (0, None);
         loop {
             let host = first.wrapping_add(offset) % hosts;
-            let config = &self.hosts[host];
-            // The driver's own limit is one on dialling: a server that stands still takes a
-            // connection and never greets.
-            let each = config.get_connect_timeout().copied().unwrap_or(CONNECT_WITHIN);
-            let within = each.saturating_mul(2);
-            let made = timeout(within, self.make(config)).await;
-            match made.unwrap_or(Err(PostgresError::Silent { within })) {
-                Ok(connected) => {
-                    self.last.store(host, Ordering::Relaxed);
-                    return Ok(connected);
+            offset += 1;
+            match (self.connect_to(host).await, only_reading.take()) {
+                (Ok(connected), None) if connected.only_reads && offset < hosts => {
+                    only_reading = Some((host, connected));
                 }
-                Err(error) if offset + 1 == hosts => return Err(error),
-                Err(_) => offset += 1,
+                (Ok(connected), Some(found)) if connected.only_reads && offset < hosts => {
+                    only_reading = Some(found);
+                }
+                (Ok(connected), Some((host, found))) if connected.only_reads => {
+                    return Ok(self.chosen(host, found));
+                }
+                (Ok(connected), _) => return Ok(self.chosen(host, connected)),
+                (Err(_), found) if offset < hosts => only_reading = found,
+                (Err(_), Some((host, found))) => return Ok(self.chosen(host, found)),
+                (Err(error), None) => return Err(error),
             }
         }
+    }
+
+    fn chosen(&self, host: usize, connected: Connected) -> Connected {
+        self.last.store(host, Ordering::Relaxed);
+        self.takes_writes.store(!connected.only_reads, Ordering::Relaxed);
+        connected
+    }
+
+    async fn connect_to(&self, host: usize) -> Result<Connected, PostgresError> {
+        let config = &self.hosts[host];
+        // The driver's own limit is one on dialling: a server that stands still takes a connection
+        // and never greets.
+        let each = config.get_connect_timeout().copied().unwrap_or(CONNECT_WITHIN);
+        let within = each.saturating_mul(2);
+        let made = timeout(within, self.make(config)).await;
+        made.unwrap_or(Err(PostgresError::Silent { within }))
+    }
+
+    /// Waits until a host takes writes, if none did before and the URL leaves open which one it
+    /// means: without an end otherwise.
+    pub(crate) async fn takes_writes_again(&self) {
+        if !self.prefers_writes {
+            return std::future::pending().await;
+        }
+        loop {
+            sleep(LOOK_FOR_WRITES).await;
+            if self.connect().await.is_ok_and(|connected| !connected.only_reads) {
+                return;
+            }
+        }
+    }
+
+    /// Tells whether a connection only reads although another host takes writes.
+    pub(crate) fn is_outdated(&self, connected: &Connected) -> bool {
+        connected.only_reads && self.takes_writes.load(Ordering::Relaxed)
     }
 
     /// Begins with the next host, since the one that was connected to last is of no use.
@@ -225,8 +278,14 @@ impl PostgresConnector {
     async fn make(&self, config: &Config) -> Result<Connected, PostgresError> {
         let heard = Arc::default();
         let (client, drives) = self.dial.dial(config, &heard).await?;
-        let connected = Connected { rows: Rows::new(client), busy: false, heard, drives };
+        let rows = Rows::new(client);
+        let mut connected = Connected { rows, busy: false, only_reads: false, heard, drives };
         connected.own_session().await?;
+        if self.prefers_writes {
+            let asked = connected.rows.query_one(ONLY_READS, &[]).await;
+            let told = asked.and_then(|row| row.try_get(0));
+            connected.only_reads = told.map_err(PostgresError::Unreachable)?;
+        }
         connected.rows.batch_execute(NOTICE_GONE).await.map_err(PostgresError::Unreachable)?;
         Ok(connected)
     }

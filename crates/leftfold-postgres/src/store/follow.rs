@@ -97,6 +97,7 @@ async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
     let poll = if listens { POLL } else { POLL_UNNOTIFIED };
     let mut notified_at = Instant::now();
     let mut inline = SeenInline { round: None, lacking: None };
+    let mut another = pin!(shared.connector.takes_writes_again());
     loop {
         let is_standby = answered(see(shared, &connected, &look, &mut inline)).await?;
         if is_standby == listens {
@@ -107,6 +108,7 @@ async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
         loop {
             tokio::select! {
                 () = connected.heard.news.notified() => break,
+                () = &mut another, if !listens => return Ok(()),
                 () = sleep_until(look_again) => break,
                 () = shared.committed.notified(), if listens => {
                     sleep_until(notified_at + BETWEEN_NOTIFICATIONS).await;

@@ -77,6 +77,61 @@ async fn a_store_on_a_standby_reads_and_takes_appends_when_it_is_promoted() {
     ledger.check(&backend).await;
 }
 
+/// The URL of two servers.
+fn both(first: &PostgresServer, second: &PostgresServer) -> String {
+    let (first, second) = (first.port(), second.port());
+    format!("postgres://postgres@127.0.0.1:{first},127.0.0.1:{second}/postgres")
+}
+
+/// Connections stayed on a standby that had been named first, or reached while the primary was
+/// away: readers were behind what the same process had appended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_hosts_the_primary_is_taken_and_the_standby_only_while_there_is_none() {
+    let mut primary = PostgresServer::start();
+    let standby = primary.standby();
+    // The standby has the tables, and shows nothing of what comes later.
+    let prepared = open(&primary.url(), Duration::from_secs(5)).await;
+    let mut ledger = Ledger::default();
+    ledger.note("a", 1, accept(&Store::new(prepared), "a", 1, |_| {}).await);
+    let end = primary.psql(&primary.url(), "SELECT pg_current_wal_lsn()");
+    let is_there = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
+    let sessions = rows(&standby.url()).await;
+    while !sessions.query_one(is_there, &[&end]).await.unwrap().get::<_, bool>(0) {}
+    standby.psql(&standby.url(), "SELECT pg_wal_replay_pause()");
+
+    let url = format!("{}?readers=3", both(&standby, &primary));
+    let backend = open(&url, Duration::from_secs(5)).await;
+    let store = Store::new(backend.clone());
+    let is_only_read = |state: &State| matches!(state, State::ReadOnly { .. });
+    for round in 0..2 {
+        // Each of the connections that read is used.
+        for number in 0..6 {
+            let number = 2 + 6 * round + number;
+            let position = accept(&store, "a", number, |_| {}).await;
+            ledger.note("a", number, position);
+            let last = || store.page(Read::matching(Query::all(), position));
+            let (one, two, three) = tokio::join!(last(), last(), last());
+            for page in [one, two, three] {
+                assert_eq!(page.unwrap().events.first().unwrap().position, position);
+            }
+        }
+        if round == 0 {
+            primary.stop_hard();
+            is_told(&store, is_only_read).await;
+            let all = || store.page(Read::matching(Query::all(), Position(1)));
+            let (one, two, three) = tokio::join!(all(), all(), all());
+            for page in [one, two, three] {
+                assert_eq!(page.unwrap().events.len(), 2, "as far as the standby is");
+            }
+            let refused = attempt(&store, "b", 1).await;
+            assert!(matches!(refused, Err(AppendError::ReadOnly { .. })), "{refused:?}");
+            primary.start_again();
+            is_told(&store, |state| *state == State::Open).await;
+        }
+    }
+    ledger.check(&backend).await;
+}
+
 enum Failure {
     Killed,
     StandsStill,
@@ -85,12 +140,8 @@ enum Failure {
 async fn takes_over(failure: Failure) {
     let mut random = fastrand::Rng::with_seed(seed());
     let (mut primary, standby) = replicated().await;
-    let hosts = format!(
-        "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres",
-        primary.port(),
-        standby.port()
-    );
-    let url = format!("{hosts}?target_session_attrs=read-write&connect_timeout=1");
+    let both = both(&primary, &standby);
+    let url = format!("{both}?target_session_attrs=read-write&connect_timeout=1");
     let backend = open(&url, Duration::from_millis(300)).await;
     let mut tasks = JoinSet::new();
     for task in 0..4 {

@@ -74,7 +74,9 @@ impl ReaderPool {
 
     fn take_idle(&self) -> Option<Arc<Connected>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|connected| !connected.rows.is_closed());
+        idle.retain(|connected| {
+            !connected.rows.is_closed() && !self.connector.is_outdated(connected)
+        });
         idle.pop()
     }
 

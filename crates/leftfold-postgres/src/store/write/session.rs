@@ -11,7 +11,7 @@ use super::facts::{self, FactStatements, GroupFacts, KnownState};
 use super::group_rows::{self, GroupRows, GroupStatements};
 use super::judge::GroupJudge;
 use super::request::{RequestVerdict, StoreRequest};
-use crate::connect::{Connected, DURABLE_COMMITS};
+use crate::connect::{Connected, DURABLE_COMMITS, PostgresConnector};
 use crate::error::Trouble;
 use crate::store::error::NotDone;
 use crate::store::inline::{ApplyEnd, InlineProjections, ViewFailure};
@@ -339,6 +339,11 @@ impl WriteSession {
     /// Tells whether the connection can be used for another group.
     pub(super) fn is_usable(&self) -> bool {
         !self.connected.busy && !self.connected.rows.is_closed()
+    }
+
+    /// Tells whether another host takes writes, and this one does not.
+    pub(super) fn is_outdated(&self, connector: &PostgresConnector) -> bool {
+        connector.is_outdated(&self.connected)
     }
 
     /// Reads the head behind its lock: after it, what another session had under way is there or

@@ -232,7 +232,11 @@ impl StoreWriter {
 
     /// Connects if there is no connection, and sees that the history is the one that is known.
     async fn connect(&mut self) -> Result<(), NotDone> {
-        if self.session.as_ref().is_some_and(WriteSession::is_usable) {
+        let connector = &self.shared.connector;
+        if let Some(session) = &self.session
+            && session.is_usable()
+            && !session.is_outdated(connector)
+        {
             return Ok(());
         }
         self.session = None;
