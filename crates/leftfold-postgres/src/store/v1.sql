@@ -206,6 +206,21 @@ BEGIN
     END LOOP;
 END $$;
 
+-- The leases that changed after a round; all of them if some were forgotten since. Almost always
+-- none did: then the table, with all the versions of its rows that an old snapshot keeps, is not
+-- looked at.
+CREATE FUNCTION {schema}.leases_since(known bigint)
+    RETURNS TABLE (all_of_them boolean, work text, holder uuid, fence bigint, until timestamptz,
+        note bytea)
+    LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF (SELECT s.lease_round FROM {schema}.state s) > known THEN
+        RETURN QUERY SELECT s.forgotten_round > known, l.work, l.holder, l.fence, l.until, l.note
+            FROM {schema}.state s LEFT JOIN {schema}.leases l
+                ON l.round > known OR s.forgotten_round > known;
+    END IF;
+END $$;
+
 -- Takes the lock of writers, the row of "state", and reads what a group of requests depends on:
 -- each of its statements sees what was committed before the lock was given. "shown" is the append
 -- that the process knows to be there. The versions of "asked" are always told; those of "kept",

@@ -1,8 +1,11 @@
 //! Pages that a group and a reader touch while a snapshot stays open that is older than all of
 //! them, as a backup has it: no row may be cleaned, and none may have to be passed over.
 
+use std::time::Duration;
+
 use leftfold_core::store::{
-    Append, Checkpoint, CheckpointRecord, Hash, MoveFrom, Partition, Position, Store,
+    Append, Checkpoint, CheckpointRecord, Hash, Holder, LeaseRequest, MoveFrom, Partition,
+    Position, Store,
 };
 use leftfold_postgres::PostgresStore;
 use leftfold_proving::PostgresServer;
@@ -13,6 +16,7 @@ use crate::support::{label, place, rows};
 /// Moves of one consumer, each in a transaction of its own. A row that all of them changed would
 /// have filled nine pages with its dead versions.
 const MOVES: u64 = 400;
+const RENEWALS: u64 = 100;
 /// Pages that more levels of indexes may cost.
 const MORE_PAGES_MAX: i64 = 4;
 
@@ -76,6 +80,25 @@ async fn moves_under_an_old_snapshot_make_no_later_group_and_no_reader_touch_mor
     for position in 2..=MOVES {
         store.append(moved(&store, "moving", position)).await.unwrap();
     }
+    // Renewals leave dead versions behind. A step that is fenced reads none of them, as long as
+    // nobody else has changed a lease.
+    let request = LeaseRequest::new(label("work"), Holder::random(), Duration::from_secs(60));
+    for _ in 0..RENEWALS {
+        let note = vec![b'n'; 1_000];
+        store.lease(request.clone().with_note(note)).await.unwrap();
+    }
+    let round = format!(
+        "SELECT lease_round, pg_relation_size('{schema}.leases') / 8192
+        FROM {schema}.state"
+    );
+    let row = client.query_one(&round, &[]).await.unwrap();
+    let (round, size): (i64, i64) = (row.get(0), row.get(1));
+    assert!(size > 2 * MORE_PAGES_MAX, "{size} pages are not enough to notice anything");
+    let unchanged = format!("SELECT * FROM {schema}.leases_since({round})");
+    let touched = pages(&client, &unchanged).await;
+    assert!(touched <= MORE_PAGES_MAX, "{touched} pages are read of {size} though nothing changed");
+    let changed = format!("SELECT * FROM {schema}.leases_since({})", round - 1);
+    assert_eq!(client.query(&changed, &[]).await.unwrap().len(), 1);
     // It says that any append is one of the consumer that moves.
     client.batch_execute(&format!("ANALYZE {schema}.appends")).await.unwrap();
     let client = rows(&PostgresServer::shared().url()).await;

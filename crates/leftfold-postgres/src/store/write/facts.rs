@@ -83,11 +83,7 @@ impl FactStatements {
         let facts = format!("SELECT * FROM {schema}.group_facts($1, $2, $3, $4, $5, $6, $7, $8)");
         let repeated =
             format!("SELECT {APPEND} FROM {schema}.appends a WHERE a.append = ANY($1::bigint[])");
-        let leases = format!(
-            "SELECT s.forgotten_round > $1, l.work, l.holder, l.fence, l.until, l.note
-            FROM {schema}.state s LEFT JOIN {schema}.leases l
-                ON l.round > $1 OR s.forgotten_round > $1"
-        );
+        let leases = format!("SELECT * FROM {schema}.leases_since($1)");
         let recent = format!(
             "SELECT e.position, e.type, e.stream, e.tags FROM {schema}.events e
             WHERE e.position > $1 ORDER BY e.position LIMIT {RECENT_MAX}"
