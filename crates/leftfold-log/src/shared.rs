@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use leftfold_core::store::{
-    AppendError, Hash, Head, Identity, Metrics, Outcome, Pending, Position, State, Status,
-    Timestamp,
+    AppendError, AppendFigures, Hash, Head, Identity, Metrics, Outcome, Pending, Position, State,
+    Status, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -165,25 +165,11 @@ impl SharedLog {
 
     /// Adds the figures of the log, its index and its files.
     pub(crate) fn measure(&self, metrics: &mut Metrics) {
-        self.figures.measure(metrics);
-        let (appends, bytes) = self.queue.waiting();
-        metrics.gauge(
-            "leftfold_store_queue_appends",
-            "Appends that wait for the writer.",
-            &[],
-            appends,
-        );
-        metrics.gauge("leftfold_store_queue_bytes", "Bytes of those appends.", &[], bytes);
+        self.figures.measure(metrics, self.queue.waiting());
         let (reads, bytes) = self.pool.waiting();
         metrics.gauge("leftfold_store_queue_reads", "Reads that wait for a thread.", &[], reads);
         metrics.gauge("leftfold_store_queue_read_bytes", "Bytes of those reads.", &[], bytes);
-        let skew = self.skew_micros() as f64 / 1e6;
-        metrics.gauge(
-            "leftfold_store_clock_skew_seconds",
-            "How far the clock is ahead and not followed.",
-            &[],
-            skew,
-        );
+        AppendFigures::measure_clock(metrics, self.skew_micros());
         let cache = self.index.cache_figures();
         let hits = "Pages of the index that were in memory.";
         metrics.counter("leftfold_index_cache_hits_total", hits, &[], cache.hits);

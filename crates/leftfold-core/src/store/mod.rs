@@ -7,11 +7,12 @@
 //!    `pending` until it comes. `backend` says what every store promises. `memory` keeps it in the
 //!    shortest form, with the rules of leases from `tenures`.
 //! 3. The `handle` on a backend, with the `subscription` that follows it, its `metrics`, and what
-//!    an error means to a caller (`kind`). `held_bytes` says what a waiting request counts for;
-//!    `sleep` measures the time that the machine slept, for
-//!    clocks.
+//!    an error means to a caller (`kind`). `append_figures` has those that backends share,
+//!    `held_bytes` says what a waiting request counts for; `sleep` measures the time that the
+//!    machine slept, for clocks.
 
 mod append;
+mod append_figures;
 mod authority;
 mod backend;
 mod event;
@@ -37,6 +38,7 @@ mod trace;
 pub use append::{
     Append, AppendError, Appended, Condition, Conflict, Expected, Mismatch, NoneMatching, Outcome,
 };
+pub use append_figures::AppendFigures;
 pub use authority::Authority;
 pub use backend::{Backend, CloseError, Epoch, Identity};
 pub use event::{ContentType, InStream, Metadata, NewEvent, RecordedEvent};

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use leftfold_core::store::limits::SNAPSHOT_BYTES_MAX;
 use leftfold_core::store::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, EventId, Hash, HeldLease, Identity, Invalid, Label, Lease, LeaseError, LeaseRequest,
-    Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, StoreId,
-    Timestamp, What, held_bytes,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint,
+    CloseError, CommandId, EventId, Hash, HeldLease, Identity, Invalid, Label, Lease, LeaseError,
+    LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError,
+    Status, StoreId, Timestamp, What, held_bytes,
 };
 use tokio::sync::{oneshot, watch};
 use tokio_postgres::Socket;
@@ -23,7 +23,7 @@ use super::read::{appends, lookups, pages};
 use super::rows::{self, HEAD};
 use super::shared::StoreShared;
 use super::write::look_up::look_up;
-use super::write::request::{StoreRequest, WaitingAppend};
+use super::write::request::{CountedAnswer, StoreRequest, WaitingAppend};
 use super::write::writer::StoreWriter;
 use super::{follow, tables};
 use crate::PostgresError;
@@ -240,9 +240,10 @@ impl Backend for PostgresStore {
 
     fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
         if let Err(invalid) = append.validate() {
-            return Pending::ready(Err(invalid.into()));
+            return self.shared.answered_at_once(invalid.into());
         }
-        let (answer, receiver) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
+        let answer = CountedAnswer::new(sender, &self.shared.figures);
         let held_bytes = held_bytes::of_append(&append);
         let waiting = Box::new(WaitingAppend { append, looked_up: Vec::new(), held_bytes, answer });
         let queued = if self.shared.needs_look_up(&waiting) {
@@ -252,7 +253,7 @@ impl Backend for PostgresStore {
         };
         match queued {
             Ok(()) => Pending::waiting(receiver),
-            Err(refused) => Pending::ready(Err(refused.into())),
+            Err(refused) => self.shared.answered_at_once(refused.into()),
         }
     }
 

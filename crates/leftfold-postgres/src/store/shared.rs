@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use leftfold_core::store::{Head, Identity, Metrics, Outcome, Position, State, Status};
+use leftfold_core::store::{
+    AppendError, AppendFigures, Head, Identity, Outcome, Pending, Position, State, Status,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -15,7 +17,7 @@ use super::read::pool::ReaderPool;
 use super::read::usual_bytes::UsualBytes;
 use super::rows::HeadRow;
 use super::write::queue::WaitingRequests;
-use super::write::request::{LookedUp, RequestVerdict, WaitingAppend};
+use super::write::request::{LookedUp, WaitingAppend};
 use crate::connect::PostgresConnector;
 use crate::target::place::quoted;
 
@@ -47,7 +49,7 @@ pub(super) struct StoreShared {
     pub(super) status: watch::Sender<Status>,
     /// Something was committed here, of which others are to be notified.
     pub(super) committed: Notify,
-    pub(super) figures: StoreFigures,
+    pub(super) figures: Arc<AppendFigures>,
     /// The newest head that was shown, with the number of its append.
     shown: Mutex<(u64, Head)>,
     /// Position after which the writer knows every event.
@@ -66,17 +68,6 @@ struct SeenStates {
     followed: State,
     /// Reason why the last group was not written, and when that was.
     unwritten: Option<(State, Instant)>,
-}
-
-/// Counts since the store was opened.
-#[derive(Debug, Default)]
-pub(super) struct StoreFigures {
-    appended: AtomicU64,
-    repeated: AtomicU64,
-    conflicts: AtomicU64,
-    refused: AtomicU64,
-    events: AtomicU64,
-    groups: AtomicU64,
 }
 
 impl StoreShared {
@@ -99,7 +90,7 @@ impl StoreShared {
             runtime: Handle::current(),
             status: watch::Sender::new(Status { head: head.head, state: State::Open }),
             committed: Notify::new(),
-            figures: StoreFigures::default(),
+            figures: Arc::default(),
             shown: Mutex::new((head.append, head.head)),
             recent_since: AtomicU64::new(head.head.position.0),
             ended: OnceLock::new(),
@@ -229,6 +220,13 @@ impl StoreShared {
         self.ended.get().cloned()
     }
 
+    /// An answer that needs no waiting, which is counted.
+    pub(super) fn answered_at_once(&self, error: AppendError) -> Pending<Outcome, AppendError> {
+        let outcome = Err(error);
+        self.figures.answered(&outcome);
+        Pending::ready(outcome)
+    }
+
     pub(super) fn closed(&self) {
         self.status.send_modify(|status| status.state = State::Closed);
         self.queue.closed();
@@ -272,57 +270,5 @@ fn tell(before: &State, now: &State, schema: &str) {
         }
         (State::Away { .. }, now) => tracing::info!(schema, ?now, "the store is reached again"),
         _ => {}
-    }
-}
-
-impl StoreFigures {
-    pub(super) fn answered(&self, verdict: &RequestVerdict) {
-        let counter = match verdict {
-            RequestVerdict::Append(Ok(Outcome::Appended(_))) => &self.appended,
-            RequestVerdict::Append(Ok(Outcome::Repeated(_))) => &self.repeated,
-            RequestVerdict::Append(Ok(Outcome::Conflict(_))) => &self.conflicts,
-            RequestVerdict::Append(Err(_)) => &self.refused,
-            RequestVerdict::Lease(_) | RequestVerdict::Release | RequestVerdict::LookUpAgain => {
-                return;
-            }
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn committed(&self, events: usize) {
-        self.groups.fetch_add(1, Ordering::Relaxed);
-        self.events.fetch_add(events as u64, Ordering::Relaxed);
-    }
-
-    pub(super) fn measure(&self, metrics: &mut Metrics, (requests, bytes): (usize, usize)) {
-        let name = "leftfold_postgres_appends_total";
-        let help = "Appends that were answered.";
-        let answers = [
-            ("appended", &self.appended),
-            ("repeated", &self.repeated),
-            ("conflict", &self.conflicts),
-            ("refused", &self.refused),
-        ];
-        for (answer, counter) in answers {
-            metrics.counter(name, help, &[("answer", answer)], counter.load(Ordering::Relaxed));
-        }
-        let name = "leftfold_postgres_waiting_requests";
-        metrics.gauge(name, "Requests that wait for the writer.", &[], requests);
-        let name = "leftfold_postgres_waiting_bytes";
-        metrics.gauge(name, "Bytes of the requests that wait for the writer.", &[], bytes);
-        let events = self.events.load(Ordering::Relaxed);
-        metrics.counter(
-            "leftfold_postgres_events_total",
-            "Events that were committed.",
-            &[],
-            events,
-        );
-        let groups = self.groups.load(Ordering::Relaxed);
-        metrics.counter(
-            "leftfold_postgres_commits_total",
-            "Groups that were committed.",
-            &[],
-            groups,
-        );
     }
 }

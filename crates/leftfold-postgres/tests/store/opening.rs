@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use leftfold_core::runtime::{Runtime, StartError};
-use leftfold_core::store::{Kind, Position, Query, Read, Store};
+use leftfold_core::store::{
+    Append, Condition, EventType, Expected, Kind, NewEvent, Position, Query, Read, Store,
+    StreamName,
+};
 use leftfold_postgres::{PostgresStore, PostgresStoreOptions};
 use leftfold_proving::PostgresServer;
 use tokio::task::JoinSet;
@@ -160,4 +163,31 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+/// The figures of the log had other names, though they mean the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures_have_the_names_that_those_of_the_log_have() {
+    let (_, url) = place("figures");
+    let store = Store::new(PostgresStore::open(&url).await.unwrap());
+    let stream = StreamName::new("a-1").unwrap();
+    let event = || NewEvent::new(EventType::new("test.Happened").unwrap(), "{}");
+    let events = |count| (0..count).map(|_| event().in_stream(stream.clone())).collect();
+    store.append(Append::of(events(3))).await.unwrap();
+    let absent = Condition::stream(stream.clone(), Expected::Absent);
+    store.append(Append::of(events(1)).when(absent)).await.unwrap();
+    store.append(Append::of(events(10_001))).await.unwrap_err();
+    let text = store.metrics();
+    for figure in [
+        "leftfold_store_appends_total{outcome=\"appended\"} 1",
+        "leftfold_store_appends_total{outcome=\"conflict\"} 1",
+        "leftfold_store_appends_total{outcome=\"invalid\"} 1",
+        "leftfold_store_events_total 3",
+        "leftfold_store_group_appends_count 1",
+        "leftfold_store_queue_appends 0",
+        "leftfold_store_queue_bytes 0",
+    ] {
+        assert!(text.lines().any(|line| line == figure), "{figure} is not in\n{text}");
+    }
+    assert!(!text.contains("leftfold_postgres_"), "{text}");
 }

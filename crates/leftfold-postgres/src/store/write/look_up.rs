@@ -52,8 +52,7 @@ async fn looked_up(shared: &StoreShared, mut waiting: Box<WaitingAppend>) -> Opt
         match pages::first_match(shared, &none.query, after).await {
             Ok(one) => found.push(one),
             Err(error) => {
-                // The caller may have gone.
-                let _ = waiting.answer.send(Err(AppendError::Read(error)));
+                waiting.answer.send(Err(AppendError::Read(error)));
                 return None;
             }
         }
@@ -68,7 +67,7 @@ pub(in crate::store) fn look_up_again(shared: &Arc<StoreShared>, request: StoreR
     match shared.queue.announce(waiting.held_bytes) {
         Ok(()) => look_up(shared, waiting),
         Err(refused) => {
-            let _ = waiting.answer.send(Err(refused.into()));
+            waiting.answer.send(Err(refused.into()));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Requests to the writer: appends, with what is known of their conditions, and leases.
 
+use std::sync::Arc;
+
 use leftfold_core::store::{
-    Append, AppendError, Lease, LeaseError, LeaseRequest, Leased, Outcome, Position,
+    Append, AppendError, AppendFigures, Lease, LeaseError, LeaseRequest, Leased, Outcome, Position,
 };
 use tokio::sync::oneshot;
 
@@ -22,7 +24,29 @@ pub(in crate::store) struct WaitingAppend {
     /// Result of the lookup of each query of its condition.
     pub(in crate::store) looked_up: Vec<LookedUp>,
     pub(in crate::store) held_bytes: usize,
-    pub(in crate::store) answer: oneshot::Sender<Result<Outcome, AppendError>>,
+    pub(in crate::store) answer: CountedAnswer,
+}
+
+/// Way back to whoever handed an append over. What goes there is counted.
+#[derive(Debug)]
+pub(in crate::store) struct CountedAnswer {
+    sender: oneshot::Sender<Result<Outcome, AppendError>>,
+    figures: Arc<AppendFigures>,
+}
+
+impl CountedAnswer {
+    pub(in crate::store) fn new(
+        sender: oneshot::Sender<Result<Outcome, AppendError>>,
+        figures: &Arc<AppendFigures>,
+    ) -> Self {
+        Self { sender, figures: Arc::clone(figures) }
+    }
+
+    /// Answers. The caller may have gone.
+    pub(in crate::store) fn send(self, outcome: Result<Outcome, AppendError>) {
+        self.figures.answered(&outcome);
+        let _ = self.sender.send(outcome);
+    }
 }
 
 /// Result of looking for the first event that matches a query of a condition.
@@ -61,7 +85,7 @@ impl StoreRequest {
     pub(in crate::store) fn answer(self, verdict: RequestVerdict) {
         match (self, verdict) {
             (Self::Append(waiting), RequestVerdict::Append(outcome)) => {
-                let _ = waiting.answer.send(outcome);
+                waiting.answer.send(outcome);
             }
             (Self::Lease(_, answer), RequestVerdict::Lease(leased)) => {
                 let _ = answer.send(leased);
@@ -80,7 +104,7 @@ impl StoreRequest {
     pub(in crate::store) fn refuse(self, why: &NotDone) {
         match self {
             Self::Append(waiting) => {
-                let _ = waiting.answer.send(Err(why.clone().for_append()));
+                waiting.answer.send(Err(why.clone().for_append()));
             }
             Self::Lease(_, answer) => {
                 let _ = answer.send(Err(why.clone().for_lease()));
@@ -95,7 +119,7 @@ impl StoreRequest {
     pub(in crate::store) fn refuse_closed(self) {
         match self {
             Self::Append(waiting) => {
-                let _ = waiting.answer.send(Err(AppendError::Closed));
+                waiting.answer.send(Err(AppendError::Closed));
             }
             Self::Lease(_, answer) => {
                 let _ = answer.send(Err(LeaseError::Closed));

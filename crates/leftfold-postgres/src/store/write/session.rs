@@ -81,7 +81,6 @@ pub(super) struct CommittedGroup {
     pub(super) verdicts: Vec<RequestVerdict>,
     pub(super) head: HeadRow,
     pub(super) appends: usize,
-    pub(super) events: usize,
 }
 
 /// A group that is not known to be durable.
@@ -190,8 +189,8 @@ impl WriteSession {
         let mut judge = GroupJudge::new(loaded, known, context.minter);
         let verdicts = self.judge(requests, &mut judge, context.payload).await?;
         let GroupJudge { facts, written, .. } = judge;
-        let (appends, events) = (written.appends.len(), written.events.len());
-        let mut group = CommittedGroup { verdicts, head: facts.head, appends, events };
+        let appends = written.appends.len();
+        let mut group = CommittedGroup { verdicts, head: facts.head, appends };
         let span = (since, group.head.append);
         if written.is_empty() {
             self.end().await?;

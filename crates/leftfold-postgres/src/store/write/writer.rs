@@ -284,10 +284,7 @@ impl StoreWriter {
         for (request, verdict) in requests.into_iter().zip(group.verdicts) {
             match verdict {
                 RequestVerdict::LookUpAgain => look_up_again(&self.shared, request),
-                verdict => {
-                    self.shared.figures.answered(&verdict);
-                    request.answer(verdict);
-                }
+                verdict => request.answer(verdict),
             }
         }
     }
@@ -297,7 +294,7 @@ impl StoreWriter {
         self.fence = self.fence.max(group.head.fence);
         self.shared.show(&group.head);
         if group.appends > 0 {
-            self.shared.figures.committed(group.events);
+            self.shared.figures.group(group.appends);
             self.shared.committed.notify_one();
         }
     }
