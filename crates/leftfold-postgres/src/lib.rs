@@ -49,8 +49,8 @@ pub use error::PostgresError;
 pub use keys::{PostgresKeys, PostgresKeysError, PostgresKeysOptions};
 pub use rows::Rows;
 pub use store::{
-    InlineProjections, PayloadColumn, PostgresStore, PostgresStoreError, PostgresStoreOptions,
-    RowsProgress, RowsReport,
+    DATABASE_CLOCK_JUMP_MAX, InlineProjections, PayloadColumn, PostgresStore, PostgresStoreError,
+    PostgresStoreOptions, RowsProgress, RowsReport,
 };
 pub use target::Postgres;
 pub use target::reader::{Reader, Reading};

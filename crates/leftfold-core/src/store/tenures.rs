@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::limits::{LEASE_REMEMBERED_SECONDS, LEASES_MAX};
+use super::limits::{LEASE_REMEMBERED_SECONDS, LEASE_SECONDS_MAX, LEASES_MAX};
 use super::{
     AppendError, Fence, HeldLease, Holder, Label, Lease, LeaseError, LeaseRequest, Leased,
     Timestamp,
@@ -35,6 +35,8 @@ pub struct Leases {
     swept_at: Option<Timestamp>,
 }
 
+/// Longest time that a lease can have left, by a clock that is set back a little.
+const LEFT_MAX: Duration = Duration::from_secs(2 * LEASE_SECONDS_MAX as u64);
 /// Time after its end for which a tenure is kept.
 const REMEMBERED: Duration = Duration::from_secs(LEASE_REMEMBERED_SECONDS as u64);
 /// Time between two looks for those that were over long ago, so that not every new tenure looks at
@@ -52,6 +54,16 @@ pub struct Tenure {
     pub until: Timestamp,
     /// Note of the latest request.
     pub note: Bytes,
+}
+
+impl Tenure {
+    /// Returns the holder that has the work at `now`, if any. A lease that has twice as long left
+    /// as any is given for was given by a clock that was ahead then: nobody waits for its end.
+    #[must_use]
+    pub fn holder_at(&self, now: Timestamp) -> Option<Holder> {
+        let lasts = self.until > now && self.until.since(now) <= LEFT_MAX;
+        self.holder.filter(|_| lasts)
+    }
 }
 
 impl Leases {
@@ -101,10 +113,10 @@ impl Leases {
                 (tenure.until, tenure.note) = (until, note);
                 return Ok(Leased::Held(Lease { work, fence: tenure.fence, until }));
             }
-            Some(Tenure { holder: Some(other), until, .. }) if *until > now => {
-                return Ok(Leased::HeldBy { holder: *other, until: *until });
-            }
-            Some(_) => self.sweep(now),
+            Some(tenure) => match tenure.holder_at(now) {
+                Some(holder) => return Ok(Leased::HeldBy { holder, until: tenure.until }),
+                None => self.sweep(now),
+            },
             None => {
                 self.sweep(now);
                 self.make_room(now)?;
@@ -132,11 +144,11 @@ impl Leases {
         let mut held: Vec<HeldLease> = self
             .tenures
             .iter()
-            .filter(|(_, tenure)| tenure.until > now)
             .filter_map(|(work, tenure)| {
-                let Tenure { fence, holder, until, note } = tenure;
+                let holder = tenure.holder_at(now)?;
+                let Tenure { fence, until, note, .. } = tenure;
                 let (work, note) = (work.clone(), note.clone());
-                Some(HeldLease { work, holder: (*holder)?, fence: *fence, until: *until, note })
+                Some(HeldLease { work, holder, fence: *fence, until: *until, note })
             })
             .collect();
         held.sort_unstable_by(|one, other| one.work.cmp(&other.work));
@@ -167,7 +179,7 @@ impl Leases {
     /// was only late goes on.
     fn make_room(&mut self, now: Timestamp) -> Result<(), LeaseError> {
         if self.tenures.len() >= LEASES_MAX {
-            self.keep_only(|tenure| tenure.holder.is_some() && tenure.until > now);
+            self.keep_only(|tenure| tenure.holder_at(now).is_some());
         }
         if self.tenures.len() >= LEASES_MAX {
             Err(LeaseError::TooMany { limit: LEASES_MAX })
@@ -219,6 +231,20 @@ mod tests {
         assert_eq!(refused, Ok(Leased::HeldBy { holder: one, until: at(160) }));
         let second = held(leases.lease(ask("w", other), at(160)));
         assert!(second.fence > first.fence);
+    }
+
+    /// Its holder, if it lives, goes on until another asks.
+    #[test]
+    fn a_lease_of_a_clock_that_was_a_year_ahead_is_over_when_the_clock_is_right_again() {
+        let (mut leases, one, other) = (Leases::default(), Holder::random(), Holder::random());
+        let year = 365 * 86_400;
+        let first = held(leases.lease(ask("w", one), at(year)));
+        assert_eq!(leases.held(at(year)).len(), 1);
+        assert_eq!(leases.held(at(0)), []);
+        assert_eq!(leases.check(Some(&(work("w"), first.fence))), Ok(()));
+        let second = held(leases.lease(ask("w", other), at(0)));
+        assert!(second.fence > first.fence);
+        assert_eq!(leases.held(at(0)).len(), 1);
     }
 
     #[test]

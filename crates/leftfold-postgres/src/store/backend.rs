@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use leftfold_core::store::limits::SNAPSHOT_BYTES_MAX;
 use leftfold_core::store::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint,
+    Answered, Append, AppendError, AppendFigures, AppendsFrom, AppendsPage, Backend, Checkpoint,
     CloseError, CommandId, EventId, Hash, HeldLease, Identity, Invalid, Label, Lease, LeaseError,
     LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError,
     Status, StoreId, Timestamp, What, held_bytes,
@@ -176,6 +176,16 @@ impl PostgresStore {
         let connected = configured(&options).connect().await?;
         tables::open(&connected.rows, &options).await?;
         register::remove(&connected, &options.schema, name).await
+    }
+
+    /// Believes the clock of the database as it is now.
+    ///
+    /// While a store is open its clock may be set by a day
+    /// ([`DATABASE_CLOCK_JUMP_MAX`](crate::DATABASE_CLOCK_JUMP_MAX)). If it is set by more, nothing
+    /// is recorded and no lease is judged by it, the status says so, and the store goes on when the
+    /// clock comes back; or after this, which says that it is right. It is for this process alone.
+    pub fn follow_clock(&self) {
+        self.shared.clock.follow();
     }
 
     /// Reads every row that is part of history and recomputes the chain of hashes over it.
@@ -366,6 +376,7 @@ impl Backend for PostgresStore {
 
     fn measure(&self, metrics: &mut Metrics) {
         self.shared.figures.measure(metrics, self.shared.queue.waiting());
+        AppendFigures::measure_clock(metrics, self.shared.clock.skew_micros());
     }
 
     fn close(&self) -> Pending<(), CloseError> {

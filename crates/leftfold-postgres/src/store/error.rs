@@ -142,9 +142,9 @@ pub(super) enum NotDone {
     /// The server only reads.
     #[error("{0}")]
     OnlyReads(String),
-    /// This process cannot write what every append has to.
+    /// This process writes nothing now, for a reason of its own.
     #[error("{0}")]
-    Lacks(String),
+    Withheld(String),
     /// A row or a table is not as this release writes it.
     #[error("{0}")]
     Damaged(ReadError),
@@ -186,7 +186,7 @@ impl NotDone {
     pub(super) fn for_append(self) -> AppendError {
         match self {
             Self::Full(detail) => AppendError::Full { detail },
-            Self::OnlyReads(detail) | Self::Lacks(detail) => AppendError::ReadOnly { detail },
+            Self::OnlyReads(detail) | Self::Withheld(detail) => AppendError::ReadOnly { detail },
             Self::Damaged(error) => AppendError::Read(error),
             Self::Value(detail) | Self::Away(detail) => AppendError::Unavailable { detail },
         }
@@ -196,7 +196,7 @@ impl NotDone {
         match self {
             Self::Full(detail)
             | Self::OnlyReads(detail)
-            | Self::Lacks(detail)
+            | Self::Withheld(detail)
             | Self::Value(detail)
             | Self::Away(detail) => LeaseError::Unavailable { detail },
             Self::Damaged(error) => LeaseError::Unavailable { detail: error.to_string() },
@@ -208,7 +208,7 @@ impl NotDone {
             Self::Damaged(error) => error,
             Self::Full(detail)
             | Self::OnlyReads(detail)
-            | Self::Lacks(detail)
+            | Self::Withheld(detail)
             | Self::Value(detail)
             | Self::Away(detail) => ReadError::Io { detail },
         }

@@ -12,7 +12,7 @@ use tokio_postgres::Statement;
 use super::error::NotDone;
 use super::rows::{self, HEAD};
 use super::shared::{LOST, OTHER_LIFE, StoreShared};
-use super::values::signed;
+use super::values::{DatabaseTime, signed};
 use crate::Rows;
 use crate::connect::Connected;
 use crate::target::place::literal;
@@ -84,7 +84,7 @@ async fn follow(shared: &StoreShared) -> Result<(), NotDone> {
     let look = format!(
         "SELECT {HEAD}, (SELECT a.hash FROM {schema}.appends a WHERE a.append = $1),
             pg_is_in_recovery(), current_setting('transaction_read_only')::boolean,
-            has_table_privilege({appends}, 'INSERT')
+            has_table_privilege({appends}, 'INSERT'), clock_timestamp()
         FROM {schema}.head h"
     );
     let look = answered(async { Ok(client.prepare(&look).await?) }).await?;
@@ -145,7 +145,7 @@ async fn see(
     let (known, shown) = shared.shown();
     let row = connected.rows.query_one(look, &[&signed(known)]).await?;
     let head = rows::head(&row, 0)?;
-    let next = row.len() - 4;
+    let next = row.len() - 5;
     let hash: Option<&[u8]> = row.try_get(next)?;
     let is_standby: bool = row.try_get(next + 1)?;
     if head.epoch != i64::from(shared.identity.epoch.number) {
@@ -156,6 +156,8 @@ async fn see(
     } else {
         shared.show(&head);
     }
+    let DatabaseTime(now) = row.try_get(next + 4)?;
+    let doubt = shared.clock.look(now);
     if inline.round != Some(head.inline_round) {
         let own = &shared.options.inline;
         inline.lacking = own.lacking(&connected.rows, &shared.schema).await?;
@@ -170,6 +172,8 @@ async fn see(
         only_reads("the role may not write; grant it what docs/postgres-store.md says")
     } else if let Some(lacking) = &inline.lacking {
         only_reads(lacking)
+    } else if let Some(doubt) = &doubt {
+        only_reads(doubt)
     } else {
         State::Open
     });

@@ -7,11 +7,12 @@
 //!    commits it.
 //!    `inline` has the read models that are written with it.
 //! 3. The way out (`read`): pages, lookups and whole appends, by connections of their own.
-//! 4. `follow` hears of what others commit. `shared` is what all of these have in common, and
-//!    `backend` the contract over it.
+//! 4. `follow` hears of what others commit, `clock` doubts the database's clock if it jumps.
+//!    `shared` is what all of these have in common, and `backend` the contract over it.
 
 mod backend;
 mod chain;
+mod clock;
 mod error;
 mod follow;
 mod inline;
@@ -26,6 +27,7 @@ pub(crate) mod values;
 mod write;
 
 pub use backend::PostgresStore;
+pub use clock::DATABASE_CLOCK_JUMP_MAX;
 pub use error::PostgresStoreError;
 pub use inline::InlineProjections;
 pub use options::PostgresStoreOptions;

@@ -10,6 +10,7 @@ use leftfold_core::store::{
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
+use super::clock::DatabaseClock;
 use super::error::NotDone;
 use super::options::PostgresStoreOptions;
 use super::payload::PayloadColumn;
@@ -47,6 +48,8 @@ pub(super) struct StoreShared {
     pub(super) readers: ReaderPool,
     pub(super) usual_bytes: UsualBytes,
     pub(super) status: watch::Sender<Status>,
+    /// The clock of the database, as far as it is believed.
+    pub(super) clock: DatabaseClock,
     /// Something was committed here, of which others are to be notified.
     pub(super) committed: Notify,
     pub(super) figures: Arc<AppendFigures>,
@@ -89,6 +92,7 @@ impl StoreShared {
             payload,
             runtime: Handle::current(),
             status: watch::Sender::new(Status { head: head.head, state: State::Open }),
+            clock: DatabaseClock::default(),
             committed: Notify::new(),
             figures: Arc::default(),
             shown: Mutex::new((head.append, head.head)),
@@ -158,7 +162,7 @@ impl StoreShared {
     /// Notes what kept a group from being written.
     pub(super) fn unwritten(&self, why: &NotDone, is_connected: bool) {
         let state = |before: &State| match why {
-            NotDone::OnlyReads(detail) | NotDone::Lacks(detail) => {
+            NotDone::OnlyReads(detail) | NotDone::Withheld(detail) => {
                 Some(State::ReadOnly { detail: detail.clone() })
             }
             // Of a connection that is there it may have been a matter of this group.

@@ -6,12 +6,15 @@ use leftfold_core::fold::{Aggregate, Event};
 use leftfold_core::runtime::{
     Attempt, Conclusion, Effect, EffectId, EffectState, Performed, Policy, Runtime,
 };
-use leftfold_core::store::{Position, Query, Read, Store, Timestamp};
+use leftfold_core::store::{
+    Append, AppendError, EventType, Holder, LeaseError, LeaseRequest, Leased, NewEvent, Position,
+    Query, Read, State, Store, Timestamp,
+};
 use leftfold_postgres::PostgresStore;
 use leftfold_proving::PostgresServer;
 use serde::{Deserialize, Serialize};
 
-use crate::support::{differing_clock, place, rows, with_clock_of};
+use crate::support::{differing_clock, label, place, rows, with_clock_of};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTES: Duration = Duration::from_secs(300);
@@ -147,4 +150,78 @@ async fn nothing_is_early_or_late_in_processes_whose_clocks_are_wrong_by_minutes
             running.stop().await.unwrap();
         }
     }
+}
+
+/// Sets the clock of a store's database ahead.
+async fn set_ahead(schema: &str, by: Duration) {
+    let micros = i64::try_from(by.as_micros()).unwrap();
+    let clock = rows(&PostgresServer::shared().url()).await;
+    clock.batch_execute(&differing_clock(schema, micros)).await.unwrap();
+}
+
+async fn state_of(store: &Store, is_so: impl Fn(&State) -> bool) -> State {
+    let mut status = store.status();
+    let told = status.wait_for(|status| is_so(&status.state));
+    tokio::time::timeout(MINUTES, told).await.expect("it is told").unwrap().state.clone()
+}
+
+/// The year stayed in the history for good, and every lease was over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_by_a_year_records_nothing_and_ends_no_lease_until_it_is_right() {
+    let (schema, url) = place("jumps");
+    let url = with_clock_of(&schema, &url);
+    let backend = PostgresStore::open(&url).await.unwrap();
+    let store = Store::new(backend.clone());
+    let event = || NewEvent::new(EventType::new("test.Happened").unwrap(), "{}");
+    let append = || store.append(Append::of(vec![event()]));
+    append().await.unwrap();
+    let asked = |holder| LeaseRequest::new(label("work"), holder, 12 * MINUTES);
+    let (one, other) = (Holder::random(), Holder::random());
+    assert!(matches!(store.lease(asked(one)).await, Ok(Leased::Held(_))));
+
+    let year = 365 * 288 * MINUTES;
+    set_ahead(&schema, year).await;
+    let is_open = |state: &State| *state == State::Open;
+    let doubted = state_of(&store, |state| !is_open(state)).await;
+    let State::ReadOnly { detail } = doubted else { panic!("{doubted:?}") };
+    assert!(detail.contains("was set ahead by 3153"), "{detail}");
+    let refused = append().await.unwrap_err();
+    assert!(matches!(&refused, AppendError::ReadOnly { .. }), "{refused:?}");
+    let refused = store.lease(asked(other)).await.unwrap_err();
+    assert!(matches!(refused, LeaseError::Unavailable { .. }), "{refused:?}");
+    store.leases().await.unwrap_err();
+    store.now().await.unwrap_err();
+    let skew = "leftfold_store_clock_skew_seconds 3153";
+    assert!(store.metrics().contains(skew), "{}", store.metrics());
+
+    set_ahead(&schema, Duration::ZERO).await;
+    state_of(&store, is_open).await;
+    append().await.unwrap();
+    let times = || async {
+        let read = Read::matching(Query::everything(), Position(1));
+        let events = store.read(read).all().await.unwrap();
+        events.iter().map(|event| event.recorded_at).collect::<Vec<_>>()
+    };
+    let now = store.now().await.unwrap();
+    assert!(times().await.iter().all(|at| at.since(now) < MINUTES));
+    assert!(matches!(store.lease(asked(other)).await, Ok(Leased::HeldBy { .. })));
+
+    // It may be believed all the same, here and by who opens the store now. The times stay, and
+    // the leases that were given by them are over when the clock is right again.
+    set_ahead(&schema, year).await;
+    state_of(&store, |state| !is_open(state)).await;
+    backend.follow_clock();
+    state_of(&store, is_open).await;
+    append().await.unwrap();
+    let beside = Store::new(PostgresStore::open(&url).await.unwrap());
+    assert!(matches!(beside.lease(asked(other)).await, Ok(Leased::Held(_))));
+    assert!(times().await[2].since(now) > year / 2);
+    set_ahead(&schema, Duration::ZERO).await;
+    state_of(&store, |state| !is_open(state)).await;
+    backend.follow_clock();
+    state_of(&store, is_open).await;
+    append().await.unwrap();
+    assert!(times().await.is_sorted_by(|one, next| one < next), "{:?}", times().await);
+    assert_eq!(store.leases().await, Ok(vec![]));
+    assert!(matches!(store.lease(asked(one)).await, Ok(Leased::Held(_))));
 }

@@ -186,6 +186,7 @@ async fn figures_have_the_names_that_those_of_the_log_have() {
         "leftfold_store_group_appends_count 1",
         "leftfold_store_queue_appends 0",
         "leftfold_store_queue_bytes 0",
+        "leftfold_store_clock_skew_seconds 0",
     ] {
         assert!(text.lines().any(|line| line == figure), "{figure} is not in\n{text}");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use leftfold_core::store::{
     Answered, Checkpoint, CommandId, EventId, Fence, Hash, HeldLease, Holder, Label, Partition,
-    Position, ReadError, StoreId, Timestamp,
+    Position, ReadError, StoreId, Tenure, Timestamp,
 };
 use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
@@ -103,31 +103,46 @@ pub(in crate::store) async fn verify_end(shared: &StoreShared, last: u64) -> Res
     }
 }
 
-/// Reads the clock of the database, by which appends are recorded.
+/// Reads the clock of the database, by which appends are recorded, if it is believed.
 pub(in crate::store) async fn now(shared: &StoreShared) -> Result<Timestamp, ReadError> {
     let found = query(shared, "SELECT clock_timestamp()", &[]).await?;
     let now = found.first().map(|row| row.try_get::<_, DatabaseTime>(0)).transpose();
     // A SELECT without FROM has one row.
-    now.map_err(misread)?.map(|now| now.0).ok_or(ReadError::Closed)
+    let DatabaseTime(now) = now.map_err(misread)?.ok_or(ReadError::Closed)?;
+    match shared.clock.look(now) {
+        Some(detail) => Err(ReadError::Io { detail }),
+        None => Ok(now),
+    }
 }
 
-/// Lists the leases that are held now, by the clock of the database.
+/// Lists the leases that are held now, by the clock of the database, if it is believed.
 pub(in crate::store) async fn leases(shared: &StoreShared) -> Result<Vec<HeldLease>, ReadError> {
-    let ask = "SELECT work, holder, fence, until, note FROM {schema}.leases
-        WHERE holder IS NOT NULL AND until > clock_timestamp() ORDER BY work";
+    let ask = "SELECT n.now, l.work, l.holder, l.fence, l.until, l.note
+        FROM (SELECT clock_timestamp() AS now) n LEFT JOIN {schema}.leases l
+            ON l.holder IS NOT NULL AND l.until > n.now
+        ORDER BY l.work";
     let found = query(shared, ask, &[]).await?;
-    found.iter().map(held_lease).collect()
+    let now = found.first().map(|row| row.try_get::<_, DatabaseTime>(0)).transpose();
+    let DatabaseTime(now) = now.map_err(misread)?.ok_or(ReadError::Closed)?;
+    if let Some(detail) = shared.clock.look(now) {
+        return Err(ReadError::Io { detail });
+    }
+    let held: Result<Vec<_>, _> = found.iter().map(|row| held_lease(row, now)).collect();
+    Ok(held?.into_iter().flatten().collect())
 }
 
-fn held_lease(row: &Row) -> Result<HeldLease, ReadError> {
-    let work = Label::new(original(row.try_get(0).map_err(misread)?))?;
-    Ok(HeldLease {
-        work,
-        holder: Holder(row.try_get(1).map_err(misread)?),
-        fence: Fence(unsigned(row.try_get(2).map_err(misread)?)),
-        until: row.try_get::<_, DatabaseTime>(3).map_err(misread)?.0,
-        note: Bytes::copy_from_slice(row.try_get(4).map_err(misread)?),
-    })
+/// Reads a lease behind the time; `None` if none is held.
+fn held_lease(row: &Row, now: Timestamp) -> Result<Option<HeldLease>, ReadError> {
+    let Some(work) = row.try_get::<_, Option<String>>(1).map_err(misread)? else { return Ok(None) };
+    let tenure = Tenure {
+        holder: Some(Holder(row.try_get(2).map_err(misread)?)),
+        fence: Fence(unsigned(row.try_get(3).map_err(misread)?)),
+        until: row.try_get::<_, DatabaseTime>(4).map_err(misread)?.0,
+        note: Bytes::copy_from_slice(row.try_get(5).map_err(misread)?),
+    };
+    let Some(holder) = tenure.holder_at(now) else { return Ok(None) };
+    let Tenure { fence, until, note, .. } = tenure;
+    Ok(Some(HeldLease { work: Label::new(original(work))?, holder, fence, until, note }))
 }
 
 pub(in crate::store) async fn snapshot(

@@ -13,6 +13,7 @@ use super::judge::GroupJudge;
 use super::request::{RequestVerdict, StoreRequest};
 use crate::connect::{Connected, DURABLE_COMMITS, PostgresConnector};
 use crate::error::Trouble;
+use crate::store::clock::DatabaseClock;
 use crate::store::error::NotDone;
 use crate::store::inline::{ApplyEnd, InlineProjections, ViewFailure};
 use crate::store::options::PostgresStoreOptions;
@@ -167,6 +168,7 @@ impl WriteSession {
         requests: &[StoreRequest],
         known: &mut KnownState,
         context: GroupContext,
+        clock: &DatabaseClock,
     ) -> Result<CommittedGroup, GroupFailure> {
         // If this is given up half-way the connection is cut, and the server undoes it.
         self.connected.busy = true;
@@ -181,6 +183,9 @@ impl WriteSession {
         if let Some(ended) = context.ended(&loaded) {
             self.end().await?;
             return Err(GroupFailure::Ended(ended));
+        }
+        if let Some(doubt) = clock.look(loaded.now) {
+            return Err(self.undo(NotDone::Withheld(doubt)).await.into());
         }
         if let Err(why) = self.check_inline(loaded.head.inline_round).await {
             return Err(self.undo(why).await.into());
@@ -305,7 +310,7 @@ impl WriteSession {
             .await
             .map_err(|_| silent(self.answer_within))??
         {
-            Some(lacking) => Err(NotDone::Lacks(lacking)),
+            Some(lacking) => Err(NotDone::Withheld(lacking)),
             None => {
                 self.inline_round = Some(round);
                 Ok(())

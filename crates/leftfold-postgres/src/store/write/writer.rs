@@ -119,7 +119,7 @@ impl StoreWriter {
             }
             let context = self.context(payload);
             let Some(session) = &mut self.session else { continue };
-            match session.run(&requests, &mut self.known, context).await {
+            match session.run(&requests, &mut self.known, context, &self.shared.clock).await {
                 Ok(group) => return self.confirm(requests, group),
                 Err(GroupFailure::NotReplicated(group)) => {
                     return self.tell_unknown(requests, *group, NOT_REPLICATED);
@@ -169,7 +169,7 @@ impl StoreWriter {
     async fn give_up(&mut self, requests: Vec<StoreRequest>, why: NotDone) {
         let may_be_of_one = matches!(why, NotDone::Damaged(_) | NotDone::Value(_))
             || self.session.as_ref().is_some_and(WriteSession::is_usable);
-        let is_of_all = matches!(why, NotDone::OnlyReads(_) | NotDone::Lacks(_));
+        let is_of_all = matches!(why, NotDone::OnlyReads(_) | NotDone::Withheld(_));
         if requests.len() > 1 && may_be_of_one && !is_of_all {
             return self.one_by_one(requests).await;
         }
