@@ -3,7 +3,15 @@
 use std::error::Error;
 
 /// Descriptions in the folder `proto`.
-const FILES: [&str; 1] = ["umadb.proto"];
+const FILES: [&str; 7] = [
+    "umadb.proto",
+    "kurrent/shared.proto",
+    "kurrent/streams.proto",
+    "kurrent/gossip.proto",
+    "kurrent/features.proto",
+    "kurrent/sessions.proto",
+    "kurrent/session_errors.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let described = protox::compile(FILES, ["proto"])?;

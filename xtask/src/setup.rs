@@ -1,13 +1,16 @@
-//! Setup of the tools that the tests need besides Rust: a Python with the packages of clients, a
-//! headless Chromium, PostgreSQL, PgBouncer, Redis, RabbitMQ and NATS; and of mdBook for the book.
+//! Setup of the tools that the tests need besides Rust: a Python and a Node with the packages of
+//! clients, a headless Chromium, PostgreSQL, PgBouncer, Redis, RabbitMQ and NATS; and of mdBook for
+//! the book.
 //!
-//! A missing tool is installed if that is possible (packages of Python into `target/venv`, mdBook
-//! into `target/mdbook`, programs with apt if this runs as root); otherwise the error says what to
-//! install. When all is there this takes a fraction of a second and uses no network.
+//! A missing tool is installed if that is possible (packages of Python into `target/venv`, those of
+//! Node into `target/node`, mdBook into `target/mdbook`, programs with apt if this runs as root);
+//! otherwise the error says what to install. When all is there this takes a fraction of a second
+//! and uses no network.
 
 mod apt;
 mod chromium;
 mod mdbook;
+mod node;
 mod policy;
 mod python;
 mod servers;
@@ -39,11 +42,15 @@ pub(crate) struct Environment {
     pub(crate) rabbitmq: PathBuf,
     /// `nats-server`.
     pub(crate) nats: PathBuf,
+    /// `node`.
+    node: PathBuf,
+    /// The folder whose `node_modules` has the pinned packages.
+    node_clients: PathBuf,
 }
 
 impl Environment {
     /// The variables by which the tests are told.
-    pub(crate) fn variables(&self) -> [(&'static str, &Path); 7] {
+    pub(crate) fn variables(&self) -> [(&'static str, &Path); 9] {
         [
             (PYTHON_VARIABLE, &self.python),
             (CHROMIUM_VARIABLE, &self.chromium),
@@ -52,6 +59,8 @@ impl Environment {
             (servers::REDIS.variable, &self.redis),
             (servers::RABBITMQ.variable, &self.rabbitmq),
             (servers::NATS.variable, &self.nats),
+            (node::NODE_VARIABLE, &self.node),
+            (node::CLIENTS_VARIABLE, &self.node_clients),
         ]
     }
 }
@@ -77,7 +86,18 @@ pub(crate) fn prepare() -> Outcome<Environment> {
     let redis = servers::REDIS.prepare(&mut apt)?;
     let rabbitmq = servers::RABBITMQ.prepare(&mut apt)?;
     let nats = servers::NATS.prepare_beside(&python, &mut apt)?;
-    Ok(Environment { python, chromium, postgres, pgbouncer, redis, rabbitmq, nats })
+    let node::NodeClients { node, clients: node_clients } = node::prepare(&mut apt)?;
+    Ok(Environment {
+        python,
+        chromium,
+        postgres,
+        pgbouncer,
+        redis,
+        rabbitmq,
+        nats,
+        node,
+        node_clients,
+    })
 }
 
 /// Finds or installs PostgreSQL; returns the variable that names its folder, and the folder.

@@ -1,11 +1,13 @@
 //! The services of a server, each protocol in a room of its own, and all of them behind one router.
 
-// `callers` finds out who calls. `native` is the protocol of Leftfold, `umadb` that of UmaDB.
-// `health` answers balancers over gRPC, `http` those over HTTP, and has the metrics.
+// `callers` finds out who calls. `native` is the protocol of Leftfold, `umadb` that of UmaDB,
+// `kurrent` that of KurrentDB. `health` answers balancers over gRPC, `http` those over HTTP, and
+// has the metrics.
 
 mod callers;
 mod health;
 mod http;
+mod kurrent;
 mod native;
 mod umadb;
 
@@ -27,10 +29,12 @@ pub(crate) fn router(
     guard: &Arc<Guard>,
 ) -> axum::Router {
     let door = callers::Door::new(users, Arc::clone(guard), refused);
-    Routes::new(native::service(Arc::clone(stores), stopping.clone()))
+    let routes = Routes::new(native::service(Arc::clone(stores), stopping.clone()))
         .add_service(umadb::service(Arc::clone(stores), stopping.clone()))
-        .add_service(health::service(Arc::clone(stores), stopping.clone()))
+        .add_service(health::service(Arc::clone(stores), stopping.clone()));
+    kurrent::add_to(routes, Arc::clone(stores), stopping.clone())
         .into_axum_router()
+        .layer(axum::middleware::from_fn(kurrent::note_authority))
         .merge(http::router(Arc::clone(stores), stopping.clone()))
         .layer(axum::middleware::from_fn_with_state(door, callers::pass))
 }

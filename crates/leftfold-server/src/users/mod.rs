@@ -23,7 +23,7 @@ use rights::UserRights;
 pub use rights::UserRole;
 
 pub(crate) use caller::Caller;
-pub(crate) use rights::Wish;
+pub(crate) use rights::{Denied, Wish};
 
 /// Passwords that are compared at once: each takes 19 MiB of memory and a processor.
 const COMPARED_MAX: usize = 2;

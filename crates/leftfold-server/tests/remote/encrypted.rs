@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use leftfold::store::{Append, EventType, NewEvent, Outcome, Store};
 use leftfold_remote::{RemoteError, RemoteOptions, RemoteStore};
 use leftfold_server::{ServeError, Server, ServerOptions, ServerTls, TlsFiles};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use tempfile::TempDir;
 
 use crate::support::{RunningServer, usual_options};
@@ -43,6 +45,8 @@ impl Certificates {
     pub(crate) fn issue(&self, name: &str, host: &str, by: &Authority, expired: bool) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        // By its name a certificate is told from that of its authority.
+        params.distinguished_name.push(DnType::CommonName, host);
         if expired {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2021, 1, 1);

@@ -6,6 +6,8 @@ mod conformance;
 mod cut;
 mod encrypted;
 mod hostile;
+#[path = "../kurrent/mod.rs"]
+mod kurrent;
 mod runtime;
 mod support;
 mod tenants;

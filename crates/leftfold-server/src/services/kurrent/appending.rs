@@ -1,0 +1,417 @@
+//! Appends: expected revisions against what is there, and the ids of events that were sent before.
+//!
+//! The same events again are answered as the first time. Under a revision, or no stream, they are
+//! compared with those that stand there; under any, or an existing stream, they are looked up by
+//! their ids. A part of them that is there already makes the revision a wrong one. Two calls with
+//! the same events at the same time are told apart by a command id made of the ids.
+//!
+//! | expected | there are | first id known | answer |
+//! | --- | --- | --- | --- |
+//! | any | | no | appended |
+//! | any, exists | | yes, and all others | as the first time |
+//! | any, exists | | yes, not all others | wrong revision |
+//! | exists | none, and no metadata | no | wrong revision |
+//! | no stream | none, or deleted | no | appended |
+//! | a revision | as many | | appended |
+//! | a revision, no stream | more | all at their places | as the first time |
+//! | a revision, no stream | more | not all | wrong revision |
+//! | a revision | fewer | | wrong revision |
+
+use bytes::Bytes;
+use leftfold::store::{
+    Append, Appended, CommandId, CommandRecord, Condition, Conflict, ContentType, Digest, EventId,
+    Expected, NewEvent, Outcome, Position, Query, Read, RecordedEvent, StreamName, Version,
+};
+use tonic::Status;
+use uuid::Uuid;
+
+use super::Facade;
+use super::expected::ExpectedRevision;
+use super::faults;
+use super::marks::{ALL_TRUNCATED, StreamMark};
+use super::names::{self, DELETED_TYPE, METADATA_TYPE, NamedStream};
+
+/// Times that an append is tried anew because others wrote in between.
+const TRIES_MAX: usize = 100;
+/// Events with one id that are looked at.
+const SAME_IDS_MAX: u32 = 64;
+/// Scope of the command ids of appends.
+const APPENDS: &str = "kurrent append";
+
+/// Events for a stream, and its expected state.
+#[derive(Clone, Debug)]
+pub(super) struct StreamAppend {
+    pub(super) stream: NamedStream,
+    pub(super) expected: ExpectedRevision,
+    pub(super) events: Vec<NewEvent>,
+}
+
+/// Outcome of an append for one of its streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Revision of the last event; `None` if the stream has none.
+    pub(super) revision: Option<u64>,
+    /// Position of the last event; `None` if nothing was written.
+    pub(super) position: Option<Position>,
+}
+
+/// Answer to an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PartsAnswer {
+    /// Each part is stored, now or before.
+    Written(Vec<Written>),
+    /// A part has another revision than expected; `None` if its stream has no events.
+    WrongRevision { part: usize, current: Option<u64> },
+    /// The stream of a part is deleted, for ever unless the part expects an existing one.
+    Deleted { part: usize },
+}
+
+/// Reason why an append is to be tried anew.
+struct Overtaken;
+
+impl Facade {
+    /// Appends all parts, which are of different streams, or none.
+    pub(super) async fn append(&self, parts: &[StreamAppend]) -> Result<PartsAnswer, Status> {
+        self.may_append(parts.iter().map(|part| &part.stream))?;
+        for part in parts {
+            self.refuse_indexed(&part.stream)?;
+        }
+        let events = parts.iter().flat_map(|part| part.events.iter().cloned());
+        self.paced(&Append::of(events.collect())).await?;
+        if parts.iter().any(|part| part.expected.looks_up_ids() && !part.events.is_empty())
+            && let Some(answer) = self.known_by_ids(parts).await?
+        {
+            return Ok(answer);
+        }
+        for _ in 0..TRIES_MAX {
+            match self.try_append(parts).await? {
+                Ok(answer) => return Ok(answer),
+                Err(Overtaken) => self.refresh().await?,
+            }
+        }
+        Err(Status::aborted("Operation timed out: others write into the streams all the time"))
+    }
+
+    /// Streams that the index answers have no events of their own.
+    fn refuse_indexed(&self, stream: &NamedStream) -> Result<(), Status> {
+        let is_answered = stream.shown == names::STREAMLESS
+            || names::IndexedStream::named(&stream.shown).is_some();
+        if is_answered { Err(faults::access_denied()) } else { Ok(()) }
+    }
+
+    async fn try_append(
+        &self,
+        parts: &[StreamAppend],
+    ) -> Result<Result<PartsAnswer, Overtaken>, Status> {
+        let mut append = Append::default();
+        let mut last_events = Vec::with_capacity(parts.len());
+        for (part, of) in parts.iter().enumerate() {
+            let mark = self.marks.of(&of.stream.name);
+            let is_gone = mark.is_tombstoned || self.has_tombstoned(&of.stream);
+            if is_gone || (mark.is_deleted() && of.expected == ExpectedRevision::StreamExists) {
+                // What is known may be old: a deletion for ever is not, but a stream comes back.
+                self.refresh().await?;
+                let now = self.marks.of(&of.stream.name);
+                let answer = Ok(PartsAnswer::Deleted { part });
+                return Ok(if is_gone || now == mark { answer } else { Err(Overtaken) });
+            }
+            let revives = if mark.is_deleted() && !of.events.is_empty() {
+                Some(self.revived(of, &mark).await?)
+            } else {
+                None
+            };
+            let expected = match revives {
+                Some((version, _)) => Expected::Exact(version),
+                None => stored_expectation(of.expected, &mark),
+            };
+            append.condition.streams.push((of.stream.name.clone(), expected));
+            append.condition.streams.push((of.stream.metadata(), Expected::Exact(mark.version)));
+            append.events.extend(
+                of.events.iter().cloned().map(|event| event.in_stream(of.stream.name.clone())),
+            );
+            last_events.push((!of.events.is_empty()).then(|| append.events.len() - 1));
+            append.events.extend(revives.map(|(_, event)| event));
+        }
+        append.command = command_of(parts);
+        if append.events.is_empty() {
+            return self.judge_empty(parts, &append.condition).await;
+        }
+        let (condition, is_revival) = (append.condition.clone(), append.events.len());
+        let is_revival = is_revival > parts.iter().map(|part| part.events.len()).sum();
+        match self.store.append(append).await.map_err(faults::unappended)? {
+            Outcome::Appended(appended) => {
+                let written = last_events.iter().map(|last| written(&appended, *last));
+                let written = written.collect::<Vec<_>>();
+                self.with_versions(parts, written).await.map(Ok)
+            }
+            // The same call at the same time: its events are there now.
+            Outcome::Repeated(_) => {
+                let known = self.known_by_ids(parts).await?;
+                Ok(known.ok_or(Overtaken))
+            }
+            Outcome::Conflict(Conflict::Stream { stream, actual, .. }) => {
+                let at = condition.streams.iter().position(|(name, _)| *name == stream);
+                let at = at.unwrap_or_default();
+                if at % 2 == 1 || is_revival {
+                    return Ok(Err(Overtaken));
+                }
+                self.conflicted(parts, at / 2, actual).await.map(Ok)
+            }
+            Outcome::Conflict(Conflict::Matching { .. }) => Ok(Err(Overtaken)),
+        }
+    }
+
+    /// Tells whether this is the metadata stream of one that was deleted for ever.
+    fn has_tombstoned(&self, stream: &NamedStream) -> bool {
+        self.marks.of(&stream.owner().name).is_tombstoned
+    }
+
+    /// Returns the version at which a deleted stream goes on, and the metadata that shows what is
+    /// written from there on.
+    async fn revived(
+        &self,
+        part: &StreamAppend,
+        mark: &StreamMark,
+    ) -> Result<(Version, NewEvent), Status> {
+        let version = match part.expected {
+            ExpectedRevision::Revision(revision) => Version(revision.saturating_add(1)),
+            _ => self.version(&part.stream.name).await?,
+        };
+        debug_assert!(mark.is_deleted());
+        let data = format!("{{\"$tb\":{}}}", version.0);
+        Ok((version, metadata_event(&part.stream, data)))
+    }
+
+    pub(super) async fn version(&self, stream: &StreamName) -> Result<Version, Status> {
+        self.store.version(stream.clone()).await.map_err(faults::unread)
+    }
+
+    /// Answers an append without events, which only asks if the streams are as expected.
+    async fn judge_empty(
+        &self,
+        parts: &[StreamAppend],
+        condition: &Condition,
+    ) -> Result<Result<PartsAnswer, Overtaken>, Status> {
+        let mut written = Vec::with_capacity(parts.len());
+        for (part, [(stream, expected), _]) in
+            condition.streams.as_chunks::<2>().0.iter().enumerate()
+        {
+            let version = self.version(stream).await?;
+            let is_deleted = self.marks.of(stream).is_deleted();
+            let is_expected =
+                expected.holds(version) || (is_deleted && *expected == Expected::Absent);
+            if !is_expected {
+                let current = revision(version);
+                return Ok(Ok(PartsAnswer::WrongRevision { part, current }));
+            }
+            written.push(Written { revision: revision(version), position: None });
+        }
+        Ok(Ok(PartsAnswer::Written(written)))
+    }
+
+    /// Fills in the revisions of parts without events.
+    async fn with_versions(
+        &self,
+        parts: &[StreamAppend],
+        mut written: Vec<Written>,
+    ) -> Result<PartsAnswer, Status> {
+        for (part, written) in parts.iter().zip(&mut written) {
+            if part.events.is_empty() {
+                written.revision = revision(self.version(&part.stream.name).await?);
+            }
+        }
+        Ok(PartsAnswer::Written(written))
+    }
+
+    /// Answers an append whose part found another version than it expected: the same events may
+    /// stand there already.
+    async fn conflicted(
+        &self,
+        parts: &[StreamAppend],
+        part: usize,
+        actual: Version,
+    ) -> Result<PartsAnswer, Status> {
+        let wrong = PartsAnswer::WrongRevision { part, current: revision(actual) };
+        let mut written = Vec::with_capacity(parts.len());
+        for of in parts {
+            let before = match of.expected {
+                ExpectedRevision::NoStream => Version::ABSENT,
+                ExpectedRevision::Revision(revision) => Version(revision.saturating_add(1)),
+                ExpectedRevision::Any | ExpectedRevision::StreamExists => return Ok(wrong),
+            };
+            match self.stands_at(of, before).await? {
+                Some(found) => written.push(found),
+                None => return Ok(wrong),
+            }
+        }
+        Ok(PartsAnswer::Written(written))
+    }
+
+    /// Returns the place of the last event if the events of a part stand right after a version.
+    async fn stands_at(
+        &self,
+        part: &StreamAppend,
+        before: Version,
+    ) -> Result<Option<Written>, Status> {
+        let mut wanted = part.events.iter().map(|event| event.id);
+        let mut next = Some(Read::stream(part.stream.name.clone(), before.next()).what);
+        let mut last = None;
+        let mut left = part.events.len();
+        while let Some(what) = next.filter(|_| left > 0) {
+            let count = u32::try_from(left).unwrap_or(u32::MAX).min(Read::PAGE_EVENTS);
+            let read = Read { what, ..Read::matching(Query::nothing(), Position::START) };
+            let page = self.store.page(read.page_of(count)).await.map_err(faults::unread)?;
+            for event in &page.events {
+                if wanted.next() != Some(Some(event.id)) {
+                    return Ok(None);
+                }
+                (last, left) = (Some(place(event)), left - 1);
+            }
+            next = page.next;
+        }
+        Ok(last.filter(|_| left == 0))
+    }
+
+    /// Looks the events of parts up by their ids, if a part does not say where they stand. `None`
+    /// if the first one is new.
+    async fn known_by_ids(&self, parts: &[StreamAppend]) -> Result<Option<PartsAnswer>, Status> {
+        let mut written = Vec::with_capacity(parts.len());
+        for (at, part) in parts.iter().enumerate() {
+            let mut last = None;
+            for (number, event) in part.events.iter().enumerate() {
+                let Some(id) = event.id else { return Ok(None) };
+                match self.found_by_id(&part.stream.name, id).await? {
+                    Some(found) => last = Some(place(&found)),
+                    None if number == 0 && at == 0 => return Ok(None),
+                    None => {
+                        let current = revision(self.version(&part.stream.name).await?);
+                        return Ok(Some(PartsAnswer::WrongRevision { part: at, current }));
+                    }
+                }
+            }
+            let none = Written { revision: None, position: None };
+            written.push(last.unwrap_or(none));
+        }
+        Ok(Some(PartsAnswer::Written(written)))
+    }
+
+    async fn found_by_id(
+        &self,
+        stream: &StreamName,
+        id: EventId,
+    ) -> Result<Option<RecordedEvent>, Status> {
+        let positions = self.store.positions_of(id, SAME_IDS_MAX).await.map_err(faults::unread)?;
+        for position in positions {
+            let read = Read::matching(Query::stream(stream.clone()), position).page_of(1);
+            let page = self.store.page(read).await.map_err(faults::unread)?;
+            let found = page.events.into_iter().find(|event| event.position == position);
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deletes a stream, until somebody appends to it or for ever. `None` if it is deleted for ever
+    /// already.
+    pub(super) async fn delete(
+        &self,
+        stream: &NamedStream,
+        expected: ExpectedRevision,
+        for_ever: bool,
+    ) -> Result<Deletion, Status> {
+        self.may_append([stream])?;
+        self.refuse_indexed(stream)?;
+        for _ in 0..TRIES_MAX {
+            self.refresh().await?;
+            let mark = self.marks.of(&stream.name);
+            if mark.is_tombstoned
+                || (mark.is_deleted() && expected == ExpectedRevision::StreamExists)
+            {
+                return Ok(Deletion::DeletedBefore);
+            }
+            let mut event = metadata_event(stream, format!("{{\"$tb\":{ALL_TRUNCATED}}}"));
+            if for_ever {
+                event.event_type = names::own_type(DELETED_TYPE);
+                event.data = Bytes::new();
+                event.content_type = ContentType::Binary;
+            }
+            let is_absent = mark.is_deleted() && expected == ExpectedRevision::NoStream;
+            let on_stream =
+                if is_absent { Expected::Any } else { stored_expectation(expected, &mark) };
+            let condition = Condition::stream(stream.name.clone(), on_stream)
+                .and_stream(stream.metadata(), Expected::Exact(mark.version));
+            let append = Append::of(vec![event]).when(condition);
+            match self.store.append(append).await.map_err(faults::unappended)? {
+                Outcome::Appended(appended) => return Ok(Deletion::Deleted(appended.last())),
+                Outcome::Conflict(Conflict::Stream { stream: of, actual, .. })
+                    if of == stream.name =>
+                {
+                    return Ok(Deletion::WrongRevision(revision(actual)));
+                }
+                Outcome::Conflict(_) | Outcome::Repeated(_) => {}
+            }
+        }
+        Err(Status::aborted("Operation timed out: others write into the stream all the time"))
+    }
+}
+
+/// Answer to a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deletion {
+    Deleted(Position),
+    WrongRevision(Option<u64>),
+    DeletedBefore,
+}
+
+/// Metadata of a stream, which this room writes itself.
+fn metadata_event(stream: &NamedStream, data: String) -> NewEvent {
+    let mut event =
+        NewEvent::new(names::own_type(METADATA_TYPE), data).in_stream(stream.metadata());
+    event.id = Some(EventId(Uuid::new_v4()));
+    event
+}
+
+/// The version of the store that is expected of a stream with these marks, which has events.
+fn stored_expectation(expected: ExpectedRevision, mark: &StreamMark) -> Expected {
+    match expected {
+        ExpectedRevision::Any => Expected::Any,
+        // A stream that has only metadata exists too.
+        ExpectedRevision::StreamExists if mark.version > Version::ABSENT => Expected::Any,
+        ExpectedRevision::StreamExists => Expected::Exists,
+        ExpectedRevision::NoStream => Expected::Absent,
+        ExpectedRevision::Revision(revision) => {
+            Expected::Exact(Version(revision.saturating_add(1)))
+        }
+    }
+}
+
+/// The command id of an append whose events are known by their ids alone.
+fn command_of(parts: &[StreamAppend]) -> Option<CommandRecord> {
+    parts.iter().find(|part| part.expected.looks_up_ids())?;
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.stream.shown.len() as u64).to_le_bytes());
+        hasher.update(part.stream.shown.as_bytes());
+        hasher.update(&(part.events.len() as u64).to_le_bytes());
+        for id in part.events.iter().filter_map(|event| event.id) {
+            hasher.update(id.0.as_bytes());
+        }
+    }
+    let id = CommandId::new(APPENDS, &hasher.finalize().to_hex());
+    Some(CommandRecord { id, digest: Digest::UNCHECKED, answer: Bytes::new() })
+}
+
+fn revision(version: Version) -> Option<u64> {
+    version.0.checked_sub(1)
+}
+
+fn place(event: &RecordedEvent) -> Written {
+    Written { revision: revision(event.version()), position: Some(event.position) }
+}
+
+fn written(appended: &Appended, last: Option<usize>) -> Written {
+    let revision = last.and_then(|last| revision(appended.versions[last]));
+    let position = last.map(|last| Position(appended.first.0 + last as u64));
+    Written { revision, position }
+}

@@ -1,0 +1,144 @@
+//! The protocol of KurrentDB, once EventStoreDB, over gRPC: streams, for clients that exist.
+//!
+//! What their words mean in those of a store:
+//!
+//! - **Streams and event types** have the same names, escaped if `$` begins them ([`names`]).
+//! - **A revision** is the version less 1; commit and prepare position are both the position.
+//! - **An id** is the id of the event. The store finds it again, so that an append that is sent
+//!   again is answered as the first time ([`appending`]).
+//! - **Content type and custom metadata** are content type and user metadata; **created** is the
+//!   recorded time.
+//! - **Metadata of a stream** (`$maxCount`, `$maxAge`, `$tb`, `$acl`) is the last event of the
+//!   stream `$$` and its name ([`marks`]). Lists of rights are kept, and not asked.
+//! - **A deletion** is metadata whose `$tb` is the largest number; the next append ends it. **A
+//!   tombstone** is an event `$streamDeleted` in the metadata stream, seen as the last one of the
+//!   stream itself.
+//! - **`$ce-category` and `$et-type`** are answered from the index, as links that nobody wrote
+//!   ([`ordinals`]). A link that somebody wrote, `$>`, is an event; the one that it leads to is
+//!   read if the client wishes so ([`records`]).
+//!
+//! Nothing is removed from the log: what is truncated or deleted is hidden here, and only here.
+//! Events that other clients recorded are seen as well, those without a stream only among all
+//! events, under `$streamless`.
+
+// `wire` has the messages, `faults` the errors, `names` the names of streams and types, `records`
+// the events as clients receive them, `proposals` those that they send. `marks` follows metadata
+// and deletions, `ordinals` numbers what the index answers, `filter` passes some of all events. On
+// these stand the calls: `appending` judges an append by what is `expected`, `batches` carries many
+// on one call, `sessions` appends to several streams at once; `reading` ends, `following` does not.
+// `streams` takes the calls apart, `cluster` says what the server is.
+
+mod appending;
+mod batches;
+mod cluster;
+mod expected;
+mod faults;
+mod filter;
+mod following;
+mod marks;
+mod names;
+mod ordinals;
+mod proposals;
+mod reading;
+mod records;
+mod sessions;
+mod streams;
+mod wire;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use leftfold::store::{Append, NewEvent, Store};
+use tonic::service::Routes;
+use tonic::{Request, Status};
+
+use crate::stopping::Stopping;
+use crate::stores::{ServedStore, Stores};
+use crate::users::{Caller, Denied, Wish};
+pub(super) use cluster::{note_authority, tells_of_server};
+use marks::StreamMarks;
+use names::NamedStream;
+use ordinals::Ordinals;
+
+/// Bytes of a message that a client may send: an append of the largest size, and what is around it.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a message that a client is sent.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+
+/// The stores of the server, as all services of this protocol find them.
+#[derive(Clone)]
+struct Facades {
+    stores: Arc<Stores>,
+    stopping: Stopping,
+}
+
+/// A store, with what this protocol keeps beside it, and who asks.
+#[derive(Clone)]
+struct Facade {
+    store: Store,
+    served: ServedStore,
+    caller: Caller,
+    marks: Arc<StreamMarks>,
+    ordinals: Arc<Ordinals>,
+}
+
+/// Adds all services to the routes of a server.
+pub(super) fn add_to(routes: Routes, stores: Arc<Stores>, stopping: Stopping) -> Routes {
+    let facades = Facades { stores, stopping };
+    routes
+        .add_service(streams::service(facades.clone()))
+        .add_service(sessions::service(facades))
+        .add_service(cluster::gossip())
+        .add_service(cluster::features())
+}
+
+impl Facades {
+    /// Returns the store that a call is for.
+    async fn of<T: Sync>(&self, request: &Request<T>) -> Result<Facade, Status> {
+        let caller = Caller::of(request)?;
+        let served = self.stores.of(&caller, request.metadata()).await?;
+        let store = served.store.clone();
+        let marks = store.attached(StreamMarks::new);
+        let ordinals = store.attached(Ordinals::new);
+        Ok(Facade { store, served, caller, marks, ordinals })
+    }
+}
+
+impl Facade {
+    /// Learns what was recorded until now.
+    async fn refresh(&self) -> Result<(), Status> {
+        self.marks.refresh(&self.store).await.map_err(faults::unread)
+    }
+
+    /// Refuses what the caller may not do with the store.
+    fn may(&self, wish: Wish<'_>) -> Result<(), Status> {
+        self.caller.may(&self.served.name, wish).map_err(|denied| match denied {
+            Denied::Role { .. } | Denied::Events { .. } => faults::access_denied(),
+            other => other.into(),
+        })
+    }
+
+    /// Waits for the turn of an append.
+    async fn paced(&self, append: &Append) -> Result<(), Status> {
+        tokio::time::sleep(self.served.pace(&self.caller, append)?).await;
+        Ok(())
+    }
+
+    /// Refuses to read a stream to whom it may not be shown. The right to a stream is one to its
+    /// metadata.
+    fn may_read(&self, stream: &NamedStream) -> Result<(), Status> {
+        self.may(Wish::Stream(&stream.owner().name))
+    }
+
+    /// Refuses to change streams to whom they are closed.
+    fn may_append<'a>(
+        &self,
+        streams: impl IntoIterator<Item = &'a NamedStream>,
+    ) -> Result<(), Status> {
+        let event = |stream: &NamedStream| {
+            let event = NewEvent::new(names::own_type(names::METADATA_TYPE), Bytes::new());
+            event.in_stream(stream.owner().name)
+        };
+        self.may(Wish::Append(&Append::of(streams.into_iter().map(event).collect())))
+    }
+}

@@ -1,0 +1,204 @@
+//! Names of streams and event types: what clients of this protocol write, and what the store keeps.
+//!
+//! Names that begin with `$` are the runtime's own in a store, and ordinary here (`$$order-1`,
+//! `$metadata`, `$>`). So a name in which `$` follows any number of `~`, none included, gets one
+//! more `~` in front: `$metadata` is kept as `~$metadata`, `~$x` as `~~$x`. Every other name is
+//! kept as it is, and no name of a client is ever the store's own.
+
+use std::borrow::Cow;
+
+use leftfold::store::limits::STREAM_BYTES_MAX;
+use leftfold::store::{EventType, Query, QueryItem, RecordedEvent, StreamMatch, StreamName};
+use tonic::Status;
+
+use super::wire::StreamIdentifier;
+
+/// Type of the events that link to another one.
+pub(super) const LINK_TYPE: &str = "$>";
+/// Type of the metadata of a stream.
+pub(super) const METADATA_TYPE: &str = "$metadata";
+/// Type of the last event of a stream that was deleted for ever.
+pub(super) const DELETED_TYPE: &str = "$streamDeleted";
+/// Start of the name of the stream that has another one's metadata.
+pub(super) const METADATA_STREAM: &str = "$$";
+/// Name under which the events without a stream are shown among all events.
+pub(super) const STREAMLESS: &str = "$streamless";
+/// Start of the name of a stream with links to the events of a category.
+const CATEGORY_STREAM: &str = "$ce-";
+/// Start of the name of a stream with links to the events of a type.
+const TYPE_STREAM: &str = "$et-";
+/// Bytes of a name: its metadata stream must have a name too.
+const NAME_BYTES_MAX: usize = STREAM_BYTES_MAX - METADATA_STREAM.len() - 1;
+
+/// Returns the name under which the store keeps a client's name.
+pub(super) fn stored(shown: &str) -> Cow<'_, str> {
+    if shown.trim_start_matches('~').starts_with('$') {
+        format!("~{shown}").into()
+    } else {
+        shown.into()
+    }
+}
+
+/// Returns the name that clients see.
+pub(super) fn shown(stored: &str) -> &str {
+    match stored.strip_prefix('~') {
+        Some(shown) if shown.trim_start_matches('~').starts_with('$') => shown,
+        _ => stored,
+    }
+}
+
+/// Returns the type that the store keeps.
+pub(super) fn stored_type(shown: &str) -> Result<EventType, Status> {
+    EventType::new(stored(shown).into_owned())
+        .map_err(|invalid| Status::invalid_argument(invalid.to_string()))
+}
+
+/// A type that this room writes itself.
+pub(super) fn own_type(shown: &'static str) -> EventType {
+    EventType::new(format!("~{shown}")).expect("the types of this room are short")
+}
+
+/// A stream, as clients name it and as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NamedStream {
+    pub(super) shown: String,
+    pub(super) name: StreamName,
+}
+
+impl NamedStream {
+    /// Reads the name in a request.
+    pub(super) fn of(identifier: Option<StreamIdentifier>) -> Result<Self, Status> {
+        let bytes = identifier.unwrap_or_default().stream_name;
+        let text = String::from_utf8(bytes.to_vec())
+            .map_err(|_| Status::invalid_argument("the name of a stream is UTF-8"))?;
+        Self::named(text)
+    }
+
+    pub(super) fn named(shown: String) -> Result<Self, Status> {
+        if shown.len() > NAME_BYTES_MAX {
+            let text = format!("the name of a stream has {NAME_BYTES_MAX} bytes at most");
+            return Err(Status::invalid_argument(text));
+        }
+        let name = StreamName::new(stored(&shown).into_owned())
+            .map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;
+        Ok(Self { shown, name })
+    }
+
+    /// The stream that has the metadata of this one.
+    pub(super) fn metadata(&self) -> StreamName {
+        let shown = format!("{METADATA_STREAM}{}", self.shown);
+        StreamName::new(stored(&shown).into_owned())
+            .expect("a name is short enough for that of its metadata")
+    }
+
+    /// Tells whether the stream has the metadata of another one.
+    pub(super) fn is_metadata(&self) -> bool {
+        self.shown.starts_with(METADATA_STREAM)
+    }
+
+    /// The stream whose metadata this one has, or this one.
+    pub(super) fn owner(&self) -> Self {
+        let of = self.shown.strip_prefix(METADATA_STREAM).map(str::to_owned);
+        of.and_then(|of| Self::named(of).ok()).unwrap_or_else(|| self.clone())
+    }
+
+    pub(super) fn identifier(&self) -> StreamIdentifier {
+        identifier(&self.shown)
+    }
+}
+
+pub(super) fn identifier(shown: &str) -> StreamIdentifier {
+    StreamIdentifier { stream_name: shown.to_owned().into() }
+}
+
+/// A stream of links that nobody wrote: the index of the store answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct IndexedStream {
+    pub(super) shown: String,
+    kind: IndexedKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum IndexedKind {
+    /// `$ce-order`: the events of `order-1`, `order-2` and so on.
+    Category(String),
+    /// `$et-OrderPlaced`: the events of the type.
+    Type(EventType),
+}
+
+impl IndexedStream {
+    /// Returns the stream of links of that name; `None` if the name is of an ordinary stream.
+    pub(super) fn named(shown: &str) -> Option<Self> {
+        let kind = if let Some(category) = shown.strip_prefix(CATEGORY_STREAM) {
+            let is_category = !category.is_empty() && !category.contains('-');
+            is_category.then(|| IndexedKind::Category(stored(category).into_owned()))?
+        } else {
+            let named = shown.strip_prefix(TYPE_STREAM).filter(|named| *named != LINK_TYPE)?;
+            IndexedKind::Type(EventType::new(stored(named).into_owned()).ok()?)
+        };
+        Some(Self { shown: shown.to_owned(), kind })
+    }
+
+    /// A query for the events that the links lead to. A few more match, which
+    /// [`has`](Self::has) leaves out.
+    pub(super) fn query(&self) -> Query {
+        match &self.kind {
+            IndexedKind::Category(category) => Query::category(category.clone()),
+            IndexedKind::Type(event_type) => Query::types([event_type.clone()]),
+        }
+    }
+
+    /// A query for which a caller needs the right.
+    pub(super) fn wished(&self) -> Query {
+        match &self.kind {
+            IndexedKind::Category(category) => Query::from(QueryItem {
+                streams: Some(StreamMatch::Prefix(format!("{category}-"))),
+                ..QueryItem::default()
+            }),
+            IndexedKind::Type(_) => self.query(),
+        }
+    }
+
+    /// Tells whether an event that matches the query has a link: it is in a stream, and in that of
+    /// a category the name goes on after the category.
+    pub(super) fn has(&self, event: &RecordedEvent) -> bool {
+        match (&self.kind, &event.stream) {
+            (_, None) => false,
+            (IndexedKind::Category(category), Some(at)) => at.name.len() > category.len(),
+            (IndexedKind::Type(_), Some(_)) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_kept_as_it_is_unless_it_could_be_the_stores_own() {
+        for (client, kept) in [
+            ("order-1", "order-1"),
+            ("with spaces and ünïcode", "with spaces and ünïcode"),
+            ("$$order-1", "~$$order-1"),
+            ("$>", "~$>"),
+            ("~$x", "~~$x"),
+            ("~~$", "~~~$"),
+            ("~x", "~x"),
+            ("~", "~"),
+            ("a$", "a$"),
+        ] {
+            assert_eq!((&*stored(client), shown(kept)), (kept, client));
+            assert!(!kept.starts_with('$'));
+        }
+    }
+
+    #[test]
+    fn the_longest_name_has_metadata_and_no_longer_one_is_a_name() {
+        let longest = NamedStream::named("$".repeat(NAME_BYTES_MAX)).unwrap();
+        assert_eq!(longest.metadata().len(), STREAM_BYTES_MAX);
+        assert!(NamedStream::named("x".repeat(NAME_BYTES_MAX + 1)).is_err());
+        assert!(NamedStream::named(String::new()).is_err());
+        let broken = StreamIdentifier { stream_name: vec![0xff].into() };
+        assert!(NamedStream::of(Some(broken)).is_err());
+    }
+}

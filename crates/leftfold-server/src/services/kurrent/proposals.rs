@@ -1,0 +1,55 @@
+//! Events as clients propose them.
+
+use bytes::Bytes;
+use leftfold::store::{ContentType, EventId, Label, NewEvent};
+use tonic::Status;
+use uuid::Uuid;
+
+use super::faults;
+use super::names;
+use super::records::id_of;
+use super::wire::streams::ProposedMessage;
+
+/// Bytes of the events of one append, as their server has it.
+pub(super) const APPEND_BYTES_MAX: usize = 1 << 20;
+
+/// Reads an event that is to be appended.
+pub(super) fn event_of(message: ProposedMessage) -> Result<NewEvent, Status> {
+    let property =
+        |name: &str| message.metadata.get(name).ok_or_else(|| faults::metadata_missing(name));
+    let (kind, content_type) = (property("type")?, property("content-type")?);
+    let id = id_of(message.id.as_ref());
+    let id = id.ok_or_else(|| Status::invalid_argument("the id of an event is a UUID"))?;
+    proposed(id, kind, content_type, message.custom_metadata, message.data)
+}
+
+/// Makes an event of what a client sent.
+pub(super) fn proposed(
+    id: Uuid,
+    kind: &str,
+    content_type: &str,
+    metadata: Bytes,
+    data: Bytes,
+) -> Result<NewEvent, Status> {
+    if id.is_nil() {
+        return Err(Status::invalid_argument("an event has an id that is not all zeros"));
+    }
+    let mut event = NewEvent::new(names::stored_type(kind)?, data);
+    event.id = Some(EventId(id));
+    event.metadata.user = metadata;
+    event.content_type = match content_type {
+        "application/json" => ContentType::Json,
+        "" | "application/octet-stream" => ContentType::Binary,
+        other => ContentType::Other(
+            Label::new(other.to_owned())
+                .map_err(|invalid| Status::invalid_argument(invalid.to_string()))?,
+        ),
+    };
+    Ok(event)
+}
+
+/// Returns the bytes that their server counts for an event.
+pub(super) fn counted_bytes(event: &NewEvent) -> usize {
+    let kind = names::shown(&event.event_type);
+    event.data.len() + event.metadata.user.len() + 2 * kind.encode_utf16().count()
+}

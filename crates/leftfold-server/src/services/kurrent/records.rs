@@ -1,0 +1,224 @@
+//! Events of the store as clients of this protocol receive them, and links to events.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use leftfold::store::{ContentType, Position, Read, ReadError, RecordedEvent, Timestamp, Version};
+use uuid::Uuid;
+
+use super::Facade;
+use super::names::{self, DELETED_TYPE, LINK_TYPE, METADATA_STREAM, NamedStream, STREAMLESS};
+use super::wire::streams::ReadResp;
+use super::wire::streams::read_resp::{Content, ReadEvent, RecordedEvent as WireEvent, read_event};
+use super::wire::{AllStreamPosition, Moment, Uuid as WireUuid, uuid as wire_uuid};
+
+/// Revision of the event that ends a stream for ever.
+const LAST_REVISION: u64 = i64::MAX.unsigned_abs();
+/// Digits and bytes of the text of a link.
+const LINK_BYTES_MAX: usize = 1_024;
+
+/// Spelling of ids that a client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IdSpelling {
+    Structured,
+    Text,
+}
+
+pub(super) fn wire_id(id: Uuid, spelling: IdSpelling) -> WireUuid {
+    let value = match spelling {
+        IdSpelling::Text => wire_uuid::Value::String(id.to_string()),
+        IdSpelling::Structured => {
+            let (most, least) = id.as_u64_pair();
+            wire_uuid::Value::Structured(wire_uuid::Structured {
+                most_significant_bits: most.cast_signed(),
+                least_significant_bits: least.cast_signed(),
+            })
+        }
+    };
+    WireUuid { value: Some(value) }
+}
+
+/// Returns the id that a client sent; `None` if it is none.
+pub(super) fn id_of(id: Option<&WireUuid>) -> Option<Uuid> {
+    match id?.value.as_ref()? {
+        wire_uuid::Value::String(text) => Uuid::try_parse(text).ok(),
+        wire_uuid::Value::Structured(bits) => Some(Uuid::from_u64_pair(
+            bits.most_significant_bits.cast_unsigned(),
+            bits.least_significant_bits.cast_unsigned(),
+        )),
+    }
+}
+
+pub(super) fn wire_position(position: Position) -> AllStreamPosition {
+    AllStreamPosition { commit_position: position.0, prepare_position: position.0 }
+}
+
+pub(super) fn moment(at: Timestamp) -> Moment {
+    let micros = at.as_micros();
+    let nanos = micros.rem_euclid(1_000_000) * 1_000;
+    Moment { seconds: micros.div_euclid(1_000_000), nanos: i32::try_from(nanos).unwrap_or(0) }
+}
+
+/// Units of 100 ns since 1970.
+pub(super) fn ticks(at: Timestamp) -> i64 {
+    at.as_micros().saturating_mul(10)
+}
+
+/// Returns the text of a content type.
+fn content_type(of: &ContentType) -> &str {
+    match of {
+        ContentType::Json => "application/json",
+        ContentType::Binary => "application/octet-stream",
+        ContentType::Other(other) => other,
+    }
+}
+
+/// Returns the place at which clients see an event: the name of its stream, and its revision there.
+pub(super) fn shown_at(event: &RecordedEvent) -> (&str, u64) {
+    let Some(at) = &event.stream else {
+        return (STREAMLESS, event.position.0.saturating_sub(1));
+    };
+    let stream = names::shown(&at.name);
+    if names::shown(&event.event_type) == DELETED_TYPE
+        && let Some(deleted) = stream.strip_prefix(METADATA_STREAM)
+    {
+        return (deleted, LAST_REVISION);
+    }
+    (stream, at.version.0.saturating_sub(1))
+}
+
+fn wire_event(event: &RecordedEvent, spelling: IdSpelling) -> WireEvent {
+    let (stream, revision) = shown_at(event);
+    WireEvent {
+        id: Some(wire_id(event.id.0, spelling)),
+        stream_identifier: Some(names::identifier(stream)),
+        stream_revision: revision,
+        prepare_position: event.position.0,
+        commit_position: event.position.0,
+        metadata: system_metadata(
+            names::shown(&event.event_type),
+            content_type(&event.content_type),
+            event.recorded_at,
+        ),
+        custom_metadata: event.metadata.user.clone(),
+        data: event.data.clone(),
+    }
+}
+
+fn system_metadata(kind: &str, content_type: &str, at: Timestamp) -> HashMap<String, String> {
+    [("type", kind), ("content-type", content_type), ("created", &ticks(at).to_string())]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// An event on its way to a client, with the link by which it was found.
+#[derive(Clone, Debug)]
+pub(super) struct FoundEvent {
+    /// `None` if the link leads nowhere.
+    event: Option<WireEvent>,
+    link: Option<WireEvent>,
+    position: Position,
+}
+
+impl FoundEvent {
+    pub(super) fn into_response(self) -> ReadResp {
+        let position = Some(read_event::Position::CommitPosition(self.position.0));
+        let event = ReadEvent { event: self.event, link: self.link, position };
+        ReadResp { content: Some(Content::Event(event)) }
+    }
+}
+
+/// The manner in which a client wants its events.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EventForm {
+    pub(super) spelling: IdSpelling,
+    pub(super) resolves_links: bool,
+}
+
+impl EventForm {
+    /// An event as it was found; the event that a link leads to in place of the link, if the client
+    /// wants it so.
+    pub(super) async fn found(
+        self,
+        facade: &Facade,
+        event: &RecordedEvent,
+    ) -> Result<FoundEvent, ReadError> {
+        let position = event.position;
+        let shown = wire_event(event, self.spelling);
+        if !self.resolves_links || names::shown(&event.event_type) != LINK_TYPE {
+            return Ok(FoundEvent { event: Some(shown), link: None, position });
+        }
+        let target = linked(facade, &event.data).await?;
+        let target = target.filter(|target| !facade.marks.hide(target));
+        let event = target.map(|target| wire_event(&target, self.spelling));
+        Ok(FoundEvent { event, link: Some(shown), position })
+    }
+
+    /// An event as an indexed stream of that name links to it under a number. Nobody sees through
+    /// the link if `is_hidden`.
+    pub(super) fn indexed(
+        self,
+        stream: &str,
+        revision: u64,
+        event: &RecordedEvent,
+        is_hidden: bool,
+    ) -> FoundEvent {
+        let (of, at) = shown_at(event);
+        let position = event.position;
+        let link = WireEvent {
+            id: Some(wire_id(event.id.derived(stream), self.spelling)),
+            stream_identifier: Some(names::identifier(stream)),
+            stream_revision: revision,
+            prepare_position: position.0,
+            commit_position: position.0,
+            metadata: system_metadata(LINK_TYPE, "application/octet-stream", event.recorded_at),
+            custom_metadata: Bytes::new(),
+            data: format!("{at}@{of}").into(),
+        };
+        if !self.resolves_links {
+            return FoundEvent { event: Some(link), link: None, position };
+        }
+        let event = (!is_hidden).then(|| wire_event(event, self.spelling));
+        FoundEvent { event, link: Some(link), position }
+    }
+}
+
+/// Returns the event that a link leads to; `None` if there is none, or not for the caller.
+async fn linked(facade: &Facade, link: &[u8]) -> Result<Option<RecordedEvent>, ReadError> {
+    if link.len() > LINK_BYTES_MAX {
+        return Ok(None);
+    }
+    let parts = std::str::from_utf8(link).ok().and_then(|text| text.split_once('@'));
+    let Some((revision, stream)) = parts else { return Ok(None) };
+    let Ok(revision) = revision.parse::<u64>() else { return Ok(None) };
+    let Ok(stream) = NamedStream::named(stream.to_owned()) else { return Ok(None) };
+    if facade.may_read(&stream).is_err() {
+        return Ok(None);
+    }
+    let version = Version(revision.saturating_add(1));
+    let read = Read::stream(stream.name, version).page_of(1);
+    let found = facade.store.page(read).await?.events.into_iter().next();
+    Ok(found.filter(|found| found.version() == version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_the_same_in_both_spellings() {
+        let id = Uuid::from_u128(0xfedc_ba98_7654_3210_8123_4567_89ab_cdef);
+        for spelling in [IdSpelling::Text, IdSpelling::Structured] {
+            assert_eq!(id_of(Some(&wire_id(id, spelling))), Some(id));
+        }
+        let broken = WireUuid { value: Some(wire_uuid::Value::String("no id".to_owned())) };
+        assert_eq!(id_of(Some(&broken)), None);
+        assert_eq!(id_of(None), None);
+    }
+
+    #[test]
+    fn a_moment_before_1970_has_positive_nanoseconds() {
+        let before = moment(Timestamp::from_micros(-1));
+        assert_eq!((before.seconds, before.nanos), (-1, 999_999_000));
+    }
+}

@@ -1,0 +1,65 @@
+//! The client of Python, `kurrentdbclient`.
+
+use std::process::Command;
+
+use leftfold::store::{Append, EventType, NewEvent, Store, StreamName};
+
+use super::{Certified, conversation, run, scripts};
+use crate::support::RunningServer;
+
+fn python(script: &str, part: &str, address: &str) -> Command {
+    let python = std::env::var_os("LEFTFOLD_PYTHON");
+    let mut command = Command::new(python.expect("run the tests by `cargo xtask test`"));
+    command.arg(scripts().join("python").join(script)).args([part, address]);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// Runs all parts of a script.
+async fn run_python(script: &str, server: &RunningServer) {
+    run(python(script, "all", &format!("127.0.0.1:{}", server.port))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_are_appended_to_read_and_deleted() {
+    let server = RunningServer::of(Store::memory()).await;
+    run_python("streams.py", &server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_catch_up_and_follow() {
+    let server = RunningServer::of(Store::memory()).await;
+    run_python("subscriptions.py", &server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_requests_are_refused_and_the_server_goes_on() {
+    let server = RunningServer::of(Store::memory()).await;
+    run_python("hostile.py", &server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_finds_a_server_that_was_restarted() {
+    conversation(|address| python("restart.py", "all", &address)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_speaks_over_an_encrypted_connection_and_does_what_its_user_may() {
+    let certified = Certified::new().await;
+    let address = format!("localhost:{}", certified.server.port);
+    let mut command = python("encrypted.py", "all", &address);
+    command.arg(&certified.authority);
+    run(command).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_other_clients_recorded_is_seen_too() {
+    let store = Store::memory();
+    let server = RunningServer::of(store.clone()).await;
+    let sold = || NewEvent::new(EventType::new("shop.Sold").unwrap(), "{\"cents\":5}");
+    let own = NewEvent::new(EventType::new("$timer.Set").unwrap(), "{}");
+    let in_stream = sold().in_stream(StreamName::of("sale", "1").unwrap());
+    store.append(Append::of(vec![in_stream, sold()])).await.unwrap();
+    store.append(leftfold::testing::by_runtime(Append::of(vec![own]))).await.unwrap();
+    run_python("native.py", &server).await;
+}

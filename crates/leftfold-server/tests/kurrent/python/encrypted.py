@@ -1,0 +1,30 @@
+"""An encrypted connection with users, by kurrentdbclient."""
+
+import sys
+
+from clients import ANY, address, events, name, raises, run
+from kurrentdbclient import KurrentDBClient
+from kurrentdbclient.exceptions import AccessDeniedError, SSLError, UnauthenticatedError
+
+with open(sys.argv[3], "rb") as file:
+    AUTHORITY = file.read()
+
+
+def connect(user, roots=AUTHORITY):
+    return KurrentDBClient(f"kurrentdb://{user}@{address()}", root_certificates=roots)
+
+
+def check_users():
+    ada, rae, stream = connect("ada:secret"), connect("rae:r"), name()
+    ada.append_to_stream(stream, current_version=ANY, events=events(2))
+    assert len(rae.get_stream(stream)) == 2
+    raises(AccessDeniedError, rae.append_to_stream, stream, current_version=ANY, events=events(1))
+    raises(AccessDeniedError, rae.delete_stream, stream, current_version=ANY)
+    assert len(ada.get_stream(stream)) == 2
+    for stranger in ["ada:wrong", "eve:x"]:
+        raises(UnauthenticatedError, lambda: connect(stranger).get_stream(stream))
+    raises(SSLError, lambda: connect("ada:secret", roots=b"no certificate").get_stream(stream))
+
+
+if __name__ == "__main__":
+    run(globals())

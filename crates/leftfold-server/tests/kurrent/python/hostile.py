@@ -1,0 +1,123 @@
+"""Requests that no client sends, through the stubs of kurrentdbclient."""
+
+import random
+import socket
+
+import grpc
+from clients import ANY, address, connect, event, events, name, raises, run
+from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
+
+client = connect()
+channel = grpc.insecure_channel(address())
+SERVICE = "/event_store.client.streams.Streams/"
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+def goes_on():
+    stream = name()
+    client.append_to_stream(stream, current_version=ANY, events=events(1))
+    assert len(client.get_stream(stream)) == 1
+
+
+def read(**options):
+    request = streams_pb2.ReadReq(options=streams_pb2.ReadReq.Options(**options))
+    return list(client.streams._stub.Read(request, timeout=20))
+
+
+def refused(code, call, *arguments, **named):
+    error = raises(grpc.RpcError, call, *arguments, **named)
+    assert error.code() == code, error
+
+
+def check_random_messages():
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    plain = dict(request_serializer=None, response_deserializer=None)
+    for _ in range(60):
+        message = chance.randbytes(chance.randrange(60))
+        for call in ["Read", "Delete", "Tombstone"]:
+            kind = channel.unary_stream if call == "Read" else channel.unary_unary
+            try:
+                answer = kind(SERVICE + call, **plain)(message, timeout=20)
+                list(answer)
+            except grpc.RpcError as error:
+                assert error.code() != grpc.StatusCode.UNKNOWN, (seed, call, error)
+        for call in ["Append", "BatchAppend"]:
+            kind = channel.stream_stream if call == "BatchAppend" else channel.stream_unary
+            try:
+                list(kind(SERVICE + call, **plain)(iter([message, message]), timeout=20))
+            except grpc.RpcError as error:
+                assert error.code() != grpc.StatusCode.UNKNOWN, (seed, call, error)
+    goes_on()
+
+
+def check_a_batch_without_a_correlation_id_and_one_that_is_closed_half_way():
+    answers = list(client.streams._stub.BatchAppend(iter([streams_pb2.BatchAppendReq()]), timeout=20))
+    assert [one.error.message for one in answers] == ["BadRequest"], answers
+    assert list(client.streams._stub.BatchAppend(iter([]), timeout=20)) == []
+
+
+def check_requests_without_their_parts():
+    empty = shared_pb2.Empty()
+    text = streams_pb2.ReadReq.Options.UUIDOption(string=empty)
+    every = streams_pb2.ReadReq.Options.AllOptions(start=empty)
+    refused(INVALID, read)
+    refused(INVALID, read, all=every, count=1, no_filter=empty)
+    refused(INVALID, read, all=every, count=1, uuid_option=text)
+    refused(INVALID, read, all=every, no_filter=empty, uuid_option=text)
+    refused(INVALID, read, count=1, no_filter=empty, uuid_option=text)
+    backwards = dict(read_direction=1, subscription=streams_pb2.ReadReq.Options.SubscriptionOptions())
+    refused(INVALID, read, all=every, no_filter=empty, uuid_option=text, **backwards)
+    refused(INVALID, client.streams._stub.Append, iter([]))
+    refused(INVALID, client.streams._stub.Delete, streams_pb2.DeleteReq())
+    assert read(all=every, count=0, no_filter=empty, uuid_option=text) == []
+    for pattern in ["(", "a" * 20_000, "(a{1000}){1000}", "(a)\\1"]:
+        expression = streams_pb2.ReadReq.Options.FilterOptions.Expression(regex=pattern)
+        filter_ = streams_pb2.ReadReq.Options.FilterOptions(event_type=expression, max=32)
+        refused(INVALID, read, all=every, count=1, filter=filter_, uuid_option=text)
+    goes_on()
+
+
+def check_large_metadata_of_events_and_of_calls():
+    error = raises(
+        Exception,
+        client.append_to_stream,
+        name(),
+        current_version=ANY,
+        events=event(metadata=b"x" * 100_000),
+    )
+    assert "metadata" in str(error), error
+    padding = (("padding", "x" * 100_000),)
+    raises(grpc.RpcError, lambda: list(client.streams._stub.Read(streams_pb2.ReadReq(), metadata=padding)))
+    goes_on()
+
+
+def check_a_subscriber_that_stops_reading():
+    stream = name()
+    following = client.subscribe_to_stream(stream)
+    for _ in range(40):
+        client.append_to_stream(stream, current_version=ANY, events=[event(data=b"x" * 500_000)])
+    # Others are served, and the subscriber finds everything when it reads again.
+    goes_on()
+    assert [next(following).stream_position for _ in range(40)] == list(range(40))
+    following.stop()
+
+
+def check_calls_that_are_cancelled():
+    for _ in range(100):
+        following = client.subscribe_to_all(from_end=True)
+        following.stop()
+    goes_on()
+
+
+def check_bytes_that_are_no_call():
+    host, port = address().split(":")
+    for _ in range(10):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(random.randbytes(500))
+    goes_on()
+
+
+if __name__ == "__main__":
+    run(globals())
