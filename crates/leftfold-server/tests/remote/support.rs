@@ -1,5 +1,6 @@
 //! Servers inside the test, on ports of their own, and a client of their calls.
 
+use std::error::Error;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -85,13 +86,18 @@ pub(crate) struct RawChannel(SendRequest<Body>);
 
 /// Connects without anything beside.
 pub(crate) async fn raw(port: u16) -> RawChannel {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    try_raw(port).await.unwrap()
+}
+
+/// The same, if the way there may be cut.
+pub(crate) async fn try_raw(port: u16) -> Result<RawChannel, Box<dyn Error + Send + Sync>> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
     // Some servers put whole events into the text of an error.
     builder.max_header_list_size(4 << 20);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    RawChannel(sender)
+    Ok(RawChannel(sender))
 }
 
 /// The calls of the store's service, on a connection of their own.

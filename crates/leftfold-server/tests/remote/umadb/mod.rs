@@ -2,6 +2,7 @@
 //! for, side by side with this one.
 
 mod calls;
+mod cut;
 mod differential;
 mod hostile;
 mod python;
