@@ -32,11 +32,13 @@ pub(crate) enum Benchmark {
     PostgresSlope,
     ServeAppends,
     ServeDelivery,
+    ServeUmaDbAppends,
+    ServeUmaDbReads,
 }
 
 impl Benchmark {
     /// In the order in which they run: what appends to a large store comes after what reads it.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::Commands1,
         Self::Commands16,
         Self::Commands256,
@@ -66,6 +68,8 @@ impl Benchmark {
         Self::PostgresConditions,
         Self::ServeAppends,
         Self::ServeDelivery,
+        Self::ServeUmaDbAppends,
+        Self::ServeUmaDbReads,
     ];
 
     /// Tells whether it runs only if it is named: it is about a server.
@@ -121,7 +125,9 @@ impl Benchmark {
             | Self::PostgresConditions
             | Self::PostgresSlope
             | Self::ServeAppends
-            | Self::ServeDelivery => self.described_on_request(),
+            | Self::ServeDelivery
+            | Self::ServeUmaDbAppends
+            | Self::ServeUmaDbReads => self.described_on_request(),
         }
     }
 
@@ -153,6 +159,12 @@ impl Benchmark {
             }
             Self::ServeDelivery => {
                 ("serve-delivery", "the time until subscribers of a server see an event")
+            }
+            Self::ServeUmaDbAppends => {
+                ("serve-umadb-appends", "appends of UmaDB's client, against UmaDB")
+            }
+            Self::ServeUmaDbReads => {
+                ("serve-umadb-reads", "reads of UmaDB's client in a large store, against UmaDB")
             }
             _ => ("postgres-slope", "appends and pages in a store of three times the events"),
         }

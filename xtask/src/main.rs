@@ -76,20 +76,36 @@ fn bench(names: &[String]) -> Outcome {
     cargo.args(["run", "--release", "-p", "bench", "--"]);
     if names.iter().any(|name| name.starts_with("postgres")) {
         let (variable, programs) = setup::prepare_postgres()?;
-        cargo.env(variable, programs).env("LEFTFOLD_BENCH_PEERS", peers()?);
+        let peers = peer("postgres", "bench-peers", None)?;
+        cargo.env(variable, programs).env("LEFTFOLD_BENCH_PEERS", peers);
+    }
+    let means_umadb = |name: &String| {
+        name.starts_with("serve-umadb")
+            || (name.starts_with('s') && "serve-umadb".starts_with(&**name))
+    };
+    if names.iter().any(means_umadb) {
+        let (variable, python) = setup::prepare_python()?;
+        // Its build wants the compiler of descriptions, which a package of the tests has.
+        let protoc = python.with_file_name("python-grpc-tools-protoc");
+        let client = peer("umadb", "bench-umadb", Some(&protoc))?;
+        cargo.env(variable, python).env("LEFTFOLD_BENCH_UMADB", client);
     }
     steps::execute(cargo.args(names))
 }
 
-/// Builds the program that measures other stores, and returns its path. It is a workspace of its
-/// own.
-fn peers() -> Outcome<PathBuf> {
+/// Builds a program that stands for another store, and returns its path. They are a workspace of
+/// their own.
+fn peer(feature: &str, program: &str, protoc: Option<&Path>) -> Outcome<PathBuf> {
     let target = setup::target().join("peers");
     let mut build = cargo();
     build.current_dir(root().join("bench/peers"));
-    build.args(["build", "--release", "--locked", "--target-dir"]).arg(&target);
+    build.args(["build", "--release", "--locked", "--features", feature, "--bin", program]);
+    build.arg("--target-dir").arg(&target);
+    if let Some(protoc) = protoc {
+        build.env("PROTOC", protoc);
+    }
     steps::execute(&mut build)?;
-    Ok(target.join("release/bench-peers"))
+    Ok(target.join("release").join(program))
 }
 
 /// Crash points of a run, unless an argument gives their number.

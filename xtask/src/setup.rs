@@ -105,6 +105,12 @@ pub(crate) fn prepare_postgres() -> Outcome<(&'static str, PathBuf)> {
     Ok((servers::POSTGRES.variable, servers::POSTGRES.prepare(&mut Apt::new())?))
 }
 
+/// Finds or installs Python with the packages of the tests; returns the variable that names it, and
+/// its path.
+pub(crate) fn prepare_python() -> Outcome<(&'static str, PathBuf)> {
+    Ok((PYTHON_VARIABLE, python::prepare(&mut Apt::new(), given(PYTHON_VARIABLE))?))
+}
+
 /// The mdBook that builds the book, found or installed. Tests do not need it.
 pub(crate) use mdbook::prepare as prepare_mdbook;
 

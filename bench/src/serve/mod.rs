@@ -1,6 +1,10 @@
 //! A store behind a server on this machine, used over the native protocol by handles that share its
 //! processors.
 
+// `umadb` uses it by the protocol of UmaDB instead.
+
+pub(crate) mod umadb;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
