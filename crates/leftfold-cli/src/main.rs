@@ -1,15 +1,16 @@
 //! The program `leftfold`: serves stores, and works on them from a terminal.
 
 // `args` are the arguments; each of the `commands` has a file. `access` opens the store that is
-// named, `selection` finds out which events are meant, and `event_json` writes them for programs.
-// `screen` is standard output, `progress` what is told meanwhile on standard error, and `failure`
-// how a command ends.
+// named, `pipeline` appends to it, `selection` finds out which events are meant, and `event_json`
+// writes them for programs. `screen` is standard output, `progress` what is told meanwhile on
+// standard error, and `failure` how a command ends.
 
 mod access;
 mod args;
 mod commands;
 mod event_json;
 mod failure;
+mod pipeline;
 mod progress;
 mod screen;
 mod selection;

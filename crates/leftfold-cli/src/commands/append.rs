@@ -1,14 +1,13 @@
 //! `leftfold append`: one event from flags, or many from lines of JSON.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::PathBuf;
 
 use clap::Args;
 use leftfold::store::{
-    Append, AppendError, CommandId, CommandRecord, Condition, Digest, EventType, Expected, Kind,
-    NewEvent, Outcome, Pending, Position, Store, StreamName, Tag, Tags, Version,
+    Append, CommandId, CommandRecord, Condition, Digest, EventType, Expected, NewEvent, Outcome,
+    Position, Store, StreamName, Tag, Tags, Version,
 };
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -16,14 +15,13 @@ use serde_json::value::RawValue;
 use crate::access::StoreArgument;
 use crate::event_json::JsonEvent;
 use crate::failure::CliFailure;
+use crate::pipeline::{AppendPipeline, settled};
 use crate::progress::{Interrupt, Measure, ProgressLine};
 use crate::screen::{Screen, Tint, count, counted};
 use crate::selection::query_of;
 
 /// Scope of the ids of commands that come from the command line.
 const SCOPE: &str = "leftfold append";
-/// Appends that are under way at once.
-const UNDER_WAY_MAX: usize = 256;
 /// Bytes of a line: an event of the largest data and metadata, in base64.
 const LINE_BYTES_MAX: usize = 24 << 20;
 
@@ -106,15 +104,21 @@ pub(crate) async fn run(
         true => arguments.store.open_or_create().await?,
         false => arguments.store.open_to_write().await?,
     };
-    let done = match one {
-        Some(append) => settle(store.append(append).await, None).map(|outcome| (outcome, 1)),
-        None => append_lines(&store, arguments).await,
-    };
-    let closed = store.close().await;
-    let ((outcome, lines), ()) = (done?, closed?);
-    match outcome {
-        Some(outcome) if is_one => print_one(&outcome, screen),
-        _ => print_lines(lines, store.head().position, screen),
+    match one {
+        Some(append) => {
+            let outcome = settled(store.append(append).await, "");
+            let closed = store.close().await;
+            let outcome = outcome?;
+            closed?;
+            print_one(&outcome, screen)
+        }
+        None => {
+            let lines = append_lines(&store, arguments).await;
+            let closed = store.close().await;
+            let lines = lines?;
+            closed?;
+            print_lines(lines, store.head().position, screen)
+        }
     }
 }
 
@@ -178,62 +182,30 @@ fn command(key: &str, request: &[u8]) -> CommandRecord {
     CommandRecord { id: CommandId::new(SCOPE, key), digest, answer: "".into() }
 }
 
-/// Appends each line by itself, many at once, in order.
-async fn append_lines(
-    store: &Store,
-    arguments: &AppendArguments,
-) -> Result<(Option<Outcome>, u64), CliFailure> {
+/// Appends each line by itself, many at once, in order. Returns the number of them.
+async fn append_lines(store: &Store, arguments: &AppendArguments) -> Result<u64, CliFailure> {
     let interrupt = Interrupt::listen();
     let hint = arguments.command_id.is_some().then_some("the same call goes on");
     let mut lines = Lines::of(arguments)?;
     let mut progress = ProgressLine::of("appending", Measure::Things("events"), 0);
-    let mut under_way: VecDeque<(u64, Pending<Outcome, AppendError>)> = VecDeque::new();
-    let (mut done, mut last) = (0, None);
-    loop {
-        let next = if interrupt.is_on() { None } else { lines.next()? };
-        let is_over = next.is_none();
-        if let Some((number, line)) = next {
-            let event = match lines.event(&line) {
-                Ok(event) => event,
-                Err(error) => {
-                    while let Some((number, pending)) = under_way.pop_front() {
-                        settle(pending.await, Some(number))?;
-                    }
-                    return Err(error);
-                }
-            };
-            let key = arguments.command_id.as_ref().map(|key| format!("{key} {number}"));
-            let command = key.map(|key| command(&key, &line));
-            let append = Append { command, ..Append::of(vec![event]) };
-            under_way.push_back((number, store.append(append)));
-        }
-        while under_way.len() >= UNDER_WAY_MAX || is_over {
-            let Some((number, pending)) = under_way.pop_front() else { break };
-            last = settle(pending.await, Some(number))?;
-            done += 1;
-            progress.at(done);
-        }
-        if is_over {
-            interrupt.check(hint)?;
-            return Ok((last, done));
-        }
+    let mut queue = AppendPipeline::into(store, "line");
+    let mut wrong = None;
+    while let Some((number, line)) = if interrupt.is_on() { None } else { lines.next()? } {
+        let event = match lines.event(&line) {
+            Ok(event) => event,
+            Err(error) => {
+                wrong = Some(error);
+                break;
+            }
+        };
+        let key = arguments.command_id.as_ref().map(|key| format!("{key} {number}"));
+        let command = key.map(|key| command(&key, &line));
+        queue.push(number, Append { command, ..Append::of(vec![event]) }).await?;
+        progress.at(queue.done);
     }
-}
-
-/// Reads the answer to an append; a condition that failed, and a doubt, are failures of their own.
-fn settle(
-    answer: Result<Outcome, AppendError>,
-    line: Option<u64>,
-) -> Result<Option<Outcome>, CliFailure> {
-    let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-    match answer {
-        Ok(Outcome::Conflict(conflict)) => Err(CliFailure::Conflict(format!("{place}{conflict}"))),
-        Ok(outcome) => Ok(Some(outcome)),
-        Err(error) if error.kind() == Kind::InDoubt => {
-            Err(CliFailure::InDoubt(format!("{place}{error}")))
-        }
-        Err(error) => Err(CliFailure::Failed(format!("{place}{error}"))),
-    }
+    queue.finish().await?;
+    interrupt.check(hint)?;
+    wrong.map_or(Ok(queue.done), Err)
 }
 
 fn print_one(outcome: &Outcome, screen: &mut Screen) -> Result<(), CliFailure> {

@@ -10,6 +10,7 @@ use leftfold::store::Store;
 use serde_json::json;
 
 use crate::access::StoreArgument;
+use crate::commands::table::{self, TableArguments};
 use crate::failure::CliFailure;
 use crate::progress::{Interrupt, Measure, ProgressLine};
 use crate::screen::{Screen, Tint, counted};
@@ -35,18 +36,23 @@ pub(crate) struct DumpArguments {
 /// Makes a store of lines of JSON
 ///
 /// Of a dump, with positions, versions, ids and answers to commands as they were, into a store that
-/// is new and that nobody else writes. If it is interrupted the same call goes on.
+/// is new and that nobody else writes; or, with --csv or --query, an event of each row of a table,
+/// with its columns as data, into any store. If it is interrupted the same call goes on.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   leftfold import ./new shop.jsonl
-  gunzip < shop.jsonl.gz | leftfold import 'postgres://shop@db/shop?schema=events'")]
+  gunzip < shop.jsonl.gz | leftfold import 'postgres://shop@db/shop?schema=events'
+  leftfold import ./new orders.csv --csv --type 'shop.{kind}' --stream 'order-{id}' --typed
+  leftfold import ./new old.db --query 'select * from orders order by id' --type shop.Ordered")]
 pub(crate) struct ImportArguments {
     #[command(flatten)]
     store: StoreArgument,
-    /// File of a dump; - is standard input
+    /// File of a dump, or of a table; - is a dump on standard input
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
+    #[command(flatten)]
+    table: TableArguments,
 }
 
 pub(crate) async fn dump(arguments: &DumpArguments, screen: &mut Screen) -> Result<(), CliFailure> {
@@ -121,6 +127,13 @@ pub(crate) async fn import(
     arguments: &ImportArguments,
     screen: &mut Screen,
 ) -> Result<(), CliFailure> {
+    if arguments.table.is_meant() {
+        let store = arguments.store.open_or_create().await?;
+        let imported = table::import(&store, &arguments.table, &arguments.file, screen).await;
+        let closed = store.close().await;
+        imported?;
+        return Ok(closed?);
+    }
     let mut input = Input::open(&arguments.file)?;
     let store = arguments.store.open_or_create().await?;
     let imported = import_lines(&store, &mut input).await;

@@ -109,3 +109,52 @@ fn a_directory_that_another_program_writes_is_refused_with_what_to_do() {
     let refused = ran(&[&["append", missing.to_str().unwrap()][..], &ADA].concat());
     assert!(refused.code == 1 && !missing.exists(), "{refused:?}");
 }
+
+#[test]
+fn rows_of_tables_become_events_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (store, csv, database) = (place("store"), place("orders.csv"), place("orders.db"));
+    let rows = "id,kind,customer,note\n1,Placed,ada,\"a, \"\"b\"\"\nc\"\n2,Sold,bob,\n";
+    std::fs::write(&csv, rows).unwrap();
+    let mapping =
+        ["--type", "shop.{kind}", "--stream", "order-{id}", "--tag", "customer:{customer}"];
+    let import = |file: &str, more: &[&str]| {
+        ran(&[&["import", &store, file, "--json"][..], &mapping, more].concat())
+    };
+    assert_eq!(import(&csv, &["--csv", "--typed"]).object()["rows"], 2);
+    let events = ran(&["read", &store, "--json"]).objects();
+    let data =
+        serde_json::json!({"id": 1, "kind": "Placed", "customer": "ada", "note": "a, \"b\"\nc"});
+    assert_eq!((&events[0]["type"], &events[0]["data"]), (&"shop.Placed".into(), &data));
+    assert_eq!(
+        (&events[1]["stream"], &events[1]["tags"][0]),
+        (&"order-2".into(), &"customer:bob".into())
+    );
+    assert!(events[1]["data"]["note"].is_null());
+    // A table that has grown gives what is new; one that has changed is refused.
+    std::fs::write(&csv, rows.to_owned() + "3,Sold,eve,x\n").unwrap();
+    let again = import(&csv, &["--csv", "--typed"]).object();
+    assert_eq!((&again["rows"], &again["repeated"]), (&3.into(), &2.into()));
+    std::fs::write(&csv, rows.replace("ada", "zoe")).unwrap();
+    let changed = import(&csv, &["--csv", "--typed"]);
+    assert!(changed.code == 1 && changed.said.contains("row 1"), "{changed:?}");
+
+    let connection = rusqlite::Connection::open(&database).unwrap();
+    let made = "CREATE TABLE orders (id INTEGER, kind TEXT, customer TEXT, price REAL); \
+                INSERT INTO orders VALUES (7, 'Placed', 'ada', 1.5), (8, 'Sold', NULL, 2);";
+    connection.execute_batch(made).unwrap();
+    let query = ["--query", "select * from orders order by id"];
+    assert_eq!(import(&database, &query).object()["rows"], 2);
+    let seventh = ran(&["read", &store, "--stream", "order-7", "--json"]).object();
+    let data = serde_json::json!({"id": 7, "kind": "Placed", "customer": "ada", "price": 1.5});
+    assert_eq!(seventh["data"], data);
+    for (more, said) in [
+        (&["--query", "select nothing from orders"][..], "nothing"),
+        (&["--query", "select 1 as id"], "there are id"),
+        (&["--query", "select 7 as id, x'00' as kind, 1 as customer"], "bytes"),
+    ] {
+        let refused = import(&database, more);
+        assert!(refused.code == 2 && refused.said.contains(said), "{more:?}: {refused:?}");
+    }
+}
