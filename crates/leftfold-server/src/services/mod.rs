@@ -34,7 +34,7 @@ pub(crate) fn router(
         .add_service(health::service(Arc::clone(stores), stopping.clone()));
     kurrent::add_to(routes, Arc::clone(stores), stopping.clone())
         .into_axum_router()
-        .layer(axum::middleware::from_fn(kurrent::note_authority))
+        .layer(axum::middleware::from_fn(kurrent::receive))
         .merge(http::router(Arc::clone(stores), stopping.clone()))
         .layer(axum::middleware::from_fn_with_state(door, callers::pass))
 }

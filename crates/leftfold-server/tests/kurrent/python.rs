@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use leftfold::store::{Append, EventType, NewEvent, Store, StreamName};
+use tempfile::TempDir;
 
 use super::{Certified, conversation, run, scripts};
 use crate::support::RunningServer;
@@ -20,16 +21,27 @@ async fn run_python(script: &str, server: &RunningServer) {
     run(python(script, "all", &format!("127.0.0.1:{}", server.port))).await;
 }
 
+/// A store in memory and one in a directory.
+async fn stores() -> [(Store, TempDir); 2] {
+    let [none, directory] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let log = leftfold::open(&format!("file:{}", directory.path().display())).await.unwrap();
+    [(Store::memory(), none), (log, directory)]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_are_appended_to_read_and_deleted() {
-    let server = RunningServer::of(Store::memory()).await;
-    run_python("streams.py", &server).await;
+    for (store, _directory) in stores().await {
+        let server = RunningServer::of(store).await;
+        run_python("streams.py", &server).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscriptions_catch_up_and_follow() {
-    let server = RunningServer::of(Store::memory()).await;
-    run_python("subscriptions.py", &server).await;
+    for (store, _directory) in stores().await {
+        let server = RunningServer::of(store).await;
+        run_python("subscriptions.py", &server).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

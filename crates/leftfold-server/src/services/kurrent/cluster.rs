@@ -35,6 +35,31 @@ const NODES: &str = "/event_store.client.gossip.Gossip/Read";
 /// Path of the call that asks for the methods.
 const METHODS_ASKED: &str =
     "/event_store.client.server_features.ServerFeatures/GetSupportedMethods";
+/// Services that are not served, by the beginning of their paths, and what is there instead.
+const NOT_SERVED: [(&str, &str); 5] = [
+    (
+        "/event_store.client.persistent_subscriptions.",
+        "persistent subscriptions are not served; subscribe to a stream or to all events, and keep \
+         the place that was reached",
+    ),
+    (
+        "/event_store.client.projections.",
+        "projections are not served; streams of categories ($ce-) and types ($et-) are there \
+         without them",
+    ),
+    (
+        "/event_store.client.operations.",
+        "operations of a cluster are not served; the program leftfold has those of a store",
+    ),
+    (
+        "/event_store.client.users.",
+        "users are not changed by calls; the server reads them from its file",
+    ),
+    (
+        "/event_store.client.monitoring.",
+        "statistics are not served by this call; the server has them at /metrics",
+    ),
+];
 /// Port of an address that says none.
 const PORT: u16 = 2113;
 
@@ -47,12 +72,14 @@ pub(in crate::services) fn tells_of_server(path: &str) -> bool {
     matches!(path, NODES | METHODS_ASKED)
 }
 
-/// Notes the address of a call that asks for the nodes: by it a client finds the server again.
-pub(in crate::services) async fn note_authority(
-    mut request: HttpRequest,
-    next: Next,
-) -> HttpResponse {
-    if request.uri().path() != NODES {
+/// Answers calls of services that are not served, and notes the address of a call that asks for the
+/// nodes: by it a client finds the server again.
+pub(in crate::services) async fn receive(mut request: HttpRequest, next: Next) -> HttpResponse {
+    let path = request.uri().path();
+    if let Some((_, advice)) = NOT_SERVED.iter().find(|(service, _)| path.starts_with(service)) {
+        return Status::unimplemented(*advice).into_http();
+    }
+    if path != NODES {
         return next.run(request).await;
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());

@@ -55,7 +55,7 @@ use tonic::{Request, Status};
 use crate::stopping::Stopping;
 use crate::stores::{ServedStore, Stores};
 use crate::users::{Caller, Denied, Wish};
-pub(super) use cluster::{note_authority, tells_of_server};
+pub(super) use cluster::{receive, tells_of_server};
 use marks::StreamMarks;
 use names::NamedStream;
 use ordinals::Ordinals;

@@ -1,5 +1,6 @@
 """Appends, reads, deletions and metadata of streams, by kurrentdbclient."""
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import grpc
@@ -13,7 +14,7 @@ from kurrentdbclient.exceptions import (
     StreamIsDeletedError,
     WrongCurrentVersionError,
 )
-from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
+from kurrentdbclient.protos.v1 import persistent_pb2, shared_pb2, streams_pb2
 
 client = connect()
 
@@ -156,6 +157,29 @@ def check_the_same_events_again():
     same = event()
     append(name(), [same], ANY)
     append(name(), [same], ANY)
+
+
+def check_the_same_events_at_the_same_time():
+    stream, batch = name(), events(3)
+    with ThreadPoolExecutor(8) as pool:
+        sent = [pool.submit(append, stream, batch, ANY) for _ in range(24)]
+        assert len({one.result() for one in sent}) == 1
+        assert numbers(stream) == [0, 1, 2]
+        others = [pool.submit(append, stream, events(2), ANY) for _ in range(24)]
+        assert len({one.result() for one in others}) == 24
+    assert len(numbers(stream)) == 51
+    # A deleted stream comes back once, whoever is first.
+    client.delete_stream(stream, current_version=ANY)
+    with ThreadPoolExecutor(8) as pool:
+        for one in [pool.submit(append, stream, events(1), ANY) for _ in range(16)]:
+            one.result()
+    assert numbers(stream) == list(range(51, 67))
+
+
+def check_what_is_not_served_says_so():
+    error = raises(grpc.RpcError, client.persistent_subscriptions._stub.List, persistent_pb2.ListReq())
+    assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
+    assert "subscribe to a stream" in error.details(), error
 
 
 def check_nothing_to_append():
