@@ -16,6 +16,7 @@ use crate::commands::shell::{CompletionsArguments, ManArguments};
 use crate::commands::sql::SqlArguments;
 use crate::commands::transform::TransformArguments;
 use crate::commands::users::UserArguments;
+use crate::commands::users_file::UsersArguments;
 use crate::commands::verify::VerifyArguments;
 use crate::failure::exit_codes;
 use crate::screen::ScreenOptions;
@@ -54,6 +55,7 @@ pub(crate) enum CliCommand {
     Parked(ParkedArguments),
     Doctor(DoctorArguments),
     User(UserArguments),
+    Users(UsersArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
 }

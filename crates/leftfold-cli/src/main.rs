@@ -23,7 +23,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::args::{Arguments, CliCommand};
 use crate::commands::{
     append, backup, consumers, doctor, dump, head, list, open_work, read, serve, shell, sql,
-    transform, users, verify,
+    transform, users, users_file, verify,
 };
 use crate::failure::CliFailure;
 use crate::screen::Screen;
@@ -76,6 +76,7 @@ async fn run(command: CliCommand, screen: &mut Screen) -> Result<(), CliFailure>
             shell::completions(&arguments, args::described(), screen)
         }
         CliCommand::Man(arguments) => shell::man(&arguments, args::described(), screen),
+        CliCommand::Users(arguments) => users_file::run(&arguments, screen),
         CliCommand::User(user) => users::run(&user).map_err(CliFailure::of),
     }
 }

@@ -1,11 +1,11 @@
 //! The commands, a file each.
 //!
-//! `serve` serves stores, `users` keeps the file of those who may call. `read` prints events,
-//! `list` what a store holds, `head` its end. `verify` finds damage. `append` writes events, and
-//! `table` makes some of rows. `dump` makes lines of JSON of a store, and a store of them; `backup`
-//! makes copies of a log. `sql` answers questions, `transform` copies by rules. `consumers` and
-//! `open_work` say what the runtime has recorded, `doctor` what is amiss. `shell` has completions
-//! and manual pages.
+//! `serve` serves stores, `users` makes entries of those who may call, and `users_file` keeps the
+//! file of them. `read` prints events, `list` what a store holds, `head` its end. `verify` finds
+//! damage. `append` writes events, and `table` makes some of rows. `dump` makes lines of JSON of a
+//! store, and a store of them; `backup` makes copies of a log. `sql` answers questions, `transform`
+//! copies by rules. `consumers` and `open_work` say what the runtime has recorded, `doctor` what is
+//! amiss. `shell` has completions and manual pages.
 
 pub(crate) mod append;
 pub(crate) mod backup;
@@ -22,4 +22,5 @@ pub(crate) mod sql;
 pub(crate) mod table;
 pub(crate) mod transform;
 pub(crate) mod users;
+pub(crate) mod users_file;
 pub(crate) mod verify;

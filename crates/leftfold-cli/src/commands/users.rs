@@ -33,17 +33,27 @@ pub(crate) enum UserError {
     },
 }
 
+impl UserArguments {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 pub(crate) fn run(user: &UserArguments) -> Result<(), UserError> {
+    print!("{}", entry(user)?);
+    Ok(())
+}
+
+/// Makes the entry of a user, with a password from standard input or a token that standard error
+/// shows.
+pub(crate) fn entry(user: &UserArguments) -> Result<String, UserError> {
     if user.token {
         let made = Users::with_token(&user.name, &user.role)?;
         eprintln!("{}", made.token);
-        print!("{}", made.entry);
-        return Ok(());
+        return Ok(made.entry);
     }
     let mut password = String::new();
     let read = std::io::stdin().read_line(&mut password);
     read.map_err(|error| UserError::Password { detail: error.to_string() })?;
-    let password = password.trim_end_matches(['\r', '\n']);
-    print!("{}", Users::entry(&user.name, &user.role, password)?);
-    Ok(())
+    Ok(Users::entry(&user.name, &user.role, password.trim_end_matches(['\r', '\n']))?)
 }

@@ -60,3 +60,28 @@ fn a_doctor_finds_what_cannot_be_read() {
     std::fs::set_permissions(&manifest, std::fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(ran(&["doctor", &store]).code, 3);
 }
+
+#[test]
+fn users_are_listed_added_and_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("users.toml").to_str().unwrap().to_owned();
+    let add = |name: &str, more: &[&str]| {
+        ran_with(&[&["users", "add", &file, name, "append"][..], more].concat(), "secret\n")
+    };
+    add("ada", &[]).well();
+    add("bob", &["--token"]).well();
+    let twice = add("ada", &[]);
+    assert!(twice.code == 1 && twice.said.contains("there is a user"), "{twice:?}");
+    let names = || -> Vec<String> {
+        let users = ran(&["users", "list", &file, "--json"]).objects();
+        users.iter().map(|user| user["user"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(), ["ada", "bob"]);
+    assert!(ran(&["users", "list", &file]).well().contains("1 token"));
+    ran(&["users", "remove", &file, "ada"]).well();
+    assert_eq!(names(), ["bob"]);
+    assert_eq!(ran(&["users", "remove", &file, "ada"]).code, 1);
+    // A server without users would let nobody in.
+    assert_eq!(ran(&["users", "remove", &file, "bob"]).code, 1);
+    assert_eq!(names(), ["bob"]);
+}
