@@ -83,6 +83,9 @@ impl Facade {
         {
             return Ok(answer);
         }
+        if parts.iter().all(|part| part.events.is_empty()) {
+            self.refresh().await?;
+        }
         for _ in 0..TRIES_MAX {
             match self.try_append(parts).await? {
                 Ok(answer) => return Ok(answer),
@@ -122,10 +125,15 @@ impl Facade {
             };
             let expected = match revives {
                 Some((version, _)) => Expected::Exact(version),
+                // A deleted stream is none.
+                None if mark.is_deleted() && of.expected == ExpectedRevision::NoStream => {
+                    Expected::Any
+                }
                 None => stored_expectation(of.expected, &mark),
             };
-            append.condition.streams.push((of.stream.name.clone(), expected));
+            // First the marks that are known: if they are old, the expectation may be a wrong one.
             append.condition.streams.push((of.stream.metadata(), Expected::Exact(mark.version)));
+            append.condition.streams.push((of.stream.name.clone(), expected));
             append.events.extend(
                 of.events.iter().cloned().map(|event| event.in_stream(of.stream.name.clone())),
             );
@@ -152,7 +160,7 @@ impl Facade {
             Outcome::Conflict(Conflict::Stream { stream, actual, .. }) => {
                 let at = condition.streams.iter().position(|(name, _)| *name == stream);
                 let at = at.unwrap_or_default();
-                if at % 2 == 1 || is_revival {
+                if at % 2 == 0 || is_revival {
                     return Ok(Err(Overtaken));
                 }
                 self.conflicted(parts, at / 2, actual).await.map(Ok)
@@ -193,14 +201,11 @@ impl Facade {
         condition: &Condition,
     ) -> Result<Result<PartsAnswer, Overtaken>, Status> {
         let mut written = Vec::with_capacity(parts.len());
-        for (part, [(stream, expected), _]) in
+        for (part, [_, (stream, expected)]) in
             condition.streams.as_chunks::<2>().0.iter().enumerate()
         {
             let version = self.version(stream).await?;
-            let is_deleted = self.marks.of(stream).is_deleted();
-            let is_expected =
-                expected.holds(version) || (is_deleted && *expected == Expected::Absent);
-            if !is_expected {
+            if !expected.holds(version) {
                 let current = revision(version);
                 return Ok(Ok(PartsAnswer::WrongRevision { part, current }));
             }
@@ -239,6 +244,14 @@ impl Facade {
                 ExpectedRevision::Revision(revision) => Version(revision.saturating_add(1)),
                 ExpectedRevision::Any | ExpectedRevision::StreamExists => return Ok(wrong),
             };
+            if of.events.is_empty() {
+                let version = self.version(&of.stream.name).await?;
+                if version != before {
+                    return Ok(wrong);
+                }
+                written.push(Written { revision: revision(version), position: None });
+                continue;
+            }
             match self.stands_at(of, before).await? {
                 Some(found) => written.push(found),
                 None => return Ok(wrong),
@@ -276,21 +289,21 @@ impl Facade {
     /// if the first one is new.
     async fn known_by_ids(&self, parts: &[StreamAppend]) -> Result<Option<PartsAnswer>, Status> {
         let mut written = Vec::with_capacity(parts.len());
+        let mut is_known = false;
         for (at, part) in parts.iter().enumerate() {
-            let mut last = None;
-            for (number, event) in part.events.iter().enumerate() {
+            let mut last = Written { revision: None, position: None };
+            for event in &part.events {
                 let Some(id) = event.id else { return Ok(None) };
                 match self.found_by_id(&part.stream.name, id).await? {
-                    Some(found) => last = Some(place(&found)),
-                    None if number == 0 && at == 0 => return Ok(None),
+                    Some(found) => (last, is_known) = (place(&found), true),
+                    None if !is_known => return Ok(None),
                     None => {
                         let current = revision(self.version(&part.stream.name).await?);
                         return Ok(Some(PartsAnswer::WrongRevision { part: at, current }));
                     }
                 }
             }
-            let none = Written { revision: None, position: None };
-            written.push(last.unwrap_or(none));
+            written.push(last);
         }
         Ok(Some(PartsAnswer::Written(written)))
     }
@@ -339,8 +352,8 @@ impl Facade {
             let is_absent = mark.is_deleted() && expected == ExpectedRevision::NoStream;
             let on_stream =
                 if is_absent { Expected::Any } else { stored_expectation(expected, &mark) };
-            let condition = Condition::stream(stream.name.clone(), on_stream)
-                .and_stream(stream.metadata(), Expected::Exact(mark.version));
+            let condition = Condition::stream(stream.metadata(), Expected::Exact(mark.version))
+                .and_stream(stream.name.clone(), on_stream);
             let append = Append::of(vec![event]).when(condition);
             match self.store.append(append).await.map_err(faults::unappended)? {
                 Outcome::Appended(appended) => return Ok(Deletion::Deleted(appended.last())),

@@ -5,10 +5,11 @@ from uuid import uuid4
 
 import grpc
 from clients import ANY, EXISTS, NONE, address, connect, event, events, name, raises, run
-from kurrentdbclient import NewEvent, NewEvents
+from kurrentdbclient import NewEvent, NewEvents, NewRecord, StreamStateCheck
 from kurrentdbclient.exceptions import (
     AccessDeniedError,
     BadRequestError,
+    ConsistencyChecksFailedError,
     MaximumAppendSizeExceededError,
     NotFoundError,
     StreamIsDeletedError,
@@ -271,6 +272,16 @@ def check_a_deleted_stream_comes_back():
     client.delete_stream(name(), current_version=ANY)
 
 
+def check_a_deletion_counts_at_once():
+    stream = name()
+    for _ in range(3):
+        append(stream, events(1), NONE)
+        client.delete_stream(stream, current_version=EXISTS)
+    raises(StreamIsDeletedError, append, stream, events(1), EXISTS)
+    append(stream, events(1), NONE)
+    assert numbers(stream) == [3]
+
+
 def check_a_tombstone_is_for_ever():
     stream = name()
     append(stream, events(3), NONE)
@@ -356,6 +367,32 @@ def check_several_streams_at_once():
     error = raises(WrongCurrentVersionError, client.multi_append_to_stream, wrong)
     assert (error.stream_name, error.actual_version) == (second, 0), error
     assert (numbers(first), numbers(second)) == ([0, 1], [0])
+
+
+def check_records_under_checks_of_other_streams():
+    first, second, checked = name(), name("invoice"), name("customer")
+    append(checked, events(1), NONE)
+    records = [NewRecord(stream, "Paid", b"{}") for stream in [first, second, first]]
+    checks = [StreamStateCheck(checked, 0), StreamStateCheck(first, NONE)]
+    answer = client.append_records(records, checks)
+    places = [(one.stream_name, one.stream_position) for one in answer.stream_positions]
+    assert sorted(places) == sorted([(first, 1), (second, 0)]), places
+    assert client.get_stream(first)[1].id == records[2].id
+    # The same again is there once, and what a check does not allow is not there at all.
+    again = client.append_records(records, checks)
+    assert again.commit_position == answer.commit_position
+    assert (numbers(first), numbers(second)) == ([0, 1], [0])
+    wrong = [StreamStateCheck(first, 1), StreamStateCheck(checked, 5)]
+    new = NewRecord(second, "Paid", b"{}")
+    error = raises(ConsistencyChecksFailedError, client.append_records, [new], wrong)
+    failure = error.failures[0]
+    assert failure.check_index == 1, error.failures
+    state = failure.stream_state_failure
+    assert (state.stream_name, state.expected_state, state.actual_state) == (checked, 5, 0), state
+    assert numbers(second) == [0]
+    client.delete_stream(checked, current_version=ANY)
+    client.append_records([new], [StreamStateCheck(checked, NONE)])
+    assert numbers(second) == [0, 1]
 
 
 def check_what_the_server_says_of_itself():
