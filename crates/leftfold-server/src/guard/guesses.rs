@@ -2,7 +2,7 @@
 //! and nobody else does.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,9 +21,9 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const PREFIXES_MAX: usize = 4_096;
 
 /// Wrong passwords by prefix. A password that was found right before is not compared again, so its
-/// user does not wait.
-#[derive(Default)]
-pub(crate) struct Guesses(Mutex<GuessLanes>);
+/// user does not wait. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Guesses(Arc<Mutex<GuessLanes>>);
 
 #[derive(Default)]
 struct GuessLanes {
@@ -44,8 +44,8 @@ struct GuessLane {
 }
 
 /// A password that waits to be compared, or is compared.
-pub(crate) struct GuessTurn<'a> {
-    guesses: &'a Guesses,
+pub(crate) struct GuessTurn {
+    guesses: Guesses,
     /// `None` if the prefix had no room.
     prefix: Option<AddressPrefix>,
     /// Time before which it is not compared.
@@ -54,7 +54,7 @@ pub(crate) struct GuessTurn<'a> {
 
 impl Guesses {
     /// Returns the turn of a password of this prefix; `None` if it would be too far away.
-    pub(crate) fn turn(&self, prefix: AddressPrefix, now: Instant) -> Option<GuessTurn<'_>> {
+    pub(crate) fn turn(&self, prefix: AddressPrefix, now: Instant) -> Option<GuessTurn> {
         let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let prefix = lanes.make_room(prefix, now).then_some(prefix);
         let lane = lanes.lane(prefix);
@@ -68,11 +68,20 @@ impl Guesses {
             lane.next = Some(not_before + COMPARED_EVERY);
         }
         lane.open += 1;
-        Some(GuessTurn { guesses: self, prefix, not_before })
+        Some(GuessTurn { guesses: self.clone(), prefix, not_before })
     }
 }
 
-impl GuessTurn<'_> {
+#[cfg(test)]
+impl Guesses {
+    /// Returns the wrong passwords of a prefix.
+    pub(crate) fn wrong_of(&self, prefix: AddressPrefix) -> u32 {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.lane(Some(prefix)).wrong
+    }
+}
+
+impl GuessTurn {
     /// Notes that the password is wrong.
     pub(crate) fn end_wrong(self, now: Instant) {
         let mut lanes = self.guesses.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +92,7 @@ impl GuessTurn<'_> {
     }
 }
 
-impl Drop for GuessTurn<'_> {
+impl Drop for GuessTurn {
     fn drop(&mut self) {
         let mut lanes = self.guesses.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.lane(self.prefix);

@@ -106,7 +106,7 @@ struct KnownUsers {
     /// Tells that one was found right.
     right: Notify,
     key: [u8; 32],
-    compares: Semaphore,
+    compares: Arc<Semaphore>,
     /// Compared with if there is no such user: nobody learns from the time who there is.
     nobody: Arc<str>,
 }
@@ -183,7 +183,7 @@ impl Users {
             found_right: Mutex::default(),
             right: Notify::new(),
             key,
-            compares: Semaphore::new(COMPARED_MAX),
+            compares: Arc::new(Semaphore::new(COMPARED_MAX)),
             nobody: hash_of("nobody")?.into(),
         })))
     }
@@ -284,24 +284,27 @@ impl Users {
                 () = right => {}
             }
         }
-        let waits = tokio::time::timeout(COMPARED_WITHIN, known.compares.acquire());
-        let _room = waits.await.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Busy)?;
+        let room = Arc::clone(&known.compares).acquire_owned();
+        let room = tokio::time::timeout(COMPARED_WITHIN, room).await;
+        let room = room.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Busy)?;
         if let Some(hash) = found(&hash) {
             return Ok(is(Credential::Password(hash)));
         }
-        let compared = Arc::clone(hash.as_ref().unwrap_or(&known.nobody));
-        let said = password.to_owned();
-        let compared = tokio::task::spawn_blocking(move || is_right(&compared, &said)).await;
-        match hash {
-            Some(hash) if compared.unwrap_or(false) => {
-                known.note_right(name, &hash, digest);
-                Ok(is(Credential::Password(hash)))
-            }
-            _ => {
+        // A caller that goes away does not end the comparison: it has its room, and counts, until
+        // it is over.
+        let (users, comparing) = (Arc::clone(&self.0), hash.clone());
+        let (of, said) = (name.to_owned(), password.to_owned());
+        let compared = tokio::task::spawn_blocking(move || {
+            let is_right = users.compare(&of, comparing, &said, digest);
+            if !is_right {
                 turn.end_wrong(Instant::now());
-                Err(NotLetIn::Wrong)
             }
-        }
+            drop(room);
+            is_right
+        });
+        let is_right = compared.await.unwrap_or(false);
+        let hash = hash.filter(|_| is_right).ok_or(NotLetIn::Wrong)?;
+        Ok(is(Credential::Password(hash)))
     }
 }
 
@@ -311,6 +314,22 @@ impl KnownUsers {
         let found = self.found_right.lock().unwrap_or_else(PoisonError::into_inner);
         // The comparison takes the same time wherever they differ.
         found.get(name).is_some_and(|right| right.0 == *hash && right.1 == digest)
+    }
+
+    /// Compares a password with the hash of its user, if there is such a user. Takes long.
+    fn compare(
+        &self,
+        name: &str,
+        hash: Option<Arc<str>>,
+        password: &str,
+        digest: blake3::Hash,
+    ) -> bool {
+        let is_right = is_right(hash.as_ref().unwrap_or(&self.nobody), password);
+        match hash.filter(|_| is_right) {
+            Some(hash) => self.note_right(name, &hash, digest),
+            None => return false,
+        }
+        true
     }
 
     fn note_right(&self, name: &str, hash: &Arc<str>, digest: blake3::Hash) {
@@ -324,4 +343,44 @@ impl KnownUsers {
 fn is_right(hash: &str, password: &str) -> bool {
     phc::PasswordHash::new(hash)
         .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// A stranger could begin comparisons without end by resetting each call: its room was free at
+    /// once, and nothing counted as wrong.
+    #[test]
+    fn a_comparison_whose_caller_is_gone_keeps_its_room_and_counts() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        std::fs::write(&path, Users::entry("ada", "read", "right").unwrap()).unwrap();
+        let users = Users::of_file(&path).unwrap();
+        let guesses = Guesses::default();
+        let prefix = AddressPrefix::of("192.0.2.1".parse().unwrap());
+        runtime.block_on(async {
+            // The only thread for comparisons is taken, so that none comes to its end.
+            let (goes_on, waits) = mpsc::channel::<()>();
+            let thread = tokio::task::spawn_blocking(move || drop(waits.recv()));
+            for (name, free) in [("ada", 1), ("nobody", 0), ("ada", 0)] {
+                let call = users.with_its_password(name, "wrong", prefix, &guesses);
+                assert!(call.now_or_never().is_none());
+                assert_eq!(users.0.compares.available_permits(), free);
+            }
+            drop(goes_on);
+            thread.await.unwrap();
+            let _all = users.0.compares.acquire_many(COMPARED_MAX as u32).await.unwrap();
+            assert_eq!(guesses.wrong_of(prefix), 2);
+        });
+    }
 }
