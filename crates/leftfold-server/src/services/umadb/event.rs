@@ -48,9 +48,7 @@ pub(super) fn new_event(
         event_type: TYPE.is_too_long(&event_type).then(|| event_type.clone()),
         tags: untold(&tags).then(|| tags.clone()),
     };
-    let named: Tags =
-        tags.into_iter().map(|tag| Tag::new(TAG.name_of(tag))).collect::<Result<_, _>>()?;
-    Invalid::if_over("the tags of an event", named.len(), TAGS_MAX)?;
+    let named = named(tags)?;
     let user = Beside { pairs: metadata, rest }.encode();
     Invalid::if_over("the metadata of an event", user.len(), METADATA_BYTES_MAX)?;
     Ok(NewEvent {
@@ -60,6 +58,17 @@ pub(super) fn new_event(
         id: id.map(EventId),
         ..NewEvent::new(EventType::new(TYPE.name_of(event_type))?, data)
     })
+}
+
+/// Returns the names of tags. A request has room for a million of them: those beyond the limit are
+/// not looked at.
+fn named(tags: Vec<String>) -> Result<Tags, Invalid> {
+    let mut named = Tags::none();
+    for tag in tags {
+        named.insert(Tag::new(TAG.name_of(tag))?);
+        Invalid::if_over("the tags of an event", named.len(), TAGS_MAX)?;
+    }
+    Ok(named)
 }
 
 /// Tells whether the names of the tags do not tell the tags.

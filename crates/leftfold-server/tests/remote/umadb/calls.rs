@@ -350,7 +350,8 @@ async fn what_is_beyond_a_limit_is_refused_and_the_condition_comes_first() {
     let server = RunningServer::of(Store::memory()).await;
     let mut client = client(server.port).await;
     client.append(appends(vec![event("A", "k")])).await.unwrap();
-    let tags = (0..65).map(|number| number.to_string()).collect();
+    // To compare each with every other one would take minutes.
+    let tags = (0..400_000).map(|number| number.to_string()).collect();
     let many_tags = appends(vec![Event { tags, ..event("A", "") }]);
     let metadata = vec![pair("long", &"v".repeat(66_000))];
     let much_metadata = appends(vec![Event { metadata, ..event("A", "") }]);
