@@ -157,6 +157,7 @@ impl From<AppendError> for wire::AppendProblem {
                 Problem::ReadModel(wire::ReadModelProblem { projection, detail })
             }
             AppendError::Unavailable { detail } => Problem::Unavailable(detail),
+            AppendError::Denied { detail } => Problem::Denied(detail),
             AppendError::Closed => Problem::Closed(wire::Empty {}),
             AppendError::Read(error) => Problem::Read(error.into()),
         };
@@ -215,6 +216,7 @@ impl TryFrom<wire::AppendProblem> for AppendError {
             Problem::Unavailable(detail) | Problem::Malformed(detail) => {
                 Self::Unavailable { detail }
             }
+            Problem::Denied(detail) => Self::Denied { detail },
             Problem::Closed(_) => Self::Closed,
             Problem::Read(error) => Self::Read(ReadError::try_from(error)?),
         })

@@ -16,7 +16,11 @@ const LEASE_PROBLEM: &str = "type.googleapis.com/leftfold.v1.LeaseProblem";
 #[must_use]
 pub fn read_status(error: &ReadError) -> Status {
     let problem = wire::ReadProblem::from(error.clone());
-    status(code(error.kind()), error.to_string(), READ_PROBLEM, &problem)
+    let code = match error {
+        ReadError::Denied { .. } => Code::PermissionDenied,
+        other => code(other.kind()),
+    };
+    status(code, error.to_string(), READ_PROBLEM, &problem)
 }
 
 /// Returns the status by which a server ends a subscription.
@@ -42,7 +46,11 @@ pub fn subscribe_status(error: &SubscribeError) -> Status {
 #[must_use]
 pub fn lease_status(error: &LeaseError) -> Status {
     let problem = wire::LeaseProblem::from(error.clone());
-    status(code(error.kind()), error.to_string(), LEASE_PROBLEM, &problem)
+    let code = match error {
+        LeaseError::Denied { .. } => Code::PermissionDenied,
+        other => code(other.kind()),
+    };
+    status(code, error.to_string(), LEASE_PROBLEM, &problem)
 }
 
 /// Reads the error of a read from the status of a call; `None` if the store did not answer: the
@@ -97,6 +105,7 @@ impl From<ReadError> for wire::ReadProblem {
                 Problem::Damaged(wire::Damaged { place, detail })
             }
             ReadError::Io { detail } => Problem::Io(detail),
+            ReadError::Denied { detail } => Problem::Denied(detail),
             ReadError::Closed => Problem::Closed(wire::Empty {}),
         };
         Self { problem: Some(problem) }
@@ -117,6 +126,7 @@ impl TryFrom<wire::ReadProblem> for ReadError {
                 Self::Damaged { place: damaged.place, detail: damaged.detail }
             }
             Problem::Io(detail) => Self::Io { detail },
+            Problem::Denied(detail) => Self::Denied { detail },
             Problem::Closed(_) => Self::Closed,
             // These end subscriptions, which are no reads.
             Problem::OtherStore(_) | Problem::Ahead(_) | Problem::OtherHistory(_) => {
@@ -133,6 +143,7 @@ impl From<LeaseError> for wire::LeaseProblem {
             LeaseError::Invalid(invalid) => Problem::Invalid(invalid.into()),
             LeaseError::TooMany { limit } => Problem::TooMany(limit as u64),
             LeaseError::Unavailable { detail } => Problem::Unavailable(detail),
+            LeaseError::Denied { detail } => Problem::Denied(detail),
             LeaseError::Closed => Problem::Closed(wire::Empty {}),
         };
         Self { problem: Some(problem) }
@@ -150,6 +161,7 @@ impl TryFrom<wire::LeaseProblem> for LeaseError {
                 Self::TooMany { limit: usize::try_from(limit).unwrap_or(usize::MAX) }
             }
             Problem::Unavailable(detail) => Self::Unavailable { detail },
+            Problem::Denied(detail) => Self::Denied { detail },
             Problem::Closed(_) => Self::Closed,
         })
     }

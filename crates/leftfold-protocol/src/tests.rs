@@ -321,6 +321,7 @@ fn every_answer_of_an_append_survives() {
         Err(AppendError::ReadOnly { detail: detail() }),
         Err(AppendError::ReadModel { projection: "orders", detail: detail() }),
         Err(AppendError::Unavailable { detail: String::new() }),
+        Err(AppendError::Denied { detail: detail() }),
         Err(AppendError::Closed),
         Err(AppendError::Read(ReadError::Busy { waiting: 1 })),
     ];
@@ -339,6 +340,7 @@ fn errors_of_reads_and_leases_survive_as_details_of_a_status() {
         ReadError::Busy { waiting: 5 },
         ReadError::Damaged { place: "a file, byte 7".to_owned(), detail: detail() },
         ReadError::Io { detail: detail() },
+        ReadError::Denied { detail: detail() },
         ReadError::Closed,
     ] {
         assert_eq!(read_error(&read_status(&error)), Some(error));
@@ -347,6 +349,7 @@ fn errors_of_reads_and_leases_survive_as_details_of_a_status() {
         LeaseError::Invalid(Invalid::TooLarge { what: "the note of a lease", size: 9, limit: 8 }),
         LeaseError::TooMany { limit: 10_000 },
         LeaseError::Unavailable { detail: detail() },
+        LeaseError::Denied { detail: detail() },
         LeaseError::Closed,
     ] {
         assert_eq!(lease_error(&lease_status(&error)), Some(error));

@@ -38,6 +38,9 @@ impl From<UnansweredCall> for ReadError {
                 // This handle is open.
                 Some(Self::Closed) => Self::Io { detail: "the server closed the store".to_owned() },
                 Some(error) => error,
+                None if status.code() == Code::PermissionDenied => {
+                    Self::Denied { detail: status.message().to_owned() }
+                }
                 None => Self::Io { detail: status.message().to_owned() },
             },
         }
@@ -52,6 +55,9 @@ impl From<UnansweredCall> for LeaseError {
             UnansweredCall::Refused(status) => match lease_error(&status) {
                 Some(Self::Closed) => Self::Unavailable { detail: closed() },
                 Some(error) => error,
+                None if status.code() == Code::PermissionDenied => {
+                    Self::Denied { detail: status.message().to_owned() }
+                }
                 None => Self::Unavailable { detail: status.message().to_owned() },
             },
         }

@@ -198,10 +198,13 @@ impl<R> ExecuteError<R> {
     /// Tells whether the store failed, and the same command may succeed later.
     pub(crate) fn is_of_the_store(&self) -> bool {
         match self {
-            Self::Append(error) => {
-                !matches!(error, AppendError::Invalid(_) | AppendError::CommandIdReused { .. })
-            }
-            Self::Read(_) => true,
+            Self::Append(error) => !matches!(
+                error,
+                AppendError::Invalid(_)
+                    | AppendError::CommandIdReused { .. }
+                    | AppendError::Denied { .. }
+            ),
+            Self::Read(error) => !matches!(error, ReadError::Denied { .. }),
             _ => false,
         }
     }

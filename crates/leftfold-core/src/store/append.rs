@@ -420,6 +420,13 @@ pub enum AppendError {
         /// Reason, for people.
         detail: String,
     },
+    /// The user of this handle has not the right to it, and will not have it if asked again. Nothing
+    /// was written.
+    #[error("the append is not allowed: {detail}")]
+    Denied {
+        /// Reason, for people.
+        detail: String,
+    },
     /// The store is closed, or its writer is gone. Nothing was written.
     #[error("the store is closed, open it again")]
     Closed,

@@ -94,7 +94,7 @@ impl AppendError {
                 Kind::Unavailable
             }
             Self::Unknown { .. } => Kind::InDoubt,
-            Self::ReadModel { .. } => Kind::Bug,
+            Self::ReadModel { .. } | Self::Denied { .. } => Kind::Bug,
             Self::Read(error) => error.kind(),
         }
     }
@@ -107,7 +107,7 @@ impl ReadError {
         match self {
             Self::Invalid(error) => error.kind(),
             Self::Busy { .. } => Kind::Busy,
-            Self::Damaged { .. } => Kind::Bug,
+            Self::Damaged { .. } | Self::Denied { .. } => Kind::Bug,
             Self::Io { .. } | Self::Closed => Kind::Unavailable,
         }
     }
@@ -134,6 +134,7 @@ impl LeaseError {
         match self {
             Self::Invalid(error) => error.kind(),
             Self::TooMany { .. } => Kind::Busy,
+            Self::Denied { .. } => Kind::Bug,
             Self::Unavailable { .. } | Self::Closed => Kind::Unavailable,
         }
     }

@@ -146,6 +146,12 @@ pub enum LeaseError {
         /// Reason, for people.
         detail: String,
     },
+    /// The user of this handle has not the right to it, and will not have it if asked again.
+    #[error("the lease is not allowed: {detail}")]
+    Denied {
+        /// Reason, for people.
+        detail: String,
+    },
     /// The store is closed.
     #[error("the store is closed, open it again")]
     Closed,

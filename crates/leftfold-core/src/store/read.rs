@@ -250,6 +250,12 @@ pub enum ReadError {
         /// Message of the system.
         detail: String,
     },
+    /// The user of this handle has not the right to it, and will not have it if asked again.
+    #[error("the read is not allowed: {detail}")]
+    Denied {
+        /// Reason, for people.
+        detail: String,
+    },
     /// The store is closed.
     #[error("the store is closed, open it again")]
     Closed,

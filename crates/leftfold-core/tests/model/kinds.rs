@@ -51,6 +51,7 @@ fn an_error_has_the_kind_of_what_caused_it_through_every_layer() {
         (AppendError::ReadOnly { detail: detail() }, Kind::Unavailable),
         (AppendError::Unavailable { detail: detail() }, Kind::Unavailable),
         (AppendError::ReadModel { projection: "totals", detail: detail() }, Kind::Bug),
+        (AppendError::Denied { detail: detail() }, Kind::Bug),
         (AppendError::Closed, Kind::Unavailable),
         (AppendError::Read(ReadError::Damaged { place: detail(), detail: detail() }), Kind::Bug),
     ];
@@ -65,6 +66,7 @@ fn an_error_has_the_kind_of_what_caused_it_through_every_layer() {
         (ReadError::Busy { waiting: 1 }, Kind::Busy),
         (ReadError::Damaged { place: detail(), detail: detail() }, Kind::Bug),
         (ReadError::Io { detail: detail() }, Kind::Unavailable),
+        (ReadError::Denied { detail: detail() }, Kind::Bug),
         (ReadError::Closed, Kind::Unavailable),
     ] {
         assert_eq!(LoadError::Read(error.clone()).kind(), kind);
@@ -84,6 +86,7 @@ fn an_error_has_the_kind_of_what_caused_it_through_every_layer() {
         "not a refusal of the domain"
     );
     assert_eq!(LeaseError::TooMany { limit: 1 }.kind(), Kind::Busy);
+    assert_eq!(LeaseError::Denied { detail: detail() }.kind(), Kind::Bug);
     let (stream, expected) = (StreamName::new("a-1").unwrap(), Expected::Absent);
     let unexpected = ExecuteError::<TooFew>::Unexpected { stream, expected, actual: Version(1) };
     assert_eq!(unexpected.kind(), Kind::Conflict);

@@ -213,7 +213,7 @@ where
         },
         ExecuteError::Append(AppendError::Fenced { .. }) => CommandResult::Fenced,
         // Others write, or the store fails: that passes.
-        ExecuteError::Contended { .. } | ExecuteError::Read(_) => CommandResult::Failed(reason),
+        ExecuteError::Contended { .. } => CommandResult::Failed(reason),
         error if error.is_of_the_store() => CommandResult::Failed(reason),
         // The command is what it is, and so is what its aggregate is folded from.
         _ => CommandResult::Stuck(reason),

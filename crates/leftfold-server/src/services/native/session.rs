@@ -115,7 +115,7 @@ impl AppendRight {
     fn check(&self, append: Append) -> Result<(Append, Duration), AppendProblem> {
         let name = &self.store.name;
         if let Err(denied) = self.caller.may(name, Wish::Append(&append)) {
-            return Err(AppendError::ReadOnly { detail: denied.to_string() }.into());
+            return Err(AppendError::Denied { detail: denied.to_string() }.into());
         }
         match self.store.pace(&self.caller, &append) {
             Ok(turn) => Ok((append, turn)),

@@ -53,6 +53,9 @@ pub(super) fn of_append(error: AppendError) -> Status {
         AppendError::Unavailable { .. } | AppendError::ReadOnly { .. } | AppendError::Closed => {
             with_details(Code::Unavailable, ErrorType::Io, message)
         }
+        AppendError::Denied { .. } => {
+            with_details(Code::PermissionDenied, ErrorType::Authentication, message)
+        }
         AppendError::Unknown { .. } => with_details(Code::Unknown, ErrorType::Io, message),
         AppendError::CommandIdReused { .. }
         | AppendError::Fenced { .. }
@@ -70,6 +73,9 @@ pub(super) fn of_read(error: ReadError) -> Status {
         ReadError::Damaged { .. } => with_details(Code::DataLoss, ErrorType::Corruption, message),
         ReadError::Busy { .. } => with_details(Code::ResourceExhausted, ErrorType::Io, message),
         ReadError::Io { .. } => with_details(Code::Internal, ErrorType::Io, message),
+        ReadError::Denied { .. } => {
+            with_details(Code::PermissionDenied, ErrorType::Authentication, message)
+        }
         ReadError::Closed => with_details(Code::Unavailable, ErrorType::Io, message),
     }
 }
