@@ -32,7 +32,7 @@ pub struct ServerTls(Arc<TlsParts>);
 struct TlsParts {
     files: TlsFiles,
     acceptor: Mutex<TlsAcceptor>,
-    /// Digest of the files that were looked at last.
+    /// Digest of the files that were looked at last, or of the reason why one could not be read.
     seen: Mutex<blake3::Hash>,
 }
 
@@ -67,17 +67,21 @@ impl ServerTls {
     /// now; those that are open go on. Files with a fault change nothing.
     ///
     /// # Errors
-    /// [`TlsError`] as [`of`](Self::of), once for each version of the files.
+    /// [`TlsError`] as [`of`](Self::of), once for each version of the files, and once while one of
+    /// them cannot be read.
     pub fn reload(&self) -> Result<(), TlsError> {
         let TlsParts { files, acceptor, seen } = &*self.0;
-        let read = ReadFiles::of(files)?;
-        let digest = read.digest();
+        let read = ReadFiles::of(files);
+        let digest = match &read {
+            Ok(read) => read.digest(),
+            Err(error) => blake3::hash(error.to_string().as_bytes()),
+        };
         let before =
             std::mem::replace(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner), digest);
         if before == digest {
             return Ok(());
         }
-        let renewed = read.acceptor(files)?;
+        let renewed = read?.acceptor(files)?;
         *acceptor.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
         tracing::info!(path = %files.certificates.display(), "certificates were read");
         Ok(())

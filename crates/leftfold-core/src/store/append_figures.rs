@@ -31,6 +31,7 @@ fn answer(outcome: &Result<Outcome, AppendError>) -> usize {
             | AppendError::ReadOnly { .. }
             | AppendError::Unavailable { .. }
             | AppendError::ReadModel { .. }
+            | AppendError::Denied { .. }
             | AppendError::Closed
             | AppendError::Read(_),
         ) => 7,

@@ -10,6 +10,7 @@ use leftfold_protocol::health::{HealthCheckRequest, HealthCheckResponse, health_
 use tonic::{Request, Response, Status};
 
 use super::native::Messages;
+use super::{SHOWN_CHARACTERS_MAX, cut};
 use crate::stopping::Stopping;
 use crate::stores::Stores;
 
@@ -72,6 +73,7 @@ impl health_server::Health for HealthService {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
         if !is_known(&service) {
+            let service = cut(&service, SHOWN_CHARACTERS_MAX);
             return Err(Status::not_found(format!("this server has no service {service:?}")));
         }
         Ok(Response::new(self.serving()))

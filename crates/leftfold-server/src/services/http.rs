@@ -23,8 +23,11 @@ pub(super) fn router(stores: Arc<Stores>, stopping: Stopping) -> Router {
 }
 
 /// Answers 200 while the server takes calls and every store takes appends, 503 otherwise, with the
-/// stores that do not.
-async fn health(State((stores, stopping)): State<Shared>) -> impl IntoResponse {
+/// stores that do not and that the caller may read.
+async fn health(
+    State((stores, stopping)): State<Shared>,
+    Extension(caller): Extension<Caller>,
+) -> impl IntoResponse {
     if stopping.is_wanted() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
@@ -32,7 +35,10 @@ async fn health(State((stores, stopping)): State<Shared>) -> impl IntoResponse {
     if not_open.is_empty() {
         return (StatusCode::OK, "serving\n".to_owned());
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not open: {}\n", not_open.join(", ")))
+    let is_known = |name: &Arc<str>| caller.has(name, Wish::Role(UserRole::Read));
+    let names: Vec<_> = not_open.into_iter().filter(is_known).collect();
+    let text = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not open{text}\n"))
 }
 
 #[derive(Default)]
@@ -40,7 +46,7 @@ struct AskedMetrics {
     store: Option<String>,
 }
 
-/// Answers the figures of one store in the text format of Prometheus, to whoever may read it: those
+/// Answers the figures of one store in the text format of Prometheus, to who may read all of it: those
 /// of `?store=NAME`, or of the store `default`.
 async fn metrics(
     State((stores, _)): State<Shared>,
@@ -52,7 +58,8 @@ async fn metrics(
     });
     let name = asked.store.unwrap_or_else(|| DEFAULT_STORE.to_owned());
     let plain = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    let may = |name: &str| caller.may(name, Wish::Role(UserRole::Read)).is_ok();
+    // They tell how much there is of everything.
+    let may = |name: &str| caller.has(name, Wish::ReadAll);
     let mut open = stores.all();
     open.retain(|served| may(&served.name));
     match open.iter().find(|served| *served.name == *name) {

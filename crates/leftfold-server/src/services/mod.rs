@@ -29,14 +29,28 @@ pub(crate) fn router(
     guard: &Arc<Guard>,
 ) -> axum::Router {
     let door = callers::Door::new(users, Arc::clone(guard), refused);
-    let routes = Routes::new(native::service(Arc::clone(stores), stopping.clone()))
+    let (native, large) = native::services(Arc::clone(stores), stopping.clone());
+    let routes = Routes::new(native)
         .add_service(umadb::service(Arc::clone(stores), stopping.clone()))
         .add_service(health::service(Arc::clone(stores), stopping.clone()));
     kurrent::add_to(routes, Arc::clone(stores), stopping.clone())
         .into_axum_router()
         .layer(axum::middleware::from_fn(kurrent::receive))
+        .merge(large)
         .merge(http::router(Arc::clone(stores), stopping.clone()))
         .layer(axum::middleware::from_fn_with_state(door, callers::pass))
+}
+
+/// Characters of a text of a client that are shown in an error.
+const SHOWN_CHARACTERS_MAX: usize = 100;
+
+/// Returns the beginning of a text: that of an error travels in the metadata of an answer, of which
+/// clients take little.
+fn cut(text: &str, characters_max: usize) -> String {
+    match text.char_indices().nth(characters_max) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
 }
 
 /// Returns the status of a call that was not let in as clients of its protocol read it.

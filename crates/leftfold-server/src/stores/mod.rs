@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leftfold::store::{Append, State, Store};
+use leftfold::store::{Append, NewEvent, State, Store};
 use leftfold_protocol::{DEFAULT_STORE, STORE_METADATA};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -43,7 +43,8 @@ impl ServedStore {
     /// # Errors
     /// [`TooFast`] if the turn is too far away: the append is not to be made.
     pub(crate) fn pace(&self, caller: &Caller, append: &Append) -> Result<Duration, TooFast> {
-        let bytes = append.events.iter().map(|event| event.data.len() as u64).sum();
+        let bytes_of = |event: &NewEvent| event.data.len() + event.metadata.user.len();
+        let bytes = append.events.iter().map(|event| bytes_of(event) as u64).sum();
         let own = caller.appends(bytes)?;
         Ok(own.max(self.uses.bytes(bytes, self.limits.bytes_per_second)?))
     }
@@ -98,6 +99,9 @@ impl Stores {
                 .to_str()
                 .map_err(|_| Status::invalid_argument("the name of a store is ASCII"))?,
         };
+        if !is_store_name(name) {
+            return Err(Status::not_found("no store can have the name that the call says"));
+        }
         let served = self.named(caller, name).await?;
         let turn = served.uses.call(served.limits.calls_per_second)?;
         if !turn.is_zero() {

@@ -100,6 +100,17 @@ impl Caller {
         judged
     }
 
+    /// Tells the same, where to may not is no refusal: the caller gets less, and is not recorded.
+    pub(crate) fn has(&self, store: &str, wish: Wish<'_>) -> bool {
+        match &self.0.known {
+            KnownAs::Anybody => true,
+            KnownAs::Stranger => false,
+            KnownAs::User(known) => {
+                known.now(&self.0.name).is_some_and(|user| user.rights.allow(store, wish).is_ok())
+            }
+        }
+    }
+
     /// Begins a call of the user, which waits for its turn; the place is kept while it is open.
     pub(crate) async fn begin_call(&self) -> Result<Option<CallPlace>, TooFast> {
         let KnownAs::User(known) = &self.0.known else { return Ok(None) };

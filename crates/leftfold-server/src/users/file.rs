@@ -166,9 +166,6 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<UserTable, UsersError> 
         }
         users.insert(name, Arc::new(user));
     }
-    if users.is_empty() {
-        return Err(UsersError::Nobody { path: path() });
-    }
     Ok(UserTable { users, tokens })
 }
 
@@ -183,14 +180,16 @@ fn user_of(text: UserText) -> Result<User, &'static str> {
     if text.role.is_none() && !(text.append.is_whole() && text.read.is_whole()) {
         return Err("append and read belong to a role, and there is none beside them");
     }
-    let elsewhere =
-        text.role.map(|role| StoreGrant { role, appends: text.append, reads: text.read });
-    let grant = |text: GrantText| {
-        let GrantText { role, append, read } = text;
-        StoreGrant { role, appends: append, reads: read }
+    let grant = |role, append, read| {
+        StoreGrant::new(role, append, read)
+            .ok_or("append and read cannot narrow the roles runtime and admin, leave them out")
     };
-    let stores: BTreeMap<_, _> =
-        text.stores.into_iter().map(|(StoreKey(name), text)| (name, grant(text))).collect();
+    let elsewhere = text.role.map(|role| grant(role, text.append, text.read)).transpose()?;
+    let stores = text.stores.into_iter().map(|(StoreKey(name), text)| {
+        let GrantText { role, append, read } = text;
+        Ok((name, grant(role, append, read)?))
+    });
+    let stores = stores.collect::<Result<BTreeMap<_, _>, &'static str>>()?;
     if elsewhere.is_none() && stores.is_empty() {
         return Err("there is no role, neither for all stores nor for one");
     }
@@ -202,11 +201,26 @@ fn user_of(text: UserText) -> Result<User, &'static str> {
     })
 }
 
-/// Leaves the values out of a message of the parser: one may be a secret in the wrong place.
+/// Leaves the values out of a message of the parser, and keys that nobody knows: each may be a
+/// secret in the wrong place.
 fn without_values(message: &str) -> String {
-    let Some((before, rest)) = message.split_once("string \"") else { return message.to_owned() };
-    let after = rest.rsplit_once('"').map_or("", |(_, after)| after);
-    format!("{before}text{after}")
+    let cut = |opens: &str, closes: &str| {
+        let (before, rest) = message.split_once(opens)?;
+        let after = rest.rsplit_once(closes).map_or("", |(_, after)| after);
+        Some((before.to_owned(), after.to_owned()))
+    };
+    if !message.starts_with("unknown ")
+        && let Some((before, after)) = cut("string \"", "\"")
+    {
+        return format!("{before}text{after}");
+    }
+    // The names that are expected stand behind the one that is there.
+    match cut(" `", "`, expected") {
+        Some((before, after)) if message.contains("`, expected") => {
+            format!("{before}, expected{after}")
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// Makes the entry of a user with a password.
@@ -257,6 +271,12 @@ mod tests {
             "[users.ada]\ntokens = [\"hunter2\"]",
             "[users.ada]\npassword = hunter2",
             "users = \"hunter2\"",
+            "[users.ada]\nrole = \"hunter2\"",
+            "[users.ada]\nrole = \"string \\\"x\\\" `, expected hunter2\"",
+            "[users.ada]\nhunter2 = \"read\"",
+            "[users.ada]\n\"`, expected hunter2\" = \"read\"",
+            "[users.ada]\npassword = 7",
+            "[users.ada]\nlimits.calls_per_second = \"hunter2\"",
         ] {
             let error = parse(path, text.as_bytes()).map(drop).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");

@@ -99,7 +99,7 @@ pub struct Users(Arc<KnownUsers>);
 struct KnownUsers {
     path: PathBuf,
     table: watch::Sender<Arc<UserTable>>,
-    /// Digest of the file that was looked at last.
+    /// Digest of the file that was looked at last, or of the reason why it could not be read.
     seen: Mutex<blake3::Hash>,
     /// Keyed hashes of the passwords that were found right: a call does not compare them again.
     found_right: Mutex<HashMap<String, (Arc<str>, blake3::Hash)>>,
@@ -172,6 +172,9 @@ impl Users {
     pub fn of_file(path: &Path) -> Result<Self, UsersError> {
         let bytes = file::bytes_of(path)?;
         let table = file::parse(path, &bytes)?;
+        if table.users.is_empty() {
+            return Err(UsersError::Nobody { path: path.to_owned() });
+        }
         // A secret of this process.
         let mut key = [0; 32];
         key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
@@ -206,14 +209,19 @@ impl Users {
     }
 
     /// Reads the file again. Users that are not in it any more are out at once, on connections and
-    /// calls that are open too. A file with a fault changes nothing.
+    /// calls that are open too: all of them if it has no user. A file with a fault, or none, changes
+    /// nothing.
     ///
     /// # Errors
-    /// [`UsersError`] as [`of_file`](Self::of_file), once for each version of the file.
+    /// [`UsersError`] as [`of_file`](Self::of_file), once for each version of the file, and once
+    /// while it cannot be read.
     pub fn reload(&self) -> Result<(), UsersError> {
         let known = &*self.0;
-        let bytes = file::bytes_of(&known.path)?;
-        let digest = blake3::hash(&bytes);
+        let bytes = file::bytes_of(&known.path);
+        let digest = match &bytes {
+            Ok(bytes) => blake3::hash(bytes),
+            Err(error) => blake3::keyed_hash(&known.key, error.to_string().as_bytes()),
+        };
         {
             let mut seen = known.seen.lock().unwrap_or_else(PoisonError::into_inner);
             if *seen == digest {
@@ -221,13 +229,17 @@ impl Users {
             }
             *seen = digest;
         }
-        let table = file::parse(&known.path, &bytes)?;
+        let table = file::parse(&known.path, &bytes?)?;
         let mut found = known.found_right.lock().unwrap_or_else(PoisonError::into_inner);
         found.retain(|name, (hash, _)| {
             table.users.get(name).is_some_and(|user| user.password.as_ref() == Some(hash))
         });
         drop(found);
-        tracing::info!(path = %known.path.display(), users = table.users.len(), "users were read");
+        let users = table.users.len();
+        if users == 0 {
+            tracing::warn!(path = %known.path.display(), "there is no user any more, nobody is let in");
+        }
+        tracing::info!(path = %known.path.display(), users, "users were read");
         known.table.send_replace(Arc::new(table));
         Ok(())
     }
@@ -349,8 +361,6 @@ fn is_right(hash: &str, password: &str) -> bool {
 mod tests {
     use std::sync::mpsc;
 
-    use futures_util::FutureExt;
-
     use super::*;
 
     /// A stranger could begin comparisons without end by resetting each call: its room was free at
@@ -371,11 +381,19 @@ mod tests {
         runtime.block_on(async {
             // The only thread for comparisons is taken, so that none comes to its end.
             let (goes_on, waits) = mpsc::channel::<()>();
-            let thread = tokio::task::spawn_blocking(move || drop(waits.recv()));
-            for (name, free) in [("ada", 1), ("nobody", 0), ("ada", 0)] {
-                let call = users.with_its_password(name, "wrong", prefix, &guesses);
-                assert!(call.now_or_never().is_none());
-                assert_eq!(users.0.compares.available_permits(), free);
+            let thread = tokio::task::spawn_blocking(move || waits.recv().is_err());
+            let free = || users.0.compares.available_permits();
+            for (name, left) in [("ada", 1), ("nobody", 0), ("ada", 0)] {
+                let compared = async {
+                    while free() > left {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                tokio::select! {
+                    _ = users.with_its_password(name, "wrong", prefix, &guesses) => panic!("{name}"),
+                    () = compared => {}
+                }
+                assert_eq!(free(), left);
             }
             drop(goes_on);
             thread.await.unwrap();

@@ -1,4 +1,15 @@
 //! Rights of a user: a role for each store, and the part of its events that the role is for.
+//!
+//! A right that is narrowed to a part of the events has that part and nothing beside:
+//!
+//! - An append carries events and conditions of the part. A command id, a checkpoint and the fence
+//!   of a lease are names that all writers of a store share: whoever uses one up, or moves it, stops
+//!   the work of others. So they need a right that is not narrowed, and so do leases themselves.
+//! - A read is of streams, or of queries, of the part. Everything else that tells of events
+//!   (positions of ids and moments, checkpoints, answers to commands, whole appends, cached folds,
+//!   figures) needs the right to read all.
+//! - Names that begin with `$` are the runtime's: written by the roles from `runtime` on, which are
+//!   never narrowed, and read by whoever reads all events.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -86,13 +97,9 @@ impl EventScope {
         self.tags.is_empty() && self.has_streams(stream)
     }
 
-    /// Tells whether the event is in this part. Names of the runtime are a matter of the role.
+    /// Tells whether the event is in this part.
     fn has_event(&self, event: &NewEvent) -> bool {
-        let stream = event.stream.as_ref();
-        if event.event_type.is_system() || stream.is_some_and(|stream| stream.is_system()) {
-            return true;
-        }
-        let in_streams = match stream {
+        let in_streams = match &event.stream {
             None => self.streams.is_empty(),
             Some(stream) => self.has_streams(stream),
         };
@@ -118,9 +125,9 @@ impl EventScope {
 /// Right to one store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoreGrant {
-    pub(super) role: UserRole,
-    pub(super) appends: EventScope,
-    pub(super) reads: EventScope,
+    role: UserRole,
+    appends: EventScope,
+    reads: EventScope,
 }
 
 /// Rights of a user, by store.
@@ -138,7 +145,7 @@ pub(crate) enum Wish<'a> {
     Role(UserRole),
     /// To append.
     Append(&'a Append),
-    /// To change something for which the right to append all events is needed.
+    /// To change something beside events, for which a right that is not narrowed is needed.
     AppendAll,
     /// To read the events that match, or to follow them.
     Query(&'a Query),
@@ -187,6 +194,16 @@ impl UserRights {
 }
 
 impl StoreGrant {
+    /// Makes a right; `None` if it is narrowed and its role cannot be.
+    pub(super) fn new(role: UserRole, appends: EventScope, reads: EventScope) -> Option<Self> {
+        let grant = Self { role, appends, reads };
+        (grant.is_whole() || role < UserRole::Runtime).then_some(grant)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.appends.is_whole() && self.reads.is_whole()
+    }
+
     fn allow(&self, wish: Wish<'_>) -> Result<(), Denied> {
         let least = match wish {
             Wish::Role(least) => least,
@@ -200,7 +217,7 @@ impl StoreGrant {
         match wish {
             Wish::Role(_) => Ok(()),
             Wish::Append(append) => self.allow_append(append),
-            Wish::AppendAll => refuse(self.appends.is_whole(), "change", || ALL.to_owned()),
+            Wish::AppendAll => refuse(self.is_whole(), "change", || BESIDE.to_owned()),
             Wish::Query(query) => self.allow_query(query),
             Wish::Stream(stream) => {
                 let may = self.reads.has_stream(stream);
@@ -210,14 +227,22 @@ impl StoreGrant {
         }
     }
 
-    /// Looks at the events, and at the condition: its answer tells what is there.
+    /// Looks at the events, at the condition, whose answer tells what is there, and at what an
+    /// append may carry beside them.
     fn allow_append(&self, append: &Append) -> Result<(), Denied> {
+        let beside = [
+            (append.command.is_some(), "a command id"),
+            (append.checkpoint.is_some(), "a checkpoint"),
+            (append.fence.is_some(), "the fence of a lease"),
+        ];
+        for (_, what) in beside.into_iter().filter(|(is_there, _)| *is_there) {
+            refuse(self.is_whole(), "append", || format!("with {what}"))?;
+        }
         if let Some(event) = append.events.iter().find(|event| !self.appends.has_event(event)) {
             return refuse(false, "append", || described(event));
         }
         for (stream, _) in &append.condition.streams {
-            let may = stream.is_system()
-                || self.reads.has_stream(stream)
+            let may = self.reads.has_stream(stream)
                 || (!self.appends.is_whole() && self.appends.has_stream(stream));
             refuse(may, "expect anything of", || format!("the stream {:?}", stream.as_str()))?;
         }
@@ -230,6 +255,7 @@ impl StoreGrant {
 }
 
 const ALL: &str = "all events of the store";
+const BESIDE: &str = "anything beside events";
 
 fn refuse(may: bool, verb: &'static str, what: impl FnOnce() -> String) -> Result<(), Denied> {
     if may { Ok(()) } else { Err(Denied::Events { verb, what: what() }) }
@@ -238,7 +264,7 @@ fn refuse(may: bool, verb: &'static str, what: impl FnOnce() -> String) -> Resul
 fn described(event: &NewEvent) -> String {
     let event_type = event.event_type.as_str();
     match &event.stream {
-        None => format!("a {event_type} in no stream"),
-        Some(stream) => format!("a {event_type} in the stream {:?}", stream.as_str()),
+        None => format!("a {event_type:?} in no stream"),
+        Some(stream) => format!("a {event_type:?} in the stream {:?}", stream.as_str()),
     }
 }

@@ -76,6 +76,12 @@ async fn a_message_beyond_the_limit_is_refused_and_the_server_goes_on() {
         key: Bytes::from_static(b"key"),
         value: vec![7; MESSAGE_BYTES_MAX].into(),
     };
+    // Each of the empty parts would take fifty times its bytes.
+    let parts = vec![wire::QueryItem::default(); 3 << 20];
+    let query = Some(wire::Query { items: parts });
+    let place = Some(wire::place::Place::Matching(wire::QueryPlace { query, from: 1 }));
+    let many = wire::ReadRequest { place: Some(wire::Place { place }), ..Default::default() };
+    assert_eq!(client.read(many).await.unwrap_err().code(), Code::OutOfRange);
     let refused = client.keep_snapshot(too_much).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
     accepts(&server.open().await).await;

@@ -1,12 +1,17 @@
 //! Users: nobody else is let in, and each does what the role has.
 
+use std::mem::discriminant;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use leftfold::store::{
-    Append, AppendError, Condition, EventType, Expected, Holder, Label, LeaseError, LeaseRequest,
-    Leased, NewEvent, Outcome, Position, Query, Read, ReadError, Store, StreamName, Tags, Version,
+    Append, AppendError, CheckpointRecord, CommandId, CommandRecord, Condition, Digest, EventId,
+    EventType, Expected, Fence, Holder, Label, LeaseError, LeaseRequest, Leased, MoveFrom,
+    NewEvent, Outcome, Position, Query, Read, ReadError, Store, StreamName, Tags, Timestamp,
+    Version,
 };
 use leftfold::testing::by_runtime;
 use leftfold_protocol::wire::{self, IdentifyRequest};
@@ -191,6 +196,30 @@ async fn a_right_is_to_the_stores_streams_and_tags_that_it_names_and_no_others()
         let denied = orders.page(denied).await;
         assert!(matches!(denied, Err(ReadError::Denied { .. })), "{denied:?}");
     }
+
+    // What all writers share is not part of such a right, nor is what tells of other events.
+    let (id, digest, answer) = (CommandId([7; 16]), Digest::UNCHECKED, Bytes::new());
+    let command = Some(CommandRecord { id, digest, answer });
+    refused(Append { command, ..in_stream("order-4", "shop:7") }).await;
+    let consumer = Label::new("billing").unwrap();
+    let checkpoint = Some(CheckpointRecord {
+        consumer: consumer.clone(),
+        from: MoveFrom::Anywhere,
+        checkpoint: orders.checkpoint_at(Position(1)).await.unwrap(),
+    });
+    refused(Append { checkpoint, ..Append::default() }).await;
+    let fence = Some((consumer.clone(), Fence(1)));
+    refused(Append { fence, ..in_stream("order-4", "shop:7") }).await;
+    refused(in_stream("order-4", "shop:7").when(on("$effect-1"))).await;
+    let lease = LeaseRequest::new(consumer.clone(), Holder::random(), Duration::from_secs(60));
+    assert!(matches!(orders.lease(lease).await, Err(LeaseError::Denied { .. })));
+    assert!(matches!(orders.leases().await, Err(LeaseError::Denied { .. })));
+    let denied = ReadError::Denied { detail: String::new() };
+    let same = |error: ReadError| assert_eq!(discriminant(&error), discriminant(&denied));
+    same(orders.checkpoint(consumer).await.unwrap_err());
+    same(orders.position_at(Timestamp::from_micros(0)).await.unwrap_err());
+    same(orders.positions_of(EventId(uuid::Uuid::nil()), 1).await.unwrap_err());
+
     let mut client = served.client().await;
     let till = format!("Basic {}", BASE64_STANDARD.encode("till:t"));
     let mut whole = authorized(wire::ReadAppendsRequest::default(), &till);
@@ -199,6 +228,98 @@ async fn a_right_is_to_the_stores_streams_and_tags_that_it_names_and_no_others()
     let mut snapshot = authorized(wire::KeepSnapshotRequest::default(), &till);
     snapshot.metadata_mut().insert("leftfold-store", "orders".parse().unwrap());
     assert_eq!(client.keep_snapshot(snapshot).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+/// The ids of the runtime are made of names and numbers that its readers know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_id_of_the_role_append_never_meets_one_of_the_runtime() {
+    let served = Served::usual().await;
+    let writer = served.open("ada:a%20b%3Ac", "default").await.unwrap();
+    let program = served.open("app:p", "default").await.unwrap();
+    let id = CommandId([7; 16]);
+    let with = |digest| {
+        let command = Some(CommandRecord { id, digest, answer: "done".into() });
+        Append { command, ..happened("test.Happened") }
+    };
+    for (store, first) in [(&writer, 1), (&program, 2)] {
+        let appended = store.append(with(Digest::UNCHECKED)).await;
+        assert!(matches!(&appended, Ok(Outcome::Appended(_))), "{appended:?}");
+        // Each knows its own by the id that it sent.
+        let repeated = store.append(with(Digest::UNCHECKED)).await;
+        let Ok(Outcome::Repeated(answered)) = repeated else { panic!("{repeated:?}") };
+        assert_eq!((answered.record.id, answered.first), (id, Position(first)));
+        assert_eq!(store.answered(id).await.unwrap(), Some(answered));
+        let reused = store.append(with(Digest::of(b"other"))).await;
+        assert_eq!(reused, Err(AppendError::CommandIdReused { id }));
+    }
+}
+
+/// A process goes on from what is kept there, and gives commands by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_role_append_keeps_no_snapshot_and_a_reader_sees_no_holder() {
+    let served = Served::usual().await;
+    let mut client = served.client().await;
+    let [rae, ada, app] = ["rae:r", "ada:a b:c", "app:p"]
+        .map(|user| format!("Basic {}", BASE64_STANDARD.encode(user)));
+    let snapshot = |key: usize| wire::KeepSnapshotRequest {
+        key: vec![7; key].into(),
+        value: Bytes::from_static(b"state"),
+    };
+    let denied = client.keep_snapshot(authorized(snapshot(3), &ada)).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    client.keep_snapshot(authorized(snapshot(3), &app)).await.unwrap();
+    let invalid = client.keep_snapshot(authorized(snapshot(100_000), &app)).await.unwrap_err();
+    assert_eq!(invalid.code(), Code::InvalidArgument);
+
+    let writer = served.open("ada:a%20b%3Ac", "default").await.unwrap();
+    let holder = Holder::random();
+    let work = Label::new("work").unwrap();
+    writer.lease(LeaseRequest::new(work, holder, Duration::from_secs(60))).await.unwrap();
+    for (user, shows) in [(&rae, false), (&ada, true), (&app, true)] {
+        let asked = authorized(wire::ListLeasesRequest {}, user);
+        let mut leases = client.list_leases(asked).await.unwrap().into_inner();
+        let held = leases.message().await.unwrap().unwrap().leases.remove(0);
+        assert_eq!(held.holder.as_ref() == holder.0.as_bytes(), shows, "{user}");
+        assert_eq!(held.fence != 0, shows, "{user}");
+    }
+}
+
+/// After a leak somebody empties the file: a reload that refused it let everybody stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_emptied_lets_nobody_in_any_more() {
+    let user = Users::with_token("ada", "append").unwrap();
+    let served = Served::with(&[&user.entry]).await;
+    let mut client = served.client().await;
+    let bearer = format!("Bearer {}", user.token);
+    let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+    let signals = client.subscribe(authorized(all, &bearer)).await.unwrap();
+    let mut signals = signals.into_inner();
+    served.write(&["# Nobody for now."]);
+    let status = loop {
+        match signals.message().await {
+            Ok(signal) => assert!(signal.is_some(), "the call ended well"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    let again = client.identify(authorized(IdentifyRequest {}, &bearer)).await;
+    assert_eq!(again.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[test]
+fn a_file_that_is_away_is_told_once_and_one_with_a_fault_too() {
+    let (directory, path) = file(&Users::entry("ada", "read", "a").unwrap());
+    let users = Users::of_file(&path).unwrap();
+    assert_eq!(users.reload(), Ok(()));
+    for lines in [None, Some("role"), None] {
+        match lines {
+            None => std::fs::remove_file(&path).unwrap(),
+            Some(lines) => std::fs::write(&path, lines).unwrap(),
+        }
+        assert!(users.reload().is_err(), "{lines:?}");
+        assert_eq!(users.reload(), Ok(()));
+    }
+    drop(directory);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -301,8 +422,13 @@ fn a_file_that_lets_nobody_in_or_cannot_be_understood_is_refused() {
     for bad in [
         "[users.ada]\nrole = \"read\"\n".to_owned(),
         good.replace("role = \"read\"", ""),
+        good.replace("role = \"read\"", "role = \"runtime\"\nappend.streams = [\"order-\"]"),
+        good.replace(
+            "role = \"read\"",
+            "[users.ada.stores.b]\nrole = \"admin\"\nread.tags = [\"x\"]",
+        ),
         good.replace("role = \"read\"", "append.streams = [\"a\"]\nstores.b.role = \"read\""),
-        format!("{token}\n{}", token.replace("ada", "eve")),
+        format!("{token}\n{}", token.replace("users.ada", "users.eve")),
     ] {
         assert!(matches!(of(&bad), Err(UsersError::User { .. })), "{bad}");
     }

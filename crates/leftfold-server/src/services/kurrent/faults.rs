@@ -95,6 +95,7 @@ pub(super) fn unappended(error: AppendError) -> Status {
         AppendError::Busy { .. } => Status::unavailable("Server Is Too Busy"),
         AppendError::Unavailable { .. } | AppendError::Closed => Status::unavailable(text),
         AppendError::Full { .. } => Status::resource_exhausted(text),
+        AppendError::Denied { .. } => access_denied(),
         AppendError::Read(error) => read_status(&error),
         // Whether it is stored is not known: their clients take this for a time-out.
         AppendError::Unknown { .. } => Status::aborted(format!("Operation timed out: {text}")),

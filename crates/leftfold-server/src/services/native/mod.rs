@@ -1,8 +1,10 @@
 //! The native protocol, `leftfold.v1`: the whole contract of a store, for programs elsewhere.
 
 // The calls that are answered once stand here. `sessions` has those of appends, each carried by a
-// task (`session`); `follow` has the calls that go on: a status and a subscription.
+// task (`session`), with the ids of their `commands`; `follow` has the calls that go on: a status
+// and a subscription.
 
+mod commands;
 mod follow;
 mod session;
 mod sessions;
@@ -10,9 +12,11 @@ mod sessions;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leftfold::store::limits::SNAPSHOT_BYTES_MAX;
 use leftfold::store::{
-    AppendsFrom, Backend, Checkpoint, CommandId, EventId, Label, Lease, LeaseError, LeaseRequest,
-    Page, Partition, Position, Query, Read, ReadError, StoreId, Timestamp, What,
+    AppendsFrom, Backend, Checkpoint, CommandId, EventId, Fence, Holder, Invalid, Label, Lease,
+    LeaseError, LeaseRequest, Page, Partition, Position, Query, Read, ReadError, StoreId,
+    Timestamp, What,
 };
 use leftfold_protocol::wire::{self, store_server, subscribe_request};
 use leftfold_protocol::{
@@ -25,6 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::stopping::Stopping;
 use crate::stores::{ServedStore, Stores};
 use crate::users::{Caller, UserRole, Wish};
+use commands::CommandSpace;
 pub(super) use follow::Messages;
 use session::{AppendCall, AppendRight, Replies, replies};
 use sessions::{SessionKey, Sessions};
@@ -33,25 +38,41 @@ use sessions::{SessionKey, Sessions};
 const OPENED_WITHIN: Duration = Duration::from_secs(10);
 /// Leases in one message: with the largest notes they are below a megabyte or two.
 const LEASES_A_MESSAGE: usize = 256;
+/// Bytes of the key of a cached value: names of the store, and some numbers.
+const SNAPSHOT_KEY_BYTES_MAX: usize = 2 << 10;
 /// Bytes that the program of the server says of itself.
 const PROGRAM: &str = concat!("leftfold ", env!("CARGO_PKG_VERSION"));
 
+/// Bytes of a message of any call but those with events or a cached value: a request of small parts
+/// takes many times its bytes when it is read.
+const ASKED_BYTES_MAX: usize = 4 << 20;
+/// Calls whose messages may have [`MESSAGE_BYTES_MAX`].
+const LARGE_CALLS: [&str; 2] = ["/leftfold.v1.Store/Append", "/leftfold.v1.Store/KeepSnapshot"];
+
 /// The service `leftfold.v1.Store`.
+#[derive(Clone)]
 pub(super) struct NativeService {
     stores: Arc<Stores>,
     sessions: Arc<Sessions>,
     stopping: Stopping,
 }
 
-/// Makes the service, with the limits of its messages.
-pub(super) fn service(
+/// Makes the service, with the limits of its messages, and the routes of its calls with large ones.
+pub(super) fn services(
     stores: Arc<Stores>,
     stopping: Stopping,
-) -> store_server::StoreServer<NativeService> {
+) -> (store_server::StoreServer<NativeService>, axum::Router) {
     let sessions = Sessions::new(stopping.clone());
-    store_server::StoreServer::new(NativeService { stores, sessions, stopping })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    let service = NativeService { stores, sessions, stopping };
+    let with_messages_of = |bytes| {
+        store_server::StoreServer::new(service.clone())
+            .max_decoding_message_size(bytes)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    };
+    let large = LARGE_CALLS.into_iter().fold(axum::Router::new(), |routes, call| {
+        routes.route_service(call, with_messages_of(MESSAGE_BYTES_MAX))
+    });
+    (with_messages_of(ASKED_BYTES_MAX), large)
 }
 
 impl NativeService {
@@ -83,9 +104,9 @@ impl NativeService {
 /// Wish of calls that tell of the store, but nothing of its events.
 const LOOK: Wish<'_> = Wish::Role(UserRole::Read);
 
-/// Returns the role that work of this name needs.
-fn worker(work: &str) -> Wish<'_> {
-    Wish::Role(if work.starts_with('$') { UserRole::Runtime } else { UserRole::Append })
+/// Returns the right that work of this name needs.
+fn worker(work: &str) -> Wish<'static> {
+    if work.starts_with('$') { Wish::Role(UserRole::Runtime) } else { Wish::AppendAll }
 }
 
 /// The status of a message that cannot be understood.
@@ -176,7 +197,10 @@ impl store_server::Store for NativeService {
         };
         let (sender, replies) = replies();
         let first_unanswered = open.first_unanswered;
+        // Who may append nothing has nothing to go on with.
+        let may_append = caller.has(&store.name, Wish::Role(UserRole::Append));
         let session = id.map(|id| SessionKey::of(&store, caller.name(), id));
+        let session = session.filter(|_| may_append);
         let author = AppendRight { caller, store };
         let backend = Arc::clone(author.store.store.backend());
         let call = AppendCall { incoming, replies: sender, first_unanswered, author };
@@ -188,9 +212,14 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::AnsweredRequest>,
     ) -> Result<Response<wire::AnsweredReply>, Status> {
-        let backend = self.backend(&request, Wish::ReadAll).await?;
+        let caller = Caller::of(&request)?;
+        let store = self.store(&caller, request.metadata(), Wish::ReadAll).await?;
         let id = CommandId(exactly("the id of a command", &request.get_ref().id)?);
-        let answered = backend.answered(id).await.map_err(unreadable)?;
+        let kept = CommandSpace::of(&caller, &store.name).kept(id);
+        let mut answered = store.store.backend().answered(kept).await.map_err(unreadable)?;
+        if let Some(answered) = &mut answered {
+            answered.record.id = id;
+        }
         Ok(Response::new(wire::AnsweredReply { answered: answered.map(Into::into) }))
     }
 
@@ -198,7 +227,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::GetCheckpointRequest>,
     ) -> Result<Response<wire::GetCheckpointReply>, Status> {
-        let backend = self.backend(&request, LOOK).await?;
+        let backend = self.backend(&request, Wish::ReadAll).await?;
         let wire::GetCheckpointRequest { consumer, source, partition } = request.into_inner();
         let source = StoreId(uuid_of("a store", &source)?);
         let partition =
@@ -265,7 +294,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::PositionAtRequest>,
     ) -> Result<Response<wire::PositionAtReply>, Status> {
-        let backend = self.backend(&request, LOOK).await?;
+        let backend = self.backend(&request, Wish::ReadAll).await?;
         let moment = Timestamp::from_micros(request.get_ref().moment);
         let position = backend.position_at(moment).await.map_err(unreadable)?.0;
         Ok(Response::new(wire::PositionAtReply { position }))
@@ -295,7 +324,7 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::PositionsOfRequest>,
     ) -> Result<Response<wire::PositionsOfReply>, Status> {
-        let backend = self.backend(&request, LOOK).await?;
+        let backend = self.backend(&request, Wish::ReadAll).await?;
         let id = EventId(uuid_of("the id of an event", &request.get_ref().id)?);
         let found = backend.positions_of(id, request.get_ref().at_most).await;
         let positions = found.map_err(unreadable)?.into_iter().map(|found| found.0).collect();
@@ -315,8 +344,13 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::KeepSnapshotRequest>,
     ) -> Result<Response<wire::KeepSnapshotReply>, Status> {
-        let backend = self.backend(&request, Wish::AppendAll).await?;
+        // Whoever folds from it believes it, as a process does that gives commands.
+        let backend = self.backend(&request, Wish::Role(UserRole::Runtime)).await?;
         let wire::KeepSnapshotRequest { key, value } = request.into_inner();
+        let too_large = |invalid: Invalid| refused(invalid.into());
+        Invalid::if_over("the key of a snapshot", key.len(), SNAPSHOT_KEY_BYTES_MAX)
+            .and_then(|()| Invalid::if_over("a snapshot", value.len(), SNAPSHOT_BYTES_MAX))
+            .map_err(too_large)?;
         backend.keep_snapshot(key, value);
         Ok(Response::new(wire::KeepSnapshotReply {}))
     }
@@ -348,8 +382,15 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::ListLeasesRequest>,
     ) -> Result<Response<Self::ListLeasesStream>, Status> {
-        let backend = self.backend(&request, LOOK).await?;
-        let leases = backend.leases().await.map_err(unleased)?;
+        let caller = Caller::of(&request)?;
+        let store = self.store(&caller, request.metadata(), Wish::ReadAll).await?;
+        let mut leases = store.store.backend().leases().await.map_err(unleased)?;
+        // By holder and fence a lease is renewed and released.
+        for held in &mut leases {
+            if !caller.has(&store.name, worker(&held.work)) {
+                (held.holder, held.fence) = (Holder(uuid::Uuid::nil()), Fence(0));
+            }
+        }
         let messages: Vec<_> = leases
             .chunks(LEASES_A_MESSAGE)
             .map(|some| {

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
-use leftfold::store::{Append, AppendError, Backend, Outcome, Pending, Status as StoreStatus};
+use leftfold::store::{
+    Append, AppendError, Backend, CommandId, Outcome, Pending, Status as StoreStatus,
+};
 use leftfold_protocol::wire::{
     AppendAnswer, AppendProblem, AppendReply, AppendRequest, AppendsClosing, AppendsOpened,
     NumberedAppend, append_answer, append_reply, append_request,
@@ -25,6 +27,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
+use super::commands::{CommandSpace, answer_with};
+use super::sessions::KeptBytes;
 use crate::stopping::Stopping;
 use crate::stores::ServedStore;
 use crate::users::{Caller, Wish};
@@ -110,6 +114,10 @@ impl Stream for Replies {
 }
 
 impl AppendRight {
+    fn commands(&self) -> CommandSpace {
+        CommandSpace::of(&self.caller, &self.store.name)
+    }
+
     /// Refuses an append that the caller may not make, by the rights that it has now, or that comes
     /// too fast. Returns the time until the turn of the next one beside it.
     fn check(&self, append: Append) -> Result<(Append, Duration), AppendProblem> {
@@ -130,8 +138,8 @@ pub(super) struct AppendSession {
     status: watch::Receiver<StoreStatus>,
     calls: mpsc::UnboundedReceiver<AppendCall>,
     stopping: Stopping,
-    /// Another call may go on with the session.
-    resumable: bool,
+    /// Bytes that the sessions of the user keep; `None` if no other call may go on with this one.
+    of_user: Option<Arc<KeptBytes>>,
     /// Number of the append that is expected next; `None` before the first call.
     next: Option<u64>,
     in_flight: FuturesUnordered<InFlight>,
@@ -172,6 +180,8 @@ pub(super) enum AppendSessionEnd {
 
 struct InFlight {
     number: u64,
+    /// Id of its command, as the client knows it.
+    command: Option<CommandId>,
     pending: Pending<Outcome, AppendError>,
 }
 
@@ -179,8 +189,11 @@ impl Future for InFlight {
     type Output = (u64, Result<Outcome, AppendError>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let number = self.number;
-        Pin::new(&mut self.pending).poll(context).map(|answer| (number, answer))
+        let (number, command) = (self.number, self.command);
+        Pin::new(&mut self.pending).poll(context).map(|answer| match command {
+            Some(id) => (number, answer_with(id, answer)),
+            None => (number, answer),
+        })
     }
 }
 
@@ -189,14 +202,14 @@ impl AppendSession {
         backend: Arc<dyn Backend>,
         calls: mpsc::UnboundedReceiver<AppendCall>,
         stopping: Stopping,
-        resumable: bool,
+        of_user: Option<Arc<KeptBytes>>,
     ) -> Self {
         Self {
             status: backend.status(),
             backend,
             calls,
             stopping,
-            resumable,
+            of_user,
             next: None,
             in_flight: FuturesUnordered::new(),
             kept: BTreeMap::new(),
@@ -344,12 +357,16 @@ impl AppendSession {
         self.confirm(first_unanswered);
         let append = Append::try_from(append.unwrap_or_default());
         match append.map_err(AppendProblem::from).and_then(|append| author.check(append)) {
-            Ok((append, turn)) => {
-                if self.resumable {
+            Ok((mut append, turn)) => {
+                if self.of_user.is_some() {
                     self.kept.insert(number, None);
                 }
+                let command = append.command.as_ref().map(|command| command.id);
+                if let Some(command) = &mut append.command {
+                    command.id = author.commands().kept(command.id);
+                }
                 let pending = self.backend.append(append);
-                self.in_flight.push(InFlight { number, pending });
+                self.in_flight.push(InFlight { number, command, pending });
                 Ok(turn)
             }
             Err(problem) => {
@@ -371,23 +388,40 @@ impl AppendSession {
 
     /// Notes an answer for the next call.
     fn note(&mut self, number: u64, answer: &AppendAnswer) {
-        if !self.resumable {
-            return;
-        }
-        self.kept_bytes += answer.encoded_len();
+        let Some(of_user) = self.of_user.clone() else { return };
+        let bytes = answer.encoded_len();
+        of_user.add(bytes);
+        self.kept_bytes += bytes;
         self.kept.insert(number, Some(answer.clone()));
-        while self.kept.len() > ANSWERS_MAX || self.kept_bytes > ANSWER_BYTES_MAX {
-            let Some(oldest) = self.kept.first_entry() else { return };
-            self.kept_bytes -= oldest.remove().map_or(0, |answer| answer.encoded_len());
+        while self.kept.len() > ANSWERS_MAX
+            || self.kept_bytes > ANSWER_BYTES_MAX
+            || (self.kept_bytes > 0 && of_user.is_too_much())
+        {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((_, oldest)) = self.kept.pop_first() else { return };
+        let bytes = oldest.map_or(0, |answer| answer.encoded_len());
+        self.kept_bytes -= bytes;
+        if let Some(of_user) = &self.of_user {
+            of_user.forget(bytes);
         }
     }
 
     /// Forgets the answers that the client has got.
     fn confirm(&mut self, first_unanswered: u64) {
-        while let Some(oldest) = self.kept.first_entry()
-            && *oldest.key() < first_unanswered
-        {
-            self.kept_bytes -= oldest.remove().map_or(0, |answer| answer.encoded_len());
+        while self.kept.first_key_value().is_some_and(|(oldest, _)| *oldest < first_unanswered) {
+            self.forget_oldest();
+        }
+    }
+}
+
+impl Drop for AppendSession {
+    fn drop(&mut self) {
+        if let Some(of_user) = &self.of_user {
+            of_user.forget(self.kept_bytes);
         }
     }
 }

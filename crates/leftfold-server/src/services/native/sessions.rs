@@ -1,6 +1,7 @@
 //! The sessions of a server, by store and by the id that the client drew.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use leftfold::store::Backend;
@@ -13,6 +14,10 @@ use crate::stores::ServedStore;
 
 /// Sessions that are kept at once; a call beyond them has a session that no other one goes on with.
 const SESSIONS_MAX: usize = 16_384;
+/// Sessions of one user of several.
+const SESSIONS_OF_USER_MAX: usize = SESSIONS_MAX / 4;
+/// Bytes of the answers that the sessions of one user keep; beyond them each forgets its oldest.
+const KEPT_BYTES_OF_USER_MAX: usize = 256 << 20;
 
 /// Key of a session: its store, its user, and the id that the client drew.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -24,12 +29,76 @@ impl SessionKey {
     }
 }
 
-type OpenSessions = HashMap<SessionKey, mpsc::UnboundedSender<AppendCall>>;
-
 /// All sessions that a call may go on with.
 pub(super) struct Sessions {
     open: Mutex<OpenSessions>,
     stopping: Stopping,
+}
+
+#[derive(Default)]
+struct OpenSessions {
+    calls: HashMap<SessionKey, mpsc::UnboundedSender<AppendCall>>,
+    /// By user, for each who has a session.
+    of_user: HashMap<Arc<str>, UserSessions>,
+}
+
+#[derive(Default)]
+struct UserSessions {
+    count: usize,
+    kept: Arc<KeptBytes>,
+}
+
+/// Bytes of the answers that all sessions of a user keep.
+#[derive(Default)]
+pub(super) struct KeptBytes(AtomicUsize);
+
+impl KeptBytes {
+    /// Counts an answer that is kept.
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts answers that are forgotten.
+    pub(super) fn forget(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_too_much(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > KEPT_BYTES_OF_USER_MAX
+    }
+}
+
+impl OpenSessions {
+    /// Adds a session, unless there is no room for one of its user.
+    fn add(
+        &mut self,
+        key: &SessionKey,
+        calls: mpsc::UnboundedSender<AppendCall>,
+    ) -> Option<Arc<KeptBytes>> {
+        let is_known = self.calls.contains_key(key);
+        let of_user = self.of_user.get(&key.1).map_or(0, |user| user.count);
+        // If nobody says who they are, they are not several users.
+        let most = if key.1.is_empty() { SESSIONS_MAX } else { SESSIONS_OF_USER_MAX };
+        if !is_known && (self.calls.len() >= SESSIONS_MAX || of_user >= most) {
+            return None;
+        }
+        let user = self.of_user.entry(Arc::clone(&key.1)).or_default();
+        user.count += usize::from(!is_known);
+        self.calls.insert(key.clone(), calls);
+        Some(Arc::clone(&user.kept))
+    }
+
+    fn remove(&mut self, key: &SessionKey) {
+        if self.calls.remove(key).is_none() {
+            return;
+        }
+        if let Some(user) = self.of_user.get_mut(&key.1) {
+            user.count -= 1;
+            if user.count == 0 {
+                self.of_user.remove(&key.1);
+            }
+        }
+    }
 }
 
 impl Sessions {
@@ -46,7 +115,7 @@ impl Sessions {
         call: AppendCall,
     ) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let call = match key.as_ref().and_then(|key| open.get(key)) {
+        let call = match key.as_ref().and_then(|key| open.calls.get(key)) {
             Some(calls) => match calls.send(call) {
                 Ok(()) => return,
                 // Its task has ended, as by a panic.
@@ -54,16 +123,14 @@ impl Sessions {
             },
             None => call,
         };
-        let key = key.filter(|key| open.len() < SESSIONS_MAX || open.contains_key(key));
         let (calls, receiver) = mpsc::unbounded_channel();
         // The receiver is in this function.
         let _ = calls.send(call);
-        let stopping = self.stopping.clone();
-        let session = AppendSession::new(Arc::clone(backend), receiver, stopping, key.is_some());
-        if let Some(key) = &key {
-            open.insert(key.clone(), calls);
-        }
+        let added = key.and_then(|key| open.add(&key, calls).map(|kept| (key, kept)));
         drop(open);
+        let (key, kept) = added.unzip();
+        let stopping = self.stopping.clone();
+        let session = AppendSession::new(Arc::clone(backend), receiver, stopping, kept);
         tokio::spawn(Arc::clone(self).carry(key, session));
     }
 
@@ -79,5 +146,30 @@ impl Sessions {
             open.remove(key);
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_who_takes_all_its_sessions_leaves_those_of_others() {
+        let mut open = OpenSessions::default();
+        let key = |user: &str, number: usize| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&number.to_le_bytes());
+            SessionKey("default".into(), user.into(), id)
+        };
+        let mut add = |key: &SessionKey| open.add(key, mpsc::unbounded_channel().0).is_some();
+        let taken = (0..SESSIONS_MAX).filter(|number| add(&key("eve", *number))).count();
+        assert_eq!(taken, SESSIONS_OF_USER_MAX);
+        assert!(add(&key("ada", 0)) && add(&key("eve", 0)));
+        open.remove(&key("eve", 0));
+        open.remove(&key("eve", 0));
+        assert!(open.add(&key("eve", SESSIONS_MAX), mpsc::unbounded_channel().0).is_some());
+        assert!(open.add(&key("eve", 0), mpsc::unbounded_channel().0).is_none());
+        open.remove(&key("ada", 0));
+        assert_eq!(open.of_user.len(), 1);
     }
 }
