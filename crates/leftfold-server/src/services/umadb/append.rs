@@ -1,6 +1,6 @@
 //! Appends, the conditions that refuse them, and the sources that they track.
 
-use leftfold::store::limits::LABEL_BYTES_MAX;
+use leftfold::store::limits::{APPEND_EVENTS_MAX, LABEL_BYTES_MAX};
 use leftfold::store::{
     Append, AppendError, Checkpoint, CheckpointRecord, Condition, Hash, Invalid, Label, MoveFrom,
     NoneMatching, Outcome, Partition, Position, Read, ReadError, Store, StoreId,
@@ -21,8 +21,8 @@ pub(super) const TRACKED: StoreId =
 
 /// Carries a request out, and returns the position of its last event, 0 if it has none.
 ///
-/// A request whose condition fails takes effect once all the same: if the events that match are
-/// exactly its own, by their UUIDs, it is answered as the first time.
+/// A request whose condition fails takes effect once all the same: if the first events that match
+/// are its own, by their UUIDs, it is answered as the first time.
 pub(super) async fn append(
     asked: &AskedStore,
     request: wire::AppendRequest,
@@ -42,13 +42,15 @@ pub(super) async fn append(
         Err(unfit) => status::unfit(unfit),
         Ok(append) => {
             asked.may(Wish::Append(&append))?;
+            asked.pace(&append).await?;
             match store.append(append).await {
                 Ok(Outcome::Appended(appended)) => {
                     return Ok(if ids.is_empty() { 0 } else { appended.last().0 });
                 }
                 Ok(Outcome::Conflict(conflict)) => status::overtaken(conflict),
-                // Only requests with a command id are repeated, and this has none.
-                Ok(Outcome::Repeated(answered)) => return Ok(answered.first.0),
+                Ok(Outcome::Repeated(_)) => {
+                    unreachable!("only appends with a command id are repeated, and this has none")
+                }
                 Err(error @ (AppendError::Invalid(_) | AppendError::CheckpointMoved { .. })) => {
                     status::of_append(error)
                 }
@@ -82,6 +84,8 @@ fn append_of(
     guard: Option<NoneMatching>,
     tracking: Option<wire::TrackingInfo>,
 ) -> Result<Append, UnfitEvent> {
+    // A message has room for millions of small ones, each of which takes more here than there.
+    Invalid::if_over("the events of an append", events.len(), APPEND_EVENTS_MAX)?;
     let with_ids = events.into_iter().zip(ids);
     let events = with_ids
         .map(|(event, id)| new_event(event, *id, tracking.as_ref()))

@@ -1,18 +1,16 @@
 //! The store of a call, and the right of its caller to it.
 
-use std::sync::Arc;
-
-use leftfold::store::Store;
+use leftfold::store::{Append, Store};
 use tonic::{Request, Status};
 
 use super::status;
-use crate::stores::Stores;
+use crate::stores::{ServedStore, Stores};
 use crate::users::{Caller, Wish};
 
 /// The store that a call means.
 pub(super) struct AskedStore {
     pub(super) store: Store,
-    name: Arc<str>,
+    served: ServedStore,
     caller: Caller,
 }
 
@@ -21,11 +19,21 @@ impl AskedStore {
     pub(super) async fn of<T: Sync>(stores: &Stores, request: &Request<T>) -> Result<Self, Status> {
         let caller = Caller::of(request).map_err(status::detailed)?;
         let served = stores.of(&caller, request.metadata()).await.map_err(status::detailed)?;
-        Ok(Self { store: served.store, name: served.name, caller })
+        Ok(Self { store: served.store.clone(), served, caller })
     }
 
     /// Refuses what the caller may not do with the store.
     pub(super) fn may(&self, wish: Wish<'_>) -> Result<(), Status> {
-        self.caller.may(&self.name, wish).map_err(|denied| status::detailed(denied.into()))
+        self.caller.may(&self.served.name, wish).map_err(|denied| status::detailed(denied.into()))
+    }
+
+    /// Waits until it is the turn of an append, by the limits of the caller and of the store.
+    pub(super) async fn pace(&self, append: &Append) -> Result<(), Status> {
+        let turn = self.served.pace(&self.caller, append);
+        let turn = turn.map_err(|too_fast| status::detailed(too_fast.into()))?;
+        if !turn.is_zero() {
+            tokio::time::sleep(turn).await;
+        }
+        Ok(())
     }
 }

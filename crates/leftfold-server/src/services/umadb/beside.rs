@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::wire::MetadataEntry;
 
-/// BesideMember of the metadata that is none of the pairs: those are texts, and it is an object.
+/// Member of the metadata that is not one of the pairs: those are texts, and it is an object.
 const MEMBER: &str = "$umadb";
 /// Metadata of an event that has neither pairs nor a UUID.
 const NO_UUID: &[u8] = br#"{"$umadb":{"no_uuid":true}}"#;
@@ -66,7 +66,8 @@ impl Beside {
         object.end()
     }
 
-    /// Reads user metadata. None that this module wrote, and no object of texts, is empty.
+    /// Reads user metadata: what this module wrote, or an object of texts. Of any other it returns
+    /// nothing.
     pub(super) fn decode(user: &[u8]) -> Self {
         match user {
             [] => Self::default(),

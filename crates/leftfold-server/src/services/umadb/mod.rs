@@ -61,7 +61,9 @@ pub(super) const SERVICE: &str = "umadb.v1.DCB";
 const BATCH_EVENTS: u32 = 1_024;
 /// Events of one message at most.
 const BATCH_EVENTS_MAX: u32 = 4_096;
-/// Bytes of one message of several events: clients refuse messages beyond 4 MiB.
+/// Bytes of a message, in either direction: the usual limit of gRPC, which clients leave as it is.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Bytes of one message of several events.
 const BATCH_BYTES_MAX: usize = 3_584 << 10;
 
 /// The service `umadb.v1.DCB`.
@@ -70,13 +72,13 @@ pub(super) struct UmaService {
     stopping: Stopping,
 }
 
-/// Makes the service. A request has 4 MiB at most, which is the usual limit of gRPC, so that every
-/// event fits into an answer.
+/// Makes the service.
 pub(super) fn service(
     stores: Arc<Stores>,
     stopping: Stopping,
 ) -> dcb_server::DcbServer<UmaService> {
     dcb_server::DcbServer::new(UmaService { stores, stopping })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 
 /// Tells whether a path is that of one of the calls.
@@ -147,7 +149,7 @@ impl dcb_server::Dcb for UmaService {
         request: Request<wire::TrackingRequest>,
     ) -> Result<Response<wire::TrackingResponse>, Status> {
         let asked = self.asked(&request).await?;
-        asked.may(Wish::Role(UserRole::Read))?;
+        asked.may(Wish::ReadAll)?;
         let position = append::tracked(&asked.store, request.into_inner().source).await?;
         Ok(Response::new(wire::TrackingResponse { position }))
     }

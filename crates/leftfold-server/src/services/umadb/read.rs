@@ -62,14 +62,14 @@ pub(super) fn read(
         is_begun: false,
     };
     Ok(Box::pin(stream::try_unfold(call, |mut call| async move {
-        let message = call.message().await.map_err(status::of_read)?;
+        let message = call.message().await?;
         Ok(message.map(|message| (message, call)))
     })))
 }
 
 impl ReadCall {
     /// Returns the next message; `None` at the end.
-    async fn message(&mut self) -> Result<Option<wire::ReadResponse>, ReadError> {
+    async fn message(&mut self) -> Result<Option<wire::ReadResponse>, Status> {
         if self.left == Some(0) {
             return Ok(None);
         }
@@ -78,13 +78,13 @@ impl ReadCall {
         while batch.events.len() < wanted {
             let event = match self.held.take() {
                 Some(held) => held,
-                None => match self.next().await? {
+                None => match self.next().await.map_err(status::of_read)? {
                     Some(event) => sequenced(event),
                     None => break,
                 },
             };
-            if let Err(beyond) = batch.push(event) {
-                self.held = Some(beyond);
+            self.held = batch.push(event).map_err(status::unreadable)?;
+            if self.held.is_some() {
                 break;
             }
         }

@@ -5,10 +5,18 @@ use leftfold::store::{AppendError, Invalid, ReadError};
 use prost::Message;
 use tonic::{Code, Status};
 
+use super::event::UnreadableEvent;
 use super::wire::ErrorResponse;
 use super::wire::error_response::ErrorType;
+use crate::services::{SHOWN_CHARACTERS_MAX, cut};
 
+/// Characters of the text of a status.
+const MESSAGE_CHARACTERS_MAX: usize = 1_000;
+
+/// Makes a status. A long text is cut: it travels in the metadata, twice and escaped, of which
+/// clients take little.
 fn with_details(code: Code, error_type: ErrorType, message: String) -> Status {
+    let message = cut(&message, MESSAGE_CHARACTERS_MAX);
     let details = ErrorResponse { message: message.clone(), error_type: error_type.into() };
     Status::with_details(code, message, details.encode_to_vec().into())
 }
@@ -23,8 +31,14 @@ pub(super) fn overtaken(reason: impl ToString) -> Status {
     with_details(Code::FailedPrecondition, ErrorType::Integrity, reason.to_string())
 }
 
-/// The status of an event whose UUID is none. Its class is that of the other server.
+/// The status of a read that meets an event which no client takes.
+pub(super) fn unreadable(event: UnreadableEvent) -> Status {
+    with_details(Code::OutOfRange, ErrorType::Serialization, event.to_string())
+}
+
+/// The status of an event with a text that is no UUID. Its class is that of the other server.
 pub(super) fn no_uuid(text: &str) -> Status {
+    let text = cut(text, SHOWN_CHARACTERS_MAX);
     let reason = format!("{text:?} is no UUID, give one to the event or leave it empty");
     with_details(Code::DataLoss, ErrorType::Corruption, reason)
 }

@@ -38,26 +38,29 @@ pub(super) fn subscribe(
     let subscription = asked.store.subscribe(query, after);
     let call = SubscribedCall { subscription, behind: None, batch: batch_of(batch_size), stopping };
     Ok(Box::pin(stream::try_unfold(call, |mut call| async move {
-        let message = call.message().await.map_err(status::of_read)?;
+        let message = call.message().await?;
         Ok(message.map(|message| (message, call)))
     })))
 }
 
 impl SubscribedCall {
     /// Waits for events; `None` if the server stops.
-    async fn message(&mut self) -> Result<Option<wire::SubscribeResponse>, ReadError> {
+    async fn message(&mut self) -> Result<Option<wire::SubscribeResponse>, Status> {
         let first = match self.behind.take() {
-            Some(first) => first?,
+            Some(first) => first,
             None => tokio::select! {
-                event = self.subscription.event() => sequenced(event?),
+                event = self.subscription.event() => event.map(sequenced),
                 () = self.stopping.wanted() => return Ok(None),
             },
         };
-        let mut batch = EventBatch::of(first);
+        let mut batch = EventBatch::default();
+        let first = first.map_err(status::of_read)?;
+        self.behind = batch.push(first).map_err(status::unreadable)?.map(Ok);
         while batch.events.len() < self.batch as usize && self.behind.is_none() {
             match self.subscription.next().now_or_never() {
                 Some(Ok(Signal::Event(event))) => {
-                    self.behind = batch.push(sequenced(event)).err().map(Ok);
+                    let beyond = batch.push(sequenced(event));
+                    self.behind = beyond.map_err(status::unreadable)?.map(Ok);
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => self.behind = Some(Err(error)),

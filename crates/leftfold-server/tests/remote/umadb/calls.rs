@@ -345,6 +345,146 @@ async fn an_api_key_is_the_token_of_a_user_and_every_call_needs_one() {
     assert!(health.check(service).await.is_ok());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_narrowed_right_holds_and_has_no_tracking() {
+    let till = Users::with_token("till", "append").unwrap();
+    let entry = format!("{}append.tags = [\"shop:7\"]\nread.tags = [\"shop:7\"]\n", till.entry);
+    let (_directory, path) = file(&entry);
+    let users = Some(Users::of_file(&path).unwrap());
+    let server =
+        RunningServer::with(ServerOptions { users, ..usual_options() }, Store::memory()).await;
+    let mut client = client(server.port).await;
+    fn with<T>(message: T, key: &str) -> Request<T> {
+        let mut request = Request::new(message);
+        let value = format!("Bearer {key}").parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+        request
+    }
+    let mut append = async |request: AppendRequest| client.append(with(request, &till.token)).await;
+    let own =
+        |tag| AppendRequest { condition: if_none(tag), ..appends(vec![event("A", "shop:7")]) };
+    let denied = (Code::PermissionDenied, ErrorType::Authentication);
+    assert!(append(own("shop:7")).await.is_ok());
+    assert_eq!(refused(append(own("shop:7")).await), CONFLICT);
+    assert_eq!(refused(append(own("shop:8")).await), denied);
+    assert_eq!(refused(append(appends(vec![event("A", "shop:8")])).await), denied);
+    let tracking_info = Some(TrackingInfo { source: "up".to_owned(), position: u64::MAX });
+    let tracked = AppendRequest { tracking_info, ..appends(vec![event("A", "shop:7")]) };
+    assert_eq!(refused(append(tracked).await), denied);
+    let info = with(TrackingRequest::default(), &till.token);
+    assert_eq!(refused(client.get_tracking_info(info).await), denied);
+    let read = ReadRequest { query: Some(tagged("shop:7")), ..ReadRequest::default() };
+    assert!(client.read(with(read, &till.token)).await.is_ok());
+    let all = with(ReadRequest::default(), &till.token);
+    assert_eq!(refused(client.read(all).await.map(drop)), denied);
+    let all = with(SubscribeRequest::default(), &till.token);
+    assert_eq!(refused(client.subscribe(all).await.map(drop)), denied);
+}
+
+/// One of two waits for its turn, which is minutes away, and the other one is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bytes_a_second_of_a_user_hold_over_this_protocol_too() {
+    let ada = Users::with_token("ada", "append").unwrap();
+    let (_directory, path) = file(&format!("{}limits.bytes_per_second = 1\n", ada.entry));
+    let users = Some(Users::of_file(&path).unwrap());
+    let server =
+        RunningServer::with(ServerOptions { users, ..usual_options() }, Store::memory()).await;
+    let append = async || {
+        let data = vec![7; 10_000].into();
+        let mut request = Request::new(appends(vec![Event { data, ..event("A", "a") }]));
+        let value = format!("Bearer {}", ada.token).parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+        client(server.port).await.append(request).await
+    };
+    let answer = tokio::select! { first = append() => first, second = append() => second };
+    assert_eq!(refused(answer), (Code::ResourceExhausted, ErrorType::Io));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event_that_is_taken_can_be_read_and_one_that_is_larger_has_its_own_error() {
+    let store = Store::memory();
+    let server = RunningServer::of(store.clone()).await;
+    let mut client = client(server.port).await;
+    let of = |bytes: usize| {
+        let uuid = uuid().replace('-', "");
+        let large = Event { data: vec![7; bytes].into(), uuid, ..event("A", "a") };
+        let tracking_info = Some(TrackingInfo { source: "up".to_owned(), position: 7 });
+        AppendRequest { tracking_info, ..appends(vec![large]) }
+    };
+    let most = (8 << 20) - prost::Message::encoded_len(&of(4 << 20));
+    let request = of(most);
+    assert_eq!(prost::Message::encoded_len(&request), 4 << 20);
+    assert_eq!(refused(client.append(request).await), UNFIT);
+    let taken = AppendRequest { tracking_info: None, ..of(most - 64) };
+    client.append(taken).await.unwrap();
+    let read = ReadRequest::default();
+    assert_eq!(events(&mut client, read.clone()).await.len(), 1);
+
+    let native = NewEvent::new(EventType::new("B").unwrap(), vec![7; 5 << 20]);
+    let small = NewEvent::new(EventType::new("C").unwrap(), "c");
+    store.append(Append::of(vec![small.clone(), native, small])).await.unwrap();
+    let mut reads = client.read(read).await.unwrap().into_inner();
+    let mut live = client.subscribe(SubscribeRequest::default()).await.unwrap().into_inner();
+    let (mut read, mut followed) = (0, 0);
+    let status = loop {
+        match reads.message().await {
+            Ok(message) => read += message.unwrap().events.len(),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(class(&status), (Code::OutOfRange, ErrorType::Serialization));
+    assert!(status.message().contains("position 3"), "{status:?}");
+    let status = loop {
+        match live.message().await {
+            Ok(message) => followed += message.unwrap().events.len(),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(class(&status), (Code::OutOfRange, ErrorType::Serialization));
+    assert_eq!((read, followed), (2, 2));
+    let rest = ReadRequest { start: Some(4), ..ReadRequest::default() };
+    assert_eq!(events(&mut client, rest).await.len(), 1);
+}
+
+/// A native program writes user metadata as it likes, though no right of it is looked at.
+#[tokio::test]
+async fn what_metadata_says_of_tags_and_type_counts_only_if_the_event_has_them() {
+    let store = Store::memory();
+    let server = RunningServer::of(store.clone()).await;
+    let mut client = client(server.port).await;
+    let user = br#"{"$umadb":{"tags":["shop:8"],"event_type":"Paid"}}"#;
+    let metadata = Metadata { user: user.to_vec().into(), ..Metadata::default() };
+    let forged = NewEvent {
+        metadata,
+        tags: Tags::none().with("shop:7"),
+        ..NewEvent::new(EventType::new("Sold").unwrap(), "{}")
+    };
+    store.append(Append::of(vec![forged])).await.unwrap();
+    let read = events(&mut client, ReadRequest::default()).await;
+    let event = read[0].event.as_ref().unwrap();
+    assert_eq!((&*event.event_type, &event.tags[..]), ("Sold", &["shop:7".to_owned()][..]));
+}
+
+/// It travels twice in the metadata of the answer, of which clients take 16 KiB.
+#[tokio::test]
+async fn a_long_text_of_a_client_does_not_come_back_in_a_status() {
+    let server = RunningServer::of(Store::memory()).await;
+    let long = "\u{e9}".repeat(1_000_000);
+    let mut client = client(server.port).await;
+    let bad = Event { uuid: long.clone(), ..event("A", "a") };
+    let status = client.append(appends(vec![bad])).await.unwrap_err();
+    assert_eq!(class(&status), (Code::DataLoss, ErrorType::Corruption));
+    assert!(status.message().len() < 1_000, "{}", status.message().len());
+    let metadata = vec![pair(&long, "1"), pair(&long, "2")];
+    let status = client.append(appends(vec![Event { metadata, ..event("A", "a") }])).await;
+    assert!(status.unwrap_err().message().len() < 1_000);
+    let origin = format!("http://127.0.0.1:{}", server.port).parse().unwrap();
+    let mut health = health_client::HealthClient::with_origin(raw(server.port).await, origin);
+    let status = health.check(HealthCheckRequest { service: long }).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    assert!(status.message().len() < 1_000);
+}
+
 #[tokio::test]
 async fn what_is_beyond_a_limit_is_refused_and_the_condition_comes_first() {
     let server = RunningServer::of(Store::memory()).await;
