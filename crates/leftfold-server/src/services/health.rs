@@ -9,8 +9,7 @@ use leftfold_protocol::health::health_check_response::ServingStatus;
 use leftfold_protocol::health::{HealthCheckRequest, HealthCheckResponse, health_server};
 use tonic::{Request, Response, Status};
 
-use super::native::Messages;
-use super::{SHOWN_CHARACTERS_MAX, cut};
+use super::{Messages, SHOWN_CHARACTERS_MAX, cut};
 use crate::stopping::Stopping;
 use crate::stores::Stores;
 

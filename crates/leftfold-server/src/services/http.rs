@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, Router};
 use leftfold_protocol::DEFAULT_STORE;
+use serde::Deserialize;
 
 use crate::stopping::Stopping;
 use crate::stores::Stores;
@@ -41,7 +42,7 @@ async fn health(
     (StatusCode::SERVICE_UNAVAILABLE, format!("not open{text}\n"))
 }
 
-#[derive(Default)]
+#[derive(Deserialize)]
 struct AskedMetrics {
     store: Option<String>,
 }
@@ -51,11 +52,8 @@ struct AskedMetrics {
 async fn metrics(
     State((stores, _)): State<Shared>,
     Extension(caller): Extension<Caller>,
-    Query(asked): Query<Vec<(String, String)>>,
+    Query(asked): Query<AskedMetrics>,
 ) -> impl IntoResponse {
-    let asked = asked.into_iter().fold(AskedMetrics::default(), |asked, (name, value)| {
-        if name == "store" { AskedMetrics { store: Some(value) } } else { asked }
-    });
     let name = asked.store.unwrap_or_else(|| DEFAULT_STORE.to_owned());
     let plain = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     // They tell how much there is of everything.

@@ -11,8 +11,10 @@ mod kurrent;
 mod native;
 mod umadb;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::Stream;
 use tonic::Status;
 use tonic::service::Routes;
 
@@ -40,6 +42,9 @@ pub(crate) fn router(
         .merge(http::router(Arc::clone(stores), stopping.clone()))
         .layer(axum::middleware::from_fn_with_state(door, callers::pass))
 }
+
+/// Messages of a call, made as the client takes them: nothing is queued for a slow one.
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Characters of a text of a client that are shown in an error.
 const SHOWN_CHARACTERS_MAX: usize = 100;

@@ -30,7 +30,7 @@ use super::wire::{
     BadRequest, Empty, MaximumAppendSizeExceeded, Packed, PartStatus, StreamDeleted,
     Uuid as WireUuid, WrongExpectedVersion, wrong_expected_version as wrong,
 };
-use crate::services::native::Messages;
+use crate::services::Messages;
 use crate::stopping::Stopping;
 
 /// Appends of a call that were sent in part, or are carried out, or wait; no more are read.

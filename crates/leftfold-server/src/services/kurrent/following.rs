@@ -27,7 +27,7 @@ use super::wire::streams::ReadResp;
 use super::wire::streams::read_resp::{
     Checkpoint, Content, SubscriptionConfirmation, SubscriptionMark,
 };
-use crate::services::native::Messages;
+use crate::services::Messages;
 use crate::stopping::Stopping;
 use crate::users::Wish;
 

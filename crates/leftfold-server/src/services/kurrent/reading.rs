@@ -14,7 +14,7 @@ use super::names::{IndexedStream, NamedStream};
 use super::records::EventForm;
 use super::wire::streams::ReadResp;
 use super::wire::streams::read_resp::{Content, StreamNotFound};
-use crate::services::native::Messages;
+use crate::services::Messages;
 use crate::users::Wish;
 
 /// Events of one page.

@@ -30,7 +30,7 @@ use super::wire::streams::{
     ReadResp, TombstoneReq, TombstoneResp, delete_resp, streams_server, tombstone_resp,
 };
 use super::{ANSWER_BYTES_MAX, Facades, MESSAGE_BYTES_MAX};
-use crate::services::native::Messages;
+use crate::services::Messages;
 
 /// The service `event_store.client.streams.Streams`.
 pub(super) struct StreamsService(Facades);

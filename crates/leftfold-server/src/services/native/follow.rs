@@ -1,9 +1,8 @@
 //! Calls that follow a store: its status, and the events that match a query.
 
-use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::{FutureExt, Stream, stream};
+use futures_util::{FutureExt, stream};
 use leftfold::store::{ReadError, Signal, State, Status as StoreStatus, Subscription};
 use leftfold_protocol::{read_status, wire};
 use tokio::sync::watch;
@@ -11,6 +10,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use wire::subscribe_reply::Signal as WireSignal;
 
+use crate::services::Messages;
 use crate::stopping::Stopping;
 
 /// Time between two statuses: a client of a busy store is not told of every group.
@@ -19,9 +19,6 @@ const BETWEEN_STATUSES: Duration = Duration::from_millis(1);
 const EVENTS_MAX: usize = 512;
 /// Bytes of their data after which a message is sent.
 const EVENT_BYTES: usize = 1 << 20;
-
-/// Messages of a call, made as the client takes them: nothing is queued for a slow one.
-pub(in crate::services) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The status now, and after every change, until the store or the server ends.
 pub(super) fn statuses(

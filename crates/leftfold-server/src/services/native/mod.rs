@@ -26,11 +26,11 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::services::Messages;
 use crate::stopping::Stopping;
 use crate::stores::{ServedStore, Stores};
 use crate::users::{Caller, UserRole, Wish};
 use commands::CommandSpace;
-pub(super) use follow::Messages;
 use session::{AppendCall, AppendRight, Replies, replies};
 use sessions::{SessionKey, Sessions};
 

@@ -8,7 +8,7 @@ use leftfold::store::{
 use tonic::Status;
 use uuid::Uuid;
 
-use super::asked::AskedStore;
+use super::access::AskedStore;
 use super::event::{UnfitEvent, new_event};
 use super::names::SOURCE;
 use super::query::condition_of;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::services::{SHOWN_CHARACTERS_MAX, cut};
 
-use super::beside::{Beside, Unplaced};
+use super::metadata::{Beside, Unplaced};
 use super::names::{TAG, TYPE};
 use super::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX, wire};
 

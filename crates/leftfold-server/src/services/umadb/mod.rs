@@ -21,15 +21,14 @@
 //! `leftfold-stream` and `leftfold-version`. Events whose type or stream begins with `$` are the
 //! runtime's own, and no query finds them.
 
-// `asked` finds the store of a call, and what its caller may do with it. `append` judges a request
+// `access` finds the store of a call, and what its caller may do with it. `append` judges a request
 // and hands it to the store, `read` and `subscribe` stream events. `query` makes a query of the
-// store, `event` an event and back, with its `names` and with the metadata that goes `beside` its
-// data; `status` has the errors.
+// store, `event` an event and back, with its `names` and its `metadata`; `status` has the errors.
 
+mod access;
 mod append;
-mod asked;
-mod beside;
 mod event;
+mod metadata;
 mod names;
 mod query;
 mod read;
@@ -41,11 +40,11 @@ use std::sync::Arc;
 use leftfold::store::Position;
 use tonic::{Request, Response, Status};
 
-use super::native::Messages;
+use super::Messages;
 use crate::stopping::Stopping;
 use crate::stores::Stores;
 use crate::users::{UserRole, Wish};
-use asked::AskedStore;
+use access::AskedStore;
 pub(super) use status::detailed;
 use wire::dcb_server;
 

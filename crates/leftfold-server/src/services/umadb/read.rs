@@ -6,11 +6,11 @@ use futures_util::stream;
 use leftfold::store::{Direction, Page, Pending, Position, Read, ReadError, RecordedEvent, Store};
 use tonic::Status;
 
-use super::asked::AskedStore;
+use super::access::AskedStore;
 use super::event::{EventBatch, sequenced};
 use super::query::query_of;
 use super::{batch_of, present, status, wire};
-use crate::services::native::Messages;
+use crate::services::Messages;
 use crate::users::Wish;
 
 /// State of a read between two of its messages. One page is read ahead of the client.

@@ -4,11 +4,11 @@ use futures_util::{FutureExt, stream};
 use leftfold::store::{Position, ReadError, Signal, Subscription};
 use tonic::Status;
 
-use super::asked::AskedStore;
+use super::access::AskedStore;
 use super::event::{EventBatch, sequenced};
 use super::query::query_of;
 use super::{batch_of, status, wire};
-use crate::services::native::Messages;
+use crate::services::Messages;
 use crate::stopping::Stopping;
 use crate::users::Wish;
 
