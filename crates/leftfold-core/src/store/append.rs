@@ -420,8 +420,8 @@ pub enum AppendError {
         /// Reason, for people.
         detail: String,
     },
-    /// The user of this handle has not the right to it, and will not have it if asked again. Nothing
-    /// was written.
+    /// The user of this handle has not the right to it, and will not have it if asked again.
+    /// Nothing was written.
     #[error("the append is not allowed: {detail}")]
     Denied {
         /// Reason, for people.

@@ -47,8 +47,8 @@ struct AskedMetrics {
     store: Option<String>,
 }
 
-/// Answers the figures of one store in the text format of Prometheus, to who may read all of it: those
-/// of `?store=NAME`, or of the store `default`.
+/// Answers the figures of one store in the text format of Prometheus, to whoever may read all of
+/// it: those of `?store=NAME`, or of the store `default`.
 async fn metrics(
     State((stores, _)): State<Shared>,
     Extension(caller): Extension<Caller>,

@@ -209,8 +209,8 @@ impl Users {
     }
 
     /// Reads the file again. Users that are not in it any more are out at once, on connections and
-    /// calls that are open too: all of them if it has no user. A file with a fault, or none, changes
-    /// nothing.
+    /// calls that are open too: all of them if it has no user. A file with a fault, or none,
+    /// changes nothing.
     ///
     /// # Errors
     /// [`UsersError`] as [`of_file`](Self::of_file), once for each version of the file, and once

@@ -3,8 +3,8 @@
 //! A right that is narrowed to a part of the events has that part and nothing beside:
 //!
 //! - An append carries events and conditions of the part. A command id, a checkpoint and the fence
-//!   of a lease are names that all writers of a store share: whoever uses one up, or moves it, stops
-//!   the work of others. So they need a right that is not narrowed, and so do leases themselves.
+//!   of a lease are names that all writers of a store share: whoever uses one up, or moves it,
+//!   stops the work of others. So they need a right that is not narrowed, and leases do.
 //! - A read is of streams, or of queries, of the part. Everything else that tells of events
 //!   (positions of ids and moments, checkpoints, answers to commands, whole appends, cached folds,
 //!   figures) needs the right to read all.

@@ -196,30 +196,6 @@ async fn a_right_is_to_the_stores_streams_and_tags_that_it_names_and_no_others()
         let denied = orders.page(denied).await;
         assert!(matches!(denied, Err(ReadError::Denied { .. })), "{denied:?}");
     }
-
-    // What all writers share is not part of such a right, nor is what tells of other events.
-    let (id, digest, answer) = (CommandId([7; 16]), Digest::UNCHECKED, Bytes::new());
-    let command = Some(CommandRecord { id, digest, answer });
-    refused(Append { command, ..in_stream("order-4", "shop:7") }).await;
-    let consumer = Label::new("billing").unwrap();
-    let checkpoint = Some(CheckpointRecord {
-        consumer: consumer.clone(),
-        from: MoveFrom::Anywhere,
-        checkpoint: orders.checkpoint_at(Position(1)).await.unwrap(),
-    });
-    refused(Append { checkpoint, ..Append::default() }).await;
-    let fence = Some((consumer.clone(), Fence(1)));
-    refused(Append { fence, ..in_stream("order-4", "shop:7") }).await;
-    refused(in_stream("order-4", "shop:7").when(on("$effect-1"))).await;
-    let lease = LeaseRequest::new(consumer.clone(), Holder::random(), Duration::from_secs(60));
-    assert!(matches!(orders.lease(lease).await, Err(LeaseError::Denied { .. })));
-    assert!(matches!(orders.leases().await, Err(LeaseError::Denied { .. })));
-    let denied = ReadError::Denied { detail: String::new() };
-    let same = |error: ReadError| assert_eq!(discriminant(&error), discriminant(&denied));
-    same(orders.checkpoint(consumer).await.unwrap_err());
-    same(orders.position_at(Timestamp::from_micros(0)).await.unwrap_err());
-    same(orders.positions_of(EventId(uuid::Uuid::nil()), 1).await.unwrap_err());
-
     let mut client = served.client().await;
     let till = format!("Basic {}", BASE64_STANDARD.encode("till:t"));
     let mut whole = authorized(wire::ReadAppendsRequest::default(), &till);
@@ -320,6 +296,46 @@ fn a_file_that_is_away_is_told_once_and_one_with_a_fault_too() {
         assert_eq!(users.reload(), Ok(()));
     }
     drop(directory);
+}
+
+/// A command id, a checkpoint and a lease are shared by all writers, whatever their streams.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_narrowed_right_carries_events_and_conditions_and_nothing_beside() {
+    let till = Users::entry("till", "append", "t").unwrap();
+    let till = format!("{till}append.streams = [\"order-\"]\nread.streams = [\"order-\"]\n");
+    let served = Served::with(&[&till]).await;
+    let orders = served.open("till:t", "orders").await.unwrap();
+    let refused = async |append: Append| {
+        let refused = orders.append(append.clone()).await;
+        assert!(matches!(refused, Err(AppendError::Denied { .. })), "{append:?} {refused:?}");
+    };
+    let first = in_stream("order-1", "shop:7");
+    assert!(matches!(orders.append(first).await, Ok(Outcome::Appended(_))));
+    let (id, digest, answer) = (CommandId([7; 16]), Digest::UNCHECKED, Bytes::new());
+    let command = Some(CommandRecord { id, digest, answer });
+    refused(Append { command, ..in_stream("order-4", "shop:7") }).await;
+    let consumer = Label::new("billing").unwrap();
+    let checkpoint = Some(CheckpointRecord {
+        consumer: consumer.clone(),
+        from: MoveFrom::Anywhere,
+        checkpoint: orders.checkpoint_at(Position(1)).await.unwrap(),
+    });
+    refused(Append { checkpoint, ..Append::default() }).await;
+    let fence = Some((consumer.clone(), Fence(1)));
+    refused(Append { fence, ..in_stream("order-4", "shop:7") }).await;
+    refused(
+        in_stream("order-4", "shop:7")
+            .when(Condition::stream(stream("$effect-1"), Expected::Absent)),
+    )
+    .await;
+    let lease = LeaseRequest::new(consumer.clone(), Holder::random(), Duration::from_secs(60));
+    assert!(matches!(orders.lease(lease).await, Err(LeaseError::Denied { .. })));
+    assert!(matches!(orders.leases().await, Err(LeaseError::Denied { .. })));
+    let denied = ReadError::Denied { detail: String::new() };
+    let same = |error: ReadError| assert_eq!(discriminant(&error), discriminant(&denied));
+    same(orders.checkpoint(consumer).await.unwrap_err());
+    same(orders.position_at(Timestamp::from_micros(0)).await.unwrap_err());
+    same(orders.positions_of(EventId(uuid::Uuid::nil()), 1).await.unwrap_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

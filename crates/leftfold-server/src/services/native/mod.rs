@@ -1,11 +1,12 @@
 //! The native protocol, `leftfold.v1`: the whole contract of a store, for programs elsewhere.
 
 // The calls that are answered once stand here. `sessions` has those of appends, each carried by a
-// task (`session`), with the ids of their `commands`; `follow` has the calls that go on: a status
-// and a subscription.
+// task (`session`), with the ids of their `commands`, and with bounds on the answers that are
+// `kept`; `follow` has the calls that go on: a status and a subscription.
 
 mod commands;
 mod follow;
+mod kept;
 mod session;
 mod sessions;
 

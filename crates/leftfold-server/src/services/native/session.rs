@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::commands::{CommandSpace, answer_with};
-use super::sessions::KeptBytes;
+use super::kept::KeptBytes;
 use crate::stopping::Stopping;
 use crate::stores::ServedStore;
 use crate::users::{Caller, Wish};

@@ -1,12 +1,12 @@
 //! The sessions of a server, by store and by the id that the client drew.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use leftfold::store::Backend;
 use tokio::sync::mpsc;
 
+use super::kept::KeptBytes;
 use super::session::{AppendCall, AppendSession, AppendSessionEnd};
 
 use crate::stopping::Stopping;
@@ -16,8 +16,6 @@ use crate::stores::ServedStore;
 const SESSIONS_MAX: usize = 16_384;
 /// Sessions of one user of several.
 const SESSIONS_OF_USER_MAX: usize = SESSIONS_MAX / 4;
-/// Bytes of the answers that the sessions of one user keep; beyond them each forgets its oldest.
-const KEPT_BYTES_OF_USER_MAX: usize = 256 << 20;
 
 /// Key of a session: its store, its user, and the id that the client drew.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -46,26 +44,6 @@ struct OpenSessions {
 struct UserSessions {
     count: usize,
     kept: Arc<KeptBytes>,
-}
-
-/// Bytes of the answers that all sessions of a user keep.
-#[derive(Default)]
-pub(super) struct KeptBytes(AtomicUsize);
-
-impl KeptBytes {
-    /// Counts an answer that is kept.
-    pub(super) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Counts answers that are forgotten.
-    pub(super) fn forget(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_too_much(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > KEPT_BYTES_OF_USER_MAX
-    }
 }
 
 impl OpenSessions {
