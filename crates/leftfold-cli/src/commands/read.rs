@@ -119,6 +119,10 @@ pub(crate) async fn tail(arguments: &TailArguments, screen: &mut Screen) -> Resu
         view.print(event, screen)?;
     }
     screen.flush()?;
+    if through <= end {
+        // Nothing that comes is meant.
+        return Ok(());
+    }
     let mut subscription = store.subscribe(query, end);
     // Whoever reads a pipe gets a live event at once, and those of the past in large pieces.
     let mut is_live = false;

@@ -82,6 +82,8 @@ fn events_are_chosen_by_flags_and_by_conditions() {
     assert_eq!(numbers(&["--where", "position >= 2 and position < 4"]), [1, 2]);
     assert!(numbers(&["--where", "time < 2020-01-01"]).is_empty());
     assert_eq!(numbers(&["--where", "time > 2020-01-01", "--category", "shop"]).len(), 42);
+    let tail = ran(&["tail", &store, "--json", "--where", "position <= 20", "-n", "3"]).objects();
+    assert_eq!(tail.len(), 3, "a tail of what cannot come any more ends");
     let wrong = ran(&["read", &store, "--where", "color = red"]);
     assert!(wrong.code == 2 && wrong.said.contains("there are position"), "{wrong:?}");
     let streams = ran(&["streams", &store, "--by", "events", "-n", "1", "--json"]).object();
