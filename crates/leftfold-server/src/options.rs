@@ -61,7 +61,7 @@ impl Default for ServerOptions {
             users: None,
             insecure: false,
             connections_max: 20_000,
-            connections_of_prefix_max: 10_000,
+            connections_of_prefix_max: 16_000,
             user_limits: UserLimits { calls_at_once: Some(8_192), ..UserLimits::default() },
             store_limits: StoreLimits::default(),
             store_limits_of: BTreeMap::new(),

@@ -10,6 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{RunningServer, usual_options};
 
@@ -200,4 +201,25 @@ async fn renewed_certificates_count_for_new_connections_and_open_ones_go_on() {
     let event = NewEvent::new(EventType::new("test.Happened").unwrap(), "{}");
     let outcome = open.append(Append::of(vec![event])).await;
     assert!(matches!(outcome, Ok(Outcome::Appended(_))), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_does_not_finish_its_handshake_is_closed() {
+    let certificates = Certificates::new();
+    certificates.issue("server", "localhost", &certificates.good, false);
+    let options = ServerOptions {
+        tls: Some(certificates.tls("server", None)),
+        first_call_within: Duration::from_millis(200),
+        ..usual_options()
+    };
+    let server = RunningServer::with(options, Store::memory()).await;
+    // Nothing, the beginning of a greeting, and no greeting at all.
+    for begins in [&b""[..], &[0x16, 3, 1, 2, 0, 1], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let place = (std::net::Ipv4Addr::LOCALHOST, server.port);
+        let mut stream = tokio::net::TcpStream::connect(place).await.unwrap();
+        stream.write_all(begins).await.unwrap();
+        // It ends: without the limit this would wait for ever.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    opens(&certificates.url(&server, "good.pem")).await;
 }

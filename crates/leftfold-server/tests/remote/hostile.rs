@@ -86,3 +86,46 @@ async fn a_message_beyond_the_limit_is_refused_and_the_server_goes_on() {
     assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
     accepts(&server.open().await).await;
 }
+
+/// Handles that this process may have open.
+fn handles_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find(|line| line.starts_with("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse().ok());
+    soft.unwrap_or(1_024)
+}
+
+/// 10,000 of them at length; both ends of each are in this process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_stay_and_cost_others_nothing() {
+    let wanted = if std::env::var_os("LEFTFOLD_LONG").is_some() { 10_000 } else { 500 };
+    let count = wanted.min(handles_max().saturating_sub(400) / 2);
+    let server = RunningServer::of(Store::memory()).await;
+    let store = server.open().await;
+    let mut idle = Vec::new();
+    for _ in 0..count {
+        let mut client = raw_client(server.port).await;
+        client.identify(wire::IdentifyRequest {}).await.unwrap();
+        idle.push(client);
+    }
+    accepts(&store).await;
+    accepts(&server.open().await).await;
+    // None of them was cut off.
+    for client in &mut idle {
+        client.identify(wire::IdentifyRequest {}).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn huge_metadata_is_refused_and_the_server_goes_on() {
+    let server = RunningServer::of(Store::memory()).await;
+    let store = server.open().await;
+    let mut client = raw_client(server.port).await;
+    let mut request = tonic::Request::new(wire::IdentifyRequest {});
+    for number in 0..64 {
+        let name = format!("huge-{number}").parse::<tonic::metadata::MetadataKey<_>>().unwrap();
+        request.metadata_mut().insert(name, "x".repeat(1_000).parse().unwrap());
+    }
+    assert!(client.identify(request).await.is_err());
+    accepts(&store).await;
+}
