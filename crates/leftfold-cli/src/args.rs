@@ -4,6 +4,7 @@ use clap::{Command, CommandFactory, Parser, Subcommand};
 
 use crate::commands::append::AppendArguments;
 use crate::commands::backup::{ArchiveArguments, BackupArguments, RestoreArguments};
+use crate::commands::config::ConfigArguments;
 use crate::commands::consumers::ConsumersArguments;
 use crate::commands::doctor::DoctorArguments;
 use crate::commands::dump::{DumpArguments, ImportArguments};
@@ -56,6 +57,7 @@ pub(crate) enum CliCommand {
     Doctor(DoctorArguments),
     User(UserArguments),
     Users(UsersArguments),
+    Config(ConfigArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
 }

@@ -2,12 +2,13 @@
 
 // `args` are the arguments; each of the `commands` has a file. `access` opens the store that is
 // named, `pipeline` appends to it, `selection` finds out which events are meant, and `event_json`
-// writes them for programs. `screen` is standard output, `progress` what is told meanwhile on
-// standard error, and `failure` how a command ends.
+// writes them for programs. `config` has the settings of a server. `screen` is standard output,
+// `progress` what is told meanwhile on standard error, and `failure` how a command ends.
 
 mod access;
 mod args;
 mod commands;
+mod config;
 mod event_json;
 mod failure;
 mod pipeline;
@@ -52,7 +53,8 @@ async fn main() -> ExitCode {
 
 async fn run(command: CliCommand, screen: &mut Screen) -> Result<(), CliFailure> {
     match command {
-        CliCommand::Serve(options) => serve::run(options).await.map_err(CliFailure::of),
+        CliCommand::Serve(options) => serve::run(options).await,
+        CliCommand::Config(arguments) => commands::config::run(&arguments, screen),
         CliCommand::Read(arguments) => read::read(&arguments, screen).await,
         CliCommand::Tail(arguments) => read::tail(&arguments, screen).await,
         CliCommand::Streams(arguments) => list::streams(&arguments, screen).await,

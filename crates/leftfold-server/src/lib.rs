@@ -19,11 +19,13 @@
 
 // A `server` has the `options`, the sockets and the connections, which `tls` encrypts; `users` may
 // call, within the bounds of the `guard`. `stores` has what is served by `services`, until
-// `stopping` says that it ends; `reloading` follows the files meanwhile.
+// `stopping` says that it ends; `reloading` follows the files meanwhile. `serve_error` says why it
+// cannot begin.
 
 mod guard;
 mod options;
 mod reloading;
+mod serve_error;
 mod server;
 mod services;
 mod stopping;
@@ -34,7 +36,8 @@ mod users;
 pub use guard::{StoreLimits, UserLimits};
 pub use options::ServerOptions;
 pub use reloading::Reloader;
-pub use server::{ServeError, Server};
+pub use serve_error::ServeError;
+pub use server::Server;
 pub use stores::{STORE_NAME_MAX, Tenants, TenantsError, is_store_name};
 pub use tls::{ServerTls, TlsError, TlsFiles};
 pub use users::{NewUser, UserRole, Users, UsersError};

@@ -1,11 +1,12 @@
 //! Addresses and limits of a server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::guard::{StoreLimits, UserLimits};
-use crate::stores::Tenants;
+use crate::serve_error::ServeError;
+use crate::stores::{Tenants, is_store_name};
 use crate::tls::ServerTls;
 use crate::users::Users;
 
@@ -50,6 +51,32 @@ impl ServerOptions {
     #[must_use]
     pub fn at(address: SocketAddr) -> Self {
         Self { listen: vec![address], ..Self::default() }
+    }
+
+    /// Tells whether a server may begin with these options and stores of these names.
+    ///
+    /// # Errors
+    /// [`ServeError`] as [`Server::bind`](crate::Server::bind), but none of an address that cannot
+    /// be listened on.
+    pub fn check<'a>(&self, stores: impl IntoIterator<Item = &'a str>) -> Result<(), ServeError> {
+        let mut names = BTreeSet::new();
+        for name in stores {
+            if !is_store_name(name) || !names.insert(name) {
+                return Err(ServeError::StoreName { name: name.to_owned() });
+            }
+        }
+        if names.is_empty() && self.tenants.is_none() {
+            return Err(ServeError::NoStore);
+        }
+        if self.listen.is_empty() {
+            return Err(ServeError::NoAddress);
+        }
+        let knows = |tls: &ServerTls| tls.knows_clients() || self.users.is_some();
+        let is_safe = self.insecure || self.tls.as_ref().is_some_and(knows);
+        match self.listen.iter().find(|address| !address.ip().is_loopback()) {
+            Some(&address) if !is_safe => Err(ServeError::Insecure { address }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -21,9 +21,10 @@ use tonic::codegen::Service;
 use crate::guard::{AddressPrefix, Guard, Refusals};
 use crate::options::ServerOptions;
 use crate::reloading::{Reloader, follow_files};
+use crate::serve_error::ServeError;
 use crate::services;
 use crate::stopping::Stopping;
-use crate::stores::{Stores, is_store_name};
+use crate::stores::Stores;
 
 /// Wait after a connection could not be taken, as when no file handle is left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -37,49 +38,6 @@ const CALL_SENDS: usize = 1 << 20;
 const METADATA_BYTES: u32 = 16 << 10;
 /// Calls that a client may have cancelled before it is taken for an attack.
 const CANCELLED_MAX: usize = 1_024;
-
-/// Error of a server that cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// There is nothing to serve.
-    #[error("there is no store to serve, name one")]
-    NoStore,
-    /// A store has a name that it cannot have, or that another one has.
-    #[error(
-        "{name:?} cannot name a store here, use letters, digits, '.', '_' and '-', and each name once"
-    )]
-    StoreName {
-        /// Name that was given.
-        name: String,
-    },
-    /// There is nowhere to listen.
-    #[error("there is no address to listen on, name one")]
-    NoAddress,
-    /// Other machines reach the address, and nothing protects the stores.
-    #[error(
-        "other machines reach {address}, and may write; encrypt (--tls-cert, --tls-key) and know your callers (--tls-clients or --users), listen on 127.0.0.1, or say that this is wanted (--insecure)"
-    )]
-    Insecure {
-        /// Address to listen on.
-        address: SocketAddr,
-    },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {detail}")]
-    Listen {
-        /// Address to listen on.
-        address: SocketAddr,
-        /// Message of the system.
-        detail: String,
-    },
-    /// A store did not close cleanly.
-    #[error("the store {name:?}: {detail}")]
-    Close {
-        /// Name of the store.
-        name: String,
-        /// Reason, for people.
-        detail: String,
-    },
-}
 
 /// A server that listens.
 pub struct Server {
@@ -101,7 +59,7 @@ impl Server {
         options: ServerOptions,
         stores: Vec<(String, Store)>,
     ) -> Result<Self, ServeError> {
-        check(&options, &stores)?;
+        options.check(stores.iter().map(|(name, _)| &**name))?;
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for &address in &options.listen {
             let cannot =
@@ -110,7 +68,9 @@ impl Server {
             addresses.push(listener.local_addr().map_err(cannot)?);
             listeners.push(listener);
         }
-        let stores = Arc::new(Stores::new(stores, &options));
+        let (tenants, limits) = (options.tenants.clone(), options.store_limits);
+        let stores = Stores::new(stores, tenants, limits, options.store_limits_of.clone());
+        let stores = Arc::new(stores);
         Ok(Self { options, stores, listeners, addresses, reloader: Reloader::default() })
     }
 
@@ -161,26 +121,6 @@ impl Server {
         // It tells at once that the server stops.
         let _ = telling.await;
         close(&stores).await
-    }
-}
-
-fn check(options: &ServerOptions, stores: &[(String, Store)]) -> Result<(), ServeError> {
-    if stores.is_empty() && options.tenants.is_none() {
-        return Err(ServeError::NoStore);
-    }
-    for (index, (name, _)) in stores.iter().enumerate() {
-        if !is_store_name(name) || stores[..index].iter().any(|(other, _)| other == name) {
-            return Err(ServeError::StoreName { name: name.clone() });
-        }
-    }
-    if options.listen.is_empty() {
-        return Err(ServeError::NoAddress);
-    }
-    let is_safe = options.insecure
-        || options.tls.as_ref().is_some_and(|tls| tls.knows_clients() || options.users.is_some());
-    match options.listen.iter().find(|address| !address.ip().is_loopback()) {
-        Some(&address) if !is_safe => Err(ServeError::Insecure { address }),
-        _ => Ok(()),
     }
 }
 

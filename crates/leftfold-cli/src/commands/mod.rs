@@ -1,14 +1,15 @@
 //! The commands, a file each.
 //!
-//! `serve` serves stores, `users` makes entries of those who may call, and `users_file` keeps the
-//! file of them. `read` prints events, `list` what a store holds, `head` its end. `verify` finds
-//! damage. `append` writes events, and `table` makes some of rows. `dump` makes lines of JSON of a
-//! store, and a store of them; `backup` makes copies of a log. `sql` answers questions, `transform`
-//! copies by rules. `consumers` and `open_work` say what the runtime has recorded, `doctor` what is
-//! amiss. `shell` has completions and manual pages.
+//! `serve` serves stores, `config` looks at its settings, `users` makes entries of those who may
+//! call, and `users_file` keeps the file of them. `read` prints events, `list` what a store holds,
+//! `head` its end. `verify` finds damage. `append` writes events, and `table` makes some of rows.
+//! `dump` makes lines of JSON of a store, and a store of them; `backup` makes copies of a log.
+//! `sql` answers questions, `transform` copies by rules. `consumers` and `open_work` say what the
+//! runtime has recorded, `doctor` what is amiss. `shell` has completions and manual pages.
 
 pub(crate) mod append;
 pub(crate) mod backup;
+pub(crate) mod config;
 pub(crate) mod consumers;
 pub(crate) mod doctor;
 pub(crate) mod dump;

@@ -1,46 +1,50 @@
 //! `leftfold serve`: opens stores, serves them, and stops when it is told to.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::Args;
-use leftfold::OpenError;
-use leftfold_protocol::{DEFAULT_STORE, PORT};
-use leftfold_server::{
-    ServeError, Server, ServerOptions, ServerTls, TlsError, TlsFiles, Users, UsersError,
-    is_store_name,
+use leftfold_server::{Reloader, Server};
+
+use crate::config::{
+    ConfigFile, NamedStore, ServeSettings, SettingValue, listen_address, of_environment,
 };
+use crate::failure::CliFailure;
 
 /// Serves stores to other programs
 ///
 /// Opens the stores, and serves them until SIGTERM or SIGINT. It is ready when it has written a
-/// line with each address that it listens on to standard output.
+/// line with each address that it listens on to standard output; systemd is told so too. Each
+/// setting may also stand in the environment (--tls-cert is LEFTFOLD_TLS_CERT), or in a file; what
+/// stands here goes before, and the environment before the file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   leftfold serve --store ./leftfold-data
-  leftfold serve --store orders=./orders --store stock=postgres://shop@db/shop")]
+  leftfold serve --store orders=./orders --store stock=postgres://shop@db/shop
+  leftfold serve --config leftfold.toml")]
 pub(crate) struct ServeArguments {
+    /// Reads settings from this file of TOML; `leftfold config check` looks at it
+    #[arg(short, long, value_name = "PATH", env = "LEFTFOLD_CONFIG")]
+    config: Option<PathBuf>,
     /// Serves this store: a directory, file:PATH, postgres:URL or memory:. The one without a name
     /// has the name default
-    #[arg(short, long = "store", value_name = "[NAME=]STORE", required = true)]
+    #[arg(short, long = "store", value_name = "[NAME=]STORE")]
     stores: Vec<NamedStore>,
-    /// Listens on this address and port
-    #[arg(
-        short, long, value_name = "ADDRESS", value_parser = address,
-        default_values_t = [SocketAddr::from(([127, 0, 0, 1], PORT))],
-    )]
+    /// Opens stores when they are named: the directories below this one, or a URL with {name}
+    #[arg(long, value_name = "DIRECTORY|URL")]
+    tenants: Option<String>,
+    /// Listens on this address and port [127.0.0.1:2113]
+    #[arg(short, long, value_name = "ADDRESS", value_parser = listen_address)]
     listen: Vec<SocketAddr>,
     /// Encrypts connections, by the certificate in this file of PEM
-    #[arg(long, value_name = "PATH", requires = "tls_key")]
+    #[arg(long, value_name = "PATH")]
     tls_cert: Option<PathBuf>,
     /// With its private key
-    #[arg(long, value_name = "PATH", requires = "tls_cert")]
+    #[arg(long, value_name = "PATH")]
     tls_key: Option<PathBuf>,
     /// Demands that clients have a certificate of one of these authorities
-    #[arg(long, value_name = "PATH", requires = "tls_cert")]
+    #[arg(long, value_name = "PATH")]
     tls_clients: Option<PathBuf>,
     /// Lets only the users in this file call, with their passwords or tokens
     #[arg(long, value_name = "PATH")]
@@ -48,95 +52,118 @@ pub(crate) struct ServeArguments {
     /// Listens on addresses that other machines reach, though everybody may write
     #[arg(long)]
     insecure: bool,
+    /// Sets anything that the file may have, as in limits.user.calls_per_second=100
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
-/// A store and the name by which it is served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct NamedStore {
-    name: String,
-    url: String,
-}
-
-impl FromStr for NamedStore {
-    type Err = Infallible;
-
-    /// Splits `NAME=STORE`; a text that does not begin with a name and `=` is a store alone.
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        let (name, url) = match text.split_once('=') {
-            Some((name, url)) if is_store_name(name) => (name, url),
-            _ => (DEFAULT_STORE, text),
-        };
-        Ok(Self { name: name.to_owned(), url: url.to_owned() })
+impl ServeArguments {
+    /// Returns the settings of all sources.
+    fn settings(self) -> Result<ServeSettings, CliFailure> {
+        let mut own = ServeSettings::default();
+        for text in &self.set {
+            let (key, value) = text.split_once('=').unwrap_or((text, ""));
+            let set = own.set(key, SettingValue::Words(value));
+            set.map_err(|reason| CliFailure::Usage(format!("--set {key}: {reason}")))?;
+        }
+        own.stores.extend(self.stores);
+        own.listen.extend(self.listen);
+        own.tenants = self.tenants.or(own.tenants);
+        own.tls_cert = self.tls_cert.or(own.tls_cert);
+        own.tls_key = self.tls_key.or(own.tls_key);
+        own.tls_clients = self.tls_clients.or(own.tls_clients);
+        own.users = self.users.or(own.users);
+        own.insecure = self.insecure.then_some(true).or(own.insecure);
+        let environment = of_environment(|name| std::env::var(name).ok());
+        let settings = own.or(environment.map_err(CliFailure::Usage)?);
+        let Some(path) = self.config else { return Ok(settings) };
+        let file = ConfigFile::read(&path).map_err(CliFailure::Failed)?;
+        if !file.faults.is_empty() {
+            return Err(CliFailure::Usage(file.to_string()));
+        }
+        Ok(settings.or(file.settings))
     }
 }
 
-fn address(given: &str) -> Result<SocketAddr, &'static str> {
-    given.parse().map_err(|_| "write it as 127.0.0.1:2113 or [::1]:2113")
-}
-
-/// Error that ends the server.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ServeCommandError {
-    /// A store cannot be opened.
-    #[error("cannot open the store {name:?}: {error}")]
-    Open {
-        /// Name of the store.
-        name: String,
-        /// Reason.
-        #[source]
-        error: Box<OpenError>,
-    },
-    /// The files that encrypt connections cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The file of users cannot be used.
-    #[error(transparent)]
-    Users(#[from] UsersError),
-    /// The server cannot begin, or a store did not close cleanly.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-    /// The system gives no signals.
-    #[error("cannot wait for the signal to stop: {detail}")]
-    Signals {
-        /// Message of the system.
-        detail: String,
-    },
-}
-
-pub(crate) async fn run(arguments: ServeArguments) -> Result<(), ServeCommandError> {
+pub(crate) async fn run(arguments: ServeArguments) -> Result<(), CliFailure> {
     let signals = stop_signal()?;
-    let tls = match (arguments.tls_cert, arguments.tls_key) {
-        (Some(certificates), Some(key)) => {
-            Some(ServerTls::of(&TlsFiles { certificates, key, clients: arguments.tls_clients })?)
-        }
-        _ => None,
-    };
-    let users = arguments.users.map(|path| Users::of_file(&path)).transpose()?;
-    let mut opened = Vec::new();
-    for NamedStore { name, url } in arguments.stores {
-        match leftfold::open(&url).await {
-            Ok(store) => opened.push((name, store)),
-            Err(error) => {
-                return Err(ServeCommandError::Open { name, error: Box::new(error) });
-            }
-        }
+    let settings = arguments.settings()?;
+    if settings.stores.is_empty() && settings.tenants.is_none() {
+        let text = "name a store to serve: --store ./leftfold-data";
+        return Err(CliFailure::Usage(text.to_owned()));
     }
-    let (listen, insecure) = (arguments.listen, arguments.insecure);
-    let options = ServerOptions { listen, tls, users, insecure, ..ServerOptions::default() };
-    let server = Server::bind(options, opened).await?;
+    let options = settings.options();
+    let options =
+        options.map_err(|(key, reason)| CliFailure::Failed(format!("{key}: {reason}")))?;
+    let mut opened = Vec::new();
+    for NamedStore { name, url } in settings.stores {
+        let store = leftfold::open(&url).await.map_err(|error| {
+            CliFailure::Failed(format!("cannot open the store {name:?}: {error}"))
+        })?;
+        opened.push((name, store));
+    }
+    let server = Server::bind(options, opened).await.map_err(CliFailure::of)?;
     for address in server.addresses() {
         println!("leftfold listens on {address}");
     }
-    Ok(server.run(signals).await?)
+    look_on_hangup(server.reloader())?;
+    tell_systemd("READY=1");
+    let stopped = async {
+        signals.await;
+        tell_systemd("STOPPING=1");
+    };
+    server.run(stopped).await.map_err(CliFailure::of)
+}
+
+/// Tells the system that starts services how far this one is, if it asks for that.
+#[cfg(target_os = "linux")]
+fn tell_systemd(state: &str) {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr as Address, UnixDatagram};
+    let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return };
+    let address = match path.strip_prefix('@') {
+        Some(name) => Address::from_abstract_name(name),
+        None => Address::from_pathname(&path),
+    };
+    let told = address.and_then(|address| {
+        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+    });
+    if let Err(error) = told {
+        tracing::warn!(%error, "systemd cannot be told that the server is {state}");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tell_systemd(_state: &str) {}
+
+/// Looks at the files of users and certificates at once when SIGHUP comes.
+#[cfg(unix)]
+fn look_on_hangup(reloader: Reloader) -> Result<(), CliFailure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            reloader.look_now();
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn look_on_hangup(_reloader: Reloader) -> Result<(), CliFailure> {
+    Ok(())
+}
+
+fn no_signals(error: std::io::Error) -> CliFailure {
+    CliFailure::Failed(format!("cannot wait for the signal to stop: {error}"))
 }
 
 /// Is ready when the program is told to stop.
 #[cfg(unix)]
-fn stop_signal() -> Result<impl Future<Output = ()>, ServeCommandError> {
+fn stop_signal() -> Result<impl Future<Output = ()>, CliFailure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let cannot = |error: std::io::Error| ServeCommandError::Signals { detail: error.to_string() };
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -147,22 +174,8 @@ fn stop_signal() -> Result<impl Future<Output = ()>, ServeCommandError> {
 }
 
 #[cfg(not(unix))]
-fn stop_signal() -> Result<impl Future<Output = ()>, ServeCommandError> {
+fn stop_signal() -> Result<impl Future<Output = ()>, CliFailure> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_has_the_name_before_the_sign_or_the_usual_one() {
-        let of = |text: &str| text.parse().unwrap();
-        let pair = |name: &str, url: &str| NamedStore { name: name.into(), url: url.into() };
-        assert_eq!(pair("orders", "postgres://db/x?a=b"), of("orders=postgres://db/x?a=b"));
-        assert_eq!(pair("default", "./a=b"), of("./a=b"));
-        assert_eq!(pair("default", "file:x?clock-behind=go-on"), of("file:x?clock-behind=go-on"));
-    }
 }

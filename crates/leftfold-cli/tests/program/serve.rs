@@ -144,7 +144,7 @@ async fn a_server_that_is_killed_under_load_loses_nothing_and_doubles_nothing() 
     program.stop();
 }
 
-fn asked(port: u16, path: &str) -> String {
+pub(crate) fn asked(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

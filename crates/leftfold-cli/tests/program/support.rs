@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_leftfold");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_leftfold");
 /// Attempts of something that another process has to have noticed.
 const ATTEMPTS_MAX: usize = 400;
 

@@ -14,7 +14,6 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use crate::guard::{RateUse, StoreLimits, TooFast};
-use crate::options::ServerOptions;
 use crate::users::{Caller, UserRole, Wish};
 pub(crate) use tenants::OpenTenants;
 pub use tenants::{Tenants, TenantsError};
@@ -59,12 +58,17 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    pub(crate) fn new(stores: Vec<(String, Store)>, options: &ServerOptions) -> Self {
+    pub(crate) fn new(
+        stores: Vec<(String, Store)>,
+        tenants: Option<Tenants>,
+        limits: StoreLimits,
+        limits_of: BTreeMap<String, StoreLimits>,
+    ) -> Self {
         let mut all = Self {
             lasting: BTreeMap::new(),
-            tenants: options.tenants.clone().map(OpenTenants::new),
-            limits: options.store_limits,
-            limits_of: options.store_limits_of.clone(),
+            tenants: tenants.map(OpenTenants::new),
+            limits,
+            limits_of,
         };
         for (name, store) in stores {
             let name: Arc<str> = name.into();
