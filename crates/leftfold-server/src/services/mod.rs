@@ -1,14 +1,15 @@
 //! The services of a server, each protocol in a room of its own, and all of them behind one router.
 
 // `callers` finds out who calls. `native` is the protocol of Leftfold, `umadb` that of UmaDB,
-// `kurrent` that of KurrentDB. `health` answers balancers over gRPC, `http` those over HTTP, and
-// has the metrics.
+// `kurrent` that of KurrentDB. `traced` finds the trace of a call. `health` answers balancers over
+// gRPC, `http` those over HTTP, and has the metrics.
 
 mod callers;
 mod health;
 mod http;
 mod kurrent;
 mod native;
+mod traced;
 mod umadb;
 
 use std::pin::Pin;

@@ -2,7 +2,7 @@
 
 use leftfold::store::{
     Append, Checkpoint, EventType, Hash, NewEvent, Outcome, Position, Query, Read, Store, StoreId,
-    Tags,
+    Tags, TraceContext,
 };
 use leftfold_protocol::health::health_check_response::ServingStatus;
 use leftfold_protocol::health::{HealthCheckRequest, HealthCheckResponse, health_client};
@@ -113,6 +113,26 @@ async fn a_call_of_appends_without_a_session_is_answered_and_ends_with_its_clien
         assert_eq!((answer.number, appended.first), (number, number));
     }
     assert_eq!(replies.len(), 4);
+}
+
+/// An event that names a trace keeps it.
+#[tokio::test]
+async fn events_belong_to_the_trace_of_the_call_that_appends_them() {
+    let store = Store::memory();
+    let server = RunningServer::of(store.clone()).await;
+    let of_call = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let of_event = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut second = event("b");
+    second.metadata.trace = Some(TraceContext::parse(of_event, None).unwrap());
+    let messages = vec![open(b""), numbered(1, Append::of(vec![event("a"), second]))];
+    let mut request = tonic::Request::new(tokio_stream::iter(messages));
+    request.metadata_mut().insert("traceparent", of_call.parse().unwrap());
+    let call = raw_client(server.port).await.append(request).await;
+    let mut replies = call.unwrap().into_inner();
+    while replies.message().await.unwrap().is_some() {}
+    let page = store.page(Read::matching(Query::all(), Position(1))).await.unwrap();
+    let traces = page.events.iter().map(|event| event.metadata.trace.as_ref().unwrap().to_string());
+    assert_eq!(traces.collect::<Vec<_>>(), [of_call, of_event]);
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::traced::trace_of;
 use crate::services::Messages;
 use crate::stopping::Stopping;
 use crate::stores::{ServedStore, Stores};
@@ -184,6 +185,7 @@ impl store_server::Store for NativeService {
         let caller = Caller::of(&request)?;
         // Each append is judged by itself, and answered that it may not be.
         let store = self.stores.of(&caller, request.metadata()).await?;
+        let trace = trace_of(request.metadata());
         let mut incoming = request.into_inner();
         let first = tokio::time::timeout(OPENED_WITHIN, incoming.message())
             .await
@@ -202,7 +204,7 @@ impl store_server::Store for NativeService {
         let may_append = caller.has(&store.name, Wish::Role(UserRole::Append));
         let session = id.map(|id| SessionKey::of(&store, caller.name(), id));
         let session = session.filter(|_| may_append);
-        let author = AppendRight { caller, store };
+        let author = AppendRight { caller, store, trace };
         let backend = Arc::clone(author.store.store.backend());
         let call = AppendCall { incoming, replies: sender, first_unanswered, author };
         self.sessions.give(session, &backend, call);

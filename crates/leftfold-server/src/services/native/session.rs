@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
 use leftfold::store::{
-    Append, AppendError, Backend, CommandId, Outcome, Pending, Status as StoreStatus,
+    Append, AppendError, Backend, CommandId, Outcome, Pending, Status as StoreStatus, TraceContext,
 };
 use leftfold_protocol::wire::{
     AppendAnswer, AppendProblem, AppendReply, AppendRequest, AppendsClosing, AppendsOpened,
@@ -29,6 +29,7 @@ use tonic::{Status, Streaming};
 
 use super::commands::{CommandSpace, answer_with};
 use super::kept::KeptBytes;
+use crate::services::traced::note_trace;
 use crate::stopping::Stopping;
 use crate::stores::ServedStore;
 use crate::users::{Caller, Wish};
@@ -53,6 +54,8 @@ pub(super) struct AppendCall {
 pub(super) struct AppendRight {
     pub(super) caller: Caller,
     pub(super) store: ServedStore,
+    /// Trace of the call, for events that have none.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// Replies of a call that wait until the client takes them.
@@ -120,11 +123,12 @@ impl AppendRight {
 
     /// Refuses an append that the caller may not make, by the rights that it has now, or that comes
     /// too fast. Returns the time until the turn of the next one beside it.
-    fn check(&self, append: Append) -> Result<(Append, Duration), AppendProblem> {
+    fn check(&self, mut append: Append) -> Result<(Append, Duration), AppendProblem> {
         let name = &self.store.name;
         if let Err(denied) = self.caller.may(name, Wish::Append(&append)) {
             return Err(AppendError::Denied { detail: denied.to_string() }.into());
         }
+        note_trace(&mut append, self.trace.as_ref());
         match self.store.pace(&self.caller, &append) {
             Ok(turn) => Ok((append, turn)),
             Err(_) => Err(AppendError::Busy { waiting: 0 }.into()),
