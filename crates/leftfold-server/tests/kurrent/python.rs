@@ -37,6 +37,12 @@ async fn streams_are_appended_to_read_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletions_are_known_when_something_is_refused_or_hidden() {
+    let server = RunningServer::of(Store::memory()).await;
+    run_python("deletions.py", &server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscriptions_catch_up_and_follow() {
     for (store, _directory) in stores().await {
         let server = RunningServer::of(store).await;

@@ -22,6 +22,7 @@ use leftfold::store::{
     Append, Appended, CommandId, CommandRecord, Condition, Conflict, ContentType, Digest, EventId,
     Expected, NewEvent, Outcome, Position, Query, Read, RecordedEvent, StreamName, Version,
 };
+use serde_json::{Map, Value};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -55,6 +56,9 @@ pub(super) struct Written {
     pub(super) position: Option<Position>,
 }
 
+/// Outcome for a part without events.
+const NOTHING_WRITTEN: Written = Written { revision: None, position: None };
+
 /// Answer to an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PartsAnswer {
@@ -68,6 +72,50 @@ pub(super) enum PartsAnswer {
 
 /// Reason why an append is to be tried anew.
 struct Overtaken;
+
+/// Marks of the stream of a part, and of the one whose metadata it has, or of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PartMarks {
+    own: StreamMark,
+    owner: StreamMark,
+}
+
+/// An append to the store in the making.
+#[derive(Debug, Default)]
+struct Draft {
+    append: Append,
+    /// The part that each expectation judges; `None` for one that fails if others were faster.
+    judged: Vec<Option<usize>>,
+    /// Number of the last event of each part.
+    last_events: Vec<Option<usize>>,
+    revivals: Vec<Revival>,
+}
+
+/// A deleted stream that comes back.
+#[derive(Debug)]
+struct Revival {
+    stream: NamedStream,
+    /// Version from which on it is shown.
+    version: Version,
+    /// Version of its metadata until now.
+    metadata: Version,
+}
+
+impl Draft {
+    fn expect(&mut self, stream: StreamName, expected: Expected, judged: Option<usize>) {
+        let clause = (stream, expected);
+        if !self.append.condition.streams.contains(&clause) {
+            self.append.condition.streams.push(clause);
+            self.judged.push(judged);
+        }
+    }
+
+    fn revive(&mut self, stream: NamedStream, version: Version, metadata: Version) {
+        if self.revivals.iter().all(|revival| revival.stream != stream) {
+            self.revivals.push(Revival { stream, version, metadata });
+        }
+    }
+}
 
 impl Facade {
     /// Appends all parts, which are of different streams, or none.
@@ -84,12 +132,19 @@ impl Facade {
             return Ok(answer);
         }
         if parts.iter().all(|part| part.events.is_empty()) {
-            self.refresh().await?;
+            self.refresh_to_end().await?;
         }
         for _ in 0..TRIES_MAX {
-            match self.try_append(parts).await? {
-                Ok(answer) => return Ok(answer),
-                Err(Overtaken) => self.refresh().await?,
+            let marks = self.marks_of(parts);
+            let tried = self.try_append(parts, &marks).await?;
+            if let Ok(written @ PartsAnswer::Written(_)) = tried {
+                return Ok(written);
+            }
+            self.refresh_to_end().await?;
+            if let Ok(refusal) = tried
+                && self.marks_of(parts) == marks
+            {
+                return Ok(refusal);
             }
         }
         Err(Status::aborted("Operation timed out: others write into the streams all the time"))
@@ -105,47 +160,22 @@ impl Facade {
     async fn try_append(
         &self,
         parts: &[StreamAppend],
+        marks: &[PartMarks],
     ) -> Result<Result<PartsAnswer, Overtaken>, Status> {
-        let mut append = Append::default();
-        let mut last_events = Vec::with_capacity(parts.len());
-        for (part, of) in parts.iter().enumerate() {
-            let mark = self.marks.of(&of.stream.name);
-            let is_gone = mark.is_tombstoned || self.has_tombstoned(&of.stream);
-            if is_gone || (mark.is_deleted() && of.expected == ExpectedRevision::StreamExists) {
-                // What is known may be old: a deletion for ever is not, but a stream comes back.
-                self.refresh().await?;
-                let now = self.marks.of(&of.stream.name);
-                let answer = Ok(PartsAnswer::Deleted { part });
-                return Ok(if is_gone || now == mark { answer } else { Err(Overtaken) });
-            }
-            let revives = if mark.is_deleted() && !of.events.is_empty() {
-                Some(self.revived(of, &mark).await?)
-            } else {
-                None
-            };
-            let expected = match revives {
-                Some((version, _)) => Expected::Exact(version),
-                // A deleted stream is none.
-                None if mark.is_deleted() && of.expected == ExpectedRevision::NoStream => {
-                    Expected::Any
-                }
-                None => stored_expectation(of.expected, &mark),
-            };
-            // First the marks that are known: if they are old, the expectation may be a wrong one.
-            append.condition.streams.push((of.stream.metadata(), Expected::Exact(mark.version)));
-            append.condition.streams.push((of.stream.name.clone(), expected));
-            append.events.extend(
-                of.events.iter().cloned().map(|event| event.in_stream(of.stream.name.clone())),
-            );
-            last_events.push((!of.events.is_empty()).then(|| append.events.len() - 1));
-            append.events.extend(revives.map(|(_, event)| event));
+        let is_gone = |(of, marks): (&StreamAppend, &PartMarks)| {
+            let is_deleted = marks.own.is_deleted();
+            marks.own.is_tombstoned
+                || marks.owner.is_tombstoned
+                || (is_deleted && of.expected == ExpectedRevision::StreamExists)
+        };
+        if let Some(part) = parts.iter().zip(marks).position(is_gone) {
+            return Ok(Ok(PartsAnswer::Deleted { part }));
         }
-        append.command = command_of(parts);
-        if append.events.is_empty() {
-            return self.judge_empty(parts, &append.condition).await;
+        if parts.iter().all(|part| part.events.is_empty()) {
+            return self.judge_empty(parts, marks).await.map(Ok);
         }
-        let (condition, is_revival) = (append.condition.clone(), append.events.len());
-        let is_revival = is_revival > parts.iter().map(|part| part.events.len()).sum();
+        let Draft { append, judged, last_events, .. } = self.drafted(parts, marks).await?;
+        let clauses = append.condition.streams.clone();
         match self.store.append(append).await.map_err(faults::unappended)? {
             Outcome::Appended(appended) => {
                 let written = last_events.iter().map(|last| written(&appended, *last));
@@ -157,37 +187,79 @@ impl Facade {
                 let known = self.known_by_ids(parts).await?;
                 Ok(known.ok_or(Overtaken))
             }
-            Outcome::Conflict(Conflict::Stream { stream, actual, .. }) => {
-                let at = condition.streams.iter().position(|(name, _)| *name == stream);
-                let at = at.unwrap_or_default();
-                if at % 2 == 0 || is_revival {
-                    return Ok(Err(Overtaken));
+            Outcome::Conflict(Conflict::Stream { stream, expected, actual }) => {
+                let failed = (stream, expected);
+                let failed = clauses.iter().position(|clause| *clause == failed);
+                match failed.and_then(|failed| judged[failed]) {
+                    Some(part) => self.conflicted(parts, part, actual).await.map(Ok),
+                    None => Ok(Err(Overtaken)),
                 }
-                self.conflicted(parts, at / 2, actual).await.map(Ok)
             }
             Outcome::Conflict(Conflict::Matching { .. }) => Ok(Err(Overtaken)),
         }
     }
 
-    /// Tells whether this is the metadata stream of one that was deleted for ever.
-    fn has_tombstoned(&self, stream: &NamedStream) -> bool {
-        self.marks.of(&stream.owner().name).is_tombstoned
+    fn marks_of(&self, parts: &[StreamAppend]) -> Vec<PartMarks> {
+        let marks = parts.iter().map(|part| PartMarks {
+            own: self.marks.of(&part.stream.name),
+            owner: self.marks.of(&part.stream.owner().name),
+        });
+        marks.collect()
     }
 
-    /// Returns the version at which a deleted stream goes on, and the metadata that shows what is
-    /// written from there on.
-    async fn revived(
-        &self,
-        part: &StreamAppend,
-        mark: &StreamMark,
-    ) -> Result<(Version, NewEvent), Status> {
-        let version = match part.expected {
-            ExpectedRevision::Revision(revision) => Version(revision.saturating_add(1)),
-            _ => self.version(&part.stream.name).await?,
-        };
-        debug_assert!(mark.is_deleted());
-        let data = format!("{{\"$tb\":{}}}", version.0);
-        Ok((version, metadata_event(&part.stream, data)))
+    /// Makes the append of parts that is right under their marks, on condition that these hold.
+    async fn drafted(&self, parts: &[StreamAppend], marks: &[PartMarks]) -> Result<Draft, Status> {
+        let mut draft = Draft::default();
+        for (part, (of, marks)) in parts.iter().zip(marks).enumerate() {
+            let is_empty = of.events.is_empty();
+            let (mut expected, mut judged) = (stored_expectation(of.expected, &marks.own), true);
+            if marks.own.is_deleted() && !is_empty {
+                let version = match of.expected {
+                    ExpectedRevision::Revision(revision) => Version(revision.saturating_add(1)),
+                    _ => self.version(&of.stream.name).await?,
+                };
+                judged = matches!(of.expected, ExpectedRevision::Revision(_));
+                expected = Expected::Exact(version);
+                draft.revive(of.stream.clone(), version, marks.own.version);
+            } else if marks.own.is_deleted() && expected == Expected::Absent {
+                expected = Expected::Any;
+            }
+            // First the marks: if they are old, the expectation may be a wrong one.
+            draft.expect(of.stream.metadata(), Expected::Exact(marks.own.version), None);
+            draft.expect(of.stream.name.clone(), expected, judged.then_some(part));
+            if of.stream.is_metadata() && !is_empty {
+                draft.expect(of.stream.name.clone(), Expected::Exact(marks.owner.version), None);
+            }
+            // Metadata brings a deleted stream back too, without what it had.
+            if of.stream.is_metadata() && !is_empty && marks.owner.is_deleted() {
+                let owner = of.stream.owner();
+                let version = self.version(&owner.name).await?;
+                draft.expect(owner.name.clone(), Expected::Exact(version), None);
+                draft.revive(owner, version, marks.owner.version);
+            }
+            draft.append.events.extend(
+                of.events.iter().cloned().map(|event| event.in_stream(of.stream.name.clone())),
+            );
+            draft.last_events.push((!is_empty).then(|| draft.append.events.len() - 1));
+        }
+        for Revival { stream, version, metadata } in std::mem::take(&mut draft.revivals) {
+            let name = stream.metadata();
+            let sent = parts.iter().find(|part| part.stream.name == name);
+            let before = match sent.and_then(|part| part.events.last()) {
+                Some(event) => event.data.clone(),
+                None => self.metadata_at(name, metadata).await?,
+            };
+            draft.append.events.push(metadata_event(&stream, shown_from(&before, version)));
+        }
+        draft.append.command = command_of(parts);
+        Ok(draft)
+    }
+
+    /// Returns the data of the event of a metadata stream at a version.
+    async fn metadata_at(&self, stream: StreamName, version: Version) -> Result<Bytes, Status> {
+        let read = Read::stream(stream, version).page_of(1);
+        let page = self.store.page(read).await.map_err(faults::unread)?;
+        Ok(page.events.into_iter().next().map(|event| event.data).unwrap_or_default())
     }
 
     pub(super) async fn version(&self, stream: &StreamName) -> Result<Version, Status> {
@@ -198,20 +270,18 @@ impl Facade {
     async fn judge_empty(
         &self,
         parts: &[StreamAppend],
-        condition: &Condition,
-    ) -> Result<Result<PartsAnswer, Overtaken>, Status> {
+        marks: &[PartMarks],
+    ) -> Result<PartsAnswer, Status> {
         let mut written = Vec::with_capacity(parts.len());
-        for (part, [_, (stream, expected)]) in
-            condition.streams.as_chunks::<2>().0.iter().enumerate()
-        {
-            let version = self.version(stream).await?;
-            if !expected.holds(version) {
-                let current = revision(version);
-                return Ok(Ok(PartsAnswer::WrongRevision { part, current }));
+        for (part, (of, PartMarks { own, .. })) in parts.iter().zip(marks).enumerate() {
+            let version = self.version(&of.stream.name).await?;
+            let is_absent = own.is_deleted() && of.expected == ExpectedRevision::NoStream;
+            if !is_absent && !stored_expectation(of.expected, own).holds(version) {
+                return Ok(PartsAnswer::WrongRevision { part, current: revision(version) });
             }
             written.push(Written { revision: revision(version), position: None });
         }
-        Ok(Ok(PartsAnswer::Written(written)))
+        Ok(PartsAnswer::Written(written))
     }
 
     /// Fills in the revisions of parts without events.
@@ -239,25 +309,21 @@ impl Facade {
         let wrong = PartsAnswer::WrongRevision { part, current: revision(actual) };
         let mut written = Vec::with_capacity(parts.len());
         for of in parts {
+            if of.events.is_empty() {
+                written.push(NOTHING_WRITTEN);
+                continue;
+            }
             let before = match of.expected {
                 ExpectedRevision::NoStream => Version::ABSENT,
                 ExpectedRevision::Revision(revision) => Version(revision.saturating_add(1)),
                 ExpectedRevision::Any | ExpectedRevision::StreamExists => return Ok(wrong),
             };
-            if of.events.is_empty() {
-                let version = self.version(&of.stream.name).await?;
-                if version != before {
-                    return Ok(wrong);
-                }
-                written.push(Written { revision: revision(version), position: None });
-                continue;
-            }
             match self.stands_at(of, before).await? {
                 Some(found) => written.push(found),
                 None => return Ok(wrong),
             }
         }
-        Ok(PartsAnswer::Written(written))
+        self.with_versions(parts, written).await
     }
 
     /// Returns the place of the last event if the events of a part stand right after a version.
@@ -289,23 +355,24 @@ impl Facade {
     /// if the first one is new.
     async fn known_by_ids(&self, parts: &[StreamAppend]) -> Result<Option<PartsAnswer>, Status> {
         let mut written = Vec::with_capacity(parts.len());
-        let mut is_known = false;
+        let mut is_first = true;
         for (at, part) in parts.iter().enumerate() {
-            let mut last = Written { revision: None, position: None };
+            let mut last = None;
             for event in &part.events {
                 let Some(id) = event.id else { return Ok(None) };
                 match self.found_by_id(&part.stream.name, id).await? {
-                    Some(found) => (last, is_known) = (place(&found), true),
-                    None if !is_known => return Ok(None),
+                    Some(found) => last = Some(place(&found)),
+                    None if is_first => return Ok(None),
                     None => {
                         let current = revision(self.version(&part.stream.name).await?);
                         return Ok(Some(PartsAnswer::WrongRevision { part: at, current }));
                     }
                 }
+                is_first = false;
             }
-            written.push(last);
+            written.push(last.unwrap_or(NOTHING_WRITTEN));
         }
-        Ok(Some(PartsAnswer::Written(written)))
+        self.with_versions(parts, written).await.map(Some)
     }
 
     async fn found_by_id(
@@ -336,7 +403,7 @@ impl Facade {
         self.may_append([stream])?;
         self.refuse_indexed(stream)?;
         for _ in 0..TRIES_MAX {
-            self.refresh().await?;
+            self.refresh_to_end().await?;
             let mark = self.marks.of(&stream.name);
             if mark.is_tombstoned
                 || (mark.is_deleted() && expected == ExpectedRevision::StreamExists)
@@ -360,7 +427,10 @@ impl Facade {
                 Outcome::Conflict(Conflict::Stream { stream: of, actual, .. })
                     if of == stream.name =>
                 {
-                    return Ok(Deletion::WrongRevision(revision(actual)));
+                    self.refresh_to_end().await?;
+                    if self.marks.of(&stream.name) == mark {
+                        return Ok(Deletion::WrongRevision(revision(actual)));
+                    }
                 }
                 Outcome::Conflict(_) | Outcome::Repeated(_) => {}
             }
@@ -383,6 +453,13 @@ fn metadata_event(stream: &NamedStream, data: String) -> NewEvent {
         NewEvent::new(names::own_type(METADATA_TYPE), data).in_stream(stream.metadata());
     event.id = Some(EventId(Uuid::new_v4()));
     event
+}
+
+/// Returns metadata with which a stream is shown from a version on.
+fn shown_from(before: &[u8], version: Version) -> String {
+    let mut metadata: Map<String, Value> = serde_json::from_slice(before).unwrap_or_default();
+    metadata.insert("$tb".to_owned(), version.0.into());
+    Value::Object(metadata).to_string()
 }
 
 /// The version of the store that is expected of a stream with these marks, which has events.

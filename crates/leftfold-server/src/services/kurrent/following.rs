@@ -218,9 +218,8 @@ impl FollowCall {
     async fn take_event(&mut self, event: &RecordedEvent) -> Result<(), Status> {
         match &mut self.source {
             FollowSource::All { filter, .. } => {
-                let passes = !self.facade.marks.hide(event)
-                    && filter.as_ref().is_none_or(|filter| filter.passes(event));
-                if passes {
+                let passes = filter.as_ref().is_none_or(|filter| filter.passes(event));
+                if passes && !self.facade.hides(event).await? {
                     self.send_found(event).await?;
                 }
                 self.pass_checkpoint(event.position, false);
@@ -239,7 +238,7 @@ impl FollowCall {
             }
             FollowSource::Indexed { stream, number, first } => {
                 if stream.has(event) {
-                    let is_hidden = self.facade.marks.hide(event);
+                    let is_hidden = self.facade.hides(event).await?;
                     let found = self.form.indexed(&stream.shown, *number, event, is_hidden);
                     if *number >= *first {
                         self.ready.push_back(Ok(found.into_response()));

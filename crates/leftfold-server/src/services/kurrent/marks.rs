@@ -1,21 +1,26 @@
 //! What is known of streams beside their events: their metadata, and that they were deleted.
 //!
-//! Both are events in the metadata stream of a stream (`~$$order-1` for `order-1`), of the types
-//! `~$metadata` and `~$streamDeleted`. The last metadata holds; after a deletion for ever nothing
-//! else does. All of them are kept in memory, about 100 bytes for a stream that has any, and are
-//! brought up to the end of the store before a call reads them.
+//! Both are events in the metadata stream of a stream (`~$$order-1` for `order-1`). The last event
+//! there holds, whatever its type is: as metadata if it is a JSON object, as none if not. After a
+//! deletion for ever, which is an event of the type `~$streamDeleted`, nothing else holds. All
+//! marks are kept in memory, about 100 bytes for a stream that has any.
+//!
+//! They may be older than the store. So a call that reads brings them up to its end first, an
+//! append writes on condition that they hold, and before something is refused or hidden by them,
+//! they are brought up to the end, or to the event in question.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use leftfold::store::{
-    Position, Query, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp, Version,
+    Position, Query, QueryItem, Read, ReadError, RecordedEvent, Store, StreamMatch, StreamName,
+    Timestamp, Version,
 };
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::names::{self, DELETED_TYPE, METADATA_STREAM, METADATA_TYPE, NamedStream};
+use super::names::{self, DELETED_TYPE, METADATA_STREAM, NamedStream};
 
 /// `$tb` of a stream that was deleted: everything that it had is hidden.
 pub(super) const ALL_TRUNCATED: u64 = i64::MAX.unsigned_abs();
@@ -85,7 +90,21 @@ impl StreamMarks {
     }
 
     /// Tells whether an event is hidden among all events: it was truncated, or its stream deleted.
-    pub(super) fn hide(&self, event: &RecordedEvent) -> bool {
+    /// The marks hold at the position of the event, or later.
+    pub(super) async fn hide(
+        &self,
+        store: &Store,
+        event: &RecordedEvent,
+    ) -> Result<bool, ReadError> {
+        if !self.are_known_to_hide(event) {
+            return Ok(false);
+        }
+        // An event that brings its stream back is stored together with the metadata that shows it.
+        self.learn_through(store, event.position).await?;
+        Ok(self.are_known_to_hide(event))
+    }
+
+    fn are_known_to_hide(&self, event: &RecordedEvent) -> bool {
         let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
         let Some(stream) = &event.stream else { return false };
         marks.get(&stream.name).is_some_and(|mark| {
@@ -93,15 +112,27 @@ impl StreamMarks {
         })
     }
 
-    /// Learns everything that was recorded until now.
+    /// Learns everything that was recorded until now, as far as the store has heard of it.
     pub(super) async fn refresh(&self, store: &Store) -> Result<(), ReadError> {
-        let head = store.head().position;
+        self.learn_through(store, store.head().position).await
+    }
+
+    /// Learns everything that is recorded up to a position, by reading up to the end. With
+    /// [`Position::END`] the end is looked for in any case.
+    pub(super) async fn learn_through(
+        &self,
+        store: &Store,
+        wanted: Position,
+    ) -> Result<(), ReadError> {
         let mut through = self.through.lock().await;
-        if *through >= head {
+        if *through >= wanted {
             return Ok(());
         }
-        let types = [METADATA_TYPE, DELETED_TYPE].map(names::own_type);
-        let mut what = Some(Read::matching(Query::types(types), through.next()).what);
+        let marking = QueryItem {
+            streams: Some(StreamMatch::Prefix(names::stored(METADATA_STREAM).into_owned())),
+            ..QueryItem::default()
+        };
+        let mut what = Some(Read::matching(Query::from(marking), through.next()).what);
         while let Some(next) = what {
             let read = Read { what: next, ..Read::matching(Query::nothing(), Position::START) };
             let page = store.page(read).await?;

@@ -48,7 +48,7 @@ mod wire;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use leftfold::store::{Append, NewEvent, Store};
+use leftfold::store::{Append, NewEvent, Position, RecordedEvent, Store};
 use tonic::service::Routes;
 use tonic::{Request, Status};
 
@@ -108,6 +108,17 @@ impl Facade {
     /// Learns what was recorded until now.
     async fn refresh(&self) -> Result<(), Status> {
         self.marks.refresh(&self.store).await.map_err(faults::unread)
+    }
+
+    /// Learns everything up to the end of the store, wherever that was written.
+    async fn refresh_to_end(&self) -> Result<(), Status> {
+        let learnt = self.marks.learn_through(&self.store, Position::END).await;
+        learnt.map_err(faults::unread)
+    }
+
+    /// Tells whether an event is hidden among all events.
+    async fn hides(&self, event: &RecordedEvent) -> Result<bool, Status> {
+        self.marks.hide(&self.store, event).await.map_err(faults::unread)
     }
 
     /// Refuses what the caller may not do with the store.

@@ -243,19 +243,20 @@ impl ReadingCall {
                     if is_hidden { None } else { Some(self.found(event).await?) }
                 }
                 ReadSource::All { filter } => {
-                    let passes = !self.facade.marks.hide(event)
-                        && filter.as_ref().is_none_or(|filter| filter.passes(event));
+                    let passes = filter.as_ref().is_none_or(|filter| filter.passes(event))
+                        && !self.facade.hides(event).await?;
                     if passes { Some(self.found(event).await?) } else { None }
                 }
-                ReadSource::Indexed { stream, number } => stream.has(event).then(|| {
-                    let is_hidden = self.facade.marks.hide(event);
+                ReadSource::Indexed { stream, .. } if !stream.has(event) => None,
+                ReadSource::Indexed { stream, number } => {
+                    let is_hidden = self.facade.hides(event).await?;
                     let found = self.form.indexed(&stream.shown, *number, event, is_hidden);
                     *number = match self.direction {
                         Direction::Forwards => number.saturating_add(1),
                         Direction::Backwards => number.saturating_sub(1),
                     };
-                    found.into_response()
-                }),
+                    Some(found.into_response())
+                }
             };
             if let Some(response) = response {
                 self.left -= 1;

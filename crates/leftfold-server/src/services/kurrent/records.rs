@@ -149,8 +149,12 @@ impl EventForm {
             return Ok(FoundEvent { event: Some(shown), link: None, position });
         }
         let target = linked(facade, &event.data).await?;
-        let target = target.filter(|target| !facade.marks.hide(target));
-        let event = target.map(|target| wire_event(&target, self.spelling));
+        let event = match target {
+            Some(target) if !facade.marks.hide(&facade.store, &target).await? => {
+                Some(wire_event(&target, self.spelling))
+            }
+            _ => None,
+        };
         Ok(FoundEvent { event, link: Some(shown), position })
     }
 

@@ -393,6 +393,14 @@ def check_records_under_checks_of_other_streams():
     client.delete_stream(checked, current_version=ANY)
     client.append_records([new], [StreamStateCheck(checked, NONE)])
     assert numbers(second) == [0, 1]
+    # What is stored stays so, whatever became of the checked stream.
+    append(checked, events(1), ANY)
+    stored = NewRecord(second, "Paid", b"{}")
+    checks = [StreamStateCheck(checked, 1), StreamStateCheck(second, 1)]
+    answer = client.append_records([stored], checks)
+    append(checked, events(1), ANY)
+    assert client.append_records([stored], checks) == answer
+    assert numbers(second) == [0, 1, 2]
 
 
 def check_what_the_server_says_of_itself():
