@@ -120,7 +120,7 @@ impl Draft {
 impl Facade {
     /// Appends all parts, which are of different streams, or none.
     pub(super) async fn append(&self, parts: &[StreamAppend]) -> Result<PartsAnswer, Status> {
-        self.may_append(parts.iter().map(|part| &part.stream))?;
+        self.may_append(parts.iter().map(|part| (&part.stream, part.expected)))?;
         for part in parts {
             self.refuse_indexed(&part.stream)?;
         }
@@ -400,7 +400,7 @@ impl Facade {
         expected: ExpectedRevision,
         for_ever: bool,
     ) -> Result<Deletion, Status> {
-        self.may_append([stream])?;
+        self.may_append([(stream, expected)])?;
         self.refuse_indexed(stream)?;
         for _ in 0..TRIES_MAX {
             self.refresh_to_end().await?;

@@ -48,7 +48,7 @@ mod wire;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use leftfold::store::{Append, NewEvent, Position, RecordedEvent, Store};
+use leftfold::store::{Append, Expected, NewEvent, Position, RecordedEvent, Store};
 use tonic::service::Routes;
 use tonic::{Request, Status};
 
@@ -56,6 +56,7 @@ use crate::stopping::Stopping;
 use crate::stores::{ServedStore, Stores};
 use crate::users::{Caller, Denied, Wish};
 pub(super) use cluster::{receive, tells_of_server};
+use expected::ExpectedRevision;
 use marks::StreamMarks;
 use names::NamedStream;
 use ordinals::Ordinals;
@@ -141,15 +142,21 @@ impl Facade {
         self.may(Wish::Stream(&stream.owner().name))
     }
 
-    /// Refuses to change streams to whom they are closed.
+    /// Refuses to change streams to whom they are closed, and to expect anything of those that may
+    /// not be seen: the answer tells what is there.
     fn may_append<'a>(
         &self,
-        streams: impl IntoIterator<Item = &'a NamedStream>,
+        streams: impl IntoIterator<Item = (&'a NamedStream, ExpectedRevision)>,
     ) -> Result<(), Status> {
-        let event = |stream: &NamedStream| {
+        let mut append = Append::default();
+        for (stream, expected) in streams {
+            let owner = stream.owner().name;
+            if expected != ExpectedRevision::Any {
+                append.condition.streams.push((owner.clone(), Expected::Exists));
+            }
             let event = NewEvent::new(names::own_type(names::METADATA_TYPE), Bytes::new());
-            event.in_stream(stream.owner().name)
-        };
-        self.may(Wish::Append(&Append::of(streams.into_iter().map(event).collect())))
+            append.events.push(event.in_stream(owner));
+        }
+        self.may(Wish::Append(&append))
     }
 }

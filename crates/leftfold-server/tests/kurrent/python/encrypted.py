@@ -2,9 +2,14 @@
 
 import sys
 
-from clients import ANY, address, events, name, raises, run
+from clients import ANY, EXISTS, NONE, address, events, name, raises, run
 from kurrentdbclient import KurrentDBClient
-from kurrentdbclient.exceptions import AccessDeniedError, SSLError, UnauthenticatedError
+from kurrentdbclient.exceptions import (
+    AccessDeniedError,
+    SSLError,
+    UnauthenticatedError,
+    WrongCurrentVersionError,
+)
 
 with open(sys.argv[3], "rb") as file:
     AUTHORITY = file.read()
@@ -21,6 +26,14 @@ def check_users():
     raises(AccessDeniedError, rae.append_to_stream, stream, current_version=ANY, events=events(1))
     raises(AccessDeniedError, rae.delete_stream, stream, current_version=ANY)
     assert len(ada.get_stream(stream)) == 2
+    # wil appends everywhere, and learns nothing of what is not public.
+    wil, public = connect("wil:w"), name("public")
+    for expected in [0, 7, NONE, EXISTS]:
+        raises(AccessDeniedError, wil.append_to_stream, stream, current_version=expected, events=events(1))
+        raises(AccessDeniedError, wil.delete_stream, stream, current_version=expected)
+    wil.append_to_stream(stream, current_version=ANY, events=events(1))
+    wil.append_to_stream(public, current_version=NONE, events=events(1))
+    raises(WrongCurrentVersionError, wil.append_to_stream, public, current_version=7, events=events(1))
     for stranger in ["ada:wrong", "eve:x"]:
         raises(UnauthenticatedError, lambda: connect(stranger).get_stream(stream))
     raises(SSLError, lambda: connect("ada:secret", roots=b"no certificate").get_stream(stream))
