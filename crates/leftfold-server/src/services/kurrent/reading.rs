@@ -46,9 +46,18 @@ pub(super) struct ReadingCall {
     next: Option<What>,
     /// Events that the client still wants.
     left: u64,
-    ready: VecDeque<ReadResp>,
+    /// Events of the next page: as many as are wanted, and whole pages if one had too few to show.
+    page_events: u64,
+    ready: VecDeque<ReadyEvent>,
     /// Sent behind the events.
     last: Vec<Content>,
+}
+
+/// An event that is shown.
+enum ReadyEvent {
+    /// The one that it leads to, if it is a link, is read when the client takes it.
+    Found(RecordedEvent),
+    Indexed(ReadResp),
 }
 
 enum ReadSource {
@@ -194,6 +203,7 @@ impl ReadingCall {
             source: ReadSource::All { filter: None },
             next: None,
             left: wish.count,
+            page_events: wish.count.min(PAGE_EVENTS),
             ready: VecDeque::new(),
             last,
         }
@@ -208,8 +218,10 @@ impl ReadingCall {
 
     async fn response(&mut self) -> Result<Option<ReadResp>, Status> {
         loop {
-            if let Some(response) = self.ready.pop_front() {
-                return Ok(Some(response));
+            match self.ready.pop_front() {
+                Some(ReadyEvent::Found(event)) => return self.found(&event).await.map(Some),
+                Some(ReadyEvent::Indexed(response)) => return Ok(Some(response)),
+                None => {}
             }
             let Some(what) = self.next.take().filter(|_| self.left > 0) else {
                 if self.last.is_empty() {
@@ -218,7 +230,8 @@ impl ReadingCall {
                 let content = Some(self.last.remove(0));
                 return Ok(Some(ReadResp { content }));
             };
-            let page_events = u32::try_from(self.left.min(PAGE_EVENTS)).unwrap_or(u32::MAX);
+            let page_events = u32::try_from(self.page_events).unwrap_or(u32::MAX);
+            self.page_events = PAGE_EVENTS;
             let direction = self.direction;
             let read = Read { what, direction, page_events, page_bytes: Read::PAGE_BYTES };
             let page = self.facade.store.page(read).await.map_err(faults::unread)?;
@@ -228,11 +241,11 @@ impl ReadingCall {
 
     async fn take(&mut self, page: Page) -> Result<(), Status> {
         self.next = page.next;
-        for event in &page.events {
+        for event in page.events {
             if self.left == 0 {
                 break;
             }
-            let response = match &mut self.source {
+            let ready = match &mut self.source {
                 ReadSource::Stream { first_shown, aged_through } => {
                     let is_hidden =
                         event.version() < *first_shown || event.position <= *aged_through;
@@ -240,27 +253,27 @@ impl ReadingCall {
                         self.next = None;
                         break;
                     }
-                    if is_hidden { None } else { Some(self.found(event).await?) }
+                    (!is_hidden).then_some(ReadyEvent::Found(event))
                 }
                 ReadSource::All { filter } => {
-                    let passes = filter.as_ref().is_none_or(|filter| filter.passes(event))
-                        && !self.facade.hides(event).await?;
-                    if passes { Some(self.found(event).await?) } else { None }
+                    let passes = filter.as_ref().is_none_or(|filter| filter.passes(&event))
+                        && !self.facade.hides(&event).await?;
+                    passes.then_some(ReadyEvent::Found(event))
                 }
-                ReadSource::Indexed { stream, .. } if !stream.has(event) => None,
+                ReadSource::Indexed { stream, .. } if !stream.has(&event) => None,
                 ReadSource::Indexed { stream, number } => {
-                    let is_hidden = self.facade.hides(event).await?;
-                    let found = self.form.indexed(&stream.shown, *number, event, is_hidden);
+                    let is_hidden = self.facade.hides(&event).await?;
+                    let found = self.form.indexed(&stream.shown, *number, &event, is_hidden);
                     *number = match self.direction {
                         Direction::Forwards => number.saturating_add(1),
                         Direction::Backwards => number.saturating_sub(1),
                     };
-                    Some(found.into_response())
+                    Some(ReadyEvent::Indexed(found.into_response()))
                 }
             };
-            if let Some(response) = response {
+            if let Some(ready) = ready {
                 self.left -= 1;
-                self.ready.push_back(response);
+                self.ready.push_back(ready);
             }
         }
         Ok(())
