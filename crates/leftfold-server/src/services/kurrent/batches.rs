@@ -18,7 +18,7 @@ use super::appending::{PartsAnswer, StreamAppend, Written};
 use super::expected::ExpectedRevision;
 use super::faults;
 use super::names::NamedStream;
-use super::proposals::{APPEND_BYTES_MAX, counted_bytes, event_of};
+use super::proposals::{APPEND_BYTES_MAX, counted_bytes, event_of, refuse_too_many};
 use super::records::{id_of, wire_position};
 use super::wire::streams::batch_append_req::Options;
 use super::wire::streams::batch_append_req::options::{DeadlineOption, ExpectedStreamPosition};
@@ -32,9 +32,14 @@ use super::wire::{
 };
 use crate::services::Messages;
 use crate::stopping::Stopping;
+use crate::users::{UserRole, Wish};
 
 /// Appends of a call that were sent in part, or are carried out, or wait; no more are read.
 const APPENDS_MAX: usize = 64;
+/// Events of the appends of a call that are sent in part, or are carried out, or wait.
+const CALL_EVENTS_MAX: usize = 100_000;
+/// Bytes of these events.
+const CALL_BYTES_MAX: usize = 16 << 20;
 /// Package of the messages that are packed into answers.
 const PACKAGE: &str = "type.googleapis.com/event_store.client.";
 
@@ -44,19 +49,50 @@ pub(super) struct BatchCall {
     incoming: Option<Streaming<BatchAppendReq>>,
     /// Appends whose events have not all come.
     open: HashMap<Uuid, OpenBatch>,
-    carried_out: FuturesUnordered<BoxFuture<'static, (String, BatchAppendResp)>>,
+    carried_out: FuturesUnordered<BoxFuture<'static, CarriedOut>>,
     /// Appends that wait for one to the same stream; a key for each stream that is written.
     waiting: HashMap<String, VecDeque<OpenBatch>>,
     waiting_count: usize,
     ready: VecDeque<BatchAppendResp>,
+    held: Held,
     stopping: Stopping,
+}
+
+/// Events that are kept in memory, and their bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    events: usize,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.bytes += other.bytes;
+    }
+
+    fn remove(&mut self, other: Self) {
+        self.events -= other.events;
+        self.bytes -= other.bytes;
+    }
+
+    fn is_too_much(self) -> bool {
+        self.events > CALL_EVENTS_MAX || self.bytes > CALL_BYTES_MAX
+    }
+}
+
+/// An append that was carried out: its stream, what it held, and the answer.
+struct CarriedOut {
+    stream: String,
+    held: Held,
+    response: BatchAppendResp,
 }
 
 /// An append, as far as it has come.
 struct OpenBatch {
     correlation_id: Option<WireUuid>,
     append: StreamAppend,
-    bytes: usize,
+    held: Held,
 }
 
 impl BatchCall {
@@ -73,6 +109,7 @@ impl BatchCall {
             waiting: HashMap::new(),
             waiting_count: 0,
             ready: VecDeque::new(),
+            held: Held::default(),
             stopping,
         }
     }
@@ -92,10 +129,12 @@ impl BatchCall {
             if self.incoming.is_none() && self.carried_out.is_empty() {
                 return Ok(None);
             }
-            let held = self.open.len() + self.carried_out.len() + self.waiting_count;
-            let has_room = held < APPENDS_MAX || self.carried_out.is_empty();
+            let appends = self.open.len() + self.carried_out.len() + self.waiting_count;
+            let is_full = appends >= APPENDS_MAX || self.held.is_too_much();
+            let has_room = !is_full || self.carried_out.is_empty();
             tokio::select! {
-                Some((stream, response)) = self.carried_out.next() => {
+                Some(CarriedOut { stream, held, response }) = self.carried_out.next() => {
+                    self.held.remove(held);
                     self.ready.push_back(response);
                     self.begin_next(&stream);
                 }
@@ -135,26 +174,40 @@ impl BatchCall {
                 let text = format!("at most {APPENDS_MAX} appends of a call are sent in parts");
                 return Err(bad_request(text));
             }
+            self.facade.may(Wish::Role(UserRole::Append)).map_err(refused)?;
             if is_over(&options) {
                 return Err(part_status(Code::DeadlineExceeded, "Timeout", "Timeout", &Empty {}));
             }
             let append = append_of(options).map_err(refused)?;
             let correlation_id = request.correlation_id.clone();
-            self.open.entry(id).or_insert(OpenBatch { correlation_id, append, bytes: 0 });
+            self.open.entry(id).or_insert(OpenBatch {
+                correlation_id,
+                append,
+                held: Held::default(),
+            });
         }
         // What follows an append that was refused is left out, as their server does.
         let Some(batch) = self.open.get_mut(&id) else { return Ok(()) };
         for message in request.proposed_messages {
             let event = event_of(message).map_err(refused);
             let bytes = event.as_ref().map_or(0, counted_bytes);
-            batch.bytes += bytes;
-            let event = event.and_then(|event| match batch.bytes > APPEND_BYTES_MAX {
-                true => Err(too_large()),
-                false => Ok(event),
+            let one = Held { events: 1, bytes };
+            batch.held.add(one);
+            self.held.add(one);
+            let event = event.and_then(|event| {
+                refuse_too_many(batch.held.events).map_err(refused)?;
+                if batch.held.bytes > APPEND_BYTES_MAX {
+                    return Err(too_large());
+                }
+                if self.held.is_too_much() && self.carried_out.is_empty() {
+                    return Err(bad_request(too_much_sent_in_parts()));
+                }
+                Ok(event)
             });
             match event {
                 Ok(event) => batch.append.events.push(event),
                 Err(status) => {
+                    self.held.remove(batch.held);
                     self.open.remove(&id);
                     return Err(status);
                 }
@@ -184,7 +237,8 @@ impl BatchCall {
         let facade = self.facade.clone();
         let carried_out = async move {
             let answer = facade.append(std::slice::from_ref(&batch.append)).await;
-            (stream, answered(batch, answer))
+            let held = batch.held;
+            CarriedOut { stream, held, response: answered(batch, answer) }
         };
         self.carried_out.push(carried_out.boxed());
     }
@@ -304,6 +358,13 @@ fn too_large() -> PartStatus {
     let name = "MaximumAppendSizeExceeded";
     let detail = MaximumAppendSizeExceeded { max_append_size: limit };
     part_status(Code::InvalidArgument, name, name, &detail)
+}
+
+fn too_much_sent_in_parts() -> String {
+    format!(
+        "the appends of a call that are sent in parts have at most {CALL_EVENTS_MAX} events and \
+         {CALL_BYTES_MAX} bytes"
+    )
 }
 
 fn bad_request(message: String) -> PartStatus {

@@ -11,8 +11,10 @@ use super::wire::streams::read_req::filter_options::{Expression, Filter, Window}
 
 /// Bytes of a regular expression.
 const REGEX_BYTES_MAX: usize = 16 << 10;
-/// Bytes of a compiled regular expression.
+/// Bytes of a compiled regular expression, with its assertions.
 const COMPILED_BYTES_MAX: usize = 4 << 20;
+/// Assertions at the start of a regular expression.
+const ASSERTIONS_MAX: usize = 8;
 /// Prefixes of one filter.
 const PREFIXES_MAX: usize = 1_000;
 /// Events that are looked at between two checkpoints if the client does not say.
@@ -145,20 +147,28 @@ impl NameRegex {
             let text = format!("a regular expression has {REGEX_BYTES_MAX} bytes at most");
             return Err(Status::invalid_argument(text));
         }
-        let mut assertions = Vec::new();
         let Some(mut rest) = text.strip_prefix('^').filter(|rest| asserts(rest).is_some()) else {
-            return Ok(Self { assertions, rest: Some(compile(text)?) });
+            let rest = Some(compile(text, COMPILED_BYTES_MAX)?);
+            return Ok(Self { assertions: Vec::new(), rest });
         };
+        let mut found = Vec::new();
         while let Some(wish) = asserts(rest) {
             let Some(length) = group_length(rest) else {
                 return Err(Status::invalid_argument("a group of the expression has no end"));
             };
+            if found.len() == ASSERTIONS_MAX {
+                let text = format!("an expression has at most {ASSERTIONS_MAX} assertions");
+                return Err(Status::invalid_argument(text));
+            }
             let (group, behind) = rest.split_at(length);
-            let inner = &group["(?!".len()..length - 1];
-            assertions.push((wish, compile(&format!("^(?:{inner})"))?));
+            found.push((wish, &group["(?!".len()..length - 1]));
             rest = behind;
         }
-        let rest = if rest.is_empty() { None } else { Some(compile(&format!("^(?:{rest})"))?) };
+        let bytes_max = COMPILED_BYTES_MAX / (found.len() + 1);
+        let compile = |text: &str| compile(&format!("^(?:{text})"), bytes_max);
+        let assertions = found.into_iter().map(|(wish, inner)| Ok((wish, compile(inner)?)));
+        let assertions = assertions.collect::<Result<_, Status>>()?;
+        let rest = if rest.is_empty() { None } else { Some(compile(rest)?) };
         Ok(Self { assertions, rest })
     }
 
@@ -202,8 +212,8 @@ fn group_length(text: &str) -> Option<usize> {
     None
 }
 
-fn compile(text: &str) -> Result<Regex, Status> {
-    RegexBuilder::new(text).size_limit(COMPILED_BYTES_MAX).build().map_err(|error| {
+fn compile(text: &str, bytes_max: usize) -> Result<Regex, Status> {
+    RegexBuilder::new(text).size_limit(bytes_max).build().map_err(|error| {
         let text = format!("the regular expression cannot be used here: {error}");
         Status::invalid_argument(text)
     })
@@ -234,5 +244,13 @@ mod tests {
             assert!(NameRegex::of(bad).is_err(), "{bad}");
         }
         assert!(NameRegex::of(&"a".repeat(REGEX_BYTES_MAX + 1)).is_err());
+        let asserting =
+            |count: usize, inner: &str| format!("^{}", format!("(?!{inner})").repeat(count));
+        assert!(NameRegex::of(&asserting(ASSERTIONS_MAX, "test-")).is_ok());
+        assert!(NameRegex::of(&asserting(ASSERTIONS_MAX + 1, "test-")).is_err());
+        // What one may take, several may not take each.
+        let large = r"\w{60}";
+        assert!(NameRegex::of(large).is_ok());
+        assert!(NameRegex::of(&asserting(ASSERTIONS_MAX, large)).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Events as clients propose them.
 
 use bytes::Bytes;
+use leftfold::store::limits::APPEND_EVENTS_MAX;
 use leftfold::store::{ContentType, EventId, Label, NewEvent};
 use tonic::Status;
 use uuid::Uuid;
@@ -12,6 +13,16 @@ use super::wire::streams::ProposedMessage;
 
 /// Bytes of the events of one append, as their server has it.
 pub(super) const APPEND_BYTES_MAX: usize = 1 << 20;
+
+/// Refuses more events than an append may have; what they count in bytes says little of the memory
+/// that small ones take.
+pub(super) fn refuse_too_many(events: usize) -> Result<(), Status> {
+    if events <= APPEND_EVENTS_MAX {
+        return Ok(());
+    }
+    let text = format!("an append has at most {APPEND_EVENTS_MAX} events");
+    Err(Status::invalid_argument(text))
+}
 
 /// Reads an event that is to be appended.
 pub(super) fn event_of(message: ProposedMessage) -> Result<NewEvent, Status> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::appending::{PartsAnswer, StreamAppend, Written};
 use super::expected::ExpectedRevision;
 use super::names::NamedStream;
-use super::proposals::{APPEND_BYTES_MAX, counted_bytes, proposed};
+use super::proposals::{APPEND_BYTES_MAX, counted_bytes, proposed, refuse_too_many};
 use super::wire::sessions::errors::{
     AppendConsistencyViolationErrorDetails, AppendTransactionSizeExceededErrorDetails,
     ConsistencyViolation, StreamAlreadyInAppendSessionErrorDetails,
@@ -26,6 +26,7 @@ use super::wire::sessions::{
 };
 use super::wire::{Packed, PartStatus};
 use super::{Facade, Facades, MESSAGE_BYTES_MAX};
+use crate::users::{UserRole, Wish};
 
 /// Streams of one append.
 const STREAMS_MAX: usize = 400;
@@ -48,6 +49,7 @@ pub(super) fn service(
 #[derive(Default)]
 struct Parts {
     parts: Vec<StreamAppend>,
+    events: usize,
     bytes: usize,
 }
 
@@ -79,7 +81,8 @@ impl Parts {
             return Err(detailed(Code::Aborted, text, name, &detail));
         }
         self.parts[part].events.push(event);
-        Ok(())
+        self.events += 1;
+        refuse_too_many(self.events)
     }
 }
 
@@ -298,6 +301,7 @@ impl streams_service_server::StreamsService for SessionsService {
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<AppendSessionResponse>, Status> {
         let facade = self.0.of(&request).await?;
+        facade.may(Wish::Role(UserRole::Append))?;
         let result = append_session(&facade, request.into_inner()).await?;
         let output = result.parts.into_iter().map(|(stream, stream_revision, position)| {
             let position = position.map(|position| signed_position(Some(position)));
@@ -312,6 +316,7 @@ impl streams_service_server::StreamsService for SessionsService {
         request: Request<AppendRecordsRequest>,
     ) -> Result<Response<AppendRecordsResponse>, Status> {
         let facade = self.0.of(&request).await?;
+        facade.may(Wish::Role(UserRole::Append))?;
         let result = append_records(&facade, request.into_inner()).await?;
         let revisions = result.parts.into_iter();
         let revisions = revisions.map(|(stream, revision, _)| StreamRevision { stream, revision });

@@ -10,7 +10,7 @@ use super::faults;
 use super::filter::EventFilter;
 use super::following::FollowCall;
 use super::names::{IndexedStream, NamedStream};
-use super::proposals::{APPEND_BYTES_MAX, counted_bytes, event_of};
+use super::proposals::{APPEND_BYTES_MAX, counted_bytes, event_of, refuse_too_many};
 use super::reading::{FromPosition, FromRevision, ReadWish, ReadingCall};
 use super::records::{EventForm, IdSpelling, wire_position};
 use super::wire::Empty;
@@ -31,6 +31,7 @@ use super::wire::streams::{
 };
 use super::{ANSWER_BYTES_MAX, Facades, MESSAGE_BYTES_MAX};
 use crate::services::Messages;
+use crate::users::{UserRole, Wish};
 
 /// The service `event_store.client.streams.Streams`.
 pub(super) struct StreamsService(Facades);
@@ -75,6 +76,7 @@ async fn appended_parts(mut incoming: Streaming<AppendReq>) -> Result<StreamAppe
             return Err(faults::append_too_large(APPEND_BYTES_MAX));
         }
         events.push(event);
+        refuse_too_many(events.len())?;
     }
     Ok(StreamAppend { stream, expected, events })
 }
@@ -156,6 +158,7 @@ impl StreamsService {
     /// Begins a read, or a subscription.
     async fn begin(&self, request: Request<ReadReq>) -> Result<Messages<ReadResp>, Status> {
         let facade = self.0.of(&request).await?;
+        facade.may(Wish::Role(UserRole::Read))?;
         let options = request.into_inner().options;
         let options = options.ok_or_else(|| Status::invalid_argument("the options are missing"))?;
         let form = form_of(&options)?;
@@ -254,6 +257,7 @@ impl streams_server::Streams for StreamsService {
         request: Request<Streaming<AppendReq>>,
     ) -> Result<Response<AppendResp>, Status> {
         let facade = self.0.of(&request).await?;
+        facade.may(Wish::Role(UserRole::Append))?;
         let part = appended_parts(request.into_inner()).await?;
         let result = match facade.append(std::slice::from_ref(&part)).await? {
             PartsAnswer::Written(written) => {
