@@ -27,21 +27,22 @@ const PYTHON_VARIABLE: &str = "LEFTFOLD_PYTHON";
 const CHROMIUM_VARIABLE: &str = "LEFTFOLD_CHROMIUM";
 
 /// Paths of the tools that the tests need.
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Environment {
     /// A Python that can import what the files of requirements pin.
-    pub(crate) python: PathBuf,
+    python: PathBuf,
     /// A Chromium or Chrome that starts.
-    pub(crate) chromium: PathBuf,
+    chromium: PathBuf,
     /// The folder of `postgres`, `initdb`, `psql`, `pg_basebackup` and `pg_dump`.
-    pub(crate) postgres: PathBuf,
+    postgres: PathBuf,
     /// `pgbouncer`.
-    pub(crate) pgbouncer: PathBuf,
+    pgbouncer: PathBuf,
     /// `redis-server`.
-    pub(crate) redis: PathBuf,
+    redis: PathBuf,
     /// The folder of `rabbitmq-server` and `rabbitmqctl`, those that run as anybody.
-    pub(crate) rabbitmq: PathBuf,
+    rabbitmq: PathBuf,
     /// `nats-server`.
-    pub(crate) nats: PathBuf,
+    nats: PathBuf,
     /// `node`.
     node: PathBuf,
     /// The folder whose `node_modules` has the pinned packages.

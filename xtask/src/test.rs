@@ -233,10 +233,7 @@ mod tests {
 
     fn selection(arguments: &[&str]) -> String {
         let arguments: Vec<String> = arguments.iter().map(|a| a.to_string()).collect();
-        let [python, chromium, postgres, pgbouncer, redis, rabbitmq, nats] =
-            ["python", "chromium", "pg", "pgbouncer", "redis", "mq", "nats"].map(Into::into);
-        let environment =
-            Environment { python, chromium, postgres, pgbouncer, redis, rabbitmq, nats };
+        let environment = Environment::default();
         shown(&selected_tests(&arguments, &environment))
     }
 }
