@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use leftfold::log::{LogFollower, LogOpenError, Options};
+use leftfold::postgres::{PostgresStore, PostgresStoreOptions};
 use leftfold::store::Store;
 
 use crate::failure::CliFailure;
@@ -17,8 +18,8 @@ pub(crate) struct StoreArgument {
 }
 
 impl StoreArgument {
-    /// Opens the store to be read. Nothing is created, and a log that a program writes meanwhile is
-    /// followed beside it.
+    /// Opens the store to be read. Nothing is created or migrated, and a log that a program writes
+    /// meanwhile is followed beside it.
     pub(crate) async fn open_to_read(&self) -> Result<Store, CliFailure> {
         match self.directory()? {
             Some(path) => {
@@ -26,15 +27,16 @@ impl StoreArgument {
                     .map_err(|error| missing_or(&path, &error))?;
                 Ok(Store::new(follower))
             }
-            None => self.open_elsewhere().await,
+            None => self.open_what_is_there().await,
         }
     }
 
-    /// Opens the store to be written; a directory without a log is refused.
+    /// Opens the store to be written; a directory or a schema without one is
+    /// refused, and nothing is migrated.
     pub(crate) async fn open_to_write(&self) -> Result<Store, CliFailure> {
         match self.directory_there()? {
             Some(path) => self.open_directory(&path).await,
-            None => self.open_elsewhere().await,
+            None => self.open_what_is_there().await,
         }
     }
 
@@ -42,7 +44,7 @@ impl StoreArgument {
     pub(crate) async fn open_or_create(&self) -> Result<Store, CliFailure> {
         match self.directory()? {
             Some(path) => self.open_directory(&path).await,
-            None => self.open_elsewhere().await,
+            None => leftfold::open(&self.url).await.map_err(CliFailure::of),
         }
     }
 
@@ -77,8 +79,15 @@ impl StoreArgument {
         })
     }
 
-    async fn open_elsewhere(&self) -> Result<Store, CliFailure> {
-        leftfold::open(&self.url).await.map_err(CliFailure::of)
+    /// Opens a store that has no directory, and leaves its database as it is.
+    async fn open_what_is_there(&self) -> Result<Store, CliFailure> {
+        let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme);
+        if !["postgres", "postgresql"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            return leftfold::open(&self.url).await.map_err(CliFailure::of);
+        }
+        let options = PostgresStoreOptions::at(&self.url).map_err(CliFailure::of)?;
+        let options = PostgresStoreOptions { create: false, ..options };
+        PostgresStore::open_with(options).await.map(Store::new).map_err(CliFailure::of)
     }
 }
 

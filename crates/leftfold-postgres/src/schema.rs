@@ -67,7 +67,7 @@ impl VersionedSchema<'_> {
     }
 
     /// Returns its format; `None` if it is not there.
-    async fn format(&self, rows: &Rows) -> Result<Option<i64>, SchemaFault> {
+    pub(crate) async fn format(&self, rows: &Rows) -> Result<Option<i64>, SchemaFault> {
         let ask = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = $2),
             EXISTS (SELECT FROM pg_tables WHERE schemaname = $1)";
         let row = rows.query_one(ask, &[&self.name, &self.home]).await?;

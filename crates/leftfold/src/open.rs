@@ -25,10 +25,10 @@ use crate::file_url::{self, FileUrlError, UrlOptions};
 ///     ([`LogFollower`](crate::log::LogFollower)): it is read and subscribed to, and an append is
 ///     refused; `mode=write` is the default;
 /// - `postgres://user:password@host:port/database?schema=NAME`, with the feature `postgres`: the
-///   store in that schema of a PostgreSQL database, which is created if it does not exist. A new
-///   one keeps data as JSON, or as bytes with `&payload=bytes`. With the feature `postgres-tls`
-///   the connections are encrypted if the URL says `sslmode=require`, or `sslrootcert=PATH` with
-///   the certificates to trust;
+///   store in that schema of a PostgreSQL database, which is created if it does not exist, and not
+///   with `&create=no`. A new one keeps data as JSON, or as bytes with `&payload=bytes`. With the
+///   feature `postgres-tls` the connections are encrypted if the URL says `sslmode=require`, or
+///   `sslrootcert=PATH` with the certificates to trust;
 /// - `leftfold://host:port/name`, with the feature `remote`: the store of that name which a server
 ///   (`leftfold serve`) keeps; without a port it is 2113, without a name the store `default`.
 ///   With the feature `remote-tls` the connection is encrypted if the URL says `?tls=require`, or

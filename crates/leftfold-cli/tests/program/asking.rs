@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use leftfold_proving::PostgresServer;
+
 use crate::support::{Program, port, ran, ran_with, store_of};
 
 #[test]
@@ -84,4 +86,29 @@ fn users_are_listed_added_and_removed() {
     // A server without users would let nobody in.
     assert_eq!(ran(&["users", "remove", &file, "bob"]).code, 1);
     assert_eq!(names(), ["bob"]);
+}
+
+#[test]
+fn a_look_at_a_database_changes_nothing_there() {
+    let server = PostgresServer::shared();
+    let database = server.database("looked_at");
+    let store = format!("{database}?schema=shop");
+    let event = ["--type", "a.A", "--data", "{}"];
+    let append = |more: &[&str]| ran(&[&["append", &store][..], &event, more].concat());
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'shop'";
+    for (ended, code) in [
+        (ran(&["read", &store]), 1),
+        (ran(&["stats", &store]), 1),
+        (ran(&["verify", &store]), 1),
+        (ran(&["sql", &store, "select 1"]), 1),
+        (ran(&["doctor", &store]), 3),
+        (append(&[]), 1),
+    ] {
+        let said = ended.said.clone() + &ended.out;
+        assert!(ended.code == code && said.contains("no store in schema shop"), "{ended:?}");
+        assert_eq!(server.psql(&database, schemas), "0", "{ended:?}");
+    }
+    append(&["--create"]).well();
+    append(&[]).well();
+    assert_eq!(ran(&["read", &store, "--json"]).objects().len(), 2);
 }

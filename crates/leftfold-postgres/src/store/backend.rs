@@ -65,7 +65,8 @@ impl Drop for ClosesWhenDropped {
 impl PostgresStore {
     /// Opens the store of a URL, as [`PostgresStoreOptions::at`] reads it, which also says if the
     /// connections are encrypted. Schema and tables are created if they do not exist, and brought
-    /// to the newest format; of several processes that start at once one does so.
+    /// to the newest format, unless it [says otherwise](PostgresStoreOptions::create); of several
+    /// processes that start at once one does so.
     ///
     /// # Errors
     /// See [`PostgresStoreError`].

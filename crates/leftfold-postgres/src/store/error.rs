@@ -61,6 +61,27 @@ pub enum PostgresStoreError {
         /// Reason, for people.
         detail: String,
     },
+    /// There is no store, and [none is to be created](super::PostgresStoreOptions::create).
+    #[error(
+        "there is no store in schema {schema}, and none is to be created; name the schema of one by ?schema=NAME"
+    )]
+    Missing {
+        /// The schema.
+        schema: String,
+    },
+    /// The store has the format of an older release, and
+    /// [is not to be migrated](super::PostgresStoreOptions::create).
+    #[error(
+        "the store in schema {schema} has format {found}, this release needs {known}; use the release that writes it, or open it once with create=yes, which migrates it for all"
+    )]
+    OlderFormat {
+        /// The schema.
+        schema: String,
+        /// Format of the store.
+        found: i64,
+        /// Format that this release needs.
+        known: i64,
+    },
     /// A newer release created or migrated the store.
     #[error(
         "the store in schema {schema} has format {found}, this release knows up to {known}; use the release that migrated it, or a newer one"
@@ -124,6 +145,8 @@ impl PostgresStoreError {
             Self::Refused { .. }
             | Self::NotAStore { .. }
             | Self::Absent { .. }
+            | Self::Missing { .. }
+            | Self::OlderFormat { .. }
             | Self::NewerFormat { .. }
             | Self::OtherPayload { .. }
             | Self::Inline { .. }

@@ -33,9 +33,13 @@ pub struct PostgresStoreOptions {
     /// connection; `None` trusts those that Mozilla does. Of no use to
     /// [`open_encrypted`](crate::PostgresStore::open_encrypted).
     pub root_certificates: Option<PathBuf>,
-    /// Schema of the store's tables; it is created if it does not exist. A database may have
-    /// several stores, in a schema each.
+    /// Schema of the store's tables. A database may have several stores, in a schema each.
     pub schema: String,
+    /// True if the schema and the tables are created when they do not exist, and brought to the
+    /// newest format. If it is false opening changes nothing in the database, and is refused with
+    /// [`PostgresStoreError::Missing`] or [`PostgresStoreError::OlderFormat`] instead: for
+    /// programs that look at a store of others.
+    pub create: bool,
     /// Column of data and metadata, for a store that is created; `None` takes `json`, or what the
     /// store has. Another one than the store has is refused.
     pub payload: Option<PayloadColumn>,
@@ -70,6 +74,7 @@ impl PostgresStoreOptions {
     /// - `sslrootcert=PATH` demands it too, and trusts the certificates in that file of PEM
     ///   instead;
     /// - `schema=NAME`: the schema with its tables; `leftfold_store` if it is left out;
+    /// - `create=no`: [nothing is created or migrated](Self::create); `create=yes` is the default;
     /// - `payload=json` or `payload=bytes`: the column of data and metadata of a store that is
     ///   created;
     /// - `readers=4`: [connections for reading](Self::readers).
@@ -78,7 +83,7 @@ impl PostgresStoreOptions {
     /// [`PostgresStoreError::Url`] or [`PostgresStoreError::Parameter`] if it cannot be parsed,
     /// [`PostgresStoreError::Option`] if one of its own parameters has a value that it cannot have.
     pub fn at(url: &str) -> Result<Self, PostgresStoreError> {
-        let mut parsed = DatabaseUrl::parse(url, &["schema", "payload", "readers"]);
+        let mut parsed = DatabaseUrl::parse(url, &["schema", "create", "payload", "readers"]);
         let refused_url = match parsed.refused.take() {
             Some(name) => PostgresStoreError::Parameter { name },
             None => PostgresStoreError::Url,
@@ -88,6 +93,11 @@ impl PostgresStoreOptions {
             Some(name) => decoded(name).ok_or_else(|| refused("schema", name, PERCENT))?,
             None => SCHEMA.to_owned(),
         };
+        let create = match parsed.own("create") {
+            None | Some("yes") => true,
+            Some("no") => false,
+            Some(value) => return Err(refused("create", value, "yes or no")),
+        };
         let payload = parsed.own("payload").map(|name| {
             PayloadColumn::of_name(name).ok_or_else(|| refused("payload", name, "json or bytes"))
         });
@@ -95,7 +105,7 @@ impl PostgresStoreOptions {
         let readers = parsed.number("readers").transpose();
         let readers = readers.map_err(|text| refused("readers", &text, "at least 1"))?;
         let root_certificates = parsed.root_certificates;
-        let mut options = Self { payload, root_certificates, ..Self::of(config, schema) };
+        let mut options = Self { create, payload, root_certificates, ..Self::of(config, schema) };
         options.readers = readers.unwrap_or(options.readers);
         options.checked()
     }
@@ -107,6 +117,7 @@ impl PostgresStoreOptions {
             config,
             root_certificates: None,
             schema: schema.into(),
+            create: true,
             payload: None,
             readers: 4,
             transaction_within: Duration::from_secs(5),
@@ -149,6 +160,7 @@ impl fmt::Debug for PostgresStoreOptions {
             .field("config", &self.config)
             .field("root_certificates", &self.root_certificates)
             .field("schema", &self.schema)
+            .field("create", &self.create)
             .field("payload", &self.payload)
             .field("readers", &self.readers)
             .field("transaction_within", &self.transaction_within)
@@ -177,6 +189,8 @@ mod tests {
         assert_eq!(options.config.get_dbname(), Some("d"));
         let options = PostgresStoreOptions::at("postgresql://h/d").unwrap();
         assert_eq!((&*options.schema, options.payload), (SCHEMA, None));
+        assert!(options.create);
+        assert!(!PostgresStoreOptions::at("postgres://h/d?create=no").unwrap().create);
     }
 
     #[test]
@@ -186,6 +200,7 @@ mod tests {
             ("postgres://h/d?schema=pg_events", "pg_"),
             ("postgres://h/d?schema=%zz", "percent"),
             ("postgres://h/d?payload=xml", "json or bytes"),
+            ("postgres://h/d?create=never", "yes or no"),
             ("postgres://h/d?sslmode=verify-ca&schema=a", "parameter sslmode"),
             ("postgres://h/d?connect_timeout=3&sslcert=my.pem", "parameter sslcert"),
             ("postgres://h/d?sslrootcert=%zz", "parameter sslrootcert"),

@@ -27,7 +27,8 @@ pub(super) struct FoundStore {
     pub(super) payload: PayloadColumn,
 }
 
-/// Finds the store, creates it if there is none, and brings it to the newest format.
+/// Finds the store; creates it if there is none, and brings it to the newest format, if the options
+/// allow that.
 pub(super) async fn open(
     rows: &Rows,
     options: &PostgresStoreOptions,
@@ -49,7 +50,11 @@ async fn open_by(
         locked_by_writers: Some("state"),
         steps,
     };
-    versioned.bring_up(rows, begin(rows, options), |fault| faulty(schema, fault)).await?;
+    if options.create {
+        versioned.bring_up(rows, begin(rows, options), |fault| faulty(schema, fault)).await?;
+    } else {
+        check_format(rows, versioned).await?;
+    }
     let found = find(rows, schema).await?;
     match options.payload {
         Some(asked) if asked != found.payload => Err(PostgresStoreError::OtherPayload {
@@ -58,6 +63,25 @@ async fn open_by(
             asked: asked.name(),
         }),
         _ => Ok(found),
+    }
+}
+
+/// Refuses a store that is not there, or has another format. Nothing is changed.
+async fn check_format(
+    rows: &Rows,
+    versioned: VersionedSchema<'_>,
+) -> Result<(), PostgresStoreError> {
+    let schema = versioned.name.to_owned();
+    let format = versioned.format(rows).await.map_err(|fault| faulty(&schema, fault))?;
+    match (format, versioned.newest()) {
+        (None, _) => Err(PostgresStoreError::Missing { schema }),
+        (Some(found), known) if found < known => {
+            Err(PostgresStoreError::OlderFormat { schema, found, known })
+        }
+        (Some(found), known) if found > known => {
+            Err(PostgresStoreError::NewerFormat { schema, found, known })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -194,6 +218,11 @@ mod tests {
         }
         let begun = |status: &leftfold_core::store::Status| status.head.position >= Position(50);
         status.unwrap().wait_for(begun).await.unwrap();
+        let connector = PostgresConnector::new(options.config.clone(), NoTls);
+        let looking = connector.connect().await.unwrap();
+        let only = PostgresStoreOptions { create: false, ..options.clone() };
+        let older = open_by(&looking.rows, &only, &NEWER).await.unwrap_err();
+        assert!(matches!(older, PostgresStoreError::OlderFormat { found: 1, known: 2, .. }));
         let mut openers = JoinSet::new();
         for _ in 0..5 {
             let options = options.clone();
@@ -212,6 +241,8 @@ mod tests {
             appended += events;
         }
         let refused = PostgresStore::open(&url).await.unwrap_err();
+        let looked = open_by(&looking.rows, &only, &STEPS).await.unwrap_err();
+        assert_eq!(refused.to_string(), looked.to_string());
         let newer = PostgresStoreError::NewerFormat { schema: options.schema, found: 2, known: 1 };
         assert_eq!(refused.to_string(), newer.to_string());
         let count = "SELECT count(*) FROM leftfold_store.events";
