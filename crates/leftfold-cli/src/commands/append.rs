@@ -128,8 +128,9 @@ fn one_append(arguments: &AppendArguments) -> Result<Append, CliFailure> {
     let mut request = Vec::new();
     let events = match (&arguments.event_type, &arguments.data) {
         (Some(name), Some(data)) => {
-            request.extend(format!("{name}\n{:?}\n{data}", arguments.stream).into_bytes());
-            vec![flagged_event(arguments, name, data)?]
+            let event = flagged_event(arguments, name, data)?;
+            request = request_of(&event);
+            vec![event]
         }
         _ => {
             let mut events = Vec::new();
@@ -175,6 +176,20 @@ fn flagged_event(
         tags.insert(Tag::new(tag.clone()).map_err(usage)?);
     }
     Ok(event.tagged(tags))
+}
+
+/// The event that flags describe, as the bytes of a request: each text is behind its length, so no
+/// two events have the same.
+fn request_of(event: &NewEvent) -> Vec<u8> {
+    let stream = event.stream.as_ref().map_or("", |name| name.as_str());
+    let mut texts = vec![event.event_type.as_str().as_bytes(), stream.as_bytes(), &event.data];
+    texts.extend(event.tags.as_slice().iter().map(|tag| tag.as_str().as_bytes()));
+    let mut request = Vec::new();
+    for text in texts {
+        request.extend((text.len() as u64).to_le_bytes());
+        request.extend(text);
+    }
+    request
 }
 
 fn command(key: &str, request: &[u8]) -> CommandRecord {

@@ -44,13 +44,23 @@ fn a_request_with_an_id_takes_effect_once() {
     assert_eq!(append("one", "{}").object()["outcome"], "repeated");
     let other = append("one", "[]");
     assert!(other.code == 1 && other.said.contains("command"), "{other:?}");
+    let tagged = |tags: &[&str]| {
+        let event = ["--type", "a.A", "--data", "{}", "--command-id", "tagged"];
+        ran(&[&["append", &store][..], &event, tags].concat())
+    };
+    tagged(&["--tag", "a:1", "--tag", "b:2"]).well();
+    assert!(tagged(&["--tag", "a:1", "--tag", "b:2"]).well().contains("before"));
+    for tags in [&[][..], &["--tag", "a:1"], &["--tag", "a:1", "--tag", "b:3"]] {
+        let other = tagged(tags);
+        assert!(other.code == 1 && other.said.contains("command"), "{tags:?}: {other:?}");
+    }
     // Lines that were appended in part are appended to their end, and none twice.
     let all = lines(50);
     let half: String = all.split_inclusive('\n').take(20).collect();
     for input in [&half, &all, &all] {
         ran_with(&["append", &store, "--command-id", "many"], input).well();
     }
-    assert_eq!(ran(&["read", &store, "--json"]).objects().len(), 52);
+    assert_eq!(ran(&["read", &store, "--json"]).objects().len(), 53);
 }
 
 #[test]
