@@ -106,7 +106,7 @@ pub(crate) async fn run(
     };
     match one {
         Some(append) => {
-            let outcome = settled(store.append(append).await, "");
+            let outcome = settled(store.append(append).await, "", "");
             let closed = store.close().await;
             let outcome = outcome?;
             closed?;
@@ -205,19 +205,19 @@ async fn append_lines(store: &Store, arguments: &AppendArguments) -> Result<u64,
     let mut progress = ProgressLine::of("appending", Measure::Things("events"), 0);
     let mut queue = AppendPipeline::into(store, "line");
     let mut wrong = None;
-    while let Some((number, line)) = if interrupt.is_on() { None } else { lines.next()? } {
-        let event = match lines.event(&line) {
-            Ok(event) => event,
+    while !interrupt.is_on() {
+        let (number, append) = match lines.next_append(arguments.command_id.as_deref()) {
+            Ok(Some(next)) => next,
+            Ok(None) => break,
             Err(error) => {
                 wrong = Some(error);
                 break;
             }
         };
-        let key = arguments.command_id.as_ref().map(|key| format!("{key} {number}"));
-        let command = key.map(|key| command(&key, &line));
-        queue.push(number, Append { command, ..Append::of(vec![event]) }).await?;
+        queue.push(number, append).await?;
         progress.at(queue.done);
     }
+    // Whatever is wrong with a line, those before it are there.
     queue.finish().await?;
     interrupt.check(hint)?;
     wrong.map_or(Ok(queue.done), Err)
@@ -297,6 +297,16 @@ impl Lines {
                 return Ok(Some((self.number, text.to_vec())));
             }
         }
+    }
+
+    /// Returns the append of the next line, with its number. One that every store refuses is
+    /// refused here, before any line behind it is handed over.
+    fn next_append(&mut self, key: Option<&str>) -> Result<Option<(u64, Append)>, CliFailure> {
+        let Some((number, line)) = self.next()? else { return Ok(None) };
+        let command = key.map(|key| command(&format!("{key} {number}"), &line));
+        let append = Append { command, ..Append::of(vec![self.event(&line)?]) };
+        append.validate().map_err(|error| self.fault(error))?;
+        Ok(Some((number, append)))
     }
 
     fn event(&self, line: &[u8]) -> Result<NewEvent, CliFailure> {

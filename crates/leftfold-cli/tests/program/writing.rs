@@ -88,6 +88,30 @@ fn a_line_that_is_wrong_is_named_and_those_before_it_are_there() {
 }
 
 #[test]
+fn a_line_that_is_refused_has_nothing_appended_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_of(directory.path(), 1);
+    let tags: Vec<String> = (0..1_000).map(|at| format!(r#""t:{at}""#)).collect();
+    let too_much = format!(r#"{{"type":"a.A","data":1,"metadata":"{}"}}"#, "m".repeat(1 << 20));
+    let too_many = format!(r#"{{"type":"a.A","data":1,"tags":[{}]}}"#, tags.join(","));
+    let reserved = r#"{"type":"$a.A","data":1}"#.to_owned();
+    for (at, line) in [too_much, too_many, reserved].iter().enumerate() {
+        let input = lines(4) + line + "\n" + &lines(20);
+        let refused = ran_with(&["append", &store], &input);
+        assert!(refused.code == 2 && refused.said.contains("line 5: "), "{refused:?}");
+        let events = ran(&["read", &store, "--json"]).objects().len();
+        assert_eq!(events, 1 + (at + 1) * 4, "{refused:?}");
+    }
+    // What only the store can refuse is told with what was under way behind it.
+    let append = |input: &str| ran_with(&["append", &store, "--command-id", "one"], input);
+    append(&lines(1)).well();
+    let refused = append(&(lines(4).split_inclusive('\n').skip(1).collect::<String>() + &lines(2)));
+    assert!(refused.code == 1 && refused.said.contains("line 1: "), "{refused:?}");
+    let behind = "; 4 lines behind it are appended, the last is 5";
+    assert!(refused.said.trim_end().ends_with(behind), "{refused:?}");
+}
+
+#[test]
 fn what_read_writes_is_what_append_takes() {
     let directory = tempfile::tempdir().unwrap();
     let store = store_of(directory.path(), 30);
