@@ -69,20 +69,41 @@ pub(crate) async fn dump(arguments: &DumpArguments, screen: &mut Screen) -> Resu
         let hint = "give another name, or remove it";
         return Err(CliFailure::Failed(format!("{} is there already; {hint}", path.display())));
     }
-    let unfinished = PathBuf::from(format!("{}.unfinished", path.display()));
-    let said = |error: io::Error| CliFailure::Failed(format!("{}: {error}", path.display()));
-    let mut out = BufWriter::new(File::create(&unfinished).map_err(said)?);
-    let written = write_dump(&store, &mut out, &interrupt).await;
-    let report = match written {
-        Ok(report) => report,
-        Err(error) => {
-            let _ = std::fs::remove_file(&unfinished);
-            return Err(error);
+    // A name that no other call has: two of them may be told the same name at once.
+    let mut unfinished = path.clone().into_os_string();
+    unfinished.push(format!(".{}.unfinished", std::process::id()));
+    let unfinished = PathBuf::from(unfinished);
+    let said = |place: &Path, error| CliFailure::Failed(format!("{}: {error}", place.display()));
+    let file = File::create_new(&unfinished).map_err(|error| said(&unfinished, error))?;
+    let mut out = BufWriter::new(file);
+    let named = match write_dump(&store, &mut out, &interrupt).await {
+        Ok(report) => {
+            let synced = out.get_ref().sync_all();
+            let named = synced.and_then(|()| give_name(&unfinished, path));
+            named.map(|()| report).map_err(|error| said(path, error))
         }
+        Err(error) => Err(error),
     };
-    out.get_ref().sync_all().map_err(said)?;
-    std::fs::rename(&unfinished, path).map_err(said)?;
-    print_dump(&report, path, screen)
+    if named.is_err() {
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    print_dump(&named?, path, screen)
+}
+
+/// Gives a file its name for good, unless a file has that meanwhile.
+fn give_name(unfinished: &Path, name: &Path) -> io::Result<()> {
+    match std::fs::hard_link(unfinished, name) {
+        Ok(()) => std::fs::remove_file(unfinished)?,
+        // A file system without links.
+        Err(_) if !name.try_exists()? => std::fs::rename(unfinished, name)?,
+        Err(error) => return Err(error),
+    }
+    #[cfg(unix)]
+    {
+        let directory = name.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 async fn write_dump(
@@ -202,5 +223,26 @@ impl Input {
         let file = File::open(path).map_err(said)?;
         let bytes = file.metadata().map_err(said)?.len();
         Ok(Self { lines: Box::new(BufReader::with_capacity(1 << 20, file)), bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_there_meanwhile_is_not_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let (unfinished, name) =
+            (directory.path().join("a.1.unfinished"), directory.path().join("a"));
+        std::fs::write(&unfinished, "mine").unwrap();
+        std::fs::write(&name, "another's").unwrap();
+        let refused = give_name(&unfinished, &name).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&name).unwrap(), "another's");
+        std::fs::remove_file(&name).unwrap();
+        give_name(&unfinished, &name).unwrap();
+        assert_eq!(std::fs::read_to_string(&name).unwrap(), "mine");
+        assert!(!unfinished.exists());
     }
 }

@@ -41,7 +41,11 @@ fn an_import_that_was_interrupted_goes_on() {
     let store = store_of(directory.path(), 400);
     let place = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (file, new) = (place("dump.jsonl"), place("new"));
+    // A file of somebody else, whose name a dump might take for its own.
+    let other = place("dump.jsonl.unfinished");
+    std::fs::write(&other, "kept").unwrap();
     let dumped = ran(&["dump", &store, &file, "--json"]).object();
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "kept");
     assert_eq!(dumped["events"], 400);
     let lines = std::fs::read_to_string(&file).unwrap();
     assert_eq!(ran(&["dump", &store]).well().lines().count(), lines.lines().count());
