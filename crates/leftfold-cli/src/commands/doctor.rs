@@ -169,16 +169,25 @@ fn look_at_process(into: &mut Findings) {
 fn look_at_process(_: &mut Findings) {}
 
 fn print(findings: &Findings, screen: &mut Screen) -> Result<(), CliFailure> {
+    let is_amiss = |(_, finding, _): &&(_, Finding, _)| *finding == Finding::Amiss;
+    let amiss = findings.0.iter().filter(is_amiss).count() as u64;
+    let shown = show(findings, amiss, screen);
+    // A fault is told by the exit code, too, if nobody reads what it is about.
+    match amiss {
+        0 => shown,
+        amiss => Err(CliFailure::Fault(format!("{} of the checks found a fault", count(amiss)))),
+    }
+}
+
+fn show(findings: &Findings, amiss: u64, screen: &mut Screen) -> Result<(), CliFailure> {
     let mut table =
         TextTable::new(&[("check", Side::Left), ("", Side::Left), ("finding", Side::Left)]);
-    let mut amiss = 0;
     for (name, finding, detail) in &findings.0 {
         let said = match finding {
             Finding::Good => "ok",
             Finding::Remark => "mind",
             Finding::Amiss => "amiss",
         };
-        amiss += u64::from(*finding == Finding::Amiss);
         if screen.is_json() {
             screen.object(&json!({ "check": name, "finding": said, "detail": detail }))?;
         }
@@ -190,9 +199,5 @@ fn print(findings: &Findings, screen: &mut Screen) -> Result<(), CliFailure> {
             screen.line(screen.tint(Tint::Green, "nothing is amiss"))?;
         }
     }
-    screen.flush()?;
-    match amiss {
-        0 => Ok(()),
-        amiss => Err(CliFailure::Fault(format!("{} of the checks found a fault", count(amiss)))),
-    }
+    screen.flush()
 }

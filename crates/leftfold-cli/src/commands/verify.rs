@@ -63,6 +63,34 @@ pub(crate) async fn run(
 }
 
 fn report(verified: &VerifiedLog, screen: &mut Screen) -> Result<(), CliFailure> {
+    let shown = show(verified, screen);
+    // A fault is told by the exit code, too, if nobody reads what it is about.
+    match fault_of(verified) {
+        Some(fault) => Err(fault),
+        None => {
+            shown?;
+            sound("sound: every hash, record and list of the index is right", screen)
+        }
+    }
+}
+
+/// Returns the damage that was found, with what to do.
+fn fault_of(verified: &VerifiedLog) -> Option<CliFailure> {
+    let said = match (&verified.damage, &verified.index_damage) {
+        (Some(damage), _) => {
+            let hint = "restore a backup, or a copy of the directory";
+            format!("the log is damaged at {damage}; {hint}")
+        }
+        (None, Some(damage)) => {
+            let hint = "delete the index, and opening the log rebuilds it";
+            format!("the index is damaged at {damage}; {hint}")
+        }
+        (None, None) => return None,
+    };
+    Some(CliFailure::Fault(said))
+}
+
+fn show(verified: &VerifiedLog, screen: &mut Screen) -> Result<(), CliFailure> {
     let text = |damage: &Option<leftfold::log::Damage>| damage.as_ref().map(ToString::to_string);
     let (damage, index_damage) = (text(&verified.damage), text(&verified.index_damage));
     if screen.is_json() {
@@ -96,16 +124,7 @@ fn report(verified: &VerifiedLog, screen: &mut Screen) -> Result<(), CliFailure>
     if !verified.is_sound() && !screen.is_json() {
         screen.line(screen.tint(Tint::Red, "damaged"))?;
     }
-    screen.flush()?;
-    if let Some(damage) = damage {
-        let hint = "restore a backup, or a copy of the directory";
-        return Err(CliFailure::Fault(format!("the log is damaged at {damage}; {hint}")));
-    }
-    if let Some(damage) = index_damage {
-        let hint = "delete the index, and opening the log rebuilds it";
-        return Err(CliFailure::Fault(format!("the index is damaged at {damage}; {hint}")));
-    }
-    sound("sound: every hash, record and list of the index is right", screen)
+    screen.flush()
 }
 
 /// Reads all of a store that is elsewhere.

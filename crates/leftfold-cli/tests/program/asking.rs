@@ -58,6 +58,9 @@ fn a_doctor_finds_what_cannot_be_read() {
     std::fs::write(&manifest, "nothing of a log").unwrap();
     let amiss = ran(&["doctor", &store]);
     assert!(amiss.code == 3 && amiss.out.contains("amiss"), "{amiss:?}");
+    let mut unread = Program::start(&["doctor", &store]);
+    drop(unread.output());
+    assert_eq!(unread.ended(), Some(3));
     // Who may read everything is not kept out by permissions.
     std::fs::set_permissions(&manifest, std::fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(ran(&["doctor", &store]).code, 3);

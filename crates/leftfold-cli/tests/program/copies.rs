@@ -30,6 +30,10 @@ fn a_damaged_segment_is_a_fault_with_its_place() {
     assert!(found.code == 3 && found.said.contains(name), "{found:?}");
     let verified: serde_json::Value = serde_json::from_str(found.out.trim()).unwrap();
     assert!(verified["sound"] == false && verified["damage"].is_string(), "{verified}");
+    // It is one, too, if nobody reads what was found.
+    let mut unread = Program::start(&["verify", &store]);
+    drop(unread.output());
+    assert_eq!(unread.ended(), Some(3));
     let backup = directory.path().join("backup");
     let refused = ran(&["backup", &store, backup.to_str().unwrap()]);
     assert!(refused.code == 3, "{refused:?}");
