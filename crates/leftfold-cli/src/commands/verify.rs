@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use leftfold::log::{LogOpenError, LogVerifyError, VerifiedLog};
-use leftfold::operations::Dump;
-use leftfold::store::Store;
+use leftfold::operations::{Dump, DumpError};
+use leftfold::store::{ReadError, Store};
 use serde_json::{Value, json};
 
 use crate::access::StoreArgument;
@@ -130,7 +130,7 @@ fn show(verified: &VerifiedLog, screen: &mut Screen) -> Result<(), CliFailure> {
 /// Reads all of a store that is elsewhere.
 async fn read_through(store: Store, screen: &mut Screen) -> Result<(), CliFailure> {
     let interrupt = Interrupt::listen();
-    let mut dump = Dump::of(&store).await?;
+    let mut dump = Dump::of(&store).await.map_err(|error| unread(&error.into()))?;
     let end = dump.report().through;
     let mut progress = ProgressLine::of("verifying", Measure::Things("events"), end.0);
     let mut events: u64 = 0;
@@ -139,7 +139,7 @@ async fn read_through(store: Store, screen: &mut Screen) -> Result<(), CliFailur
         match dump.next_line().await {
             Ok(Some(_)) => progress.at(dump.position().0),
             Ok(None) => break,
-            Err(error) => return Err(CliFailure::Fault(error.to_string())),
+            Err(error) => return Err(unread(&error)),
         }
         events = dump.report().events;
     }
@@ -167,9 +167,33 @@ async fn read_through(store: Store, screen: &mut Screen) -> Result<(), CliFailur
     sound("readable to its end; the chain of hashes is verified in its directory", screen)
 }
 
+/// Returns the failure of a reading that did not come to the end: a store that cannot be reached is
+/// no damaged one.
+fn unread(error: &DumpError) -> CliFailure {
+    match error {
+        DumpError::Read(ReadError::Damaged { .. }) => CliFailure::Fault(error.to_string()),
+        error => CliFailure::of(error),
+    }
+}
+
 fn sound(text: &str, screen: &mut Screen) -> Result<(), CliFailure> {
     if !screen.is_json() {
         screen.line(screen.tint(Tint::Green, text))?;
     }
     screen.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_be_reached_is_no_damaged_one() {
+        let damaged = ReadError::Damaged { place: "row 7".to_owned(), detail: "torn".to_owned() };
+        assert!(matches!(unread(&damaged.into()), CliFailure::Fault(_)));
+        let away = ReadError::Io { detail: "connection reset".to_owned() };
+        for error in [away, ReadError::Closed] {
+            assert!(matches!(unread(&error.into()), CliFailure::Failed(_)));
+        }
+    }
 }
