@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use leftfold::store::{Position, Read, RecordedEvent, Store};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Statement, params};
 use serde_json::{Map, Value};
@@ -67,8 +68,9 @@ pub(crate) async fn run(arguments: &SqlArguments, screen: &mut Screen) -> Result
         }
     };
     // A private database without a name: on disk if it grows, and gone with the command.
-    let connection = Connection::open("").map_err(of_sqlite)?;
+    let mut connection = Connection::open("").map_err(of_sqlite)?;
     connection.execute_batch(TABLES).map_err(of_sqlite)?;
+    connection.authorizer(Some(authorize)).map_err(of_sqlite)?;
     // A question with a fault is found before anything is read.
     connection.prepare(&sql).map_err(of_sql)?;
     let store = arguments.store.open_to_read().await?;
@@ -80,6 +82,15 @@ pub(crate) async fn run(arguments: &SqlArguments, screen: &mut Screen) -> Result
         return print_objects(&mut statement, screen);
     }
     print_table(&mut statement, screen)
+}
+
+/// Keeps a statement from other files, which `ATTACH` and `VACUUM INTO` would make: a database that
+/// can only be read does not.
+fn authorize(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } => Authorization::Deny,
+        _ => Authorization::Allow,
+    }
 }
 
 /// Loads the events that are chosen.
@@ -151,6 +162,12 @@ fn text_or_blob(bytes: &[u8]) -> ToSqlOutput<'_> {
 
 fn print_objects(statement: &mut Statement<'_>, screen: &mut Screen) -> Result<(), CliFailure> {
     let names: Vec<String> = statement.column_names().map(Into::into).collect();
+    // An object has a member of a name once.
+    if let Some((_, name)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name))
+    {
+        let hint = "give each column a name of its own: select count(*) as n";
+        return Err(CliFailure::Usage(format!("two columns have the name {name}; {hint}")));
+    }
     let mut rows = statement.query([]).map_err(of_sql)?;
     while let Some(row) = rows.next().map_err(of_sql)? {
         let mut object = Map::new();

@@ -41,6 +41,17 @@ fn sql_only_reads_and_loads_no_more_than_was_said() {
         let refused = ran(&["sql", &store, sql]);
         assert!(refused.code == 2 && refused.said.contains(said), "{sql}: {refused:?}");
     }
+    let file = directory.path().join("made.db");
+    for sql in ["attach '{}' as x", "vacuum into '{}'"] {
+        let sql = sql.replace("{}", file.to_str().unwrap());
+        let refused = ran(&["sql", &store, &sql]);
+        assert!(refused.code == 2 && refused.said.contains("authoriz"), "{refused:?}");
+        assert!(!file.exists(), "{sql}");
+    }
+    let twice = "select a.type, b.type from events a join events b using (position)";
+    let refused = ran(&["sql", &store, twice, "--json"]);
+    assert!(refused.code == 2 && refused.said.contains("name type"), "{refused:?}");
+    assert_eq!(ran(&["sql", &store, twice]).well().lines().count(), 12);
     let refused = ran(&["sql", &store, "select 1", "--max-events", "9"]);
     assert!(refused.code == 1 && refused.said.contains("--max-events"), "{refused:?}");
     assert_eq!(ran(&["sql", &store, "select 1", "--max-events", "10"]).code, 0);
