@@ -79,6 +79,6 @@ async fn run(command: CliCommand, screen: &mut Screen) -> Result<(), CliFailure>
         }
         CliCommand::Man(arguments) => shell::man(&arguments, args::described(), screen),
         CliCommand::Users(arguments) => users_file::run(&arguments, screen),
-        CliCommand::User(user) => users::run(&user).map_err(CliFailure::of),
+        CliCommand::User(user) => users::run(&user, screen),
     }
 }

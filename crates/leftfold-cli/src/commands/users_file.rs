@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use leftfold_server::Users;
 use serde_json::json;
 
-use crate::commands::users::{UserArguments, entry};
+use crate::commands::users::{UserArguments, make};
 use crate::failure::CliFailure;
 use crate::screen::{Screen, Side, TextTable, counted};
 
@@ -55,8 +55,7 @@ pub(crate) fn run(arguments: &UsersArguments, screen: &mut Screen) -> Result<(),
                 return Err(CliFailure::Failed(format!("there is a user {name:?}; {hint}")));
             }
             let space = if text.is_empty() { "" } else { "\n" };
-            let entry = entry(user).map_err(CliFailure::of)?;
-            replace(file, &format!("{text}{space}{entry}"))
+            make(user, |entry| replace(file, &format!("{text}{space}{entry}")))
         }
         UsersAction::Remove { file, name } => {
             let text = text_of(file)?;

@@ -1,5 +1,6 @@
 //! Commands that answer a question: SQL, and a doctor's.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use leftfold_proving::PostgresServer;
@@ -97,6 +98,15 @@ fn users_are_listed_added_and_removed() {
     ran(&["users", "remove", &file, "ada"]).well();
     assert_eq!(names(), ["bob"]);
     assert_eq!(ran(&["users", "remove", &file, "ada"]).code, 1);
+    // A token of an entry that is not kept is not shown.
+    let nowhere = directory.path().join("absent/users.toml").to_str().unwrap().to_owned();
+    let lost = ran(&["users", "add", &nowhere, "eve", "append", "--token"]);
+    assert!(lost.code == 1 && lost.said.lines().count() == 1, "{lost:?}");
+    // An entry that nobody reads any more is no panic.
+    let mut unread = Program::start(&["user", "eve", "append"]);
+    drop(unread.output());
+    unread.input().write_all(b"secret\n").unwrap();
+    assert_eq!(unread.ended(), Some(0));
     // A server without users would let nobody in.
     assert_eq!(ran(&["users", "remove", &file, "bob"]).code, 1);
     assert_eq!(names(), ["bob"]);
