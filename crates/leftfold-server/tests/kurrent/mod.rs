@@ -2,6 +2,7 @@
 //! the calls and compare the answers.
 
 mod node;
+mod pages;
 mod python;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -5,6 +5,7 @@ use std::process::Command;
 use leftfold::store::{Append, EventType, NewEvent, Store, StreamName};
 use tempfile::TempDir;
 
+use super::pages::CountedPages;
 use super::{Certified, conversation, run, scripts};
 use crate::support::RunningServer;
 
@@ -80,4 +81,17 @@ async fn what_other_clients_recorded_is_seen_too() {
     store.append(Append::of(vec![in_stream, sold()])).await.unwrap();
     store.append(leftfold::testing::by_runtime(Append::of(vec![own]))).await.unwrap();
     run_python("native.py", &server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_event_among_many_is_found_in_few_pages() {
+    let backend = CountedPages::new();
+    let store = Store::shared(backend.clone());
+    let of = |kind: &str| NewEvent::new(EventType::new(kind.to_owned()).unwrap(), "{}");
+    let mut events = vec![of("other.Kind"); 4_000];
+    events[2_000] = of("wanted.Kind");
+    store.append(Append::of(events)).await.unwrap();
+    let server = RunningServer::of(store).await;
+    run_python("far.py", &server).await;
+    assert!(backend.pages() < 100, "{} pages were read", backend.pages());
 }
