@@ -8,12 +8,13 @@ use std::sync::Arc;
 use super::manifest::{BackedUpSegment, BackupManifest};
 use super::take::digest;
 use super::{BackupError, BackupProgress, ByteCount, copy_name, made, opened};
-use crate::disk::Disk;
+use crate::disk::{Disk, Lock};
 use crate::format::{segment_name, segment_number};
-use crate::open::contents::{LOCK, UNFINISHED};
+use crate::open::contents::{LOCK, UNFINISHED, is_derived};
+use crate::open::directory::lock_of;
 use crate::open::error::LogOpenError;
 use crate::open::verify::SegmentWalk;
-use crate::open::{Restored, declare};
+use crate::open::{Restored, declare_locked};
 use crate::options::{Existing, Options};
 
 const COPIED_AT_ONCE: usize = 1 << 20;
@@ -24,7 +25,8 @@ const COPIED_AT_ONCE: usize = 1 << 20;
 ///
 /// Everything is checked: the hashes of the backup, and the chain of the log up to its end. Until
 /// that is done the directory is refused as [`LogOpenError::Unfinished`]; if it was interrupted,
-/// call it again, and it begins anew. The backup is only read.
+/// call it again, and it begins anew; while one is under way another one is refused as
+/// [`LogOpenError::InUse`]. The backup is only read.
 ///
 /// Keys of personal data are in a directory of their own and come back from a backup of their own.
 pub fn restore_backup(
@@ -48,7 +50,7 @@ pub fn restore_backup_on(
 ) -> Result<Restored, BackupError> {
     let manifest = BackupManifest::read(backup)?
         .ok_or_else(|| BackupError::Missing { place: backup.place() })?;
-    clear(&*log)?;
+    let lock = clear(&*log)?;
     let bytes = manifest.segments.iter().map(|segment| segment.bytes).sum();
     let mut count = ByteCount { count: BackupProgress { bytes_done: 0, bytes }, told: progress };
     for segment in &manifest.segments {
@@ -64,24 +66,21 @@ pub fn restore_backup_on(
     if verified.head != manifest.head || verified.identity != manifest.identity {
         return Err(BackupError::damaged(&backup.place(), &"it ends elsewhere than it says"));
     }
-    let restored = declare(&log, options)?;
+    let restored = declare_locked(&log, options, &*lock)?;
     log.remove(UNFINISHED)?;
     log.sync_names()?;
     Ok(restored)
 }
 
-/// Begins in an empty directory, or anew in one where it was interrupted.
-fn clear(log: &dyn Disk) -> Result<(), BackupError> {
+/// Begins in an empty directory, or anew in one where it was interrupted. Returns the lock of the
+/// directory, without which a second restore would take the files of the first away.
+fn clear(log: &dyn Disk) -> Result<Box<dyn Lock>, BackupError> {
+    // In a directory of others not even the lock is made.
+    refuse_others(log, &log.names()?)?;
+    let lock = lock_of(log)?;
     let names = log.names()?;
+    refuse_others(log, &names)?;
     if !names.iter().any(|name| name == UNFINISHED) {
-        if names.iter().any(|name| segment_number(name).is_some()) {
-            return Err(LogOpenError::AlreadyThere { place: log.place() }.into());
-        }
-        let foreign = |name: &&String| *name != LOCK && !name.ends_with(".tmp");
-        if let Some(file) = names.iter().find(foreign) {
-            let file = file.clone();
-            return Err(LogOpenError::Foreign { place: log.place(), file }.into());
-        }
         log.create(UNFINISHED)?.sync()?;
         log.sync_names()?;
     }
@@ -89,7 +88,28 @@ fn clear(log: &dyn Disk) -> Result<(), BackupError> {
         log.remove(name)?;
     }
     log.sync_names()?;
-    Ok(())
+    Ok(lock)
+}
+
+/// Refuses a directory with a log, or with files of anything else.
+fn refuse_others(log: &dyn Disk, names: &[String]) -> Result<(), LogOpenError> {
+    if names.iter().any(|name| name == UNFINISHED) {
+        return Ok(());
+    }
+    if names.iter().any(|name| segment_number(name).is_some()) {
+        return Err(LogOpenError::AlreadyThere { place: log.place() });
+    }
+    let foreign = |name: &&String| *name != LOCK && !is_half_made(name);
+    match names.iter().find(foreign) {
+        Some(file) => Err(LogOpenError::Foreign { place: log.place(), file: file.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Tells whether it is a file of a log whose writer ended while it made it.
+fn is_half_made(name: &str) -> bool {
+    let made = name.strip_suffix(".tmp");
+    made.is_some_and(|name| segment_number(name).is_some() || is_derived(name))
 }
 
 fn copy_back(

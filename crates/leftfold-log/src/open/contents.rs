@@ -134,7 +134,7 @@ pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), Lo
 }
 
 /// Tells whether a file is made from a log, or speaks of it.
-fn is_derived(name: &str) -> bool {
+pub(crate) fn is_derived(name: &str) -> bool {
     offsets_number(name).is_some() || index::is_file(name) || name == MARK
 }
 

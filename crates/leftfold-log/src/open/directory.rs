@@ -24,6 +24,11 @@ pub(crate) fn locked(disk: &dyn Disk) -> Result<Box<dyn Lock>, LogOpenError> {
 
 fn locked_of(disk: &dyn Disk, names: &[String]) -> Result<Box<dyn Lock>, LogOpenError> {
     refuse_foreign(disk, names)?;
+    lock_of(disk)
+}
+
+/// Takes the lock of a directory, whatever is in it.
+pub(crate) fn lock_of(disk: &dyn Disk) -> Result<Box<dyn Lock>, LogOpenError> {
     disk.lock(LOCK).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => LogOpenError::InUse { place: disk.place() },
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

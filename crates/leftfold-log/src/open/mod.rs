@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 
 use leftfold_core::store::{Head, Identity, State, Status};
 
-use crate::disk::{Disk, LeasedDisk, Overlay};
+use crate::disk::{Disk, LeasedDisk, Lock, Overlay};
 use crate::format::{MARK, segment_name, segment_number};
 use crate::index::Index;
 use crate::log::Log;
@@ -285,8 +285,17 @@ pub fn restore_on(disk: Arc<dyn Disk>, options: Options) -> Result<Restored, Log
 
 /// Declares a restore, also in a directory where one is under way.
 pub(crate) fn declare(disk: &Arc<dyn Disk>, options: Options) -> Result<Restored, LogOpenError> {
-    let options = Options { open: Existing::Only, ..options };
     let lock = locked(&**disk)?;
+    declare_locked(disk, options, &*lock)
+}
+
+/// The same, for whoever has the lock of the directory.
+pub(crate) fn declare_locked(
+    disk: &Arc<dyn Disk>,
+    options: Options,
+    _lock: &dyn Lock,
+) -> Result<Restored, LogOpenError> {
+    let options = Options { open: Existing::Only, ..options };
     if disk.names()?.iter().all(|name| segment_number(name).is_none()) {
         return Err(LogOpenError::Missing { place: disk.place() });
     }
@@ -294,8 +303,7 @@ pub(crate) fn declare(disk: &Arc<dyn Disk>, options: Options) -> Result<Restored
     for name in disk.names()?.iter().filter(|name| name.ends_with(".off") || *name == MARK) {
         disk.remove(name)?;
     }
-    let (mut writer, report) = Log::writer(Arc::clone(disk), options, OpenPurpose::Write)?;
-    writer.hold(lock);
+    let (writer, report) = Log::writer(Arc::clone(disk), options, OpenPurpose::Write)?;
     let epoch = next_epoch(report.identity, report.head);
     let head =
         writer.begin_epoch(epoch).map_err(|error| LogOpenError::Io { detail: error.detail })?;

@@ -130,6 +130,29 @@ fn a_restore_that_is_interrupted_anywhere_is_never_taken_for_a_log() {
 }
 
 #[test]
+fn a_restore_has_the_directory_to_itself_and_leaves_files_of_others() {
+    let (log, from) = (on(&Simulated::new(1)), Simulated::new(2));
+    (1..=60).for_each(|n| append(&log, n * 10));
+    back_up(&log, &from).unwrap();
+    let (to, mut second) = (Simulated::new(3), None);
+    let mut beside = |_| {
+        second.get_or_insert_with(|| bring_back(&from, &to).map(drop));
+        ControlFlow::Continue(())
+    };
+    restore_backup_on(&from, Arc::new(to.clone()), options(), &mut beside).unwrap();
+    let in_use = matches!(second, Some(Err(BackupError::Open(LogOpenError::InUse { .. }))));
+    assert!(in_use, "{second:?}");
+    assert_eq!(datas(&on(&to)), datas(&log));
+
+    let other = Simulated::new(4);
+    other.create("notes.tmp").unwrap().sync().unwrap();
+    let refused = bring_back(&from, &other).map(drop);
+    let foreign = matches!(refused, Err(BackupError::Open(LogOpenError::Foreign { .. })));
+    assert!(foreign, "{refused:?}");
+    assert_eq!(other.names().unwrap(), ["notes.tmp"]);
+}
+
+#[test]
 fn a_log_is_backed_up_while_it_is_written_by_its_own_process_and_by_another_one() {
     let folder = Folder::new("backup-live");
     let place = |name: &str| folder.0.join(name);
