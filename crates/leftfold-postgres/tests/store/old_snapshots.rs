@@ -3,15 +3,12 @@
 
 use std::time::Duration;
 
-use leftfold_core::store::{
-    Append, Checkpoint, CheckpointRecord, Hash, Holder, LeaseRequest, MoveFrom, Partition,
-    Position, Store,
-};
+use leftfold_core::store::{Holder, LeaseRequest, Position, Store};
 use leftfold_postgres::PostgresStore;
 use leftfold_proving::PostgresServer;
 use tokio_postgres::Client;
 
-use crate::support::{label, place, rows};
+use crate::support::{label, moved, place, rows};
 
 /// Moves of one consumer, each in a transaction of its own. A row that all of them changed would
 /// have filled nine pages with its dead versions.
@@ -19,20 +16,6 @@ const MOVES: u64 = 400;
 const RENEWALS: u64 = 100;
 /// Pages that more levels of indexes may cost.
 const MORE_PAGES_MAX: i64 = 4;
-
-fn moved(store: &Store, consumer: &str, position: u64) -> Append {
-    let checkpoint = CheckpointRecord {
-        consumer: label(consumer),
-        checkpoint: Checkpoint {
-            store: store.identity().store,
-            partition: Partition::default(),
-            position: Position(position),
-            hash: Hash::EMPTY,
-        },
-        from: MoveFrom::Anywhere,
-    };
-    Append { checkpoint: Some(checkpoint), ..Append::default() }
-}
 
 /// Pages that the server touches to answer.
 async fn pages(client: &Client, ask: &str) -> i64 {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use leftfold_core::store::{
-    Append, AppendError, CheckpointRecord, EventType, NewEvent, Outcome, Position, Query, Read,
-    ReadError, State, Store, Tags,
+    Append, AppendError, EventType, NewEvent, Outcome, Position, Query, Read, ReadError, State,
+    Store, Tags,
 };
 use leftfold_postgres::{PostgresStore, PostgresStoreOptions};
 use leftfold_proving::PostgresServer;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use crate::ledger::{Ledger, accept, attempt};
-use crate::support::{label, place, rows};
+use crate::support::{label, moved, place, rows};
 
 /// Time after which a test that waits has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -160,10 +160,7 @@ async fn a_deadlock_with_a_foreign_session_ends_one_of_both_and_the_append_may_b
     let (schema, url) = place("deadlock");
     let backend = PostgresStore::open(&url).await.unwrap();
     let store = Store::new(backend.clone());
-    let moved = |position: u64| {
-        let checkpoint = backend_checkpoint(&store, position);
-        Append { checkpoint: Some(checkpoint), ..Append::default() }
-    };
+    let moved = |position| moved(&store, "reader", position);
     store.append(moved(1)).await.unwrap();
     let other = rows(&PostgresServer::shared().url()).await;
     let locked = format!("BEGIN; LOCK TABLE {schema}.appends IN SHARE MODE");
@@ -197,20 +194,6 @@ fn lock_of_head(schema: &str) -> String {
 
 async fn lock_within(other: &Client, schema: &str) -> bool {
     other.batch_execute(&lock_of_head(schema)).await.is_err()
-}
-
-fn backend_checkpoint(store: &Store, position: u64) -> CheckpointRecord {
-    use leftfold_core::store::{Checkpoint, Hash, MoveFrom, Partition};
-    CheckpointRecord {
-        consumer: label("reader"),
-        checkpoint: Checkpoint {
-            store: store.identity().store,
-            partition: Partition::default(),
-            position: Position(position),
-            hash: Hash::EMPTY,
-        },
-        from: MoveFrom::Anywhere,
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use leftfold_core::store::Label;
+use leftfold_core::store::{
+    Append, Checkpoint, CheckpointRecord, Hash, Label, MoveFrom, Partition, Position, Store,
+};
 use leftfold_proving::PostgresServer;
 use tokio_postgres::{Client, NoTls};
 
@@ -37,6 +39,21 @@ pub(crate) fn differing_clock(schema: &str, micros: i64) -> String {
 
 pub(crate) fn label(text: &str) -> Label {
     Label::try_from(text).unwrap()
+}
+
+/// Returns an append that moves a consumer, wherever it stands.
+pub(crate) fn moved(store: &Store, consumer: &str, position: u64) -> Append {
+    let checkpoint = CheckpointRecord {
+        consumer: label(consumer),
+        checkpoint: Checkpoint {
+            store: store.identity().store,
+            partition: Partition::default(),
+            position: Position(position),
+            hash: Hash::EMPTY,
+        },
+        from: MoveFrom::Anywhere,
+    };
+    Append { checkpoint: Some(checkpoint), ..Append::default() }
 }
 
 /// A connection beside those of the store.
