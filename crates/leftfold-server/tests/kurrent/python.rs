@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use leftfold::store::limits::APPEND_EVENTS_MAX;
 use leftfold::store::{Append, EventType, NewEvent, Store, StreamName};
 use tempfile::TempDir;
 
@@ -44,6 +45,14 @@ async fn deletions_are_known_when_something_is_refused_or_hidden() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_projections_write_elsewhere_is_answered_from_the_index() {
+    for (store, _directory) in stores().await {
+        let server = RunningServer::of(store).await;
+        run_python("indexed.py", &server).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscriptions_catch_up_and_follow() {
     for (store, _directory) in stores().await {
         let server = RunningServer::of(store).await;
@@ -83,15 +92,43 @@ async fn what_other_clients_recorded_is_seen_too() {
     run_python("native.py", &server).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_event_among_many_is_found_in_few_pages() {
+/// Serves these events and runs parts of `far.py` one after the other; returns the number of pages
+/// that each of them read.
+async fn pages_of<const PARTS: usize>(events: Vec<NewEvent>, parts: [&str; PARTS]) -> [u64; PARTS] {
     let backend = CountedPages::new();
     let store = Store::shared(backend.clone());
-    let of = |kind: &str| NewEvent::new(EventType::new(kind.to_owned()).unwrap(), "{}");
-    let mut events = vec![of("other.Kind"); 4_000];
-    events[2_000] = of("wanted.Kind");
-    store.append(Append::of(events)).await.unwrap();
+    for events in events.chunks(APPEND_EVENTS_MAX) {
+        store.append(Append::of(events.to_vec())).await.unwrap();
+    }
     let server = RunningServer::of(store).await;
-    run_python("far.py", &server).await;
-    assert!(backend.pages() < 100, "{} pages were read", backend.pages());
+    let mut pages = [0; PARTS];
+    for (part, pages) in parts.into_iter().zip(&mut pages) {
+        let before = backend.pages();
+        run(python("far.py", part, &format!("127.0.0.1:{}", server.port))).await;
+        *pages = backend.pages() - before;
+    }
+    pages
+}
+
+fn empty(kind: &str) -> NewEvent {
+    NewEvent::new(EventType::new(kind.to_owned()).unwrap(), "{}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_event_among_many_is_found_in_few_pages() {
+    let mut events = vec![empty("other.Kind"); 4_000];
+    events[2_000] = empty("wanted.Kind");
+    let [pages] = pages_of(events, ["all"]).await;
+    assert!(pages < 100, "{pages} pages were read");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_events_before_a_stream_are_looked_at_once_to_number_it() {
+    let of = |stream: &'static str, count| {
+        std::iter::repeat_n(empty("a.Kind").in_stream(StreamName::new(stream).unwrap()), count)
+    };
+    let events = of("many-1", 20_000).chain(of("one-1", 1)).chain(of("many-2", 20_000));
+    let events = events.chain(of("one-2", 1)).collect();
+    let [counting, finding] = pages_of(events, ["count_streams", "find_the_last_stream"]).await;
+    assert!(counting > 5 && finding < 60, "{counting} and {finding} pages were read");
 }

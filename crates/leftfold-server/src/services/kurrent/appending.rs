@@ -29,6 +29,7 @@ use uuid::Uuid;
 use super::Facade;
 use super::expected::ExpectedRevision;
 use super::faults;
+use super::indexed::IndexedStream;
 use super::marks::{ALL_TRUNCATED, StreamMark};
 use super::names::{self, DELETED_TYPE, METADATA_TYPE, NamedStream};
 
@@ -153,7 +154,7 @@ impl Facade {
     /// Streams that the index answers have no events of their own.
     fn refuse_indexed(&self, stream: &NamedStream) -> Result<(), Status> {
         let is_answered = stream.shown == names::STREAMLESS
-            || names::IndexedStream::named(&stream.shown).is_some();
+            || IndexedStream::named(&stream.shown).is_some();
         if is_answered { Err(faults::access_denied()) } else { Ok(()) }
     }
 

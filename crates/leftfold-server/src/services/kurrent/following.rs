@@ -19,8 +19,9 @@ use uuid::Uuid;
 use super::Facade;
 use super::faults;
 use super::filter::EventFilter;
+use super::indexed::IndexedStream;
 use super::marks;
-use super::names::{self, DELETED_TYPE, IndexedStream, NamedStream};
+use super::names::{self, DELETED_TYPE, NamedStream};
 use super::reading::{FromPosition, FromRevision};
 use super::records::{EventForm, moment, wire_position};
 use super::wire::streams::ReadResp;
@@ -239,7 +240,7 @@ impl FollowCall {
             FollowSource::Indexed { stream, number, first } => {
                 if stream.has(event) {
                     let is_hidden = self.facade.hides(event).await?;
-                    let found = self.form.indexed(&stream.shown, *number, event, is_hidden);
+                    let found = self.form.indexed(stream, *number, event, is_hidden);
                     if *number >= *first {
                         self.ready.push_back(Ok(found.into_response()));
                     }

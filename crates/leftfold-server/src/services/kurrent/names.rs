@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use leftfold::store::limits::STREAM_BYTES_MAX;
-use leftfold::store::{EventType, Query, QueryItem, RecordedEvent, StreamMatch, StreamName};
+use leftfold::store::{EventType, StreamName};
 use tonic::Status;
 
 use super::wire::StreamIdentifier;
@@ -23,10 +23,6 @@ pub(super) const DELETED_TYPE: &str = "$streamDeleted";
 pub(super) const METADATA_STREAM: &str = "$$";
 /// Name under which the events without a stream are shown among all events.
 pub(super) const STREAMLESS: &str = "$streamless";
-/// Start of the name of a stream with links to the events of a category.
-const CATEGORY_STREAM: &str = "$ce-";
-/// Start of the name of a stream with links to the events of a type.
-const TYPE_STREAM: &str = "$et-";
 /// Bytes of a name: its metadata stream must have a name too.
 const NAME_BYTES_MAX: usize = STREAM_BYTES_MAX - METADATA_STREAM.len() - 1;
 
@@ -109,65 +105,6 @@ impl NamedStream {
 
 pub(super) fn identifier(shown: &str) -> StreamIdentifier {
     StreamIdentifier { stream_name: shown.to_owned().into() }
-}
-
-/// A stream of links that nobody wrote: the index of the store answers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct IndexedStream {
-    pub(super) shown: String,
-    kind: IndexedKind,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum IndexedKind {
-    /// `$ce-order`: the events of `order-1`, `order-2` and so on.
-    Category(String),
-    /// `$et-OrderPlaced`: the events of the type.
-    Type(EventType),
-}
-
-impl IndexedStream {
-    /// Returns the stream of links of that name; `None` if the name is of an ordinary stream.
-    pub(super) fn named(shown: &str) -> Option<Self> {
-        let kind = if let Some(category) = shown.strip_prefix(CATEGORY_STREAM) {
-            let is_category = !category.is_empty() && !category.contains('-');
-            is_category.then(|| IndexedKind::Category(stored(category).into_owned()))?
-        } else {
-            let named = shown.strip_prefix(TYPE_STREAM).filter(|named| *named != LINK_TYPE)?;
-            IndexedKind::Type(EventType::new(stored(named).into_owned()).ok()?)
-        };
-        Some(Self { shown: shown.to_owned(), kind })
-    }
-
-    /// A query for the events that the links lead to. A few more match, which
-    /// [`has`](Self::has) leaves out.
-    pub(super) fn query(&self) -> Query {
-        match &self.kind {
-            IndexedKind::Category(category) => Query::category(category.clone()),
-            IndexedKind::Type(event_type) => Query::types([event_type.clone()]),
-        }
-    }
-
-    /// A query for which a caller needs the right.
-    pub(super) fn wished(&self) -> Query {
-        match &self.kind {
-            IndexedKind::Category(category) => Query::from(QueryItem {
-                streams: Some(StreamMatch::Prefix(format!("{category}-"))),
-                ..QueryItem::default()
-            }),
-            IndexedKind::Type(_) => self.query(),
-        }
-    }
-
-    /// Tells whether an event that matches the query has a link: it is in a stream, and in that of
-    /// a category the name goes on after the category.
-    pub(super) fn has(&self, event: &RecordedEvent) -> bool {
-        match (&self.kind, &event.stream) {
-            (_, None) => false,
-            (IndexedKind::Category(category), Some(at)) => at.name.len() > category.len(),
-            (IndexedKind::Type(_), Some(_)) => true,
-        }
-    }
 }
 
 #[cfg(test)]

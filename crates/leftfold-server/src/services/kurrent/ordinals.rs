@@ -1,8 +1,8 @@
-//! Numbers of the events that the index answers for `$ce-` and `$et-` streams.
+//! Numbers of the events in the streams that the index answers.
 //!
 //! The store finds these events by position; clients number them. So the positions of some of the
-//! numbers are kept, for the streams that somebody read. They are found by reading the stream from
-//! its beginning, once.
+//! numbers are kept, for the streams that somebody read. They are found by reading what matches
+//! from the beginning, once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -10,10 +10,13 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use leftfold::store::{Position, Query, Read, ReadError, Store, What};
 use tokio::sync::Mutex;
 
-use super::names::IndexedStream;
+use super::indexed::IndexedStream;
 
-/// Events between two positions that are kept.
-const EVERY: usize = 1_024;
+/// Events of a stream between two positions that are kept, at most.
+const EVERY: u64 = 1_024;
+/// Events that matched, with a link or without, between two positions that are kept: the next event
+/// with a link that is behind so many is kept.
+const LOOKED_AT_EVERY: usize = 8_192;
 /// Streams whose positions are kept; with more, all are found anew.
 const STREAMS_MAX: usize = 1_024;
 
@@ -23,8 +26,10 @@ pub(super) struct Ordinals(StdMutex<HashMap<String, Arc<Mutex<StreamOrdinals>>>>
 /// The numbers of one stream, as far as it was read.
 #[derive(Debug, Default)]
 struct StreamOrdinals {
-    /// Positions of the events 0, [`EVERY`], twice that, and so on.
-    kept: Vec<Position>,
+    /// Numbers and positions of some events, the first one among them.
+    kept: Vec<(u64, Position)>,
+    /// Events that were looked at behind the last of these.
+    looked_at: usize,
     count: u64,
     through: Position,
 }
@@ -59,10 +64,10 @@ impl Ordinals {
         if number >= ordinals.count {
             return Ok(None);
         }
-        let every = EVERY as u64;
-        let kept = usize::try_from(number / every).ok().and_then(|at| ordinals.kept.get(at));
-        let Some(&from) = kept else { return Ok(None) };
-        let mut left = number % every;
+        let behind = ordinals.kept.partition_point(|(kept, _)| *kept <= number);
+        let before = behind.checked_sub(1).and_then(|before| ordinals.kept.get(before));
+        let Some(&(kept, from)) = before else { return Ok(None) };
+        let mut left = number - kept;
         let mut next = Some(Read::matching(stream.query(), from).what);
         while let Some(what) = next {
             let page = page(store, what).await?;
@@ -95,16 +100,28 @@ impl StreamOrdinals {
         let mut next = Some(Read::matching(stream.query(), self.through.next()).what);
         while let Some(what) = next {
             let page = page(store, what).await?;
-            for event in page.events.iter().filter(|event| stream.has(event)) {
-                if self.count.is_multiple_of(EVERY as u64) {
-                    self.kept.push(event.position);
+            for event in &page.events {
+                self.looked_at += 1;
+                if stream.has(event) {
+                    self.take(event.position);
                 }
-                self.count += 1;
             }
             self.through = page.through.max(self.through);
             next = page.next;
         }
         Ok(())
+    }
+
+    /// Counts the next event.
+    fn take(&mut self, position: Position) {
+        let is_far = |(kept, _): &(u64, Position)| {
+            self.count - kept >= EVERY || self.looked_at >= LOOKED_AT_EVERY
+        };
+        if self.kept.last().is_none_or(is_far) {
+            self.kept.push((self.count, position));
+            self.looked_at = 0;
+        }
+        self.count += 1;
     }
 }
 

@@ -7,6 +7,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::faults;
+use super::indexed::correlation_tag;
 use super::names;
 use super::records::id_of;
 use super::wire::streams::ProposedMessage;
@@ -47,6 +48,11 @@ pub(super) fn proposed(
     }
     let mut event = NewEvent::new(names::stored_type(kind)?, data);
     event.id = Some(EventId(id));
+    if kind != names::LINK_TYPE
+        && let Some(tag) = correlation_tag(&metadata)
+    {
+        event.tags.insert(tag);
+    }
     event.metadata.user = metadata;
     event.content_type = match content_type {
         "application/json" => ContentType::Json,

@@ -9,8 +9,9 @@ use tonic::Status;
 use super::Facade;
 use super::faults;
 use super::filter::EventFilter;
+use super::indexed::IndexedStream;
 use super::marks;
-use super::names::{IndexedStream, NamedStream};
+use super::names::NamedStream;
 use super::records::EventForm;
 use super::wire::streams::ReadResp;
 use super::wire::streams::read_resp::{Content, StreamNotFound};
@@ -231,7 +232,12 @@ impl ReadingCall {
                 return Ok(Some(ReadResp { content }));
             };
             let page_events = u32::try_from(self.page_events).unwrap_or(u32::MAX);
-            self.page_events = PAGE_EVENTS;
+            self.page_events = match &self.source {
+                ReadSource::Indexed { stream, .. } if stream.is_sparse() => {
+                    Read::PAGE_EVENTS.into()
+                }
+                _ => PAGE_EVENTS,
+            };
             let direction = self.direction;
             let read = Read { what, direction, page_events, page_bytes: Read::PAGE_BYTES };
             let page = self.facade.store.page(read).await.map_err(faults::unread)?;
@@ -263,7 +269,7 @@ impl ReadingCall {
                 ReadSource::Indexed { stream, .. } if !stream.has(&event) => None,
                 ReadSource::Indexed { stream, number } => {
                     let is_hidden = self.facade.hides(&event).await?;
-                    let found = self.form.indexed(&stream.shown, *number, &event, is_hidden);
+                    let found = self.form.indexed(stream, *number, &event, is_hidden);
                     *number = match self.direction {
                         Direction::Forwards => number.saturating_add(1),
                         Direction::Backwards => number.saturating_sub(1),

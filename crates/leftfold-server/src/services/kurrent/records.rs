@@ -7,6 +7,7 @@ use leftfold::store::{ContentType, Position, Read, ReadError, RecordedEvent, Tim
 use uuid::Uuid;
 
 use super::Facade;
+use super::indexed::IndexedStream;
 use super::names::{self, DELETED_TYPE, LINK_TYPE, METADATA_STREAM, NamedStream, STREAMLESS};
 use super::wire::streams::ReadResp;
 use super::wire::streams::read_resp::{Content, ReadEvent, RecordedEvent as WireEvent, read_event};
@@ -158,32 +159,33 @@ impl EventForm {
         Ok(FoundEvent { event, link: Some(shown), position })
     }
 
-    /// An event as an indexed stream of that name links to it under a number. Nobody sees through
-    /// the link if `is_hidden`.
+    /// An event as it stands in an indexed stream under a number. Nobody sees through a link to it
+    /// if `is_hidden`.
     pub(super) fn indexed(
         self,
-        stream: &str,
+        stream: &IndexedStream,
         revision: u64,
         event: &RecordedEvent,
         is_hidden: bool,
     ) -> FoundEvent {
         let (of, at) = shown_at(event);
+        let (kind, data) = stream.entry(of, at);
         let position = event.position;
-        let link = WireEvent {
-            id: Some(wire_id(event.id.derived(stream), self.spelling)),
-            stream_identifier: Some(names::identifier(stream)),
+        let entry = WireEvent {
+            id: Some(wire_id(event.id.derived(&stream.shown), self.spelling)),
+            stream_identifier: Some(names::identifier(&stream.shown)),
             stream_revision: revision,
             prepare_position: position.0,
             commit_position: position.0,
-            metadata: system_metadata(LINK_TYPE, "application/octet-stream", event.recorded_at),
+            metadata: system_metadata(kind, "application/octet-stream", event.recorded_at),
             custom_metadata: Bytes::new(),
-            data: format!("{at}@{of}").into(),
+            data: data.into(),
         };
-        if !self.resolves_links {
-            return FoundEvent { event: Some(link), link: None, position };
+        if !self.resolves_links || kind != LINK_TYPE {
+            return FoundEvent { event: Some(entry), link: None, position };
         }
         let event = (!is_hidden).then(|| wire_event(event, self.spelling));
-        FoundEvent { event, link: Some(link), position }
+        FoundEvent { event, link: Some(entry), position }
     }
 }
 

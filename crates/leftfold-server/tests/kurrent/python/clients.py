@@ -40,9 +40,9 @@ def raises(error, call, *arguments, **named):
 
 
 def run(parts):
-    """Runs the functions of a script whose names begin with what its first argument says."""
-    wanted = "" if sys.argv[1] == "all" else sys.argv[1]
-    for part in [one for key, one in parts.items() if key.startswith("check_" + wanted)]:
+    """Runs all checks of a script, or the function that its first argument names."""
+    wanted = "check_" if sys.argv[1] == "all" else sys.argv[1]
+    for part in [one for key, one in parts.items() if key.startswith(wanted)]:
         began = time.monotonic()
         part()
         print(f"{part.__name__}: {time.monotonic() - began:.1f} s", flush=True)
