@@ -44,6 +44,16 @@ async fn deletions_are_known_when_something_is_refused_or_hidden() {
     run_python("deletions.py", &server).await;
 }
 
+/// A repetition of the append that brought a stream back was a wrong revision: its events were
+/// looked for at the beginning of the stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_that_is_sent_again_is_answered_as_the_first_time_whatever_was_deleted() {
+    for (store, _directory) in stores().await {
+        let server = RunningServer::of(store).await;
+        run_python("repeats.py", &server).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_projections_write_elsewhere_is_answered_from_the_index() {
     for (store, _directory) in stores().await {

@@ -11,9 +11,10 @@
 //! | any, exists | | yes, and all others | as the first time |
 //! | any, exists | | yes, not all others | wrong revision |
 //! | exists | none, and no metadata | no | wrong revision |
-//! | no stream | none, or deleted | no | appended |
+//! | no stream | none, or deleted | not where a stream begins | appended |
+//! | no stream | any, or deleted | all where the stream began, or came back | as the first time |
 //! | a revision | as many | | appended |
-//! | a revision, no stream | more | all at their places | as the first time |
+//! | a revision | more | all at their places | as the first time |
 //! | a revision, no stream | more | not all | wrong revision |
 //! | a revision | fewer | | wrong revision |
 
@@ -153,8 +154,8 @@ impl Facade {
 
     /// Streams that the index answers have no events of their own.
     fn refuse_indexed(&self, stream: &NamedStream) -> Result<(), Status> {
-        let is_answered = stream.shown == names::STREAMLESS
-            || IndexedStream::named(&stream.shown).is_some();
+        let is_answered =
+            stream.shown == names::STREAMLESS || IndexedStream::named(&stream.shown).is_some();
         if is_answered { Err(faults::access_denied()) } else { Ok(()) }
     }
 
@@ -174,6 +175,15 @@ impl Facade {
         }
         if parts.iter().all(|part| part.events.is_empty()) {
             return self.judge_empty(parts, marks).await.map(Ok);
+        }
+        // No expectation of the store fails for a deleted stream that may come back.
+        let may_return = |(of, marks): (&StreamAppend, &PartMarks)| {
+            marks.own.is_deleted() && of.expected == ExpectedRevision::NoStream
+        };
+        if parts.iter().zip(marks).any(may_return)
+            && let Some(answer) = self.known_by_places(parts).await?
+        {
+            return Ok(Ok(answer));
         }
         let Draft { append, judged, last_events, .. } = self.drafted(parts, marks).await?;
         let clauses = append.condition.streams.clone();
@@ -307,24 +317,84 @@ impl Facade {
         part: usize,
         actual: Version,
     ) -> Result<PartsAnswer, Status> {
-        let wrong = PartsAnswer::WrongRevision { part, current: revision(actual) };
+        let known = self.known_by_places(parts).await?;
+        Ok(known.unwrap_or(PartsAnswer::WrongRevision { part, current: revision(actual) }))
+    }
+
+    /// Looks for the events of all parts where their expected revisions put them. `None` unless all
+    /// stand there.
+    async fn known_by_places(&self, parts: &[StreamAppend]) -> Result<Option<PartsAnswer>, Status> {
         let mut written = Vec::with_capacity(parts.len());
-        for of in parts {
-            if of.events.is_empty() {
-                written.push(NOTHING_WRITTEN);
-                continue;
+        for part in parts {
+            written.push(match self.stands(part).await? {
+                Some(found) => found,
+                None => return Ok(None),
+            });
+        }
+        self.with_versions(parts, written).await.map(Some)
+    }
+
+    /// Returns the place of the last event if the events of a part stand where its expected
+    /// revision puts them.
+    async fn stands(&self, part: &StreamAppend) -> Result<Option<Written>, Status> {
+        if part.events.is_empty() {
+            return Ok(Some(NOTHING_WRITTEN));
+        }
+        match part.expected {
+            ExpectedRevision::Any | ExpectedRevision::StreamExists => Ok(None),
+            ExpectedRevision::Revision(revision) => {
+                self.stands_at(part, Version(revision.saturating_add(1))).await
             }
-            let before = match of.expected {
-                ExpectedRevision::NoStream => Version::ABSENT,
-                ExpectedRevision::Revision(revision) => Version(revision.saturating_add(1)),
-                ExpectedRevision::Any | ExpectedRevision::StreamExists => return Ok(wrong),
-            };
-            match self.stands_at(of, before).await? {
-                Some(found) => written.push(found),
-                None => return Ok(wrong),
+            ExpectedRevision::NoStream => {
+                let found = self.stands_at(part, Version::ABSENT).await?;
+                if found.is_some() { Ok(found) } else { self.stands_at_a_return(part).await }
             }
         }
-        self.with_versions(parts, written).await
+    }
+
+    /// Returns the place of the last event if the events of a part brought their stream back when
+    /// it was deleted.
+    async fn stands_at_a_return(&self, part: &StreamAppend) -> Result<Option<Written>, Status> {
+        let (name, first) = (&part.stream.name, part.events.first().and_then(|event| event.id));
+        if self.marks.of(name).version == Version::ABSENT {
+            return Ok(None);
+        }
+        let Some(first) = first else { return Ok(None) };
+        for found in self.found_by_id(name, first).await? {
+            let before = Version(found.version().0.saturating_sub(1));
+            let Some(deleted_at) = self.deleted_before(&part.stream, found.position).await? else {
+                continue;
+            };
+            let page = Read::stream(name.clone(), before).page_of(1);
+            let page = self.store.page(page).await.map_err(faults::unread)?;
+            // Between the deletion and the first event that brought the stream back is none.
+            let is_first = page.events.first().is_none_or(|last| last.position < deleted_at);
+            if is_first && let Some(written) = self.stands_at(part, before).await? {
+                return Ok(Some(written));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the position of the deletion after which a stream was deleted right before a
+    /// position; `None` if it was not.
+    async fn deleted_before(
+        &self,
+        stream: &NamedStream,
+        at: Position,
+    ) -> Result<Option<Position>, Status> {
+        let one_back = Read::matching(Query::stream(stream.metadata()), at).backwards().page_of(1);
+        let mut next = Some(one_back.what.clone());
+        while let Some(what) = next {
+            let read = Read { what, ..one_back.clone() };
+            let page = self.store.page(read).await.map_err(faults::unread)?;
+            if let Some(event) = page.events.first() {
+                let is_deleted = StreamMark::default().after(event).is_deleted();
+                return Ok(is_deleted.then_some(event.position));
+            }
+            next = page.next;
+        }
+        Ok(None)
     }
 
     /// Returns the place of the last event if the events of a part stand right after a version.
@@ -361,8 +431,8 @@ impl Facade {
             let mut last = None;
             for event in &part.events {
                 let Some(id) = event.id else { return Ok(None) };
-                match self.found_by_id(&part.stream.name, id).await? {
-                    Some(found) => last = Some(place(&found)),
+                match self.found_by_id(&part.stream.name, id).await?.first() {
+                    Some(found) => last = Some(place(found)),
                     None if is_first => return Ok(None),
                     None => {
                         let current = revision(self.version(&part.stream.name).await?);
@@ -376,21 +446,20 @@ impl Facade {
         self.with_versions(parts, written).await.map(Some)
     }
 
+    /// Returns the events of a stream that have an id.
     async fn found_by_id(
         &self,
         stream: &StreamName,
         id: EventId,
-    ) -> Result<Option<RecordedEvent>, Status> {
+    ) -> Result<Vec<RecordedEvent>, Status> {
         let positions = self.store.positions_of(id, SAME_IDS_MAX).await.map_err(faults::unread)?;
+        let mut found = Vec::new();
         for position in positions {
             let read = Read::matching(Query::stream(stream.clone()), position).page_of(1);
             let page = self.store.page(read).await.map_err(faults::unread)?;
-            let found = page.events.into_iter().find(|event| event.position == position);
-            if found.is_some() {
-                return Ok(found);
-            }
+            found.extend(page.events.into_iter().filter(|event| event.position == position));
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// Deletes a stream, until somebody appends to it or for ever. `None` if it is deleted for ever

@@ -54,7 +54,8 @@ impl StreamMark {
         self.truncate_before.max(counted)
     }
 
-    fn after(&self, event: &RecordedEvent) -> Self {
+    /// Returns the marks that hold after an event of the metadata stream.
+    pub(super) fn after(&self, event: &RecordedEvent) -> Self {
         let version = event.version();
         if self.is_tombstoned || names::shown(&event.event_type) == DELETED_TYPE {
             return Self { version, is_tombstoned: true, ..Self::default() };
