@@ -445,6 +445,27 @@ async fn at_random_nothing_is_lost_or_repeated_and_in_the_end_all_is_even() {
     }
 }
 
+/// Everybody took what a runtime that crashed at its start was to take, kept it for a minute, and
+/// handed other work to the dead one.
+#[tokio::test]
+async fn a_runtime_that_crashes_at_its_start_holds_work_up_for_three_seconds_and_no_more() {
+    for quarters in 0..16 {
+        let mut cluster = Cluster::of(&["one", "two", "three"]).await;
+        cluster.pass(6 * SECOND).await;
+        cluster.start("four").await;
+        cluster.crash("four");
+        cluster.pass(quarters * STEP).await;
+        cluster.stop("two").await;
+        cluster.ask().await;
+        cluster.pass(4 * SECOND).await;
+        let loads = cluster.loads().await;
+        assert!(loads.ends_with(&[6, 6]), "{loads:?} after {quarters} quarters");
+        cluster.assert_all_counted_once().await;
+        cluster.pass(3 * LEASE).await;
+        assert_eq!(cluster.loads().await, [6, 6], "after {quarters} quarters");
+    }
+}
+
 async fn at_random(seed: u64) {
     let mut chance = Rng::with_seed(seed);
     let mut cluster = Cluster::of(&["one", "two"]).await;

@@ -22,12 +22,12 @@ use crate::store::{
 const LISTED_EVERY: Duration = Duration::from_millis(500);
 /// The same while no other runtime is there.
 const LISTED_ALONE_EVERY: Duration = Duration::from_secs(3);
-/// Time after which a work that another member is to take, and does not, is taken.
+/// Time after which a work that a member is to take, and does not, is planned to another one.
 const FREE_FOR: Duration = Duration::from_secs(3);
 /// Time that a start waits for the first list of the other runtimes on the store, and a stop until
 /// they are told, at most.
 pub(in crate::runtime) const TAKES_PART_WITHIN: Duration = Duration::from_secs(2);
-/// Time for which a work is not handed to the member in whose place it was taken.
+/// Time for which a work is not moved to a member that did not take it.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// The member that a running runtime is.
@@ -41,13 +41,12 @@ pub(in crate::runtime) struct Member {
     is_alone: bool,
     /// Works that other members had when they were listed last, and until when.
     seen: BTreeMap<WorkId, (Uuid, Timestamp)>,
-    /// Members that let the lease on a work go by, and so are likely gone, each with the end that
-    /// its own lease had then.
+    /// Members that let the lease on a work go by, or did not take one, and so are likely gone,
+    /// each with the end that its own lease had then.
     lapsed: BTreeMap<Uuid, Timestamp>,
-    /// Works that nobody has, and since when.
-    free: BTreeMap<WorkId, Timestamp>,
-    /// Works that it has taken in place of another member, and until when that one is not given
-    /// them.
+    /// Works that nobody has, the member that is to take each, and since when it is.
+    free: BTreeMap<WorkId, (Uuid, Timestamp)>,
+    /// Works that a member was to take and did not, and until when they are not moved to it.
     kept: BTreeMap<WorkId, (Uuid, Timestamp)>,
 }
 
@@ -193,14 +192,17 @@ impl Member {
         self.is_alone = !held.iter().filter_map(member_of).any(|(id, _)| id != own)
             && !works.values().any(others);
         self.watch_lapses(held, &works, now);
+        self.kept.retain(|_, (_, until)| *until > now);
         members.retain(|member, _| !self.lapsed.contains_key(member));
-        let held = works.iter().map(|(work, listed)| (*work, listed.runtime)).collect();
-        let planned = plan(&Situation { members, held });
-        self.watch_free(&able, &works, now);
-        let taken = self.take_in_place(&planned, now);
-        let is_kept = |work| {
-            let from = self.kept.get(&work).map(|(from, _)| from);
-            from.is_some() && from == planned.get(&work)
+        let holders = works.iter().map(|(work, listed)| (*work, listed.runtime)).collect();
+        let mut situation = Situation { members, held: holders, kept: BTreeMap::new() };
+        let planned = loop {
+            situation.kept = self.kept.iter().map(|(work, (from, _))| (*work, *from)).collect();
+            let planned = plan(&situation);
+            self.watch_free(&able, &works, &planned, now);
+            if !self.watch_idle(&mut situation, held, now) {
+                break planned;
+            }
         };
         self.membership.call(|work, holder| {
             let is_own = planned.get(&work).is_none_or(|member| *member == own);
@@ -208,9 +210,9 @@ impl Member {
                 Some(listed) if listed.holder != holder => {
                     WorkCall::Wait(Some((listed.holder, listed.until)))
                 }
-                Some(_) if is_own || stops || is_kept(work) => WorkCall::Take,
+                Some(_) if is_own || stops => WorkCall::Take,
                 Some(_) => WorkCall::HandOver,
-                None if (is_own || taken.contains(&work)) && able.contains(&work) => WorkCall::Take,
+                None if is_own && able.contains(&work) => WorkCall::Take,
                 // Nobody is able to do it, and somebody has to find out when that is over.
                 None if last_resort.contains(&work) && !planned.contains_key(&work) => {
                     WorkCall::Take
@@ -228,8 +230,7 @@ impl Member {
         works: &BTreeMap<WorkId, ListedWork>,
         now: Timestamp,
     ) {
-        let until: BTreeMap<Uuid, Timestamp> =
-            held.iter().filter_map(|lease| Some((member_of(lease)?.0, lease.until))).collect();
+        let until = ends_of_members(held);
         for (work, (member, ends_at)) in std::mem::take(&mut self.seen) {
             let is_held = works.get(&work).is_some_and(|listed| listed.runtime == Some(member));
             // What was given back ends later.
@@ -248,34 +249,46 @@ impl Member {
         self.seen = others.collect();
     }
 
-    /// Notes since when each work is free.
+    /// Notes since when each free work is to be taken by the same member.
     fn watch_free(
         &mut self,
         able: &BTreeSet<WorkId>,
         works: &BTreeMap<WorkId, ListedWork>,
-        now: Timestamp,
-    ) {
-        self.free.retain(|work, _| able.contains(work) && !works.contains_key(work));
-        for work in able.iter().filter(|work| !works.contains_key(work)) {
-            self.free.entry(*work).or_insert(now);
-        }
-        self.kept.retain(|_, (_, until)| *until > now);
-    }
-
-    /// Returns the works that others were to take and did not.
-    fn take_in_place(
-        &mut self,
         planned: &BTreeMap<WorkId, Uuid>,
         now: Timestamp,
-    ) -> BTreeSet<WorkId> {
+    ) {
+        let before = std::mem::take(&mut self.free);
+        let free = planned.iter().filter(|(work, _)| able.contains(work));
+        let free = free.filter(|(work, _)| !works.contains_key(work)).map(|(work, member)| {
+            let same = before.get(work).filter(|(before, _)| before == member);
+            (*work, same.copied().unwrap_or((*member, now)))
+        });
+        self.free = free.collect();
+    }
+
+    /// Finds the members that did not take a work for a while, takes them out of the situation, and
+    /// tells whether there are any. Whoever lives says so soon, and is given other works then.
+    fn watch_idle(
+        &mut self,
+        situation: &mut Situation,
+        held: &[HeldLease],
+        now: Timestamp,
+    ) -> bool {
         let own = self.membership.id;
-        let mut taken = BTreeSet::new();
-        for (work, _) in self.free.iter().filter(|(_, since)| now.since(**since) >= FREE_FOR) {
-            if let Some(member) = planned.get(work).filter(|member| **member != own) {
-                taken.insert(*work);
+        let until = ends_of_members(held);
+        let mut are_any = false;
+        for (work, (member, since)) in &self.free {
+            if *member != own && now.since(*since) >= FREE_FOR {
                 self.kept.insert(*work, (*member, now.plus(KEPT_FOR)));
+                self.lapsed.extend(until.get(member).map(|until| (*member, *until)));
+                are_any |= situation.members.remove(member).is_some();
             }
         }
-        taken
+        are_any
     }
+}
+
+/// Returns the end of each member's own lease.
+fn ends_of_members(held: &[HeldLease]) -> BTreeMap<Uuid, Timestamp> {
+    held.iter().filter_map(|lease| Some((member_of(lease)?.0, lease.until))).collect()
 }

@@ -41,6 +41,8 @@ pub(super) struct Situation {
     pub(super) members: BTreeMap<Uuid, Abilities>,
     /// The member that has each work; `None` if somebody else has it.
     pub(super) held: BTreeMap<WorkId, Option<Uuid>>,
+    /// The member that a work is not moved to.
+    pub(super) kept: BTreeMap<WorkId, Uuid>,
 }
 
 /// Returns the member that is to do each work. A work that is held by nobody's member has none.
@@ -50,7 +52,7 @@ pub(super) struct Situation {
 /// given a work has no more than the others when it is, and a plan that was carried out is
 /// followed by the same one.
 pub(super) fn plan(situation: &Situation) -> BTreeMap<WorkId, Uuid> {
-    let Situation { members, held } = situation;
+    let Situation { members, held, .. } = situation;
     let mut loads: BTreeMap<Uuid, usize> = members.keys().map(|member| (*member, 0)).collect();
     let mut of: BTreeMap<WorkId, Uuid> = BTreeMap::new();
     for (work, holder) in held {
@@ -77,7 +79,7 @@ pub(super) fn plan(situation: &Situation) -> BTreeMap<WorkId, Uuid> {
             of.insert(work, member);
         }
     }
-    while let Some((work, to)) = next_move(members, &loads, &of) {
+    while let Some((work, to)) = next_move(situation, &loads, &of) {
         if let Some(from) = of.insert(work, to) {
             *loads.entry(from).or_default() -= 1;
             *loads.entry(to).or_default() += 1;
@@ -89,7 +91,7 @@ pub(super) fn plan(situation: &Situation) -> BTreeMap<WorkId, Uuid> {
 /// Returns the next work to move, from whoever has most to whoever has least, and the member that
 /// it goes to; `None` if all is even.
 fn next_move(
-    members: &BTreeMap<Uuid, Abilities>,
+    Situation { members, kept, .. }: &Situation,
     loads: &BTreeMap<Uuid, usize>,
     of: &BTreeMap<WorkId, Uuid>,
 ) -> Option<(WorkId, Uuid)> {
@@ -105,7 +107,7 @@ fn next_move(
                 let can =
                     |member: &Uuid| members.get(member).is_some_and(|able| able.include(**work));
                 // A member that cannot do what it holds is about to lose it.
-                *member == from && can(from) && can(to)
+                *member == from && can(from) && can(to) && kept.get(work) != Some(to)
             });
             if let Some(work) = movable.map(|(work, _)| *work).min_by_key(|work| rank(*work, *to)) {
                 return Some((work, *to));
@@ -138,7 +140,7 @@ mod tests {
     fn all_can(members: u128, number: u32) -> Situation {
         let able = Abilities::These(works(0..number));
         let members = (1..=members).map(|number| (member(number), able.clone())).collect();
-        Situation { members, held: BTreeMap::new() }
+        Situation { members, ..Situation::default() }
     }
 
     fn loads(plan: &BTreeMap<WorkId, Uuid>) -> Vec<usize> {
@@ -182,7 +184,7 @@ mod tests {
             (member(2), these(works(0..2))),
             (member(3), these(works([]))),
         ];
-        let mut situation = Situation { members: members.into(), held: BTreeMap::new() };
+        let mut situation = Situation { members: members.into(), ..Situation::default() };
         let first = plan(&situation);
         assert_eq!(loads(&first), [2, 8]);
         situation.held = carried_out(&first);
@@ -198,6 +200,22 @@ mod tests {
         let planned = plan(&situation);
         assert!((10..14).all(|work| planned[&WorkId(work)] == member(1)));
         assert!((0..4).all(|work| planned[&WorkId(work)] == member(2)), "{planned:?}");
+    }
+
+    #[test]
+    fn a_work_that_its_holder_keeps_is_not_moved_and_another_one_is() {
+        let mut situation = all_can(1, 4);
+        situation.held = carried_out(&plan(&situation));
+        situation.members.insert(member(2), Abilities::These(works(0..4)));
+        let moved_of = |situation: &Situation| -> BTreeSet<WorkId> {
+            let to = plan(situation).into_iter().filter(|(_, to)| *to == member(2));
+            to.map(|(work, _)| work).collect()
+        };
+        let moved = moved_of(&situation);
+        assert_eq!(moved.len(), 2);
+        situation.kept = moved.iter().map(|work| (*work, member(2))).collect();
+        let others: BTreeSet<WorkId> = works(0..4).difference(&moved).copied().collect();
+        assert_eq!(moved_of(&situation), others);
     }
 
     #[test]
@@ -220,7 +238,11 @@ mod tests {
                     (holder > 0).then(|| (WorkId(work), (holder < 9).then(|| member(holder))))
                 })
                 .collect();
-            let mut situation = Situation { members, held };
+            let kept = (0..number)
+                .filter(|_| chance.u32(0..5) == 0)
+                .map(|work| (WorkId(work), member(1)))
+                .collect();
+            let mut situation = Situation { members, held, kept };
             let first = plan(&situation);
             situation.held.extend(carried_out(&first));
             assert_eq!(plan(&situation), first);

@@ -14,8 +14,8 @@
 //!   tombstone** is an event `$streamDeleted` in the metadata stream, seen as the last one of the
 //!   stream itself.
 //! - **`$ce-category`, `$et-type`, `$bc-correlation`, `$category-category` and `$streams`** are
-//!   answered from the index, as links that nobody wrote ([`indexed`]). A link that somebody wrote, `$>`, is an event; the one that it leads to is
-//!   read if the client wishes so ([`records`]).
+//!   answered from the index, as links that nobody wrote ([`indexed`]). A link that somebody wrote,
+//!   `$>`, is an event; the one that it leads to is read if the client wishes so ([`records`]).
 //!
 //! Nothing is removed from the log: what is truncated or deleted is hidden here, and only here.
 //! Events that other clients recorded are seen as well, those without a stream only among all
@@ -23,10 +23,10 @@
 
 // `wire` has the messages, `faults` the errors, `names` the names of streams and types, `records`
 // the events as clients receive them, `proposals` those that they send. `marks` follows metadata
-// and deletions, `indexed` names what the index answers and `ordinals` numbers it, `filter` passes some of all events. On
-// these stand the calls: `appending` judges an append by what is `expected`, `batches` carries many
-// on one call, `sessions` appends to several streams at once; `reading` ends, `following` does not.
-// `streams` takes the calls apart, `cluster` says what the server is.
+// and deletions, `indexed` names what the index answers and `ordinals` numbers it, `filter` passes
+// some of all events. On these stand the calls: `appending` judges an append by what is `expected`,
+// `batches` carries many on one call, `sessions` appends to several streams at once; `reading`
+// ends, `following` does not. `streams` takes the calls apart, `cluster` says what the server is.
 
 mod appending;
 mod batches;
