@@ -11,9 +11,10 @@
 
 // `malformed` is the error of a message, with what reads its parts. Then, in the order of the
 // description: `event`, `query`, `append`, `outcome`, `read`, `lease` and `status`; `problem` has
-// the errors that travel beside a call's status.
+// the errors that travel beside a call's status. `bounded` has the codec of all calls.
 
 mod append;
+pub mod bounded;
 mod event;
 mod lease;
 mod malformed;
@@ -23,6 +24,9 @@ mod query;
 mod read;
 mod status;
 
+use std::sync::LazyLock;
+
+use bounded::{BoundedCodec, DescribedProtocol, RequestShapes};
 pub use malformed::Malformed;
 pub use outcome::{answer_of, outcome_of};
 pub use problem::{lease_error, lease_status, read_error, read_status, subscribe_status};
@@ -32,6 +36,24 @@ pub use problem::{lease_error, lease_status, read_error, read_status, subscribe_
 pub mod wire {
     tonic::include_proto!("leftfold.v1");
 }
+
+/// The native protocol and the health service, as they are described.
+#[derive(Debug)]
+pub struct NativeProtocol;
+
+static NATIVE_REQUESTS: LazyLock<RequestShapes> = LazyLock::new(|| {
+    let described = include_bytes!(concat!(env!("OUT_DIR"), "/described.bin"));
+    RequestShapes::described(described).expect("the build has written the descriptions")
+});
+
+impl DescribedProtocol for NativeProtocol {
+    fn requests() -> &'static RequestShapes {
+        &NATIVE_REQUESTS
+    }
+}
+
+/// Codec of the calls of the native protocol and of the health service.
+type NativeCodec<E, D> = BoundedCodec<NativeProtocol, E, D>;
 
 /// The health service of gRPC.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

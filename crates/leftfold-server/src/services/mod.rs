@@ -1,9 +1,11 @@
 //! The services of a server, each protocol in a room of its own, and all of them behind one router.
 
-// `callers` finds out who calls. `native` is the protocol of Leftfold, `umadb` that of UmaDB,
-// `kurrent` that of KurrentDB. `traced` finds the trace of a call. `health` answers balancers over
-// gRPC, `http` those over HTTP, and has the metrics.
+// `bounded` refuses requests that would take too much memory. `callers` finds out who calls.
+// `native` is the protocol of Leftfold, `umadb` that of UmaDB, `kurrent` that of KurrentDB.
+// `traced` finds the trace of a call. `health` answers balancers over gRPC, `http` those over HTTP,
+// and has the metrics.
 
+mod bounded;
 mod callers;
 mod health;
 mod http;
@@ -23,6 +25,7 @@ use crate::guard::Guard;
 use crate::stopping::Stopping;
 use crate::stores::Stores;
 use crate::users::Users;
+pub(crate) use bounded::FacadeCodec;
 
 /// Returns the router of everything that the server answers.
 pub(crate) fn router(

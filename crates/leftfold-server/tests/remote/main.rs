@@ -13,3 +13,9 @@ mod support;
 mod tenants;
 mod umadb;
 mod users;
+
+/// Codec of the clients that are generated from the descriptions of other protocols, under the
+/// name that the server has for its own.
+mod services {
+    pub(crate) use tonic_prost::ProstCodec as FacadeCodec;
+}
