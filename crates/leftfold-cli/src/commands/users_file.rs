@@ -1,6 +1,7 @@
 //! `leftfold users`: lists, adds and removes those in a file of users.
 
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -48,6 +49,8 @@ pub(crate) fn run(arguments: &UsersArguments, screen: &mut Screen) -> Result<(),
     match &arguments.action {
         UsersAction::List { file } => list(file, screen),
         UsersAction::Add { file, user } => {
+            let file = &followed(file);
+            let _lock = lock(file)?;
             let text = if file.exists() { text_of(file)? } else { String::new() };
             if users_in(&text)?.contains_key(user.name()) {
                 let hint = "remove the user first, or edit the file";
@@ -58,6 +61,8 @@ pub(crate) fn run(arguments: &UsersArguments, screen: &mut Screen) -> Result<(),
             make(user, |entry| replace(file, &format!("{text}{space}{entry}")))
         }
         UsersAction::Remove { file, name } => {
+            let file = &followed(file);
+            let _lock = lock(file)?;
             let text = text_of(file)?;
             if !users_in(&text)?.contains_key(name) {
                 return Err(CliFailure::Failed(format!("there is no user {name:?}")));
@@ -122,24 +127,66 @@ fn without(text: &str, name: &str) -> String {
     rest
 }
 
-/// Puts a text in the place of a file, if it is a file of users. Only its owner may read it.
+/// Returns the file that a link leads to: the link stays, and what it leads to is replaced.
+fn followed(file: &Path) -> PathBuf {
+    fs::canonicalize(file).unwrap_or_else(|_| file.to_owned())
+}
+
+fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Waits until no other program changes a file in the directory in this way: what is read is what
+/// is replaced. The lock ends with the value.
+#[cfg(unix)]
+fn lock(file: &Path) -> Result<File, CliFailure> {
+    let directory = directory_of(file);
+    let said = |error: io::Error| CliFailure::Failed(format!("{}: {error}", directory.display()));
+    let opened = File::open(directory).map_err(said)?;
+    opened.lock().map_err(said)?;
+    Ok(opened)
+}
+
+#[cfg(not(unix))]
+fn lock(_file: &Path) -> Result<(), CliFailure> {
+    Ok(())
+}
+
+/// Puts a text in the place of a file, if it is a file of users. It keeps the rights of the file;
+/// a new one is for its owner alone.
 fn replace(file: &Path, text: &str) -> Result<(), CliFailure> {
-    let new = PathBuf::from(format!("{}.new", file.display()));
-    let said = |error: std::io::Error| CliFailure::Failed(format!("{}: {error}", new.display()));
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
+    let said = |error: io::Error| CliFailure::Failed(format!("{}: {error}", file.display()));
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    // Its name is one that nobody else has, and it goes with the value.
+    let beside =
+        tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(directory_of(file));
+    let mut beside = beside.map_err(said)?;
+    write_as(beside.as_file_mut(), file, text).map_err(said)?;
+    Users::of_file(beside.path())?;
+    beside.persist(file).map_err(|error| said(error.error))?;
+    sync_directory(file).map_err(said)
+}
+
+/// Writes a text, with the rights and the owner of the file whose place it takes.
+fn write_as(out: &mut File, file: &Path, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
+    if let Ok(there) = fs::metadata(file) {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let own = out.metadata()?;
+            if (own.uid(), own.gid()) != (there.uid(), there.gid()) {
+                std::os::unix::fs::fchown(&*out, Some(there.uid()), Some(there.gid()))?;
+            }
+        }
+        out.set_permissions(there.permissions())?;
     }
-    let mut out = options.open(&new).map_err(said)?;
-    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(said)?;
-    if let Err(error) = Users::of_file(&new) {
-        let _ = std::fs::remove_file(&new);
-        return Err(error.into());
-    }
-    std::fs::rename(&new, file).map_err(said)
+    out.sync_all()
+}
+
+/// Makes the new name durable.
+fn sync_directory(file: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory_of(file))?.sync_all() } else { Ok(()) }
 }
 
 fn text_of(file: &Path) -> Result<String, CliFailure> {
