@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leftfold::store::Backend;
 use tokio::sync::mpsc;
 
-use super::kept::KeptBytes;
+use super::kept::{AllKeptBytes, KeptBytes};
 use super::session::{AppendCall, AppendSession, AppendSessionEnd};
 
 use crate::stopping::Stopping;
@@ -38,9 +38,9 @@ struct OpenSessions {
     calls: HashMap<SessionKey, mpsc::UnboundedSender<AppendCall>>,
     /// By user, for each who has a session.
     of_user: HashMap<Arc<str>, UserSessions>,
+    kept: Arc<AllKeptBytes>,
 }
 
-#[derive(Default)]
 struct UserSessions {
     count: usize,
     kept: Arc<KeptBytes>,
@@ -60,7 +60,9 @@ impl OpenSessions {
         if !is_known && (self.calls.len() >= SESSIONS_MAX || of_user >= most) {
             return None;
         }
-        let user = self.of_user.entry(Arc::clone(&key.1)).or_default();
+        let kept = &self.kept;
+        let begun = || UserSessions { count: 0, kept: KeptBytes::of_user(kept) };
+        let user = self.of_user.entry(Arc::clone(&key.1)).or_insert_with(begun);
         user.count += usize::from(!is_known);
         self.calls.insert(key.clone(), calls);
         Some(Arc::clone(&user.kept))
