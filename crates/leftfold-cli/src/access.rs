@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use leftfold::log::{LogFollower, LogOpenError, Options};
 use leftfold::postgres::{PostgresStore, PostgresStoreOptions};
+use leftfold::remote::{RemoteOptions, RemoteStore};
 use leftfold::store::Store;
 
 use crate::failure::CliFailure;
@@ -79,9 +80,14 @@ impl StoreArgument {
         })
     }
 
-    /// Opens a store that has no directory, and leaves its database as it is.
+    /// Opens a store that has no directory, and leaves its database, or its server, as it is.
     async fn open_what_is_there(&self) -> Result<Store, CliFailure> {
         let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme);
+        if scheme.eq_ignore_ascii_case("leftfold") {
+            let options = RemoteOptions::at(&self.url).map_err(CliFailure::of)?;
+            let options = RemoteOptions { create: false, ..options };
+            return RemoteStore::open_with(options).await.map(Store::new).map_err(CliFailure::of);
+        }
         if !["postgres", "postgresql"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return leftfold::open(&self.url).await.map_err(CliFailure::of);
         }

@@ -98,7 +98,7 @@ where
     let mut client = Client::with_origin(Channel(sender), origin)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let reply = client.identify(request(options, IdentifyRequest {})).await;
+    let reply = client.identify(request(options, IdentifyRequest { create: options.create })).await;
     let reply = reply.map_err(|status| refusal(options, &status))?.into_inner();
     let strange = |_: Malformed| RemoteError::Refused {
         address: options.address(),

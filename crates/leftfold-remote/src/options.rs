@@ -29,6 +29,9 @@ pub struct RemoteOptions {
     pub user: Option<RemoteUser>,
     /// Encryption of the connection; `None` if it is not encrypted.
     pub tls: Option<RemoteTls>,
+    /// True if a store that is not there is made, by a server that makes stores on demand, for a
+    /// user who may do that. Otherwise it is [`RemoteError::NoStore`].
+    pub create: bool,
     /// Time that a connection may take to be made.
     pub connect_within: Duration,
     /// Time for which requests wait for a connection that was lost. After it what was sent is
@@ -76,7 +79,8 @@ impl RemoteOptions {
     /// - `tls=require` demands an encrypted connection to a server whose certificate is of that
     ///   host and of an authority that Mozilla trusts, which takes the feature `tls`;
     /// - `tls-roots=PATH` demands it too, and trusts the certificates in that file of PEM instead;
-    /// - `tls-cert=PATH&tls-key=PATH` demands it too, and shows that certificate to the server.
+    /// - `tls-cert=PATH&tls-key=PATH` demands it too, and shows that certificate to the server;
+    /// - `create=no` makes [no store](Self::create) that is not there; `create=yes` is the default.
     ///
     /// A path is taken as it stands.
     ///
@@ -93,7 +97,7 @@ impl RemoteOptions {
         if rest.contains('#') {
             return Err(fault("it has a fragment, which it cannot have"));
         }
-        let tls = tls_of(options).map_err(fault)?;
+        let (tls, create) = options_of(options).map_err(fault)?;
         let (user, rest) = match rest.rsplit_once('@') {
             None => (None, rest),
             Some((user, rest)) => (Some(user_of(user).map_err(fault)?), rest),
@@ -120,6 +124,7 @@ impl RemoteOptions {
             store,
             user,
             tls,
+            create,
             connect_within: Duration::from_secs(5),
             patience: Duration::from_secs(10),
             alive_every: Duration::from_secs(5),
@@ -152,21 +157,25 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Reads the options of a URL.
-fn tls_of(options: &str) -> Result<Option<RemoteTls>, &'static str> {
-    if options.is_empty() {
-        return Ok(None);
-    }
+const OPTIONS: &str =
+    "its options are tls=require, tls-roots=, tls-cert=, tls-key= and create=yes or create=no";
+
+/// Reads the options of a URL: the encryption, and if a store is made.
+fn options_of(options: &str) -> Result<(Option<RemoteTls>, bool), &'static str> {
     let mut tls = RemoteTls::default();
+    let (mut encrypts, mut create) = (false, true);
     let (mut certificate, mut key) = (None, None);
-    for option in options.split('&') {
+    for option in options.split('&').filter(|_| !options.is_empty()) {
         let place = |value: &str| Some(PathBuf::from(value));
+        encrypts |= option.starts_with("tls");
         match option.split_once('=') {
             Some(("tls", "require")) => {}
+            Some(("create", "yes")) => create = true,
+            Some(("create", "no")) => create = false,
             Some(("tls-roots", path)) if !path.is_empty() => tls.roots = place(path),
             Some(("tls-cert", path)) if !path.is_empty() => certificate = place(path),
             Some(("tls-key", path)) if !path.is_empty() => key = place(path),
-            _ => return Err("its options are tls=require, tls-roots=, tls-cert= and tls-key="),
+            _ => return Err(OPTIONS),
         }
     }
     tls.certificate = match (certificate, key) {
@@ -174,7 +183,7 @@ fn tls_of(options: &str) -> Result<Option<RemoteTls>, &'static str> {
         (None, None) => None,
         _ => return Err("tls-cert and tls-key are given together"),
     };
-    Ok(Some(tls))
+    Ok((encrypts.then_some(tls), create))
 }
 
 /// The URL as it may stand in an error.
@@ -211,6 +220,7 @@ mod tests {
             "leftfold://db/a/b",
             "leftfold://db?x=y",
             "leftfold://db?tls=maybe",
+            "leftfold://db?create=maybe",
             "leftfold://ada@db",
             "leftfold://ada:%4@db",
             "leftfold://db?tls-cert=a.pem",
@@ -223,6 +233,9 @@ mod tests {
         let both = tls("leftfold://db?tls-roots=/r.pem&tls-cert=c.pem&tls-key=k.pem").unwrap();
         assert_eq!(both.roots, Some("/r.pem".into()));
         assert_eq!(both.certificate, Some(("c.pem".into(), "k.pem".into())));
+        let creates = |url: &str| RemoteOptions::at(url).unwrap().create;
+        assert!(creates("leftfold://db/x?tls=require") && !creates("leftfold://db/x?create=no"));
+        assert_eq!(tls("leftfold://db/x?create=no"), None);
         let user = RemoteOptions::at("leftfold://ada:a%40b%3A1@db:1/x").unwrap().user.unwrap();
         assert_eq!((&*user.name, &*user.password), ("ada", "a@b:1"));
         assert!(!format!("{user:?}").contains("a@b"), "{user:?}");

@@ -55,7 +55,7 @@ async fn count(shared: &RemoteShared) {
 /// Asks the server for its status, if there is a connection.
 async fn ask(shared: &RemoteShared) {
     let LinkState::Up(mut client) = shared.connection.borrow().clone() else { return };
-    match client.identify(request(&shared.options, IdentifyRequest {})).await {
+    match client.identify(request(&shared.options, IdentifyRequest::default())).await {
         Ok(reply) => {
             let status = reply.into_inner().status.and_then(|status| status.try_into().ok());
             status.map_or_else(|| shared.answered(), |status| shared.see(status));

@@ -112,6 +112,59 @@ fn users_are_listed_added_and_removed() {
     assert_eq!(names(), ["bob"]);
 }
 
+/// One that a person made readable to the server, behind a link, and eight programs at once.
+#[test]
+fn a_file_of_users_keeps_its_rights_and_its_link_and_every_user_that_is_added_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (place, link) = (directory.path().join("real.toml"), directory.path().join("users.toml"));
+    std::os::unix::fs::symlink(&place, &link).unwrap();
+    let link = link.to_str().unwrap();
+    let add = |name: &str| ran_with(&["users", "add", link, name, "read", "--token"], "");
+    // The link leads to nothing yet.
+    std::fs::write(&place, "").unwrap();
+    add("first").well();
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o640)).unwrap();
+    // A file that once had a fixed name, and a link in its place.
+    std::os::unix::fs::symlink("/nowhere", directory.path().join("users.toml.new")).unwrap();
+    std::thread::scope(|threads| {
+        for number in 0..8 {
+            threads.spawn(move || add(&format!("user{number}")).well());
+        }
+    });
+    assert_eq!(ran(&["users", "list", link, "--json"]).objects().len(), 9);
+    assert!(std::fs::symlink_metadata(link).unwrap().is_symlink());
+    let mode = std::fs::metadata(&place).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640, "{mode:o}");
+    let names = std::fs::read_dir(directory.path()).unwrap();
+    assert_eq!(names.count(), 3, "a file was left behind");
+    // A file that is made is for its owner alone.
+    let new = directory.path().join("new.toml");
+    ran_with(&["users", "add", new.to_str().unwrap(), "a", "read", "--token"], "").well();
+    let mode = std::fs::metadata(&new).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+}
+
+#[test]
+fn a_look_at_a_tenant_of_a_server_makes_none_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (kept, tenants) = (directory.path().join("kept"), directory.path().join("tenants"));
+    std::fs::create_dir(&tenants).unwrap();
+    let port = port();
+    let place = tenants.to_str().unwrap();
+    let program = Program::serve_with(&kept, port, &["--tenants", place]);
+    let store = format!("leftfold://127.0.0.1:{port}/shop");
+    let event = ["--type", "a.A", "--data", "{}"];
+    let append = |more: &[&str]| ran(&[&["append", &store][..], &event, more].concat());
+    for ended in [ran(&["read", &store]), ran(&["stats", &store]), append(&[])] {
+        assert!(ended.code == 1 && ended.said.contains("no store"), "{ended:?}");
+        assert_eq!(std::fs::read_dir(&tenants).unwrap().count(), 0, "{ended:?}");
+    }
+    append(&["--create"]).well();
+    append(&[]).well();
+    assert_eq!(ran(&["read", &store, "--json"]).objects().len(), 2);
+    program.stop();
+}
+
 #[test]
 fn a_look_at_a_database_changes_nothing_there() {
     let server = PostgresServer::shared();

@@ -21,6 +21,16 @@ pub use tenants::{Tenants, TenantsError};
 /// Characters of the name of a store.
 pub const STORE_NAME_MAX: usize = 64;
 
+/// Use of a store that a call is for: of a store that is opened on demand, none is made to look at
+/// it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreUse {
+    /// It is read, or changed in what is there.
+    Look,
+    /// It is made if it is not there, for a caller who may do that.
+    Create,
+}
+
 /// A store that is served, under a name.
 #[derive(Clone)]
 pub(crate) struct ServedStore {
@@ -96,6 +106,7 @@ impl Stores {
         &self,
         caller: &Caller,
         metadata: &MetadataMap,
+        wished: StoreUse,
     ) -> Result<ServedStore, Status> {
         let name = match metadata.get(STORE_METADATA) {
             None => DEFAULT_STORE,
@@ -106,7 +117,7 @@ impl Stores {
         if !is_store_name(name) {
             return Err(Status::not_found("no store can have the name that the call says"));
         }
-        let served = self.named(caller, name).await?;
+        let served = self.named(caller, name, wished).await?;
         let turn = served.uses.call(served.limits.calls_per_second)?;
         if !turn.is_zero() {
             tokio::time::sleep(turn).await;
@@ -115,7 +126,12 @@ impl Stores {
     }
 
     /// Returns the store of that name, as [`of`](Self::of) does.
-    pub(crate) async fn named(&self, caller: &Caller, name: &str) -> Result<ServedStore, Status> {
+    async fn named(
+        &self,
+        caller: &Caller,
+        name: &str,
+        wished: StoreUse,
+    ) -> Result<ServedStore, Status> {
         caller.may(name, Wish::Role(UserRole::Read))?;
         match (self.lasting.get(name), &self.tenants) {
             (Some(served), _) => Ok(served.clone()),
@@ -124,7 +140,7 @@ impl Stores {
                 let limits = self.limits_of(name);
                 let make =
                     move |name, store| ServedStore { name, store, uses: Arc::default(), limits };
-                tenants.open(name, caller, make).await
+                tenants.open(name, caller, wished, make).await
             }
         }
     }

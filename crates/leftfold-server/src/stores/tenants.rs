@@ -10,7 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::{ServedStore, is_store_name, no_store};
+use super::{ServedStore, StoreUse, is_store_name, no_store};
 use crate::stopping::Stopping;
 use crate::users::{Caller, UserRole, Wish};
 
@@ -42,8 +42,8 @@ pub struct TenantsError {
 }
 
 impl Tenants {
-    /// Stores in the directories below one. A store that is not there yet is made for a caller who
-    /// has the role [`Admin`](UserRole::Admin) to it.
+    /// Stores in the directories below one. A store that is not there yet is made when a caller who
+    /// has the role [`Admin`](UserRole::Admin) to it appends to it, or opens it to be created.
     #[must_use]
     pub fn in_directory(path: impl Into<PathBuf>) -> Self {
         Self::at(TenantPlace::Directory(path.into()))
@@ -73,12 +73,13 @@ impl Tenants {
     }
 
     /// Returns the URL of a store, if it is there or may be made.
-    async fn url(&self, name: &str, caller: &Caller) -> Result<String, Status> {
+    async fn url(&self, name: &str, caller: &Caller, wished: StoreUse) -> Result<String, Status> {
         let path = match &self.place {
             TenantPlace::Url(url) => return Ok(url.replace(NAME, name)),
             TenantPlace::Directory(path) => path.join(name),
         };
-        let may_make = || caller.may(name, Wish::Role(UserRole::Admin)).is_ok();
+        let may_make =
+            || wished == StoreUse::Create && caller.may(name, Wish::Role(UserRole::Admin)).is_ok();
         let there = path.clone();
         let is_there = tokio::task::spawn_blocking(move || there.is_dir()).await.unwrap_or(false);
         if !is_there && !may_make() {
@@ -113,6 +114,7 @@ impl OpenTenants {
         self: &Arc<Self>,
         name: &str,
         caller: &Caller,
+        wished: StoreUse,
         make: impl FnOnce(Arc<str>, Store) -> ServedStore + Send + 'static,
     ) -> Result<ServedStore, Status> {
         if !is_store_name(name) {
@@ -124,7 +126,7 @@ impl OpenTenants {
             *tenant.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             return Ok(served.clone());
         }
-        let url = self.tenants.url(name, caller).await?;
+        let url = self.tenants.url(name, caller, wished).await?;
         let tenant = self.make_room(name).await?;
         let served = Arc::clone(&tenant.served).lock_owned().await;
         if let Some(served) = &*served {

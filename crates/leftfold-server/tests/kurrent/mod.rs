@@ -1,6 +1,7 @@
 //! The protocol of KurrentDB, called by its unmodified clients: the scripts beside this file make
 //! the calls and compare the answers.
 
+pub(crate) mod calls;
 mod node;
 mod pages;
 mod python;

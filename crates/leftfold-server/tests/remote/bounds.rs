@@ -56,8 +56,8 @@ async fn a_prefix_has_no_more_connections_than_it_may_and_gets_back_what_it_clos
     let server = RunningServer::with(options, Store::memory()).await;
     let mut first = raw_client(server.port).await;
     let mut second = raw_client(server.port).await;
-    first.identify(IdentifyRequest {}).await.unwrap();
-    second.identify(IdentifyRequest {}).await.unwrap();
+    first.identify(IdentifyRequest::default()).await.unwrap();
+    second.identify(IdentifyRequest::default()).await.unwrap();
     let connects = async || {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).await.unwrap();
         let asks = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -67,7 +67,7 @@ async fn a_prefix_has_no_more_connections_than_it_may_and_gets_back_what_it_clos
         answer.contains("200 OK")
     };
     assert!(!connects().await);
-    first.identify(IdentifyRequest {}).await.unwrap();
+    first.identify(IdentifyRequest::default()).await.unwrap();
     drop(second);
     until(async || connects().await.then_some(())).await;
 }
@@ -89,16 +89,20 @@ async fn a_user_has_no_more_calls_at_once_and_a_second_than_it_may() {
         let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
         open.push(client.subscribe(authorized(all, &few_token)).await.unwrap());
     }
-    let refused = client.identify(authorized(IdentifyRequest {}, &few_token)).await.unwrap_err();
+    let refused =
+        client.identify(authorized(IdentifyRequest::default(), &few_token)).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
-    client.identify(authorized(IdentifyRequest {}, &free_token)).await.unwrap();
+    client.identify(authorized(IdentifyRequest::default(), &free_token)).await.unwrap();
     open.pop();
-    until(async || client.identify(authorized(IdentifyRequest {}, &few_token)).await.ok()).await;
+    until(async || client.identify(authorized(IdentifyRequest::default(), &few_token)).await.ok())
+        .await;
 
     let mut calls = JoinSet::new();
     for _ in 0..12 {
         let (mut client, token) = (client.clone(), slow_token.clone());
-        calls.spawn(async move { client.identify(authorized(IdentifyRequest {}, &token)).await });
+        calls.spawn(async move {
+            client.identify(authorized(IdentifyRequest::default(), &token)).await
+        });
     }
     let refused = loop {
         if let Err(status) = calls.join_next().await.unwrap().unwrap() {
@@ -106,7 +110,7 @@ async fn a_user_has_no_more_calls_at_once_and_a_second_than_it_may() {
         }
     };
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
-    client.identify(authorized(IdentifyRequest {}, &free_token)).await.unwrap();
+    client.identify(authorized(IdentifyRequest::default(), &free_token)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,11 +134,13 @@ async fn guesses_are_sent_away_and_a_user_who_was_let_in_does_not_notice() {
     let server = serve(&Users::entry("ada", "read", "right").unwrap()).await;
     let mut client = raw_client(server.port).await;
     let right = basic("ada", "right");
-    client.identify(authorized(IdentifyRequest {}, &right)).await.unwrap();
+    client.identify(authorized(IdentifyRequest::default(), &right)).await.unwrap();
     let mut guesses = JoinSet::new();
     for number in 0..100 {
         let (mut client, wrong) = (client.clone(), basic("ada", &number.to_string()));
-        guesses.spawn(async move { client.identify(authorized(IdentifyRequest {}, &wrong)).await });
+        guesses.spawn(async move {
+            client.identify(authorized(IdentifyRequest::default(), &wrong)).await
+        });
     }
     let sent_away = loop {
         let status = guesses.join_next().await.unwrap().unwrap().unwrap_err();
@@ -143,7 +149,7 @@ async fn guesses_are_sent_away_and_a_user_who_was_let_in_does_not_notice() {
         }
     };
     assert_eq!(sent_away.code(), Code::Unavailable, "{sent_away:?}");
-    client.identify(authorized(IdentifyRequest {}, &right)).await.unwrap();
+    client.identify(authorized(IdentifyRequest::default(), &right)).await.unwrap();
 }
 
 /// Lines of the log.
@@ -181,7 +187,7 @@ async fn no_password_and_no_token_reaches_the_log() {
         ("Bearer leftfold_wrong-token".to_owned(), false),
     ];
     for (authorization, is_right) in &shown {
-        let called = client.identify(authorized(IdentifyRequest {}, authorization)).await;
+        let called = client.identify(authorized(IdentifyRequest::default(), authorization)).await;
         assert_eq!(called.is_ok(), *is_right);
     }
     let url = format!("leftfold://ada:battery-staple@127.0.0.1:{}", server.port);

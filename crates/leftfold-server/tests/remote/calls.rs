@@ -183,10 +183,10 @@ async fn appends_that_no_client_sends_are_refused_and_write_nothing() {
 async fn a_call_names_its_store_and_what_it_lacks_is_refused() {
     let server = RunningServer::of(Store::memory()).await;
     let mut client = raw_client(server.port).await;
-    let mut other = Request::new(wire::IdentifyRequest {});
+    let mut other = Request::new(wire::IdentifyRequest::default());
     other.metadata_mut().insert("leftfold-store", "other".parse().unwrap());
     assert_eq!(client.identify(other).await.unwrap_err().code(), Code::NotFound);
-    let known = client.identify(wire::IdentifyRequest {}).await.unwrap().into_inner();
+    let known = client.identify(wire::IdentifyRequest::default()).await.unwrap().into_inner();
     assert!(known.server.starts_with("leftfold "));
     let placeless = wire::ReadRequest::default();
     assert_eq!(client.read(placeless).await.unwrap_err().code(), Code::InvalidArgument);

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 use crate::support::{RunningServer, raw_client, usual_options};
+use crate::umadb;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -87,6 +88,37 @@ async fn a_message_beyond_the_limit_is_refused_and_the_server_goes_on() {
     accepts(&server.open().await).await;
 }
 
+/// A message of half a megabyte would have taken a hundred.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_small_parts_is_refused_by_every_protocol_before_it_takes_memory() {
+    let server = RunningServer::of(Store::memory()).await;
+    let append = wire::Append {
+        events: vec![wire::NewEvent::default(); 1 << 18],
+        ..wire::Append::default()
+    };
+    let append = wire::NumberedAppend { number: 1, first_unanswered: 1, append: Some(append) };
+    let messages = [
+        wire::append_request::Request::Open(wire::OpenAppends::default()),
+        wire::append_request::Request::Append(append),
+    ]
+    .map(|request| wire::AppendRequest { request: Some(request) });
+    let mut client = raw_client(server.port).await;
+    let mut answers = client.append(tokio_stream::iter(messages)).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    // The call of a session is over when a message cannot be read.
+    assert!(!matches!(answers.message().await, Ok(Some(_))));
+
+    let mut uma = umadb::client(server.port).await;
+    let floods = umadb::appends(vec![umadb::wire::Event::default(); 1 << 19]);
+    let refused = uma.append(floods).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
+    // A few too many are told what the limit is.
+    let many = umadb::appends(vec![umadb::event("a", "b"); 10_001]);
+    let refused = uma.append(many).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    accepts(&server.open().await).await;
+}
+
 /// Handles that this process may have open.
 fn handles_max() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
@@ -105,14 +137,14 @@ async fn idle_connections_stay_and_cost_others_nothing() {
     let mut idle = Vec::new();
     for _ in 0..count {
         let mut client = raw_client(server.port).await;
-        client.identify(wire::IdentifyRequest {}).await.unwrap();
+        client.identify(wire::IdentifyRequest::default()).await.unwrap();
         idle.push(client);
     }
     accepts(&store).await;
     accepts(&server.open().await).await;
     // None of them was cut off.
     for client in &mut idle {
-        client.identify(wire::IdentifyRequest {}).await.unwrap();
+        client.identify(wire::IdentifyRequest::default()).await.unwrap();
     }
 }
 
@@ -121,7 +153,7 @@ async fn huge_metadata_is_refused_and_the_server_goes_on() {
     let server = RunningServer::of(Store::memory()).await;
     let store = server.open().await;
     let mut client = raw_client(server.port).await;
-    let mut request = tonic::Request::new(wire::IdentifyRequest {});
+    let mut request = tonic::Request::new(wire::IdentifyRequest::default());
     for number in 0..64 {
         let name = format!("huge-{number}").parse::<tonic::metadata::MetadataKey<_>>().unwrap();
         request.metadata_mut().insert(name, "x".repeat(1_000).parse().unwrap());

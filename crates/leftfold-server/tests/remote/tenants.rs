@@ -9,11 +9,15 @@ use leftfold::store::{
     Hash, Label, MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read, Store, StreamName,
     Version,
 };
+use leftfold_protocol::wire;
 use leftfold_remote::{RemoteError, RemoteStore};
 use leftfold_server::{ServerOptions, StoreLimits, Tenants, Users};
 use tempfile::TempDir;
+use tonic::Code;
 
-use crate::support::{RunningServer, usual_options};
+use crate::kurrent::calls;
+use crate::support::{RunningServer, raw_client, usual_options};
+use crate::umadb;
 
 async fn serve(tenants: Tenants, users: Option<Users>) -> RunningServer {
     let options = ServerOptions { tenants: Some(tenants), users, ..usual_options() };
@@ -167,6 +171,52 @@ async fn a_caller_has_the_stores_of_its_right_and_only_an_admin_makes_new_ones()
         .collect();
     made.sort();
     assert_eq!(made, ["one", "two"]);
+}
+
+/// Reads, figures and names that are misspelt made stores, of nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_at_a_store_makes_none_by_any_protocol_and_an_append_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(Tenants::in_directory(directory.path()), None).await;
+    let looked = open(&server, "", "look?create=no").await.map(drop).unwrap_err();
+    assert!(matches!(looked, RemoteError::NoStore { .. }), "{looked:?}");
+    let mut client = raw_client(server.port).await;
+    fn of<T>(name: &str, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert("leftfold-store", name.parse().unwrap());
+        request
+    }
+    let not_found = |code: Code| assert_eq!(code, Code::NotFound);
+    not_found(client.identify(of("look", Default::default())).await.unwrap_err().code());
+    let read =
+        wire::ReadRequest { page_events: 1, ..(&Read::matching(Query::all(), Position(1))).into() };
+    not_found(client.read(of("look", read)).await.unwrap_err().code());
+    let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+    not_found(client.subscribe(of("look", all)).await.map(drop).unwrap_err().code());
+    not_found(
+        client.list_leases(of("look", Default::default())).await.map(drop).unwrap_err().code(),
+    );
+    let mut uma = umadb::client(server.port).await;
+    not_found(uma.head(of("look", Default::default())).await.unwrap_err().code());
+    not_found(uma.read(of("look", Default::default())).await.map(drop).unwrap_err().code());
+    let mut streams = calls::client(server.port).await;
+    not_found(streams.read(of("look", calls::read("a-1"))).await.map(drop).unwrap_err().code());
+    not_found(streams.delete(of("look", calls::delete("a-1"))).await.unwrap_err().code());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+
+    uma.append(of("made-1", umadb::appends(vec![umadb::event("Made", "a")]))).await.unwrap();
+    let opening = wire::OpenAppends { first_unanswered: 1, ..Default::default() };
+    let opening =
+        wire::AppendRequest { request: Some(wire::append_request::Request::Open(opening)) };
+    client.append(of("made-2", tokio_stream::iter([opening]))).await.unwrap();
+    open(&server, "", "made-3").await.unwrap();
+    streams.append(of("made-4", tokio_stream::iter(calls::append("a-1")))).await.unwrap();
+    let mut made: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    made.sort();
+    assert_eq!(made, ["made-1", "made-2", "made-3", "made-4"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

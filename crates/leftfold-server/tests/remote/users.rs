@@ -8,10 +8,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use leftfold::store::{
-    Append, AppendError, CheckpointRecord, CommandId, CommandRecord, Condition, Digest, EventId,
-    EventType, Expected, Fence, Holder, Label, LeaseError, LeaseRequest, Leased, MoveFrom,
-    NewEvent, Outcome, Position, Query, Read, ReadError, Store, StreamName, Tags, Timestamp,
-    Version,
+    Append, AppendError, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Condition, Digest,
+    EventId, EventType, Expected, Fence, Hash, Holder, Label, LeaseError, LeaseRequest, Leased,
+    MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read, ReadError, Store, StreamName,
+    Tags, Timestamp, Version,
 };
 use leftfold::testing::by_runtime;
 use leftfold_protocol::wire::{self, IdentifyRequest};
@@ -103,7 +103,7 @@ async fn nobody_is_let_in_without_the_password_of_a_user() {
         assert!(!error.to_string().contains("wrong"), "{error}");
     }
     let mut nameless = served.client().await;
-    let refused = nameless.identify(IdentifyRequest {}).await.unwrap_err();
+    let refused = nameless.identify(IdentifyRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
     assert!(served.open("ada:a%20b%3Ac", "default").await.is_ok());
     for (path, status) in [("/health", "200"), ("/metrics", "401")] {
@@ -278,7 +278,7 @@ async fn a_file_that_is_emptied_lets_nobody_in_any_more() {
         }
     };
     assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
-    let again = client.identify(authorized(IdentifyRequest {}, &bearer)).await;
+    let again = client.identify(authorized(IdentifyRequest::default(), &bearer)).await;
     assert_eq!(again.unwrap_err().code(), Code::Unauthenticated);
 }
 
@@ -296,6 +296,39 @@ fn a_file_that_is_away_is_told_once_and_one_with_a_fault_too() {
         assert_eq!(users.reload(), Ok(()));
     }
     drop(directory);
+}
+
+/// The hash of a position, or of the end, confirms what somebody guesses of events that may not be
+/// read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_narrowed_right_sees_no_hash_of_the_history() {
+    let till = Users::entry("till", "append", "t").unwrap();
+    let till = format!("{till}append.streams = [\"order-\"]\nread.streams = [\"order-\"]\n");
+    let all = Users::entry("all", "append", "a").unwrap();
+    let served = Served::with(&[&till, &all]).await;
+    let whole = served.open("all:a", "orders").await.unwrap();
+    whole.append(in_stream("order-1", "shop:7")).await.unwrap();
+    let real = whole.status().borrow().head.chain;
+    let checkpoint = whole.checkpoint_at(Position(1)).await.unwrap();
+    assert!(real != Hash::EMPTY && whole.resume(Query::all(), &checkpoint).await.is_ok());
+
+    let orders = served.open("till:t", "orders").await.unwrap();
+    assert_eq!(orders.head().chain, Hash::EMPTY);
+    orders.append(in_stream("order-1", "shop:7")).await.unwrap();
+    let page = orders.page(Read::stream(stream("order-1"), Version(1))).await.unwrap();
+    assert_eq!((page.events.len(), page.head.position), (2, Position(2)));
+    assert_eq!((page.head.chain, orders.head().chain), (Hash::EMPTY, Hash::EMPTY));
+    let denied = orders.hash_at(Position(1)).await;
+    assert!(matches!(denied, Err(ReadError::Denied { .. })), "{denied:?}");
+    let mut client = served.client().await;
+    let query = Query::stream(stream("order-1"));
+    let resumed = wire::SubscribeRequest {
+        query: Some((&query).into()),
+        from: Some(wire::subscribe_request::From::Checkpoint(checkpoint.into())),
+    };
+    let mut resumed = authorized(resumed, &format!("Basic {}", BASE64_STANDARD.encode("till:t")));
+    resumed.metadata_mut().insert("leftfold-store", "orders".parse().unwrap());
+    assert_eq!(client.subscribe(resumed).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
 /// A command id, a checkpoint and a lease are shared by all writers, whatever their streams.
@@ -318,7 +351,12 @@ async fn a_narrowed_right_carries_events_and_conditions_and_nothing_beside() {
     let checkpoint = Some(CheckpointRecord {
         consumer: consumer.clone(),
         from: MoveFrom::Anywhere,
-        checkpoint: orders.checkpoint_at(Position(1)).await.unwrap(),
+        checkpoint: Checkpoint {
+            store: orders.identity().store,
+            partition: Partition(None),
+            position: Position(1),
+            hash: Hash::EMPTY,
+        },
     });
     refused(Append { checkpoint, ..Append::default() }).await;
     let fence = Some((consumer.clone(), Fence(1)));
@@ -350,7 +388,7 @@ async fn a_token_stands_for_name_and_password_and_the_file_does_not_have_it() {
         format!("bearer {}", made.token),
         basic(format!("pipe:{}", made.token)),
     ] {
-        client.identify(authorized(IdentifyRequest {}, &good)).await.unwrap();
+        client.identify(authorized(IdentifyRequest::default(), &good)).await.unwrap();
     }
     for bad in [
         "Bearer leftfold_0".to_owned(),
@@ -358,7 +396,8 @@ async fn a_token_stands_for_name_and_password_and_the_file_does_not_have_it() {
         format!("Token {}", made.token),
         basic(format!("other:{}", made.token)),
     ] {
-        let refused = client.identify(authorized(IdentifyRequest {}, &bad)).await.unwrap_err();
+        let refused =
+            client.identify(authorized(IdentifyRequest::default(), &bad)).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{bad}");
     }
 }
@@ -389,13 +428,13 @@ async fn a_user_who_is_removed_from_the_file_is_out_at_once_on_open_calls_too() 
         }
     };
     assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
-    let again = client.identify(authorized(IdentifyRequest {}, &bearer(&goes))).await;
+    let again = client.identify(authorized(IdentifyRequest::default(), &bearer(&goes))).await;
     assert_eq!(again.unwrap_err().code(), Code::Unauthenticated);
 
     // A file with a fault changes nothing, and one with other rights ends calls too.
     served.write(&["[users.stays]\nrole = \"king\""]);
     let mut client = served.client().await;
-    client.identify(authorized(IdentifyRequest {}, &bearer(&stays))).await.unwrap();
+    client.identify(authorized(IdentifyRequest::default(), &bearer(&stays))).await.unwrap();
     served.write(&[&stays.entry.replace("append", "read")]);
     let status = loop {
         match goes_on.message().await {
@@ -404,7 +443,7 @@ async fn a_user_who_is_removed_from_the_file_is_out_at_once_on_open_calls_too() 
         }
     };
     assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
-    client.identify(authorized(IdentifyRequest {}, &bearer(&stays))).await.unwrap();
+    client.identify(authorized(IdentifyRequest::default(), &bearer(&stays))).await.unwrap();
 }
 
 #[test]

@@ -54,7 +54,7 @@ use tonic::service::Routes;
 use tonic::{Request, Status};
 
 use crate::stopping::Stopping;
-use crate::stores::{ServedStore, Stores};
+use crate::stores::{ServedStore, StoreUse, Stores};
 use crate::users::{Caller, Denied, Wish};
 pub(super) use cluster::{receive, tells_of_server};
 use expected::ExpectedRevision;
@@ -95,10 +95,23 @@ pub(super) fn add_to(routes: Routes, stores: Arc<Stores>, stopping: Stopping) ->
 }
 
 impl Facades {
-    /// Returns the store that a call is for.
+    /// Returns the store that a call looks at.
     async fn of<T: Sync>(&self, request: &Request<T>) -> Result<Facade, Status> {
+        self.wished(request, StoreUse::Look).await
+    }
+
+    /// Returns the store that a call appends to.
+    async fn to_append<T: Sync>(&self, request: &Request<T>) -> Result<Facade, Status> {
+        self.wished(request, StoreUse::Create).await
+    }
+
+    async fn wished<T: Sync>(
+        &self,
+        request: &Request<T>,
+        wished: StoreUse,
+    ) -> Result<Facade, Status> {
         let caller = Caller::of(request)?;
-        let served = self.stores.of(&caller, request.metadata()).await?;
+        let served = self.stores.of(&caller, request.metadata(), wished).await?;
         let store = served.store.clone();
         let marks = store.attached(StreamMarks::new);
         let ordinals = store.attached(Ordinals::new);

@@ -300,7 +300,7 @@ impl streams_service_server::StreamsService for SessionsService {
         &self,
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<AppendSessionResponse>, Status> {
-        let facade = self.0.of(&request).await?;
+        let facade = self.0.to_append(&request).await?;
         facade.may(Wish::Role(UserRole::Append))?;
         let result = append_session(&facade, request.into_inner()).await?;
         let output = result.parts.into_iter().map(|(stream, stream_revision, position)| {
@@ -315,7 +315,7 @@ impl streams_service_server::StreamsService for SessionsService {
         &self,
         request: Request<AppendRecordsRequest>,
     ) -> Result<Response<AppendRecordsResponse>, Status> {
-        let facade = self.0.of(&request).await?;
+        let facade = self.0.to_append(&request).await?;
         facade.may(Wish::Role(UserRole::Append))?;
         let result = append_records(&facade, request.into_inner()).await?;
         let revisions = result.parts.into_iter();

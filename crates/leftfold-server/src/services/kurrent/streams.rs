@@ -257,7 +257,7 @@ impl streams_server::Streams for StreamsService {
         &self,
         request: Request<Streaming<AppendReq>>,
     ) -> Result<Response<AppendResp>, Status> {
-        let facade = self.0.of(&request).await?;
+        let facade = self.0.to_append(&request).await?;
         facade.may(Wish::Role(UserRole::Append))?;
         let part = appended_parts(request.into_inner()).await?;
         let result = match facade.append(std::slice::from_ref(&part)).await? {
@@ -277,7 +277,7 @@ impl streams_server::Streams for StreamsService {
         &self,
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<Self::BatchAppendStream>, Status> {
-        let facade = self.0.of(&request).await?;
+        let facade = self.0.to_append(&request).await?;
         let call = BatchCall::new(facade, request.into_inner(), self.0.stopping.clone());
         Ok(Response::new(call.responses()))
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use wire::subscribe_reply::Signal as WireSignal;
 
+use super::shown;
 use crate::services::Messages;
 use crate::stopping::Stopping;
 
@@ -23,11 +24,13 @@ const EVENT_BYTES: usize = 1 << 20;
 /// The status now, and after every change, until the store or the server ends.
 pub(super) fn statuses(
     mut status: watch::Receiver<StoreStatus>,
+    reads_all: bool,
     stopping: Stopping,
 ) -> Messages<wire::Status> {
     status.mark_changed();
     let following = (status, stopping, Instant::now());
-    Box::pin(stream::try_unfold(following, |(mut status, mut stopping, not_before)| async move {
+    Box::pin(stream::try_unfold(following, move |following| async move {
+        let (mut status, mut stopping, not_before) = following;
         let changed = async {
             tokio::time::sleep_until(not_before).await;
             status.changed().await
@@ -38,7 +41,8 @@ pub(super) fn statuses(
             }
             () = stopping.wanted() => return Err(is_stopping()),
         }
-        let now = status.borrow_and_update().clone();
+        let mut now = status.borrow_and_update().clone();
+        now.head = shown(now.head, reads_all);
         if now.state == State::Closed {
             return Err(Status::unavailable("the store is closed"));
         }

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use leftfold::store::limits::SNAPSHOT_BYTES_MAX;
 use leftfold::store::{
-    AppendsFrom, Backend, Checkpoint, CommandId, EventId, Fence, Holder, Invalid, Label, Lease,
-    LeaseError, LeaseRequest, Page, Partition, Position, Query, Read, ReadError, StoreId,
-    Timestamp, What,
+    AppendsFrom, Backend, Checkpoint, CommandId, EventId, Fence, Hash, Head, Holder, Invalid,
+    Label, Lease, LeaseError, LeaseRequest, Page, Partition, Position, Query, Read, ReadError,
+    StoreId, Timestamp, What,
 };
 use leftfold_protocol::wire::{self, store_server, subscribe_request};
 use leftfold_protocol::{
@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::traced::trace_of;
 use crate::services::Messages;
 use crate::stopping::Stopping;
-use crate::stores::{ServedStore, Stores};
+use crate::stores::{ServedStore, StoreUse, Stores};
 use crate::users::{Caller, UserRole, Wish};
 use commands::CommandSpace;
 use session::{AppendCall, AppendRight, Replies, replies};
@@ -45,8 +45,7 @@ const SNAPSHOT_KEY_BYTES_MAX: usize = 2 << 10;
 /// Bytes that the program of the server says of itself.
 const PROGRAM: &str = concat!("leftfold ", env!("CARGO_PKG_VERSION"));
 
-/// Bytes of a message of any call but those with events or a cached value: a request of small parts
-/// takes many times its bytes when it is read.
+/// Bytes of a message of any call but those with events or a cached value.
 const ASKED_BYTES_MAX: usize = 4 << 20;
 /// Calls whose messages may have [`MESSAGE_BYTES_MAX`].
 const LARGE_CALLS: [&str; 2] = ["/leftfold.v1.Store/Append", "/leftfold.v1.Store/KeepSnapshot"];
@@ -85,7 +84,7 @@ impl NativeService {
         metadata: &MetadataMap,
         wish: Wish<'_>,
     ) -> Result<ServedStore, Status> {
-        let store = self.stores.of(caller, metadata).await?;
+        let store = self.stores.of(caller, metadata, StoreUse::Look).await?;
         caller.may(&store.name, wish)?;
         Ok(store)
     }
@@ -105,6 +104,15 @@ impl NativeService {
 
 /// Wish of calls that tell of the store, but nothing of its events.
 const LOOK: Wish<'_> = Wish::Role(UserRole::Read);
+
+/// Chain of a head that is shown to a caller who may not read all: the real one confirms what
+/// anybody guesses of the events that it was made of.
+const HIDDEN_CHAIN: Hash = Hash::EMPTY;
+
+/// Returns a head as it is shown to callers who read all events, or to others.
+fn shown(head: Head, reads_all: bool) -> Head {
+    if reads_all { head } else { Head { chain: HIDDEN_CHAIN, ..head } }
+}
 
 /// Returns the right that work of this name needs.
 fn worker(work: &str) -> Wish<'static> {
@@ -137,10 +145,15 @@ fn unleased(error: LeaseError) -> Status {
 }
 
 /// Reads a page that fits into a message: of events with much beside their data, half as many.
-async fn page(backend: &dyn Backend, mut read: Read) -> Result<wire::Page, Status> {
+async fn page(
+    backend: &dyn Backend,
+    mut read: Read,
+    reads_all: bool,
+) -> Result<wire::Page, Status> {
     read.page_bytes = read.page_bytes.min(PAGE_BYTES_MAX);
     loop {
-        let page: Page = backend.read(read.clone()).await.map_err(unreadable)?;
+        let mut page: Page = backend.read(read.clone()).await.map_err(unreadable)?;
+        page.head = shown(page.head, reads_all);
         let events = u32::try_from(page.events.len()).unwrap_or(u32::MAX);
         let message = wire::Page::from(page);
         if events <= 1 || message.encoded_len() <= MESSAGE_BYTES_MAX {
@@ -161,8 +174,13 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::IdentifyRequest>,
     ) -> Result<Response<wire::IdentifyReply>, Status> {
-        let backend = self.backend(&request, LOOK).await?;
-        let status = backend.status().borrow().clone();
+        let caller = Caller::of(&request)?;
+        let wished = if request.get_ref().create { StoreUse::Create } else { StoreUse::Look };
+        let store = self.stores.of(&caller, request.metadata(), wished).await?;
+        caller.may(&store.name, LOOK)?;
+        let backend = store.store.backend();
+        let mut status = backend.status().borrow().clone();
+        status.head = shown(status.head, caller.has(&store.name, Wish::ReadAll));
         Ok(Response::new(wire::IdentifyReply {
             identity: Some(backend.identity().into()),
             status: Some((&status).into()),
@@ -174,8 +192,11 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let status = self.backend(&request, LOOK).await?.status();
-        Ok(Response::new(follow::statuses(status, self.stopping.clone())))
+        let caller = Caller::of(&request)?;
+        let store = self.store(&caller, request.metadata(), LOOK).await?;
+        let reads_all = caller.has(&store.name, Wish::ReadAll);
+        let status = store.store.backend().status();
+        Ok(Response::new(follow::statuses(status, reads_all, self.stopping.clone())))
     }
 
     async fn append(
@@ -184,7 +205,7 @@ impl store_server::Store for NativeService {
     ) -> Result<Response<Replies>, Status> {
         let caller = Caller::of(&request)?;
         // Each append is judged by itself, and answered that it may not be.
-        let store = self.stores.of(&caller, request.metadata()).await?;
+        let store = self.stores.of(&caller, request.metadata(), StoreUse::Create).await?;
         let trace = trace_of(request.metadata());
         let mut incoming = request.into_inner();
         let first = tokio::time::timeout(OPENED_WITHIN, incoming.message())
@@ -245,7 +266,7 @@ impl store_server::Store for NativeService {
         request: Request<wire::ReadRequest>,
     ) -> Result<Response<wire::Page>, Status> {
         let caller = Caller::of(&request)?;
-        let store = self.stores.of(&caller, request.metadata()).await?;
+        let store = self.stores.of(&caller, request.metadata(), StoreUse::Look).await?;
         let read = Read::try_from(request.into_inner()).map_err(refused)?;
         caller.may(
             &store.name,
@@ -255,7 +276,8 @@ impl store_server::Store for NativeService {
             },
         )?;
         let backend = store.store.backend();
-        page(&**backend, read).await.map(Response::new)
+        let reads_all = caller.has(&store.name, Wish::ReadAll);
+        page(&**backend, read, reads_all).await.map(Response::new)
     }
 
     async fn read_appends(
@@ -275,16 +297,18 @@ impl store_server::Store for NativeService {
         request: Request<wire::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let caller = Caller::of(&request)?;
-        let store = self.stores.of(&caller, request.metadata()).await?;
+        let served = self.stores.of(&caller, request.metadata(), StoreUse::Look).await?;
         let wire::SubscribeRequest { query, from } = request.into_inner();
         let query = query.ok_or_else(|| refused(Malformed::Absent { field: "query" }))?;
         let query = Query::try_from(query).map_err(refused)?;
-        caller.may(&store.name, Wish::Query(&query))?;
-        let store = store.store;
+        caller.may(&served.name, Wish::Query(&query))?;
+        let store = served.store.clone();
         let subscription = match from {
             None => store.subscribe(query, Position::START),
             Some(subscribe_request::From::After(after)) => store.subscribe(query, Position(after)),
             Some(subscribe_request::From::Checkpoint(checkpoint)) => {
+                // The answer tells if its hash is the right one.
+                caller.may(&served.name, Wish::ReadAll)?;
                 let checkpoint = Checkpoint::try_from(checkpoint).map_err(refused)?;
                 let resumed = store.resume(query, &checkpoint).await;
                 resumed.map_err(|error| subscribe_status(&error))?
@@ -316,7 +340,8 @@ impl store_server::Store for NativeService {
         &self,
         request: Request<wire::HashAtRequest>,
     ) -> Result<Response<wire::HashAtReply>, Status> {
-        let backend = self.backend(&request, LOOK).await?;
+        // It confirms what anybody guesses of the events that it was made of.
+        let backend = self.backend(&request, Wish::ReadAll).await?;
         let position = Position(request.get_ref().position);
         let hash = backend.hash_at(position).await.map_err(unreadable)?;
         let hash = hash.map(|hash| hash.0.to_vec().into()).unwrap_or_default();

@@ -15,7 +15,8 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
 use leftfold::store::{
-    Append, AppendError, Backend, CommandId, Outcome, Pending, Status as StoreStatus, TraceContext,
+    Append, AppendError, Backend, CommandId, Head, Outcome, Pending, Status as StoreStatus,
+    TraceContext,
 };
 use leftfold_protocol::wire::{
     AppendAnswer, AppendProblem, AppendReply, AppendRequest, AppendsClosing, AppendsOpened,
@@ -29,6 +30,7 @@ use tonic::{Status, Streaming};
 
 use super::commands::{CommandSpace, answer_with};
 use super::kept::KeptBytes;
+use super::shown;
 use crate::services::traced::note_trace;
 use crate::stopping::Stopping;
 use crate::stores::ServedStore;
@@ -117,6 +119,10 @@ impl Stream for Replies {
 }
 
 impl AppendRight {
+    fn reads_all(&self) -> bool {
+        self.caller.has(&self.store.name, Wish::ReadAll)
+    }
+
     fn commands(&self) -> CommandSpace {
         CommandSpace::of(&self.caller, &self.store.name)
     }
@@ -144,6 +150,8 @@ pub(super) struct AppendSession {
     stopping: Stopping,
     /// Bytes that the sessions of the user keep; `None` if no other call may go on with this one.
     of_user: Option<Arc<KeptBytes>>,
+    /// True if the caller of the last call reads all events.
+    reads_all: bool,
     /// Number of the append that is expected next; `None` before the first call.
     next: Option<u64>,
     in_flight: FuturesUnordered<InFlight>,
@@ -214,6 +222,7 @@ impl AppendSession {
             calls,
             stopping,
             of_user,
+            reads_all: false,
             next: None,
             in_flight: FuturesUnordered::new(),
             kept: BTreeMap::new(),
@@ -270,6 +279,7 @@ impl AppendSession {
     fn open(&mut self, call: AppendCall) {
         let AppendCall { incoming, replies, first_unanswered, author } = call;
         let first_unanswered = first_unanswered.max(1);
+        self.reads_all = author.reads_all();
         let resumed = self.next.is_some();
         let next = *self.next.get_or_insert(first_unanswered);
         replies.reply(append_reply::Reply::Opened(AppendsOpened { next, resumed }));
@@ -286,9 +296,14 @@ impl AppendSession {
             Some(RunningCall { incoming, replies, author, turn: None, ending: CallEnding::Open });
     }
 
+    /// Returns the durable end, as it is shown to the caller.
+    fn head(&self) -> Head {
+        shown(self.status.borrow().head, self.reads_all)
+    }
+
     fn forgotten(&self, number: u64) -> AppendAnswer {
         let detail = "the server has forgotten the answer".to_owned();
-        answer_of(number, Err(AppendError::Unknown { detail }), self.status.borrow().head)
+        answer_of(number, Err(AppendError::Unknown { detail }), self.head())
     }
 
     /// Carries a call until it ends, breaks, or another one takes its place.
@@ -324,7 +339,7 @@ impl AppendSession {
                     Err(_) => return None,
                 },
                 Some((number, answer)) = self.in_flight.next() => {
-                    let answer = answer_of(number, answer, self.status.borrow().head);
+                    let answer = answer_of(number, answer, self.head());
                     self.note(number, &answer);
                     call.replies.reply(append_reply::Reply::Answer(answer));
                 }
@@ -375,7 +390,7 @@ impl AppendSession {
             }
             Err(problem) => {
                 let problem = append_answer::Outcome::Problem(problem);
-                let head = Some(self.status.borrow().head.into());
+                let head = Some(self.head().into());
                 let answer = AppendAnswer { number, outcome: Some(problem), head };
                 self.note(number, &answer);
                 replies.reply(append_reply::Reply::Answer(answer));
@@ -386,7 +401,7 @@ impl AppendSession {
 
     /// Keeps the answer of an append that comes while there is no call.
     fn keep(&mut self, number: u64, answer: Result<Outcome, AppendError>) {
-        let answer = answer_of(number, answer, self.status.borrow().head);
+        let answer = answer_of(number, answer, self.head());
         self.note(number, &answer);
     }
 

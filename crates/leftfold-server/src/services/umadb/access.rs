@@ -4,7 +4,7 @@ use leftfold::store::{Append, Store};
 use tonic::{Request, Status};
 
 use super::status;
-use crate::stores::{ServedStore, Stores};
+use crate::stores::{ServedStore, StoreUse, Stores};
 use crate::users::{Caller, Wish};
 
 /// The store that a call means.
@@ -16,9 +16,14 @@ pub(super) struct AskedStore {
 
 impl AskedStore {
     /// Finds the store that the metadata of the call names, or the usual one.
-    pub(super) async fn of<T: Sync>(stores: &Stores, request: &Request<T>) -> Result<Self, Status> {
+    pub(super) async fn of<T: Sync>(
+        stores: &Stores,
+        request: &Request<T>,
+        wished: StoreUse,
+    ) -> Result<Self, Status> {
         let caller = Caller::of(request).map_err(status::detailed)?;
-        let served = stores.of(&caller, request.metadata()).await.map_err(status::detailed)?;
+        let served = stores.of(&caller, request.metadata(), wished).await;
+        let served = served.map_err(status::detailed)?;
         Ok(Self { store: served.store.clone(), served, caller })
     }
 

@@ -42,7 +42,7 @@ use tonic::{Request, Response, Status};
 
 use super::Messages;
 use crate::stopping::Stopping;
-use crate::stores::Stores;
+use crate::stores::{StoreUse, Stores};
 use crate::users::{UserRole, Wish};
 use access::AskedStore;
 pub(super) use status::detailed;
@@ -86,9 +86,9 @@ pub(super) fn is_called(path: &str) -> bool {
 }
 
 impl UmaService {
-    /// Returns the store that a call means.
+    /// Returns the store that a call looks at.
     async fn asked<T: Sync>(&self, request: &Request<T>) -> Result<AskedStore, Status> {
-        AskedStore::of(&self.stores, request).await
+        AskedStore::of(&self.stores, request, StoreUse::Look).await
     }
 }
 
@@ -128,7 +128,7 @@ impl dcb_server::Dcb for UmaService {
         &self,
         request: Request<wire::AppendRequest>,
     ) -> Result<Response<wire::AppendResponse>, Status> {
-        let asked = self.asked(&request).await?;
+        let asked = AskedStore::of(&self.stores, &request, StoreUse::Create).await?;
         let position = append::append(&asked, request.into_inner()).await?;
         Ok(Response::new(wire::AppendResponse { position }))
     }

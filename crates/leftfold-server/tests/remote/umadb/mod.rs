@@ -14,23 +14,23 @@ use wire::dcb_client::DcbClient;
 
 /// Messages and calls, as the server's build makes them.
 #[allow(dead_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
-mod wire {
+pub(crate) mod wire {
     include!(concat!(env!("OUT_DIR"), "/umadb.v1.rs"));
 }
 
 /// The calls, on a connection of their own.
-async fn client(port: u16) -> DcbClient<RawChannel> {
+pub(crate) async fn client(port: u16) -> DcbClient<RawChannel> {
     let origin = format!("http://127.0.0.1:{port}").parse().unwrap();
     DcbClient::with_origin(raw(port).await, origin)
 }
 
 /// An event without an id, of a type, with a tag.
-fn event(event_type: &str, tag: &str) -> wire::Event {
+pub(crate) fn event(event_type: &str, tag: &str) -> wire::Event {
     let (event_type, tags) = (event_type.to_owned(), vec![tag.to_owned()]);
     wire::Event { event_type, tags, data: "data".into(), ..wire::Event::default() }
 }
 
-fn appends(events: Vec<wire::Event>) -> wire::AppendRequest {
+pub(crate) fn appends(events: Vec<wire::Event>) -> wire::AppendRequest {
     wire::AppendRequest { events, ..wire::AppendRequest::default() }
 }
 
