@@ -15,12 +15,14 @@
 //!
 //! What is recorded of users' values stays as they wrote it (`json`), `names` puts names together,
 //! and `records` moves all kinds of the runtime's records into a copy of the store, each by its
-//! owner (`positions`). `kind` tells what the errors mean to a caller.
+//! owner (`positions`), those of the `groups` of a server too. `kind` tells what the errors mean to
+//! a caller.
 
 pub(crate) mod clock;
 mod consumer;
 mod countdown;
 pub(crate) mod effect;
+mod groups;
 mod handle;
 mod idle;
 pub mod inbox;

@@ -6,7 +6,7 @@ use crate::store::{Invalid, Label, NewEvent, RecordedEvent};
 
 /// Owners of all records that are carried over. A record without an owner is refused: nobody knows
 /// which positions it speaks of.
-const OWNERS: [&Owner; 9] = [
+const OWNERS: [&Owner; 10] = [
     &super::effect::LEDGER_OWNER,
     &super::effect::MARK_OWNER,
     &super::process::OWNER,
@@ -15,6 +15,7 @@ const OWNERS: [&Owner; 9] = [
     &super::inbox::OWNER,
     &super::recurring::OWNER,
     &super::scheduled::OWNER,
+    &super::groups::OWNER,
     &OWNER_OF_KEYS,
 ];
 
