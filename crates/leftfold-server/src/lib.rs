@@ -18,10 +18,12 @@
 //! ```
 
 // A `server` has the `options`, the sockets and the connections, which `tls` encrypts; `users` may
-// call, within the bounds of the `guard`. `stores` has what is served by `services`, until
-// `stopping` says that it ends; `reloading` follows the files meanwhile. `serve_error` says why it
-// cannot begin.
+// call, within the bounds of the `guard`. `stores` has what is served by `services`, with the
+// `groups` of consumers that share a subscription, until `stopping` says that it ends; `reloading`
+// follows the files meanwhile. `serve_error` says why it cannot begin.
 
+#[allow(dead_code, unused_imports, reason = "protocols come to stand on it")]
+mod groups;
 mod guard;
 mod options;
 mod reloading;

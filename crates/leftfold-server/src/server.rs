@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::codegen::Service;
 
+use crate::groups::ConsumerGroups;
 use crate::guard::{AddressPrefix, Guard, Refusals};
 use crate::options::ServerOptions;
 use crate::reloading::{Reloader, follow_files};
@@ -128,6 +129,7 @@ impl Server {
 async fn close(stores: &Stores) -> Result<(), ServeError> {
     let mut first = Ok(());
     for served in stores.all() {
+        ConsumerGroups::of(&served.store).stop().await;
         if let Err(error) = served.store.close().await {
             let name = served.name.to_string();
             first = first.and(Err(ServeError::Close { name, detail: error.detail }));

@@ -1,0 +1,100 @@
+//! State of a group for those who look at it.
+
+use leftfold::store::{Position, Query, Read, ReadError, RecordedEvent, Store};
+
+use super::error::GroupError;
+use super::queue::ConsumerName;
+use super::records::{ParkedRange, StoredGroup};
+use super::settings::GroupName;
+
+/// State of a group.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct GroupInfo {
+    pub(crate) group: StoredGroup,
+    /// Everything up to here is settled, and was written down.
+    pub(crate) checkpoint: Position,
+    /// Last event of the group up to there; `None` if nothing was settled.
+    pub(crate) last_settled: Option<RecordedEvent>,
+    /// Last event that the query finds.
+    pub(crate) last_known: Option<RecordedEvent>,
+    /// Records of what is parked and not being replayed.
+    pub(crate) parked: ParkedRange,
+    /// Positions of the store that are not settled.
+    pub(crate) lag: u64,
+    /// `None` if this server does not serve the group now.
+    pub(crate) running: Option<RunningInfo>,
+}
+
+/// State of a group while this server serves it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RunningInfo {
+    /// This server has the lease; if not, its consumers wait for it.
+    pub(crate) has_lease: bool,
+    /// Everything that was recorded was read.
+    pub(crate) is_caught_up: bool,
+    /// Everything up to here is settled.
+    pub(crate) settled_through: Position,
+    pub(crate) in_flight: usize,
+    pub(crate) waiting: usize,
+    /// Those of the waiting that were given out before.
+    pub(crate) retrying: usize,
+    /// On their way to be parked.
+    pub(crate) parking: usize,
+    /// Events that were settled since the server began to serve the group.
+    pub(crate) settled: u64,
+    /// Time since then.
+    pub(crate) served_ms: u64,
+    pub(crate) consumers: Vec<ConsumerInfo>,
+}
+
+/// State of a consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConsumerInfo {
+    pub(crate) who: ConsumerName,
+    pub(crate) capacity: usize,
+    pub(crate) in_flight: usize,
+    /// Events that it was given.
+    pub(crate) given: u64,
+    /// Time since it came.
+    pub(crate) there_ms: u64,
+}
+
+impl GroupInfo {
+    pub(super) async fn read(
+        store: &Store,
+        name: &GroupName,
+        group: StoredGroup,
+        running: Option<RunningInfo>,
+    ) -> Result<Self, GroupError> {
+        let places = group.places(store, name).await?;
+        let parked = group.parked(store, name).await?;
+        let query = &group.settings.query;
+        let last_known = last(store, query, Position::END).await?;
+        let last_settled = match places.read > group.start {
+            true => last(store, query, places.read).await?,
+            false => None,
+        };
+        let settled = running.as_ref().map_or(places.read, |running| running.settled_through);
+        let lag = store.head().position.0.saturating_sub(settled.max(places.read).0);
+        let checkpoint = places.read;
+        Ok(Self { group, checkpoint, last_settled, last_known, parked, lag, running })
+    }
+}
+
+/// Returns the last event of a query up to a position.
+async fn last(
+    store: &Store,
+    query: &Query,
+    through: Position,
+) -> Result<Option<RecordedEvent>, ReadError> {
+    let mut next = Some(Read::matching(query.clone(), through).what);
+    while let Some(what) = next {
+        let read = Read { what, ..Read::matching(Query::nothing(), Position::START) };
+        let page = store.page(read.backwards().page_of(1)).await?;
+        if let Some(event) = page.events.into_iter().next() {
+            return Ok(Some(event));
+        }
+        next = page.next;
+    }
+    Ok(None)
+}

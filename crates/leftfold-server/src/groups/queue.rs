@@ -1,0 +1,73 @@
+//! The events that wait for a consumer to take them.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::error::GroupEnd;
+use super::machine::{GroupDelivery, ItemId};
+
+/// Somebody who consumes, for those who look at a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConsumerName {
+    /// Name that the consumer gave itself.
+    pub(crate) name: String,
+    /// User, empty if nobody has to say who they are.
+    pub(crate) user: String,
+    /// Address from which it calls, as far as known.
+    pub(crate) from: String,
+}
+
+/// The events that were given to a consumer and that it has not taken. No more than its capacity:
+/// what is given to another one goes out of it.
+#[derive(Debug, Default)]
+pub(super) struct ConsumerQueue {
+    state: Mutex<QueueState>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    given: VecDeque<GroupDelivery>,
+    end: Option<GroupEnd>,
+}
+
+impl ConsumerQueue {
+    pub(super) fn give(&self, delivery: GroupDelivery) {
+        self.state().given.push_back(delivery);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn revoke(&self, id: ItemId) {
+        self.state().given.retain(|delivery| delivery.id != id);
+    }
+
+    /// Ends the consumer: it gets nothing more.
+    pub(super) fn end(&self, end: GroupEnd) {
+        let mut state = self.state();
+        state.given.clear();
+        state.end.get_or_insert(end);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn next(&self) -> Result<GroupDelivery, GroupEnd> {
+        loop {
+            {
+                let mut state = self.state();
+                if let Some(end) = &state.end {
+                    return Err(end.clone());
+                }
+                if let Some(delivery) = state.given.pop_front() {
+                    return Ok(delivery);
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+}

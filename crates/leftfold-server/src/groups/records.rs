@@ -1,0 +1,355 @@
+//! What groups keep in the store, as events of the server's own.
+//!
+//! The stream `$group-NAME` has the settings and what was asked of the group, the stream
+//! `$group:parked-NAME` an event for each parked one. The consumer `$group NAME` has the position
+//! up to which everything is settled, the consumer `$group:parked NAME` that of the last record of
+//! a parked event which was settled after a replay.
+//!
+//! Members named `start`, `through` and `position` are positions of the store; a copy of the store
+//! rewrites them by these names.
+
+use leftfold::store::{
+    Append, Authority, CheckpointRecord, Condition, EventType, Expected, MoveFrom, NewEvent,
+    Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, Version,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::GroupError;
+use super::machine::ParkOrder;
+use super::settings::{GROUP_CATEGORY, GroupName, GroupSettings};
+
+/// Type of the event that makes a group.
+const CREATED: &str = "$group.Created";
+/// Type of the event that gives it other settings.
+const UPDATED: &str = "$group.Updated";
+/// Type of the event that asks for a replay of what is parked.
+const REPLAYED: &str = "$group.ReplayAsked";
+/// Type of the event that ends it.
+const DELETED: &str = "$group.Deleted";
+/// Type of the record of a parked event.
+const PARKED: &str = "$group.Parked";
+/// Times that a change is tried while others change the group too.
+const TRIES_MAX: usize = 16;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SettingsRecord {
+    /// Everything after this position is read.
+    start: u64,
+    settings: GroupSettings,
+    /// Consumers are ended by the update.
+    #[serde(default)]
+    ends_consumers: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ReplayRecord {
+    /// Position of the last record that is replayed.
+    through: u64,
+}
+
+/// The record of a parked event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ParkedEntry {
+    /// Position of the event; 0 if a copy of the store dropped it.
+    pub(crate) position: u64,
+    /// Number of times that it was given out again.
+    pub(crate) retries: u32,
+    pub(crate) reason: String,
+    /// A consumer asked for it; if not, the event was given out too often.
+    pub(crate) is_wish: bool,
+}
+
+impl ParkedEntry {
+    /// Reads a record; `None` if it is none that this release can read.
+    pub(crate) fn of(event: &RecordedEvent) -> Option<Self> {
+        (event.event_type.as_str() == PARKED).then(|| parsed(event))?
+    }
+}
+
+/// A group as it is in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StoredGroup {
+    pub(crate) settings: GroupSettings,
+    /// Everything after this position is read, as long as nothing was settled.
+    pub(crate) start: Position,
+    /// Position of the record that made it.
+    pub(super) created: Position,
+    /// Position of the last record of a parked event whose replay was asked for.
+    pub(super) replay_through: Position,
+    /// Version of its stream.
+    pub(super) version: Version,
+    /// Number of the last update that ended consumers.
+    pub(super) ended_consumers: u64,
+}
+
+/// Places that a group has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupPlaces {
+    /// Everything up to here is settled.
+    pub(crate) read: Position,
+    /// Every parked event whose record is at or before is settled after a replay.
+    pub(super) replayed: Position,
+}
+
+/// Records of what is parked in a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ParkedRange {
+    /// Version of the first record that is not replayed, less 1; of the last one if all are.
+    pub(crate) before: Version,
+    /// Version of the last record.
+    pub(crate) last: Version,
+}
+
+impl ParkedRange {
+    pub(crate) fn count(self) -> u64 {
+        self.last.0.saturating_sub(self.before.0)
+    }
+}
+
+fn parsed<T: DeserializeOwned>(event: &RecordedEvent) -> Option<T> {
+    serde_json::from_slice(&event.data).ok()
+}
+
+/// The right by which the server writes names of its own.
+fn authority() -> Authority {
+    Authority::of_number(1).unwrap_or(Authority::APPLICATION)
+}
+
+fn own(name: &'static str, value: &impl Serialize) -> NewEvent {
+    let data = serde_json::to_vec(value).unwrap_or_default();
+    NewEvent::new(EventType::new(name).expect("the types of this file are short"), data)
+}
+
+impl StoredGroup {
+    /// Takes the next event of the group's stream; `None` if it ends the group, or there is none.
+    fn after(before: Option<Self>, event: &RecordedEvent) -> Option<Self> {
+        let version = event.version();
+        let mut next = before;
+        if let Some(group) = &mut next {
+            group.version = version;
+        }
+        match (event.event_type.as_str(), next) {
+            (CREATED, _) => {
+                let SettingsRecord { start, settings, .. } = parsed(event)?;
+                Some(Self {
+                    settings,
+                    start: Position(start),
+                    created: event.position,
+                    replay_through: event.position,
+                    version,
+                    ended_consumers: 0,
+                })
+            }
+            (UPDATED, Some(group)) => match parsed(event) {
+                Some(SettingsRecord { start, settings, ends_consumers }) => {
+                    let ended = group.ended_consumers + u64::from(ends_consumers);
+                    let start = Position(start);
+                    Some(Self { settings, start, ended_consumers: ended, ..group })
+                }
+                None => Some(group),
+            },
+            (REPLAYED, Some(group)) => {
+                let asked = parsed(event).map_or(0, |record: ReplayRecord| record.through);
+                let replay_through = group.replay_through.max(Position(asked));
+                Some(Self { replay_through, ..group })
+            }
+            (DELETED, _) => None,
+            (_, group) => group,
+        }
+    }
+
+    /// Reads a group. The second value is the version of its stream.
+    pub(super) async fn load(
+        store: &Store,
+        name: &GroupName,
+    ) -> Result<(Option<Self>, Version), ReadError> {
+        let mut events = store.read(Read::stream(name.stream(), Version(1)));
+        let (mut group, mut version) = (None, Version::ABSENT);
+        while let Some(event) = events.next().await? {
+            version = event.version();
+            group = Self::after(group, &event);
+        }
+        Ok((group, version))
+    }
+
+    /// Reads all groups, by name.
+    pub(super) async fn load_all(store: &Store) -> Result<Vec<(GroupName, Self)>, ReadError> {
+        let category = Query::category(GROUP_CATEGORY);
+        let mut events = store.read(Read::matching(category, Position::START));
+        let mut groups = std::collections::BTreeMap::new();
+        while let Some(event) = events.next().await? {
+            let Some(at) = &event.stream else { continue };
+            let named = at.name.strip_prefix(GROUP_CATEGORY).and_then(|id| id.strip_prefix('-'));
+            let Some(Ok(name)) = named.map(GroupName::new) else { continue };
+            match Self::after(groups.remove(&name), &event) {
+                Some(group) => groups.insert(name, group),
+                None => None,
+            };
+        }
+        Ok(groups.into_iter().collect())
+    }
+
+    /// Reads how far a group has come.
+    pub(super) async fn places(
+        &self,
+        store: &Store,
+        name: &GroupName,
+    ) -> Result<GroupPlaces, ReadError> {
+        let read = store.checkpoint(name.consumer()).await?;
+        let replayed = store.checkpoint(name.replayer()).await?;
+        let head = store.head().position;
+        let position = |at: Option<leftfold::store::Checkpoint>, least: Position| {
+            at.map_or(least, |at| at.position)
+        };
+        // A store that was restored from an older copy may end before.
+        let read = position(read, self.start).min(head.max(self.start));
+        let replayed = position(replayed, self.created).max(self.created);
+        Ok(GroupPlaces { read, replayed })
+    }
+
+    /// Reads what is parked and not to be replayed.
+    pub(super) async fn parked(
+        &self,
+        store: &Store,
+        name: &GroupName,
+    ) -> Result<ParkedRange, ReadError> {
+        let query = Query::stream(name.parked_stream());
+        let first = Read::matching(query, self.replay_through.next()).page_of(1);
+        let first = store.page(first).await?.events.into_iter().next();
+        let last = store.version(name.parked_stream()).await?;
+        let before = first.map_or(last, |first| Version(first.version().0.saturating_sub(1)));
+        Ok(ParkedRange { before, last })
+    }
+}
+
+/// Makes a group that begins after a position.
+pub(super) async fn create(
+    store: &Store,
+    name: &GroupName,
+    settings: GroupSettings,
+    start: Position,
+) -> Result<(), GroupError> {
+    for _ in 0..TRIES_MAX {
+        let (group, version) = StoredGroup::load(store, name).await?;
+        if group.is_some() {
+            return Err(GroupError::Exists);
+        }
+        let record =
+            SettingsRecord { start: start.0, settings: settings.clone(), ends_consumers: false };
+        let mut append = change(name, version, own(CREATED, &record));
+        // A group of this name that was there before has left its own.
+        append.checkpoint = Some(CheckpointRecord {
+            consumer: name.consumer(),
+            from: MoveFrom::Anywhere,
+            checkpoint: store.checkpoint_at(start).await?,
+        });
+        if let Outcome::Appended(_) = store.append(append).await? {
+            return Ok(());
+        }
+    }
+    Err(GroupError::Contended)
+}
+
+/// Gives a group other settings. Another beginning holds only if nothing was settled.
+pub(super) async fn update(
+    store: &Store,
+    name: &GroupName,
+    settings: &GroupSettings,
+    start: Option<Position>,
+    ends_consumers: bool,
+) -> Result<(), GroupError> {
+    for _ in 0..TRIES_MAX {
+        let (group, version) = StoredGroup::load(store, name).await?;
+        let group = group.ok_or(GroupError::NotFound)?;
+        let places = group.places(store, name).await?;
+        let moves = start.filter(|start| places.read == group.start && *start != group.start);
+        let record = SettingsRecord {
+            start: moves.unwrap_or(group.start).0,
+            settings: settings.clone(),
+            ends_consumers,
+        };
+        let mut append = change(name, version, own(UPDATED, &record));
+        if let Some(start) = moves {
+            append.checkpoint = Some(CheckpointRecord {
+                consumer: name.consumer(),
+                from: MoveFrom::Exactly(group.start),
+                checkpoint: store.checkpoint_at(start).await?,
+            });
+        }
+        match store.append(append).await {
+            Ok(Outcome::Appended(_)) => return Ok(()),
+            Ok(_) | Err(leftfold::store::AppendError::CheckpointMoved { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(GroupError::Contended)
+}
+
+/// Ends a group.
+pub(super) async fn delete(store: &Store, name: &GroupName) -> Result<(), GroupError> {
+    let deleted = || own(DELETED, &serde_json::json!({}));
+    ask(store, name, |_| Ok(Some(deleted()))).await
+}
+
+/// Asks for a replay of what is parked: all of it, or that whose records have versions up to one.
+pub(super) async fn replay(
+    store: &Store,
+    name: &GroupName,
+    through: Version,
+) -> Result<(), GroupError> {
+    let last = Read::stream(name.parked_stream(), through).backwards().page_of(1);
+    let last = store.page(last).await?.events.into_iter().next();
+    let Some(last) = last.map(|last| last.position) else {
+        // It must be there all the same.
+        return ask(store, name, |_| Ok(None)).await;
+    };
+    ask(store, name, |group| {
+        let record = ReplayRecord { through: last.0 };
+        Ok((last > group.replay_through).then(|| own(REPLAYED, &record)))
+    })
+    .await
+}
+
+/// Appends an event to the stream of a group that is there.
+async fn ask(
+    store: &Store,
+    name: &GroupName,
+    event: impl Fn(&StoredGroup) -> Result<Option<NewEvent>, GroupError>,
+) -> Result<(), GroupError> {
+    for _ in 0..TRIES_MAX {
+        let (group, version) = StoredGroup::load(store, name).await?;
+        let group = group.ok_or(GroupError::NotFound)?;
+        let Some(event) = event(&group)? else { return Ok(()) };
+        if let Outcome::Appended(_) = store.append(change(name, version, event)).await? {
+            return Ok(());
+        }
+    }
+    Err(GroupError::Contended)
+}
+
+fn change(name: &GroupName, version: Version, event: NewEvent) -> Append {
+    let mut append = Append::of(vec![event.in_stream(name.stream())])
+        .when(Condition::stream(name.stream(), Expected::Exact(version)));
+    append.authority = authority();
+    append
+}
+
+/// The append that parks events.
+pub(super) fn parking(name: &GroupName, orders: &[ParkOrder]) -> Append {
+    let events = orders.iter().map(|order| {
+        let record = ParkedEntry {
+            position: order.event.position.0,
+            retries: order.retries,
+            reason: order.reason.clone(),
+            is_wish: order.is_wish,
+        };
+        own(PARKED, &record).in_stream(name.parked_stream())
+    });
+    Append { authority: authority(), ..Append::of(events.collect()) }
+}
+
+/// The append that moves a checkpoint of a group.
+pub(super) fn moving(record: CheckpointRecord) -> Append {
+    Append { checkpoint: Some(record), authority: authority(), ..Append::default() }
+}
