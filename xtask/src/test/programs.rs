@@ -1,7 +1,9 @@
 //! Integration tests: each target is a program, and several run at once. Most of them wait for
 //! servers, leases and killed programs, each for its own.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -22,13 +24,13 @@ struct TestProgram {
     path: PathBuf,
 }
 
-/// Builds what `cargo`, with its arguments, selects, and runs all integration tests among it, as
-/// many programs at once as there are processors. The output of each is shown when it has ended.
+/// Builds what `cargo`, with its arguments, selects, and runs all integration tests among it, one
+/// program more at once than there are processors. The output of each is shown when it has ended.
 /// All are run, whatever fails; the error names those that did.
 pub(super) fn run(cargo: &mut Command, variables: &[(&str, PathBuf)]) -> Outcome {
     let programs = Mutex::new(build(cargo)?);
     let failed = Mutex::new(Vec::new());
-    let at_once = thread::available_parallelism().map_or(1, usize::from);
+    let at_once = 1 + thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
@@ -52,10 +54,13 @@ pub(super) fn run(cargo: &mut Command, variables: &[(&str, PathBuf)]) -> Outcome
 /// Asks cargo for the programs, which are built if they were not.
 fn build(cargo: &mut Command) -> Outcome<VecDeque<TestProgram>> {
     let said = captured(cargo.args(["--no-run", "--message-format=json-render-diagnostics"]))?;
-    let programs: VecDeque<_> = said.stdout.lines().filter_map(program).collect();
+    let mut programs: Vec<_> = said.stdout.lines().filter_map(program).collect();
+    // The larger ones run longer, and one that began last would run alone.
+    let size = |program: &TestProgram| fs::metadata(&program.path).map_or(0, |found| found.len());
+    programs.sort_by_cached_key(|program| Reverse(size(program)));
     match programs.is_empty() {
         true => Err("cargo names no integration test".to_owned()),
-        false => Ok(programs),
+        false => Ok(programs.into()),
     }
 }
 
