@@ -20,11 +20,13 @@
 // A `server` has the `options`, the sockets and the connections, which `tls` encrypts; `users` may
 // call, within the bounds of the `guard`. `stores` has what is served by `services`, with the
 // `groups` of consumers that share a subscription, until `stopping` says that it ends; `reloading`
-// follows the files meanwhile. `serve_error` says why it cannot begin.
+// follows the files meanwhile, and `metrics` counts what goes on. `serve_error` says why it cannot
+// begin.
 
 #[allow(dead_code, unused_imports, reason = "protocols come to stand on it")]
 mod groups;
 mod guard;
+mod metrics;
 mod options;
 mod reloading;
 mod serve_error;

@@ -20,6 +20,7 @@ use tonic::codegen::Service;
 
 use crate::groups::ConsumerGroups;
 use crate::guard::{AddressPrefix, Guard, Refusals};
+use crate::metrics::{ConnectionRefusal, CountedStream, ServerCounts};
 use crate::options::ServerOptions;
 use crate::reloading::{Reloader, follow_files};
 use crate::serve_error::ServeError;
@@ -69,9 +70,7 @@ impl Server {
             addresses.push(listener.local_addr().map_err(cannot)?);
             listeners.push(listener);
         }
-        let (tenants, limits) = (options.tenants.clone(), options.store_limits);
-        let stores = Stores::new(stores, tenants, limits, options.store_limits_of.clone());
-        let stores = Arc::new(stores);
+        let stores = stores_of(&options, stores);
         Ok(Self { options, stores, listeners, addresses, reloader: Reloader::default() })
     }
 
@@ -95,19 +94,13 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { options, stores, listeners, reloader, .. } = self;
         let (stops, stopping) = Stopping::new();
-        let guard = Guard::new(options.connections_of_prefix_max, options.user_limits);
-        tokio::spawn(follow_files(options.clone(), reloader, stopping.clone()));
+        let connections = Connections::new(options.clone(), &stores, stopping.clone());
+        let stop_within = options.stop_within;
+        tokio::spawn(follow_files(options, reloader, stopping.clone()));
         if let Some(tenants) = stores.tenants() {
             tokio::spawn(tenants.close_unused_ones(stopping.clone()));
         }
-        let telling = tokio::spawn(Refusals::tell(Arc::clone(&guard), stopping.clone()));
-        let connections = Connections {
-            router: services::router(&stores, &stopping, options.users.clone(), &guard),
-            guard,
-            room: Arc::new(Semaphore::new(options.connections_max)),
-            options: options.clone(),
-            stopping,
-        };
+        let telling = tokio::spawn(Refusals::tell(Arc::clone(&connections.guard), stopping));
         let mut accepting = JoinSet::new();
         for listener in listeners {
             accepting.spawn(connections.clone().accept(listener));
@@ -115,7 +108,7 @@ impl Server {
         stop.await;
         let _ = stops.send(true);
         let ended = async { while accepting.join_next().await.is_some() {} };
-        if tokio::time::timeout(options.stop_within, ended).await.is_err() {
+        if tokio::time::timeout(stop_within, ended).await.is_err() {
             tracing::warn!("clients did not take their last answers in time, they are cut off");
         }
         drop(accepting);
@@ -125,8 +118,16 @@ impl Server {
     }
 }
 
+/// Returns the stores of a server with these options.
+pub(crate) fn stores_of(options: &ServerOptions, stores: Vec<(String, Store)>) -> Arc<Stores> {
+    let (tenants, limits) = (options.tenants.clone(), options.store_limits);
+    let limits_of = options.store_limits_of.clone();
+    let counts = ServerCounts::new(services::methods());
+    Arc::new(Stores::new(stores, tenants, limits, limits_of, counts))
+}
+
 /// Closes all stores, and returns the first error.
-async fn close(stores: &Stores) -> Result<(), ServeError> {
+pub(crate) async fn close(stores: &Stores) -> Result<(), ServeError> {
     let mut first = Ok(());
     for served in stores.all() {
         ConsumerGroups::of(&served.store).stop().await;
@@ -140,8 +141,8 @@ async fn close(stores: &Stores) -> Result<(), ServeError> {
 
 /// The means of serving connections.
 #[derive(Clone)]
-struct Connections {
-    router: axum::Router,
+pub(crate) struct Connections {
+    pub(crate) router: axum::Router,
     guard: Arc<Guard>,
     room: Arc<Semaphore>,
     options: ServerOptions,
@@ -149,6 +150,14 @@ struct Connections {
 }
 
 impl Connections {
+    pub(crate) fn new(options: ServerOptions, stores: &Arc<Stores>, stopping: Stopping) -> Self {
+        let most = options.connections_of_prefix_max;
+        let guard = Guard::new(most, options.user_limits, stores.counts());
+        let router = services::router(stores, &stopping, options.users.clone(), &guard);
+        let room = Arc::new(Semaphore::new(options.connections_max));
+        Self { router, guard, room, options, stopping }
+    }
+
     /// Takes connections until the server stops, and returns when all of them have ended.
     async fn accept(mut self, listener: TcpListener) {
         let mut open = JoinSet::new();
@@ -162,16 +171,19 @@ impl Connections {
                     Ok((stream, peer)) => {
                         let prefix = AddressPrefix::of(peer.ip());
                         let Some(place) = self.guard.crowd.enter(prefix) else {
+                            self.guard.counts.refuse_connection(ConnectionRefusal::Crowded);
                             self.guard.refusals.count_stranger(prefix);
                             continue;
                         };
                         let connections = self.clone();
+                        let counted = self.guard.counts.open_connection();
                         open.spawn(async move {
                             connections.serve(stream, prefix).await;
-                            drop((place, room));
+                            drop((place, room, counted));
                         });
                     }
                     Err(error) => {
+                        self.guard.counts.refuse_connection(ConnectionRefusal::Failed);
                         tracing::warn!(%error, "a connection could not be taken");
                         tokio::time::sleep(ACCEPT_AGAIN).await;
                     }
@@ -188,19 +200,21 @@ impl Connections {
     async fn serve(self, stream: TcpStream, prefix: AddressPrefix) {
         // Answers are small, and each is waited for.
         let _ = stream.set_nodelay(true);
+        let stream = CountedStream::new(stream, Arc::clone(&self.guard.counts));
         let Some(tls) = &self.options.tls else { return self.serve_calls(stream, prefix).await };
         let accepted = tls.acceptor().accept(stream);
         match tokio::time::timeout(self.options.first_call_within, accepted).await {
             Ok(Ok(stream)) => self.serve_calls(stream, prefix).await,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a connection could not be encrypted");
+                self.guard.counts.refuse_connection(ConnectionRefusal::Tls);
                 self.guard.refusals.count_stranger(prefix);
             }
-            Err(_) => {}
+            Err(_) => self.guard.counts.refuse_connection(ConnectionRefusal::Silent),
         }
     }
 
-    async fn serve_calls<S>(mut self, stream: S, prefix: AddressPrefix)
+    pub(crate) async fn serve_calls<S>(mut self, stream: S, prefix: AddressPrefix)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -228,6 +242,7 @@ impl Connections {
                 () = patience.as_mut(), if is_patient => {
                     is_patient = false;
                     if !has_called.load(Ordering::Relaxed) {
+                        self.guard.counts.refuse_connection(ConnectionRefusal::Silent);
                         return;
                     }
                 }

@@ -14,6 +14,7 @@ mod refusals;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::metrics::ServerCounts;
 pub(crate) use crowd::Crowd;
 pub(crate) use guesses::Guesses;
 pub(crate) use prefix::AddressPrefix;
@@ -26,17 +27,23 @@ pub(crate) struct Guard {
     pub(crate) crowd: Crowd,
     pub(crate) guesses: Guesses,
     pub(crate) refusals: Refusals,
+    pub(crate) counts: Arc<ServerCounts>,
     user_limits: UserLimits,
     /// By user: a file of users has a bounded number of them.
     users: Mutex<HashMap<Arc<str>, Arc<RateUse>>>,
 }
 
 impl Guard {
-    pub(crate) fn new(connections_of_prefix_max: usize, user_limits: UserLimits) -> Arc<Self> {
+    pub(crate) fn new(
+        connections_of_prefix_max: usize,
+        user_limits: UserLimits,
+        counts: &Arc<ServerCounts>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             crowd: Crowd::new(connections_of_prefix_max),
             guesses: Guesses::default(),
             refusals: Refusals::default(),
+            counts: Arc::clone(counts),
             user_limits,
             users: Mutex::default(),
         })

@@ -19,6 +19,7 @@ use tonic::{Code, Status};
 
 use super::kurrent;
 use crate::guard::{AddressPrefix, CallPlace, Guard};
+use crate::metrics::{CallRefusal, OpenCall, ServerCounts};
 use crate::users::{Caller, NotLetIn, Users};
 
 /// Reason why calls end that are open.
@@ -85,19 +86,36 @@ fn prefix_of(extensions: &Extensions) -> AddressPrefix {
     extensions.get().copied().unwrap_or_else(nowhere)
 }
 
+/// Counts a call, from its beginning to the end of its answer.
+pub(super) async fn count(
+    State(counts): State<Arc<ServerCounts>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let call = OpenCall::begin(&counts, request.uri().path());
+    call.answer(next.run(request).await)
+}
+
 /// Lets a call pass with its caller, or answers that it may not.
 pub(super) async fn pass(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let caller = match door.caller(&parts).await {
         Ok(caller) => caller,
         Err(why) => {
+            door.guard.counts.refuse_call(match why {
+                NotLetIn::Wrong => CallRefusal::Unauthenticated,
+                NotLetIn::Busy => CallRefusal::Guessing,
+            });
             door.guard.refusals.count_stranger(prefix_of(&parts.extensions));
             return door.answer(why.into(), &parts);
         }
     };
     let place = match caller.begin_call().await {
         Ok(place) => place,
-        Err(too_fast) => return door.answer(too_fast.into(), &parts),
+        Err(too_fast) => {
+            door.guard.counts.refuse_call(CallRefusal::Rate);
+            return door.answer(too_fast.into(), &parts);
+        }
     };
     let changed = caller.changed();
     let ends_with = (door.refuse)(parts.uri.path(), Status::unauthenticated(CHANGED));

@@ -7,26 +7,28 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, Router};
+use leftfold::store::Metrics;
 use leftfold_protocol::DEFAULT_STORE;
 use serde::Deserialize;
 
+use super::native::Sessions;
 use crate::stopping::Stopping;
 use crate::stores::Stores;
 use crate::users::{Caller, UserRole, Wish};
 
-type Shared = (Arc<Stores>, Stopping);
+type Shared = (Arc<Stores>, Arc<Sessions>, Stopping);
 
-pub(super) fn router(stores: Arc<Stores>, stopping: Stopping) -> Router {
+pub(super) fn router(stores: Arc<Stores>, sessions: Arc<Sessions>, stopping: Stopping) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics))
-        .with_state((stores, stopping))
+        .with_state((stores, sessions, stopping))
 }
 
 /// Answers 200 while the server takes calls and every store takes appends, 503 otherwise, with the
 /// stores that do not and that the caller may read.
 async fn health(
-    State((stores, stopping)): State<Shared>,
+    State((stores, _, stopping)): State<Shared>,
     Extension(caller): Extension<Caller>,
 ) -> impl IntoResponse {
     if stopping.is_wanted() {
@@ -47,22 +49,36 @@ struct AskedMetrics {
     store: Option<String>,
 }
 
-/// Answers the figures of one store in the text format of Prometheus, to whoever may read all of
-/// it: those of `?store=NAME`, or of the store `default`.
+/// Answers figures in the text format of Prometheus: those of one store with `?store=NAME`, to
+/// whoever may read all of it; without it those of the server, to whoever may read every store, and
+/// those of the store `default`.
 async fn metrics(
-    State((stores, _)): State<Shared>,
+    State((stores, sessions, _)): State<Shared>,
     Extension(caller): Extension<Caller>,
     Query(asked): Query<AskedMetrics>,
 ) -> impl IntoResponse {
-    let name = asked.store.unwrap_or_else(|| DEFAULT_STORE.to_owned());
+    let name = asked.store.as_deref().unwrap_or(DEFAULT_STORE);
     let plain = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     // They tell how much there is of everything.
     let may = |name: &str| caller.has(name, Wish::ReadAll);
     let mut open = stores.all();
     open.retain(|served| may(&served.name));
-    match open.iter().find(|served| *served.name == *name) {
-        Some(served) => (StatusCode::OK, plain, served.store.metrics()),
-        None => {
+    // No store has an empty name: a right to it is one to every store that has none of its own.
+    let own = asked.store.is_none() && may("");
+    let of_server = own.then(|| {
+        let mut metrics = Metrics::default();
+        stores.measure(&mut metrics);
+        sessions.measure(&mut metrics);
+        metrics.to_string()
+    });
+    let of_store = open.iter().find(|served| *served.name == *name);
+    let of_store = of_store.map(|served| served.store.metrics());
+    match (of_server, of_store) {
+        (Some(of_server), of_store) => {
+            (StatusCode::OK, plain, of_server + &of_store.unwrap_or_default())
+        }
+        (None, Some(of_store)) => (StatusCode::OK, plain, of_store),
+        (None, None) => {
             let known = open.iter().map(|served| &*served.name).collect::<Vec<_>>().join(", ");
             let text =
                 format!("no store {name:?}, ask with ?store= for one that is open: {known}\n");

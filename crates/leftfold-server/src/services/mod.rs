@@ -18,6 +18,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
+use leftfold_protocol::NativeProtocol;
+use leftfold_protocol::bounded::DescribedProtocol;
 use tonic::Status;
 use tonic::service::Routes;
 
@@ -26,6 +28,12 @@ use crate::stopping::Stopping;
 use crate::stores::Stores;
 use crate::users::Users;
 pub(crate) use bounded::FacadeCodec;
+use bounded::FacadeProtocols;
+
+/// Returns the calls of all protocols: the names of service and method.
+pub(crate) fn methods() -> impl Iterator<Item = (&'static str, &'static str)> {
+    NativeProtocol::requests().methods().chain(FacadeProtocols::requests().methods())
+}
 
 /// Returns the router of everything that the server answers.
 pub(crate) fn router(
@@ -34,8 +42,11 @@ pub(crate) fn router(
     users: Option<Users>,
     guard: &Arc<Guard>,
 ) -> axum::Router {
+    let counts = Arc::clone(&guard.counts);
+    let sessions = native::Sessions::new(stopping.clone());
     let door = callers::Door::new(users, Arc::clone(guard), refused);
-    let (native, large) = native::services(Arc::clone(stores), stopping.clone());
+    let (native, large) =
+        native::services(Arc::clone(stores), Arc::clone(&sessions), stopping.clone());
     let routes = Routes::new(native)
         .add_service(umadb::service(Arc::clone(stores), stopping.clone()))
         .add_service(health::service(Arc::clone(stores), stopping.clone()));
@@ -43,8 +54,9 @@ pub(crate) fn router(
         .into_axum_router()
         .layer(axum::middleware::from_fn(kurrent::receive))
         .merge(large)
-        .merge(http::router(Arc::clone(stores), stopping.clone()))
+        .merge(http::router(Arc::clone(stores), sessions, stopping.clone()))
         .layer(axum::middleware::from_fn_with_state(door, callers::pass))
+        .layer(axum::middleware::from_fn_with_state(counts, callers::count))
 }
 
 /// Messages of a call, made as the client takes them: nothing is queued for a slow one.

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leftfold::store::{Append, NewEvent, State, Store};
+use leftfold::store::{Append, Metrics, NewEvent, State, Store};
 use leftfold_protocol::{DEFAULT_STORE, STORE_METADATA};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use crate::guard::{RateUse, StoreLimits, TooFast};
+use crate::metrics::{CallProtocol, CallRefusal, OpenSubscription, ServerCounts};
 use crate::users::{Caller, UserRole, Wish};
 pub(crate) use tenants::OpenTenants;
 pub use tenants::{Tenants, TenantsError};
@@ -38,6 +39,7 @@ pub(crate) struct ServedStore {
     pub(crate) store: Store,
     uses: Arc<RateUse>,
     limits: StoreLimits,
+    counts: Arc<ServerCounts>,
 }
 
 impl ServedStore {
@@ -54,8 +56,17 @@ impl ServedStore {
     pub(crate) fn pace(&self, caller: &Caller, append: &Append) -> Result<Duration, TooFast> {
         let bytes_of = |event: &NewEvent| event.data.len() + event.metadata.user.len();
         let bytes = append.events.iter().map(|event| bytes_of(event) as u64).sum();
-        let own = caller.appends(bytes)?;
-        Ok(own.max(self.uses.bytes(bytes, self.limits.bytes_per_second)?))
+        let own = caller.appends(bytes);
+        let turn = own.and_then(|own| {
+            let of_store = self.uses.bytes(bytes, self.limits.bytes_per_second)?;
+            Ok(own.max(of_store))
+        });
+        turn.inspect_err(|_| self.counts.refuse_call(CallRefusal::Rate))
+    }
+
+    /// Counts a subscription for as long as the value is kept.
+    pub(crate) fn subscribed(&self, protocol: CallProtocol) -> OpenSubscription {
+        self.counts.open_subscription(protocol)
     }
 }
 
@@ -65,6 +76,7 @@ pub(crate) struct Stores {
     tenants: Option<Arc<OpenTenants>>,
     limits: StoreLimits,
     limits_of: BTreeMap<String, StoreLimits>,
+    counts: Arc<ServerCounts>,
 }
 
 impl Stores {
@@ -73,21 +85,31 @@ impl Stores {
         tenants: Option<Tenants>,
         limits: StoreLimits,
         limits_of: BTreeMap<String, StoreLimits>,
+        counts: Arc<ServerCounts>,
     ) -> Self {
         let mut all = Self {
             lasting: BTreeMap::new(),
             tenants: tenants.map(OpenTenants::new),
             limits,
             limits_of,
+            counts,
         };
         for (name, store) in stores {
             let name: Arc<str> = name.into();
             let limits = all.limits_of(&name);
-            let served =
-                ServedStore { name: Arc::clone(&name), store, uses: Arc::default(), limits };
+            let served = all.served(Arc::clone(&name), store, limits);
             all.lasting.insert(name, served);
         }
         all
+    }
+
+    fn served(&self, name: Arc<str>, store: Store, limits: StoreLimits) -> ServedStore {
+        let counts = Arc::clone(&self.counts);
+        ServedStore { name, store, uses: Arc::default(), limits, counts }
+    }
+
+    pub(crate) fn counts(&self) -> &Arc<ServerCounts> {
+        &self.counts
     }
 
     fn limits_of(&self, name: &str) -> StoreLimits {
@@ -118,7 +140,8 @@ impl Stores {
             return Err(Status::not_found("no store can have the name that the call says"));
         }
         let served = self.named(caller, name, wished).await?;
-        let turn = served.uses.call(served.limits.calls_per_second)?;
+        let turn = served.uses.call(served.limits.calls_per_second);
+        let turn = turn.inspect_err(|_| self.counts.refuse_call(CallRefusal::Rate))?;
         if !turn.is_zero() {
             tokio::time::sleep(turn).await;
         }
@@ -138,8 +161,14 @@ impl Stores {
             (None, None) => Err(no_store(name)),
             (None, Some(tenants)) => {
                 let limits = self.limits_of(name);
-                let make =
-                    move |name, store| ServedStore { name, store, uses: Arc::default(), limits };
+                let counts = Arc::clone(&self.counts);
+                let make = move |name, store| ServedStore {
+                    name,
+                    store,
+                    uses: Arc::default(),
+                    limits,
+                    counts,
+                };
                 tenants.open(name, caller, wished, make).await
             }
         }
@@ -153,6 +182,16 @@ impl Stores {
 
     pub(crate) fn tenants(&self) -> Option<Arc<OpenTenants>> {
         self.tenants.clone()
+    }
+
+    /// Adds what the server has counted, and how many stores are open.
+    pub(crate) fn measure(&self, metrics: &mut Metrics) {
+        self.counts.measure(metrics);
+        let tenants = self.tenants.iter().map(|tenants| tenants.all().len()).sum::<usize>();
+        for (kind, open) in [("lasting", self.lasting.len()), ("tenant", tenants)] {
+            let text = "Stores that are open: those that are always, and tenants, on demand.";
+            metrics.gauge("leftfold_server_stores_open", text, &[("kind", kind)], open);
+        }
     }
 
     /// Returns the names of the open stores that take no appends now.

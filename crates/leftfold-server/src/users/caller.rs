@@ -9,6 +9,7 @@ use tonic::{Request, Status};
 use super::rights::{Denied, UserRights, Wish};
 use super::{Credential, LetIn, User, Users};
 use crate::guard::{CallPlace, Guard, RateUse, TooFast};
+use crate::metrics::CallRefusal;
 
 /// The caller of a call. Cheap to clone.
 ///
@@ -95,6 +96,7 @@ impl Caller {
         let user = known.now(&self.0.name);
         let judged = user.ok_or(Denied::Removed).and_then(|user| user.rights.allow(store, wish));
         if let Err(denied) = &judged {
+            known.guard.counts.refuse_call(CallRefusal::Denied);
             known.guard.refusals.record_user(&self.0.name, store, denied);
         }
         judged

@@ -8,6 +8,7 @@ mod encrypted;
 mod hostile;
 #[path = "../kurrent/mod.rs"]
 mod kurrent;
+mod metrics;
 mod runtime;
 mod support;
 mod tenants;

@@ -28,6 +28,7 @@ use super::wire::streams::ReadResp;
 use super::wire::streams::read_resp::{
     Checkpoint, Content, SubscriptionConfirmation, SubscriptionMark,
 };
+use crate::metrics::{CallProtocol, OpenSubscription};
 use crate::services::Messages;
 use crate::stopping::Stopping;
 use crate::users::Wish;
@@ -40,6 +41,7 @@ pub(super) struct FollowCall {
     subscription: Subscription,
     ready: VecDeque<Result<ReadResp, Status>>,
     stopping: Stopping,
+    _counted: OpenSubscription,
 }
 
 enum FollowSource {
@@ -175,7 +177,8 @@ impl FollowCall {
         let subscription_id = Uuid::new_v4().to_string();
         let confirmation = Content::Confirmation(SubscriptionConfirmation { subscription_id });
         let ready = VecDeque::from([Ok(ReadResp { content: Some(confirmation) })]);
-        Self { facade, form, source, subscription, ready, stopping }
+        let counted = facade.served.subscribed(CallProtocol::KurrentDb);
+        Self { facade, form, source, subscription, ready, stopping, _counted: counted }
     }
 
     /// The answers, made as the client takes them.

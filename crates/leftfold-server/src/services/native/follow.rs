@@ -11,6 +11,7 @@ use tonic::Status;
 use wire::subscribe_reply::Signal as WireSignal;
 
 use super::shown;
+use crate::metrics::OpenSubscription;
 use crate::services::Messages;
 use crate::stopping::Stopping;
 
@@ -58,6 +59,7 @@ fn is_stopping() -> Status {
 /// State of a subscription's call.
 struct SubscribeCall {
     subscription: Subscription,
+    _counted: OpenSubscription,
     /// Signal that was found behind the events of the message before.
     behind: Option<Result<Signal, ReadError>>,
     stopping: Stopping,
@@ -66,9 +68,10 @@ struct SubscribeCall {
 /// The signals of a subscription, several events in one message if they are there at once.
 pub(super) fn signals(
     subscription: Subscription,
+    counted: OpenSubscription,
     stopping: Stopping,
 ) -> Messages<wire::SubscribeReply> {
-    let following = SubscribeCall { subscription, behind: None, stopping };
+    let following = SubscribeCall { subscription, _counted: counted, behind: None, stopping };
     Box::pin(stream::try_unfold(following, |mut following| async move {
         let signal = following.message().await?;
         Ok(Some((wire::SubscribeReply { signal: Some(signal) }, following)))

@@ -16,6 +16,12 @@ pub(super) struct AllKeptBytes {
     users: AtomicUsize,
 }
 
+impl AllKeptBytes {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// Bytes of the answers that all sessions of a user keep.
 pub(super) struct KeptBytes {
     own: AtomicUsize,

@@ -28,13 +28,15 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::traced::trace_of;
+use crate::metrics::CallProtocol;
 use crate::services::Messages;
 use crate::stopping::Stopping;
 use crate::stores::{ServedStore, StoreUse, Stores};
 use crate::users::{Caller, UserRole, Wish};
 use commands::CommandSpace;
 use session::{AppendCall, AppendRight, Replies, replies};
-use sessions::{SessionKey, Sessions};
+use sessions::SessionKey;
+pub(super) use sessions::Sessions;
 
 /// Time that the first message of a call of appends may take.
 const OPENED_WITHIN: Duration = Duration::from_secs(10);
@@ -61,9 +63,9 @@ pub(super) struct NativeService {
 /// Makes the service, with the limits of its messages, and the routes of its calls with large ones.
 pub(super) fn services(
     stores: Arc<Stores>,
+    sessions: Arc<Sessions>,
     stopping: Stopping,
 ) -> (store_server::StoreServer<NativeService>, axum::Router) {
-    let sessions = Sessions::new(stopping.clone());
     let service = NativeService { stores, sessions, stopping };
     let with_messages_of = |bytes| {
         store_server::StoreServer::new(service.clone())
@@ -314,7 +316,8 @@ impl store_server::Store for NativeService {
                 resumed.map_err(|error| subscribe_status(&error))?
             }
         };
-        Ok(Response::new(follow::signals(subscription, self.stopping.clone())))
+        let counted = served.subscribed(CallProtocol::Native);
+        Ok(Response::new(follow::signals(subscription, counted, self.stopping.clone())))
     }
 
     async fn position_at(

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use leftfold::store::Backend;
+use leftfold::store::{Backend, Metrics};
 use tokio::sync::mpsc;
 
 use super::kept::{AllKeptBytes, KeptBytes};
@@ -28,7 +28,7 @@ impl SessionKey {
 }
 
 /// All sessions that a call may go on with.
-pub(super) struct Sessions {
+pub(in crate::services) struct Sessions {
     open: Mutex<OpenSessions>,
     stopping: Stopping,
 }
@@ -82,7 +82,7 @@ impl OpenSessions {
 }
 
 impl Sessions {
-    pub(super) fn new(stopping: Stopping) -> Arc<Self> {
+    pub(in crate::services) fn new(stopping: Stopping) -> Arc<Self> {
         Arc::new(Self { open: Mutex::default(), stopping })
     }
 
@@ -112,6 +112,15 @@ impl Sessions {
         let stopping = self.stopping.clone();
         let session = AppendSession::new(Arc::clone(backend), receiver, stopping, kept);
         tokio::spawn(Arc::clone(self).carry(key, session));
+    }
+
+    /// Adds how many sessions there are, and what they keep.
+    pub(in crate::services) fn measure(&self, metrics: &mut Metrics) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = "Sessions of appends that a client may go on with.";
+        metrics.gauge("leftfold_server_sessions", text, &[], open.calls.len());
+        let text = "Bytes of answers that sessions keep for clients that come back.";
+        metrics.gauge("leftfold_server_session_bytes", text, &[], open.kept.bytes());
     }
 
     async fn carry(self: Arc<Self>, key: Option<SessionKey>, mut session: AppendSession) {

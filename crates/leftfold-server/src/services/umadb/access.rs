@@ -4,6 +4,7 @@ use leftfold::store::{Append, Store};
 use tonic::{Request, Status};
 
 use super::status;
+use crate::metrics::{CallProtocol, OpenSubscription};
 use crate::stores::{ServedStore, StoreUse, Stores};
 use crate::users::{Caller, Wish};
 
@@ -30,6 +31,11 @@ impl AskedStore {
     /// Refuses what the caller may not do with the store.
     pub(super) fn may(&self, wish: Wish<'_>) -> Result<(), Status> {
         self.caller.may(&self.served.name, wish).map_err(|denied| status::detailed(denied.into()))
+    }
+
+    /// Counts a subscription for as long as the value is kept.
+    pub(super) fn subscribed(&self) -> OpenSubscription {
+        self.served.subscribed(CallProtocol::UmaDb)
     }
 
     /// Waits until it is the turn of an append, by the limits of the caller and of the store.

@@ -8,6 +8,7 @@ use super::access::AskedStore;
 use super::event::{EventBatch, sequenced};
 use super::query::query_of;
 use super::{batch_of, status, wire};
+use crate::metrics::OpenSubscription;
 use crate::services::Messages;
 use crate::stopping::Stopping;
 use crate::users::Wish;
@@ -19,6 +20,7 @@ struct SubscribedCall {
     behind: Option<Result<wire::SequencedEvent, ReadError>>,
     batch: u32,
     stopping: Stopping,
+    _counted: OpenSubscription,
 }
 
 /// Answers a subscription, one message as the client takes the one before. It ends without an error
@@ -36,7 +38,8 @@ pub(super) fn subscribe(
         return Ok(Box::pin(stream::empty()));
     }
     let subscription = asked.store.subscribe(query, after);
-    let call = SubscribedCall { subscription, behind: None, batch: batch_of(batch_size), stopping };
+    let (batch, counted) = (batch_of(batch_size), asked.subscribed());
+    let call = SubscribedCall { subscription, behind: None, batch, stopping, _counted: counted };
     Ok(Box::pin(stream::try_unfold(call, |mut call| async move {
         let message = call.message().await?;
         Ok(message.map(|message| (message, call)))

@@ -1,0 +1,165 @@
+//! Figures of the server itself, at `/metrics`.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use leftfold::store::{Query, Store};
+use leftfold_protocol::wire;
+use leftfold_server::{ServerOptions, Users};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::codegen::Service;
+use tonic::{Code, Request};
+
+use crate::kurrent::calls;
+use crate::support::{RunningServer, raw, raw_client, usual_options};
+use crate::umadb;
+use crate::users::file;
+
+/// The answer of the port to a request over plain HTTP.
+async fn asked(port: u16, path: &str, authorization: &str) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    let asks = format!(
+        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: {authorization}\r\n\r\n"
+    );
+    stream.write_all(asks.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// Samples by their names and labels.
+fn samples(answer: &str) -> HashMap<&str, f64> {
+    let lines = answer.lines().filter(|line| line.starts_with("leftfold_"));
+    lines
+        .map(|line| {
+            let (key, value) = line.rsplit_once(' ').unwrap();
+            (key, value.parse().unwrap())
+        })
+        .collect()
+}
+
+fn basic(user: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(user))
+}
+
+fn of<T>(user: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", basic(user).parse().unwrap());
+    request
+}
+
+/// A server with a monitor, who reads all, and a till, who appends to some streams.
+async fn serve() -> (RunningServer, tempfile::TempDir) {
+    let till = Users::entry("till", "append", "t").unwrap();
+    let till = format!("{till}append.streams = [\"order-\"]\nread.streams = [\"order-\"]\n");
+    let monitor = Users::entry("monitor", "admin", "m").unwrap();
+    let narrow = Users::entry("narrow", "read", "n").unwrap();
+    let narrow = narrow.replace("role = \"read\"\n", "stores.default.role = \"read\"\n");
+    let (directory, path) = file(&[till, monitor, narrow].join("\n"));
+    let users = Some(Users::of_file(&path).unwrap());
+    let options = ServerOptions {
+        users,
+        connections_of_prefix_max: 3,
+        first_call_within: Duration::from_millis(300),
+        ..usual_options()
+    };
+    (RunningServer::with(options, Store::memory()).await, directory)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_connections_refusals_and_subscriptions_are_counted() {
+    let (server, _directory) = serve().await;
+    let port = server.port;
+    let mut client = raw_client(port).await;
+    client.identify(of("monitor:m", wire::IdentifyRequest::default())).await.unwrap();
+    let wrong = client.identify(of("monitor:x", wire::IdentifyRequest::default())).await;
+    assert_eq!(wrong.unwrap_err().code(), Code::Unauthenticated);
+    let all = || wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+    let denied = client.subscribe(of("till:t", all())).await.map(drop);
+    assert_eq!(denied.unwrap_err().code(), Code::PermissionDenied);
+    let mut open = client.subscribe(of("monitor:m", all())).await.unwrap().into_inner();
+    open.message().await.unwrap().unwrap();
+    let mut uma = umadb::client(port).await;
+    let event = umadb::appends(vec![umadb::event("a", "b")]);
+    uma.append(of("monitor:m", event)).await.unwrap();
+    // A third connection is the last one: the fourth is closed.
+    let mut streams = calls::client(port).await;
+    let append = tokio_stream::iter(calls::append("a-1"));
+    streams.append(of("monitor:m", append)).await.unwrap();
+    assert!(raw(port).await.call(hyper::Request::default()).await.is_err());
+    drop((uma, streams));
+
+    let answer = loop {
+        let answer = asked(port, "/metrics", &basic("monitor:m")).await;
+        if answer.contains("200 OK") {
+            break answer;
+        }
+    };
+    let samples = samples(&answer);
+    let at = |key: &str| *samples.get(key).unwrap_or_else(|| panic!("{key}: {answer}"));
+    let native = "protocol=\"native\",method=\"Store/";
+    assert_eq!(
+        at(&format!("leftfold_server_calls_total{{{native}Identify\",status=\"OK\"}}")),
+        1.0
+    );
+    for (call, status) in [("Identify", "UNAUTHENTICATED"), ("Subscribe", "PERMISSION_DENIED")] {
+        let key = format!("leftfold_server_calls_total{{{native}{call}\",status=\"{status}\"}}");
+        assert_eq!(at(&key), 1.0);
+    }
+    assert_eq!(at(&format!("leftfold_server_calls_open{{{native}Subscribe\"}}")), 1.0);
+    assert_eq!(at("leftfold_server_subscriptions{protocol=\"native\"}"), 1.0);
+    for (protocol, method) in [("umadb", "DCB/Append"), ("kurrentdb", "Streams/Append")] {
+        let labels = format!("protocol=\"{protocol}\",method=\"{method}\"");
+        assert_eq!(at(&format!("leftfold_server_calls_total{{{labels},status=\"OK\"}}")), 1.0);
+        assert_eq!(at(&format!("leftfold_server_call_seconds_count{{{labels}}}")), 1.0);
+    }
+    assert_eq!(at("leftfold_server_calls_refused_total{reason=\"unauthenticated\"}"), 1.0);
+    assert_eq!(at("leftfold_server_calls_refused_total{reason=\"denied\"}"), 1.0);
+    assert!(at("leftfold_server_connections_refused_total{reason=\"crowded\"}") >= 1.0);
+    assert!(at("leftfold_server_connections") >= 2.0);
+    assert!(at("leftfold_server_connections_accepted_total") >= 4.0);
+    for name in ["received", "sent"] {
+        assert!(at(&format!("leftfold_server_{name}_bytes_total")) > 100.0);
+    }
+    assert_eq!(at("leftfold_server_stores_open{kind=\"lasting\"}"), 1.0);
+    assert_eq!(at("leftfold_store_head_position"), 2.0);
+    // The same name twice would be no format of Prometheus.
+    let names: Vec<_> = answer.lines().filter(|line| line.starts_with("# TYPE")).collect();
+    let mut once = names.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), names.len());
+}
+
+/// A label for each path that a stranger asks for would fill the memory of whoever collects them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_text_of_a_client_becomes_a_label() {
+    let server = RunningServer::of(Store::memory()).await;
+    for path in
+        ["/evil", "/leftfold.v1.Store/Evil", "/evil.v1.Store/Identify", "/metrics?store=evil"]
+    {
+        asked(server.port, path, "Basic evil").await;
+    }
+    let answer = asked(server.port, "/metrics", "Basic evil").await;
+    assert!(!answer.to_lowercase().contains("evil"), "{answer}");
+    let other = "leftfold_server_calls_open{protocol=\"other\",method=\"other\"}";
+    assert!(samples(&answer).contains_key(other), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures_of_the_server_are_for_whoever_may_read_every_store() {
+    let (server, _directory) = serve().await;
+    let of_server = async |path: &str, user: &str| {
+        let answer = asked(server.port, path, &basic(user)).await;
+        let has = |name: &str| answer.contains(name);
+        (has("leftfold_server_connections "), has("leftfold_store_head_position"))
+    };
+    assert_eq!(of_server("/metrics", "monitor:m").await, (true, true));
+    assert_eq!(of_server("/metrics?store=default", "monitor:m").await, (false, true));
+    assert_eq!(of_server("/metrics", "narrow:n").await, (false, true));
+    assert_eq!(of_server("/metrics", "till:t").await, (false, false));
+}
