@@ -41,9 +41,12 @@ pub mod wire {
 #[derive(Debug)]
 pub struct NativeProtocol;
 
+/// Descriptions of the native protocol and of the health service, as a
+/// `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/described.bin"));
+
 static NATIVE_REQUESTS: LazyLock<RequestShapes> = LazyLock::new(|| {
-    let described = include_bytes!(concat!(env!("OUT_DIR"), "/described.bin"));
-    RequestShapes::described(described).expect("the build has written the descriptions")
+    RequestShapes::described(DESCRIPTIONS).expect("the build has written the descriptions")
 });
 
 impl DescribedProtocol for NativeProtocol {
