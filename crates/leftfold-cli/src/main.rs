@@ -2,8 +2,9 @@
 
 // `args` are the arguments; each of the `commands` has a file. `access` opens the store that is
 // named, `pipeline` appends to it, `selection` finds out which events are meant, and `event_json`
-// writes them for programs. `config` has the settings of a server. `screen` is standard output,
-// `progress` what is told meanwhile on standard error, and `failure` how a command ends.
+// writes them for programs. `input` reads lines. `config` has the settings of a server. `screen` is
+// standard output, `progress` what is told meanwhile on standard error, and `failure` how a command
+// ends.
 
 mod access;
 mod args;
@@ -11,6 +12,7 @@ mod commands;
 mod config;
 mod event_json;
 mod failure;
+mod input;
 mod pipeline;
 mod progress;
 mod screen;
@@ -23,8 +25,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Arguments, CliCommand};
 use crate::commands::{
-    append, backup, consumers, doctor, dump, head, list, open_work, read, serve, shell, sql,
-    transform, users, users_file, verify,
+    append, backup, consumers, doctor, dump, head, list, open_work, read, serve, shell,
+    sql, transform, users, users_file, verify,
 };
 use crate::failure::CliFailure;
 use crate::screen::Screen;

@@ -15,7 +15,8 @@
 //! This crate knows no backend but the one in memory.
 
 // Beside these, `json` carries the values of users exactly, `panic` makes errors of panics in their
-// code, `span` has the spans of tracing, and `drive` is the interface for the testing kit.
+// code, `span` has the spans of tracing, `percent` decodes the URLs of backends, and `drive` is the
+// interface for the testing kit.
 // `personal` is there by its feature.
 
 pub mod copy;
@@ -25,6 +26,8 @@ pub mod fold;
 mod json;
 pub mod operations;
 mod panic;
+#[doc(hidden)]
+pub mod percent;
 #[cfg(feature = "personal")]
 pub mod personal;
 pub mod runtime;

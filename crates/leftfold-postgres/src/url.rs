@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use leftfold_core::percent::decoded_text;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
@@ -39,7 +40,7 @@ impl<'u> DatabaseUrl<'u> {
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some((name, value)) if names.contains(&name) => own.push((name, value)),
-                Some(("sslrootcert", path)) => roots = Some(decoded(path)),
+                Some(("sslrootcert", path)) => roots = Some(decoded_text(path)),
                 Some(("sslmode", "verify-full")) => is_verified = true,
                 _ => others.push(parameter),
             }
@@ -77,22 +78,6 @@ fn refused_of(parameters: &[&str]) -> Option<String> {
         |parameter: &&&str| format!("postgres://h/d?{parameter}").parse::<Config>().is_err();
     let parameter = parameters.iter().find(is_refused)?;
     Some(parameter.split('=').next().unwrap_or_default().to_owned())
-}
-
-/// Decodes the percent signs of a value; `None` if they are followed by anything but two digits
-/// each, or the bytes are no text.
-pub(crate) fn decoded(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = [rest.next()?, rest.next()?];
-        bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// Tells whether a schema can have a name.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use leftfold_core::percent::decoded_text;
 use leftfold_protocol::{DEFAULT_STORE, PORT};
 
 use crate::error::RemoteError;
@@ -141,20 +142,9 @@ impl RemoteOptions {
 
 fn user_of(text: &str) -> Result<RemoteUser, &'static str> {
     let (name, password) = text.split_once(':').ok_or("a user has a password behind a colon")?;
-    let decoded = |text| decoded(text).ok_or("percent signs stand before two hexadecimal digits");
+    let decoded =
+        |text| decoded_text(text).ok_or("percent signs stand before two hexadecimal digits");
     Ok(RemoteUser { name: decoded(name)?, password: decoded(password)? })
-}
-
-/// Puts characters in the place of their hexadecimal digits.
-fn decoded(text: &str) -> Option<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        let digits = part.get(..2).filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        bytes.extend(&part.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 const OPTIONS: &str =

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use leftfold_core::percent::decoded;
 use leftfold_core::store::Kind;
 
 /// Error of a `file:` URL that names no directory of this machine.
@@ -168,29 +169,12 @@ fn path(after_scheme: &str) -> Result<PathBuf, FileUrlError> {
     if text.contains('#') {
         return Err(FileUrlError::Fragment);
     }
-    let bytes = decoded(text)?;
+    let bytes = decoded(text).map_err(|found| FileUrlError::PercentSign { found })?;
     match bytes.as_slice() {
         [] => Err(FileUrlError::Path { detail: "it is empty" }),
         bytes if bytes.contains(&0) => Err(FileUrlError::Path { detail: "it has a zero byte" }),
         _ => native(bytes),
     }
-}
-
-fn decoded(text: &str) -> Result<Vec<u8>, FileUrlError> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        bytes.extend_from_slice(before.as_bytes());
-        // `from_str_radix` takes a sign, which is no digit.
-        let digits =
-            after.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        let found = || format!("%{}", after.chars().take(2).collect::<String>());
-        bytes.push(byte.ok_or_else(|| FileUrlError::PercentSign { found: found() })?);
-        rest = &after[2..];
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Ok(bytes)
 }
 
 #[cfg(unix)]

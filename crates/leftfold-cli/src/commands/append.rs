@@ -1,8 +1,7 @@
 //! `leftfold append`: one event from flags, or many from lines of JSON.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal};
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use leftfold::store::{
@@ -15,6 +14,7 @@ use serde_json::value::RawValue;
 use crate::access::StoreArgument;
 use crate::event_json::JsonEvent;
 use crate::failure::CliFailure;
+use crate::input::InputLines;
 use crate::pipeline::{AppendPipeline, settled};
 use crate::progress::{Interrupt, Measure, ProgressLine};
 use crate::screen::{Screen, Tint, count, counted};
@@ -260,32 +260,25 @@ fn print_lines(lines: u64, end: Position, screen: &mut Screen) -> Result<(), Cli
 
 /// Lines of a file, or of standard input, with their numbers from 1. Empty lines are passed over.
 struct Lines {
-    input: Box<dyn BufRead + Send>,
+    input: InputLines,
     number: u64,
 }
 
 impl Lines {
     fn of(arguments: &AppendArguments) -> Result<Self, CliFailure> {
-        let input: Box<dyn BufRead + Send> = match &arguments.file {
-            Some(path) => {
-                let said = |error| CliFailure::Failed(format!("{}: {error}", path.display()));
-                Box::new(BufReader::new(File::open(path).map_err(said)?))
-            }
-            None if std::io::stdin().is_terminal() => {
-                let hint = "give --type and --data, --file, or lines on standard input";
-                return Err(CliFailure::Usage(format!("there is nothing to append; {hint}")));
-            }
-            None => Box::new(BufReader::new(std::io::stdin())),
-        };
-        Ok(Self { input, number: 0 })
+        if arguments.file.is_none() && std::io::stdin().is_terminal() {
+            let hint = "give --type and --data, --file, or lines on standard input";
+            return Err(CliFailure::Usage(format!("there is nothing to append; {hint}")));
+        }
+        let place = arguments.file.as_deref().unwrap_or(Path::new("-"));
+        Ok(Self { input: InputLines::open(place)?, number: 0 })
     }
 
     fn next(&mut self) -> Result<Option<(u64, Vec<u8>)>, CliFailure> {
+        let mut line = Vec::new();
         loop {
-            let mut line = Vec::new();
             self.number += 1;
-            let mut limited = std::io::Read::take(&mut self.input, LINE_BYTES_MAX as u64 + 1);
-            let read = limited.read_until(b'\n', &mut line);
+            let read = self.input.next(&mut line, LINE_BYTES_MAX);
             if read.map_err(|error| self.fault(error))? == 0 {
                 return Ok(None);
             }

@@ -1,7 +1,7 @@
 //! `leftfold dump` and `leftfold import`: a store as lines of JSON, and back.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::access::StoreArgument;
 use crate::commands::table::{self, TableArguments};
 use crate::failure::CliFailure;
+use crate::input::InputLines;
 use crate::progress::{Interrupt, Measure, ProgressLine};
 use crate::screen::{Screen, Tint, counted};
 
@@ -155,7 +156,7 @@ pub(crate) async fn import(
         imported?;
         return Ok(closed?);
     }
-    let mut input = Input::open(&arguments.file)?;
+    let mut input = InputLines::open(&arguments.file)?;
     let store = arguments.store.open_or_create().await?;
     let imported = import_lines(&store, &mut input).await;
     let closed = store.close().await;
@@ -164,7 +165,7 @@ pub(crate) async fn import(
     print_import(&report, screen)
 }
 
-async fn import_lines(store: &Store, input: &mut Input) -> Result<ImportReport, CliFailure> {
+async fn import_lines(store: &Store, input: &mut InputLines) -> Result<ImportReport, CliFailure> {
     const HINT: &str = "the same call goes on";
     let interrupt = Interrupt::listen();
     let mut progress = ProgressLine::of("importing", Measure::Bytes, input.bytes);
@@ -172,14 +173,9 @@ async fn import_lines(store: &Store, input: &mut Input) -> Result<ImportReport, 
     let (mut line, mut done) = (Vec::new(), 0);
     loop {
         interrupt.check(Some(HINT))?;
-        line.clear();
-        let mut limited = (&mut input.lines).take(LINE_BYTES_MAX as u64 + 1);
-        let read = limited.read_until(b'\n', &mut line)? as u64;
+        let read = input.next(&mut line, LINE_BYTES_MAX)?;
         if read == 0 {
             return import.finish().await.map_err(CliFailure::of);
-        }
-        if line.last() == Some(&b'\n') {
-            line.pop();
         }
         import.line(&line).await.map_err(CliFailure::of)?;
         done += read;
@@ -205,25 +201,6 @@ fn print_import(report: &ImportReport, screen: &mut Screen) -> Result<(), CliFai
     let consumers = counted(report.consumers, "consumer");
     let said = format!("{events} in {appends} imported{before}, {consumers}");
     screen.line(screen.tint(Tint::Green, &said))
-}
-
-/// Lines of a file, or of standard input.
-struct Input {
-    lines: Box<dyn BufRead + Send>,
-    /// Bytes of the file; 0 if nobody knows.
-    bytes: u64,
-}
-
-impl Input {
-    fn open(path: &Path) -> Result<Self, CliFailure> {
-        if path == Path::new("-") {
-            return Ok(Self { lines: Box::new(BufReader::new(io::stdin())), bytes: 0 });
-        }
-        let said = |error: io::Error| CliFailure::Failed(format!("{}: {error}", path.display()));
-        let file = File::open(path).map_err(said)?;
-        let bytes = file.metadata().map_err(said)?.len();
-        Ok(Self { lines: Box::new(BufReader::with_capacity(1 << 20, file)), bytes })
-    }
 }
 
 #[cfg(test)]

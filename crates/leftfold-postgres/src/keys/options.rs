@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use leftfold_core::percent::decoded_text;
 use tokio_postgres::Config;
 
 use super::error::PostgresKeysError;
-use crate::url::{DatabaseUrl, SCHEMA_NAMES, decoded, is_schema_name};
+use crate::url::{DatabaseUrl, SCHEMA_NAMES, is_schema_name};
 
 /// Schema of a key store whose URL names none.
 const SCHEMA: &str = "leftfold_keys";
@@ -53,7 +54,9 @@ impl PostgresKeysOptions {
         };
         let config = parsed.config.take().ok_or(refused_url)?;
         let schema = match parsed.own("schema") {
-            Some(name) => decoded(name).ok_or_else(|| refused("schema", name, SCHEMA_NAMES))?,
+            Some(name) => {
+                decoded_text(name).ok_or_else(|| refused("schema", name, SCHEMA_NAMES))?
+            }
             None => SCHEMA.to_owned(),
         };
         let root_certificates = parsed.root_certificates;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use leftfold_core::fold::EventError;
+use leftfold_core::percent::decoded_text;
 use leftfold_core::runtime::projection::Projection;
 use tokio_postgres::Config;
 
@@ -12,7 +13,7 @@ use super::error::PostgresStoreError;
 use super::inline::InlineProjections;
 use super::payload::PayloadColumn;
 use crate::Postgres;
-use crate::url::{DatabaseUrl, SCHEMA_NAMES, decoded, is_schema_name};
+use crate::url::{DatabaseUrl, SCHEMA_NAMES, is_schema_name};
 
 /// Place of a store in a database, and how it is used.
 ///
@@ -90,7 +91,7 @@ impl PostgresStoreOptions {
         };
         let config = parsed.config.take().ok_or(refused_url)?;
         let schema = match parsed.own("schema") {
-            Some(name) => decoded(name).ok_or_else(|| refused("schema", name, PERCENT))?,
+            Some(name) => decoded_text(name).ok_or_else(|| refused("schema", name, PERCENT))?,
             None => SCHEMA.to_owned(),
         };
         let create = match parsed.own("create") {
