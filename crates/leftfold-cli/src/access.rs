@@ -41,6 +41,15 @@ impl StoreArgument {
         }
     }
 
+    /// Returns the name of whoever calls: the one that is given, or else that of the user in the
+    /// URL.
+    pub(crate) fn person(&self, given: Option<&str>) -> Result<String, CliFailure> {
+        let user = || shown(&self.url).split_once("://")?.1.split_once('@').map(|at| at.0.into());
+        given.map(ToOwned::to_owned).or_else(user).ok_or_else(|| {
+            CliFailure::Usage("say who asks: --as NAME, for those who read it later".to_owned())
+        })
+    }
+
     /// Opens the store to be written, and makes it if it is not there.
     pub(crate) async fn open_or_create(&self) -> Result<Store, CliFailure> {
         match self.directory()? {

@@ -11,6 +11,10 @@ use crate::commands::dump::{DumpArguments, ImportArguments};
 use crate::commands::head::HeadArguments;
 use crate::commands::list::{StatsArguments, StreamsArguments, TypesArguments};
 use crate::commands::open_work::{EffectsArguments, ParkedArguments};
+use crate::commands::operate::{
+    CancelArguments, RequestsArguments, ResolveArguments, RetryArguments, SkipArguments,
+    WithdrawArguments,
+};
 use crate::commands::read::{ReadArguments, TailArguments};
 use crate::commands::serve::ServeArguments;
 use crate::commands::shell::{CompletionsArguments, ManArguments};
@@ -54,6 +58,12 @@ pub(crate) enum CliCommand {
     Consumers(ConsumersArguments),
     Effects(EffectsArguments),
     Parked(ParkedArguments),
+    Retry(RetryArguments),
+    Skip(SkipArguments),
+    Resolve(ResolveArguments),
+    Cancel(CancelArguments),
+    Requests(RequestsArguments),
+    Withdraw(WithdrawArguments),
     Doctor(DoctorArguments),
     User(UserArguments),
     Users(UsersArguments),

@@ -25,7 +25,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Arguments, CliCommand};
 use crate::commands::{
-    append, backup, consumers, doctor, dump, head, list, open_work, read, serve, shell,
+    append, backup, consumers, doctor, dump, head, list, open_work, operate, read, serve, shell,
     sql, transform, users, users_file, verify,
 };
 use crate::failure::CliFailure;
@@ -75,6 +75,12 @@ async fn run(command: CliCommand, screen: &mut Screen) -> Result<(), CliFailure>
         CliCommand::Consumers(arguments) => consumers::run(&arguments, screen).await,
         CliCommand::Effects(arguments) => open_work::effects(&arguments, screen).await,
         CliCommand::Parked(arguments) => open_work::parked(&arguments, screen).await,
+        CliCommand::Retry(arguments) => operate::retry(&arguments, screen).await,
+        CliCommand::Skip(arguments) => operate::skip(&arguments, screen).await,
+        CliCommand::Resolve(arguments) => operate::resolve(&arguments, screen).await,
+        CliCommand::Cancel(arguments) => operate::cancel(&arguments, screen).await,
+        CliCommand::Requests(arguments) => operate::requests(&arguments, screen).await,
+        CliCommand::Withdraw(arguments) => operate::withdraw(&arguments, screen).await,
         CliCommand::Doctor(arguments) => doctor::run(&arguments, screen).await,
         CliCommand::Completions(arguments) => {
             shell::completions(&arguments, args::described(), screen)

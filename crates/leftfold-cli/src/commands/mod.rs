@@ -5,7 +5,8 @@
 //! `head` its end. `verify` finds damage. `append` writes events, and `table` makes some of rows.
 //! `dump` makes lines of JSON of a store, and a store of them; `backup` makes copies of a log.
 //! `sql` answers questions, `transform` copies by rules. `consumers` and `open_work` say what the
-//! runtime has recorded, `doctor` what is amiss. `shell` has completions and manual pages.
+//! runtime has recorded, `operate` asks it for what a person wants, `doctor` says what is amiss.
+//! `shell` has completions and manual pages.
 
 pub(crate) mod append;
 pub(crate) mod backup;
@@ -16,6 +17,7 @@ pub(crate) mod dump;
 pub(crate) mod head;
 pub(crate) mod list;
 pub(crate) mod open_work;
+pub(crate) mod operate;
 pub(crate) mod read;
 pub(crate) mod serve;
 pub(crate) mod shell;

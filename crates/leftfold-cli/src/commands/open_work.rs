@@ -14,13 +14,14 @@ use crate::failure::CliFailure;
 use crate::progress::{Interrupt, Measure, ProgressLine};
 use crate::screen::{Screen, Side, TextTable, count, counted};
 
-const ASK: &str = "to retry, skip or conclude one, ask the application whose code it needs: \
-                   RuntimeHandle::effects and processes";
+const OF_EFFECTS: &str = "say what became of one in doubt with `leftfold resolve`";
+const OF_PARKED: &str =
+    "have them tried again with `leftfold retry`, or let go with `leftfold skip`";
 
 /// Lists effects whose attempts are open, in doubt or waiting
 ///
-/// An effect is known here from its first attempt on. What a person says of one in doubt is for the
-/// application, whose code tells its aggregate (RuntimeHandle::effects).
+/// An effect is known here from its first attempt on. `leftfold resolve` says what became of one in
+/// doubt.
 #[derive(Debug, Args)]
 pub(crate) struct EffectsArguments {
     #[command(flatten)]
@@ -35,9 +36,9 @@ pub(crate) struct EffectsArguments {
 
 /// Lists triggers of processes and inboxes that are parked
 ///
-/// What could not be reacted to, and what waits behind it. To retry or skip is for the application,
-/// whose code reacts (RuntimeHandle::processes). Parked items of read models and outboxes are in
-/// their targets.
+/// What could not be reacted to, and what waits behind it: see "leftfold retry" and "leftfold
+/// skip". Parked items of read models and outboxes are in their targets; those commands work on
+/// them, too.
 #[derive(Debug, Args)]
 pub(crate) struct ParkedArguments {
     #[command(flatten)]
@@ -102,7 +103,7 @@ pub(crate) async fn effects(
         let (effect, state, attempts) = (line.effect.clone(), line.state, count(line.attempts));
         table.row(vec![number, effect, state.to_owned(), attempts, since, line.detail.clone()]);
     }
-    finish(&table, "effect", ledgers.len(), screen)
+    finish(&table, ("effect", OF_EFFECTS), ledgers.len(), screen)
 }
 
 /// Goes on with what is known of an effect, by one record of its ledger.
@@ -200,7 +201,7 @@ fn print_parked(
             table.row(vec![process.to_owned(), instance.to_owned(), cause, since, reason]);
         }
     }
-    finish(&table, "parked trigger", number, screen)
+    finish(&table, ("parked trigger", OF_PARKED), number, screen)
 }
 
 /// The trigger in words.
@@ -217,7 +218,7 @@ fn shown_cause(cause: &Value) -> String {
 
 fn finish(
     table: &TextTable,
-    noun: &str,
+    (noun, hint): (&str, &str),
     number: usize,
     screen: &mut Screen,
 ) -> Result<(), CliFailure> {
@@ -228,7 +229,7 @@ fn finish(
         screen.table(table)?;
     }
     screen.note(&counted(number as u64, noun))?;
-    if table.is_empty() { Ok(()) } else { screen.note(ASK) }
+    if table.is_empty() { Ok(()) } else { screen.note(hint) }
 }
 
 /// The query of the runtime's own events in some streams, of some types; no types are all.

@@ -5,6 +5,7 @@ mod config;
 mod copies;
 mod help;
 mod open_work;
+mod operate;
 mod reading;
 mod serve;
 mod support;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::support::{Program, port, ran, store_of, until};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum OrderEvent {
+pub(crate) enum OrderEvent {
     Placed { cents: u64 },
     Paid,
 }
@@ -21,10 +21,10 @@ impl Event for OrderEvent {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("refused")]
-struct OrderRefused;
+pub(crate) struct OrderRefused;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Order;
+pub(crate) struct Order;
 
 impl Aggregate for Order {
     const CATEGORY: &'static str = "order";
@@ -40,12 +40,15 @@ impl Aggregate for Order {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Placed {
-    cents: u64,
+pub(crate) struct Placed {
+    pub(crate) cents: u64,
 }
 
+/// Time that an attempt to take money has, after which a person's word about it counts.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+
 /// Takes money through somebody who does not answer.
-struct TakeMoney;
+pub(crate) struct TakeMoney;
 
 impl Effect for TakeMoney {
     const NAME: &'static str = "take money";
@@ -55,7 +58,7 @@ impl Effect for TakeMoney {
     type Target = Order;
 
     fn policy(&self) -> Policy {
-        Policy::once()
+        Policy::once().deadline(DEADLINE)
     }
 
     async fn perform(&self, attempt: &Attempt<Placed>) -> Performed<()> {
@@ -70,11 +73,11 @@ impl Effect for TakeMoney {
     }
 }
 
-/// Cannot react to large orders.
+/// Cannot react to large orders, before it is mended.
 #[derive(Default)]
-struct Packing;
+pub(crate) struct Packing<const MENDED: bool>;
 
-impl Process for Packing {
+impl<const MENDED: bool> Process for Packing<MENDED> {
     const NAME: &'static str = "packing";
     type Event = OrderEvent;
 
@@ -90,7 +93,9 @@ impl Process for Packing {
 
     fn react(&self, trigger: &Trigger<OrderEvent>, _: &Context) -> Reaction {
         match trigger {
-            Trigger::Event(OrderEvent::Placed { cents }) if *cents > 100 => panic!("too large"),
+            Trigger::Event(OrderEvent::Placed { cents }) if *cents > 100 && !MENDED => {
+                panic!("too large")
+            }
             _ => Reaction::none(),
         }
     }
@@ -103,7 +108,7 @@ async fn open_work_is_listed_on_a_directory_and_on_an_address() {
     let program = Program::serve(place.as_ref(), port);
     let address = format!("leftfold://127.0.0.1:{port}");
     let store = leftfold::open(&address).await.unwrap();
-    let runtime = Runtime::new(&store).named("desk").effect(TakeMoney).process::<Packing>();
+    let runtime = Runtime::new(&store).named("desk").effect(TakeMoney).process::<Packing<false>>();
     let runtime = runtime.start().await.unwrap();
     let orders = store.aggregate::<Order>();
     let mut effects = Vec::new();

@@ -7,7 +7,8 @@
 //! date, `recurring` gives a command whenever it is due. An `inbox` and a `scheduled` command are
 //! aggregates of the runtime with a process behind each.
 //!
-//! Several runtimes on one store divide the work between them (`sharing`).
+//! Several runtimes on one store divide the work between them (`sharing`). What people ask of them
+//! from other programs are records (`operator`).
 //!
 //! The owner of what runs is `running`. The status of the consumers is read by the `handle`, by
 //! `idle` and by `metrics`. Time comes from a `clock`; users' tasks keep timers in memory with a
@@ -30,6 +31,7 @@ mod json;
 mod kind;
 mod metrics;
 mod names;
+pub mod operator;
 mod positions;
 pub mod process;
 pub mod projection;
@@ -82,6 +84,7 @@ use consumer::status::Board;
 use consumer::{contained, message, stop, unheard};
 use effect::EffectKind;
 use metrics::RuntimeFigures;
+use operator::OperatorFollower;
 use process::{Process, Processes};
 use projection::{PlacedProjection, Projection, Projections, Registered, Target};
 use recurring::RecurringRunner;
@@ -385,7 +388,7 @@ impl Runtime {
     pub async fn start(mut self) -> Result<RunningRuntime, StartError> {
         let within = self.longest + STOP_WITHIN;
         let name = self.name.take().unwrap_or_else(sharing::default_name);
-        let membership = Arc::new(Membership::new(name, self.lease));
+        let membership = Arc::new(Membership::new(name.clone(), self.lease));
         self.host.membership = Some(membership.clone());
         let host = self.host.clone();
         let Ready { effects, processes, projections, stop, consumers, followed } =
@@ -403,7 +406,9 @@ impl Runtime {
         let figures = RuntimeFigures::shown(&effects.board, &effects.store, &projections);
         let handle = RuntimeHandle { effects, processes, projections, stop: stop.subscribe() };
         let (_clock, _figures) = (clock, figures);
-        Ok(RunningRuntime { handle, stop, tasks, sharing, within, _clock, _figures })
+        let follower = OperatorFollower::new(handle.effects.store.clone(), handle.clone(), name);
+        let operators = Some(tokio::spawn(follower.run(stop.subscribe())));
+        Ok(RunningRuntime { handle, stop, tasks, sharing, operators, within, _clock, _figures })
     }
 
     /// Runs everything in the caller's task until all of it has taken up the log to its durable end

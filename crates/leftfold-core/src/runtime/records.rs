@@ -6,13 +6,14 @@ use crate::store::{Invalid, Label, NewEvent, RecordedEvent};
 
 /// Owners of all records that are carried over. A record without an owner is refused: nobody knows
 /// which positions it speaks of.
-const OWNERS: [&Owner; 10] = [
+const OWNERS: [&Owner; 11] = [
     &super::effect::LEDGER_OWNER,
     &super::effect::MARK_OWNER,
     &super::process::OWNER,
     &super::process::OWNER_OF_UNREAD,
     &super::projection::OUTBOX_OWNER,
     &super::inbox::OWNER,
+    &super::operator::OWNER,
     &super::recurring::OWNER,
     &super::scheduled::OWNER,
     &super::groups::OWNER,

@@ -25,6 +25,8 @@ pub struct RunningRuntime {
     pub(super) tasks: Vec<(&'static str, JoinHandle<()>)>,
     /// Its part among the runtimes on the store, which ends after all consumers.
     pub(super) sharing: Option<JoinHandle<()>>,
+    /// Follows the requests of operators.
+    pub(super) operators: Option<JoinHandle<()>>,
     /// Time that all of them together may take to stop.
     pub(super) within: Duration,
     /// Follows the store's clock for as long as this is there.
@@ -61,10 +63,10 @@ impl RunningRuntime {
     pub async fn stop_within(mut self, within: Duration) -> Result<(), StopError> {
         self.stop.send_replace(true);
         let stopped = stop::stopped(std::mem::take(&mut self.tasks), within).await;
-        if let Some(mut sharing) = self.sharing.take() {
-            // Without it others wait until its lease is over.
-            if tokio::time::timeout(TAKES_PART_WITHIN, &mut sharing).await.is_err() {
-                sharing.abort();
+        // Without the part in the sharing others wait until its lease is over.
+        for mut task in [self.operators.take(), self.sharing.take()].into_iter().flatten() {
+            if tokio::time::timeout(TAKES_PART_WITHIN, &mut task).await.is_err() {
+                task.abort();
             }
         }
         stopped

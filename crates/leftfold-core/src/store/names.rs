@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Invalid;
@@ -15,7 +16,10 @@ use super::limits::{LABEL_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TYPE_BYTES
 ///
 /// Gapless on the embedded log. Opaque to applications: compare it, keep it, do not compute with
 /// it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Position(pub u64);
 
 impl Position {

@@ -4,6 +4,7 @@ mod begin;
 mod clock;
 mod here;
 mod life;
+mod operators;
 mod order;
 mod renamed;
 #[path = "../runtime_stage/mod.rs"]

@@ -4,6 +4,7 @@
 mod crashes;
 mod handover;
 mod memory;
+mod operators;
 mod outbox;
 mod parking;
 #[path = "../projection_stage/mod.rs"]

@@ -33,6 +33,8 @@ pub(in crate::runtime) const SHARING: Backoff = steady(3_000);
 pub(in crate::runtime) const LAST_RESORT: Backoff = doubling(60_000, 1_800_000);
 /// A process whose log cannot be read or written, or that waits for a person.
 pub(in crate::runtime) const PROCESS_STORE: Backoff = steady(1_000);
+/// A request of an operator that is another runtime's, or that cannot be carried out now.
+pub(in crate::runtime) const OPERATOR: Backoff = doubling(500, 10_000);
 /// A command of a process that was not carried out: the store failed.
 pub(in crate::runtime) const PROCESS_COMMAND: Backoff = doubling(100, 30_000);
 /// An event that a projection failed to apply.
@@ -90,6 +92,7 @@ mod tests {
             (RECEIVER_TAKE, 50, 1_000),
             (RECEIVER_AWAY, 100, 30_000),
             (RECURRING, 1_000, 60_000),
+            (OPERATOR, 500, 10_000),
         ];
         for (wait, first_ms, longest_ms) in table {
             assert_eq!((wait.first.as_millis(), wait.longest.as_millis()), (first_ms, longest_ms));

@@ -32,8 +32,8 @@ use std::fmt;
 use std::future::{self, Future};
 use std::str::FromStr;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::fold::Aggregate;
 use crate::store::{Position, RecordedEvent};
@@ -261,7 +261,10 @@ pub enum Order {
 
 /// Names an effect: the position of the event that asks for it. The default stands before every
 /// effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct EffectId(pub Position);
 
 impl fmt::Display for EffectId {

@@ -1,5 +1,6 @@
 //! What people say of effects: what happened to one in doubt, and that one is not wanted any more.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -26,7 +27,7 @@ pub(super) enum Word {
 }
 
 /// Statement of a person about an effect in doubt.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
     /// It took place, and this came of it: the effect's outcome as JSON.
     Done(Value),

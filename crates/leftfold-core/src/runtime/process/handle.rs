@@ -52,6 +52,7 @@ pub struct ParkedFilter {
     whose: Option<Whose>,
     said: Option<String>,
     through: Option<Position>,
+    at: Option<Position>,
 }
 
 impl ParkedFilter {
@@ -79,6 +80,12 @@ impl ParkedFilter {
         self
     }
 
+    /// Only the one at a position. Triggers that wait behind it are not meant.
+    pub fn at(mut self, position: Position) -> Self {
+        self.at = Some(position);
+        self
+    }
+
     fn admits(&self, trigger: &ParkedTrigger) -> bool {
         let says = |text: &String| {
             trigger.error.as_ref().is_some_and(|error| error.contains(text.as_str()))
@@ -86,6 +93,7 @@ impl ParkedFilter {
         self.whose.as_ref().is_none_or(|whose| *whose == trigger.whose)
             && self.said.as_ref().is_none_or(says)
             && self.through.is_none_or(|through| trigger.position <= through)
+            && self.at.is_none_or(|at| trigger.position == at)
     }
 }
 

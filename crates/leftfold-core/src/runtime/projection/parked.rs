@@ -14,7 +14,6 @@ pub(super) const ERROR_BYTES_MAX: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parked {
     /// Position of the event in the log.
-    #[serde(with = "as_number")]
     pub position: Position,
     /// The key that waits with it; if the event cannot be read, its stream.
     pub key: String,
@@ -63,26 +62,6 @@ impl ParkedState {
 
     fn is_unreadable(&self) -> bool {
         matches!(self, Self::Unreadable { .. })
-    }
-}
-
-/// A position as a note has it.
-mod as_number {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::store::Position;
-
-    pub(super) fn serialize<S: Serializer>(
-        position: &Position,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(position.0)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Position, D::Error> {
-        u64::deserialize(deserializer).map(Position)
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
+use leftfold::runtime::operator;
 use leftfold::store::{
     Append, AppendError, Backend, CommandId, Head, Outcome, Pending, Status as StoreStatus,
     TraceContext,
@@ -135,6 +136,9 @@ impl AppendRight {
             return Err(AppendError::Denied { detail: denied.to_string() }.into());
         }
         note_trace(&mut append, self.trace.as_ref());
+        if !self.caller.name().is_empty() {
+            operator::stamp(&mut append, self.caller.name());
+        }
         match self.store.pace(&self.caller, &append) {
             Ok(turn) => Ok((append, turn)),
             Err(_) => Err(AppendError::Busy { waiting: 0 }.into()),

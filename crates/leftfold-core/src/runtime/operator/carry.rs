@@ -1,0 +1,298 @@
+//! A request, carried out by the runtime that has the code for it.
+//!
+//! Whoever has not the work, or cannot do it now, gives no answer: the request stays open, and
+//! another runtime may have one, or this one later. Each action is done once however often it is
+//! tried: what is not parked any more is not skipped again, and an effect is concluded once.
+
+use super::record::{AskedRecord, OperatorEvent};
+use super::{OperatorAction, ParkedChoice};
+use crate::runtime::consumer::{AskError, shortened, shortened_to};
+use crate::runtime::effect::{CancelError, EffectId, EffectState, Effects, ResolveError, Verdict};
+use crate::runtime::handle::RuntimeHandle;
+use crate::runtime::process::{ParkedFilter, Processes, RetriedAll, Whose};
+use crate::runtime::projection::{Parked, ProjectionStatus, Projections, Retried, Skipped};
+use crate::store::{Kind, Position, Timestamp};
+
+/// Items that an answer names, of those that failed again.
+const FAILING_MAX: usize = 20;
+/// Bytes of what an answer says of one of them.
+const FAILING_BYTES_MAX: usize = 1_000;
+
+/// Answer of a runtime, still without its name.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum OperatorAnswer {
+    Done { number: u64, failing: Vec<String> },
+    Refused(String),
+}
+
+impl OperatorAnswer {
+    fn one() -> Option<Self> {
+        Some(Self::Done { number: 1, failing: Vec::new() })
+    }
+
+    fn refused(error: &impl ToString) -> Option<Self> {
+        Some(Self::Refused(error.to_string()))
+    }
+
+    /// Counts items; if none was concluded, that is a refusal.
+    fn of(number: usize, failing: Vec<String>) -> Self {
+        match (number, failing.first()) {
+            (0, None) => Self::Refused("nothing is parked that is meant, list what is".to_owned()),
+            (0, Some(first)) => {
+                let others = match failing.len() {
+                    1 => String::new(),
+                    number => format!(" (and {} others)", number - 1),
+                };
+                Self::Refused(format!("it fails again, mend that or skip it: {first}{others}"))
+            }
+            _ => {
+                let shown = failing.into_iter().take(FAILING_MAX);
+                let shown = shown.map(|text| shortened_to(FAILING_BYTES_MAX, text)).collect();
+                Self::Done { number: number as u64, failing: shown }
+            }
+        }
+    }
+
+    pub(super) fn event(self, runtime: &str) -> OperatorEvent {
+        let runtime = runtime.to_owned();
+        match self {
+            Self::Done { number, failing } => OperatorEvent::Done { runtime, number, failing },
+            Self::Refused(reason) => OperatorEvent::Refused { runtime, reason: shortened(reason) },
+        }
+    }
+}
+
+/// Carries a request out; `None` if it is another runtime's, or cannot be done now.
+pub(super) async fn carry(
+    runtime: RuntimeHandle,
+    asked: AskedRecord,
+    at: (Position, Timestamp),
+) -> Option<OperatorAnswer> {
+    let by = asked.author();
+    match &asked.action {
+        OperatorAction::Retry { consumer, parked } => {
+            let work = ParkedWork { runtime: &runtime, consumer, parked, asked_at: at.0 };
+            work.retry().await
+        }
+        OperatorAction::Skip { consumer, parked } => {
+            let work = ParkedWork { runtime: &runtime, consumer, parked, asked_at: at.0 };
+            work.skip(&by).await
+        }
+        OperatorAction::Conclude { effect, verdict } => {
+            conclude(&runtime.effects, *effect, (verdict, &by), at.1).await
+        }
+        OperatorAction::Cancel { effect } => {
+            cancel(&runtime.effects, *effect, (&asked.reason, &by)).await
+        }
+    }
+}
+
+/// Items that are parked by a consumer of this runtime.
+struct ParkedWork<'a> {
+    runtime: &'a RuntimeHandle,
+    consumer: &'a str,
+    parked: &'a ParkedChoice,
+    asked_at: Position,
+}
+
+impl ParkedWork<'_> {
+    /// Returns the processes, if the consumer is one of them.
+    fn processes(&self) -> Option<&Processes> {
+        let processes = &self.runtime.processes;
+        processes.asked.contains_key(self.consumer).then_some(processes)
+    }
+
+    /// Tells whether another runtime has the work: it alone answers, or what it has done would be
+    /// taken for what nobody can do.
+    fn stands_by(&self) -> bool {
+        let mut all = self.runtime.status().into_iter();
+        all.any(|status| status.name == self.consumer && status.standby)
+    }
+
+    /// Returns the projections, if the consumer is one of them that has its rows, and has gone past
+    /// the request: before, it may still park what is meant.
+    fn projections(&self) -> Option<&Projections> {
+        let projections = &self.runtime.projections;
+        let mut named = projections.list().into_iter().filter(|all| all.name == self.consumer);
+        let is_ready = |status: ProjectionStatus| {
+            let consumer = status.consumer;
+            let has_come = consumer.through >= self.asked_at && !consumer.stalled;
+            has_come || (consumer.stalled && consumer.needs_person)
+        };
+        (is_ready(named.next()?) && named.all(is_ready)).then_some(projections)
+    }
+
+    async fn retry(&self) -> Option<OperatorAnswer> {
+        if self.stands_by() {
+            return None;
+        }
+        if let Some(processes) = self.processes() {
+            let retried = match filters(self.parked) {
+                filters if filters.is_empty() => Ok(RetriedAll::default()),
+                filters => retry_each(processes, self.consumer, filters).await,
+            };
+            let answer = |all: RetriedAll| {
+                let failing = all.failing.into_iter().map(|(whose, position, why)| {
+                    format!("{} at {position}: {why}", shown(&whose))
+                });
+                OperatorAnswer::of(all.done, failing.collect())
+            };
+            return answered(retried.map(answer));
+        }
+        let retried =
+            self.projections()?.retry_all(self.consumer, |item| admits(self.parked, item)).await;
+        if self.stands_by() {
+            return None;
+        }
+        let answer =
+            |retried: Retried| OperatorAnswer::of(retried.applied.len(), failing(&retried));
+        answered(retried.map(answer))
+    }
+
+    async fn skip(&self, by: &str) -> Option<OperatorAnswer> {
+        if self.stands_by() {
+            return None;
+        }
+        if let Some(processes) = self.processes() {
+            let mut number = 0;
+            for filter in filters(self.parked) {
+                match processes.skip_all(self.consumer, &filter, by).await {
+                    Ok(skipped) => number += skipped,
+                    Err(error) => return answered(Err(error)),
+                }
+            }
+            return Some(OperatorAnswer::of(number, Vec::new()));
+        }
+        let skipped =
+            self.projections()?.skip_all(self.consumer, |item| admits(self.parked, item), by).await;
+        if self.stands_by() {
+            return None;
+        }
+        let answer = |skipped: Skipped| match skipped.skipped.len() {
+            0 => OperatorAnswer::of(0, Vec::new()),
+            number => OperatorAnswer::of(number, failing(&skipped.retried)),
+        };
+        answered(skipped.map(answer))
+    }
+}
+
+async fn retry_each(
+    processes: &Processes,
+    consumer: &str,
+    filters: Vec<ParkedFilter>,
+) -> Result<RetriedAll, AskError> {
+    let mut all = RetriedAll::default();
+    for filter in filters {
+        let retried = processes.retry_all(consumer, &filter).await?;
+        all.done += retried.done;
+        all.failing.extend(retried.failing);
+    }
+    Ok(all)
+}
+
+/// Returns the answer to what was asked; `None` if the store or the target fails, or another
+/// runtime has the work.
+fn answered(done: Result<OperatorAnswer, AskError>) -> Option<OperatorAnswer> {
+    match done {
+        Ok(answer) => Some(answer),
+        Err(error) if error.kind() == Kind::Unavailable => None,
+        Err(error) => OperatorAnswer::refused(&error),
+    }
+}
+
+/// The choice as a process has it. A key and a stream name two owners, which nothing has both.
+fn filters(parked: &ParkedChoice) -> Vec<ParkedFilter> {
+    let mut filter = ParkedFilter::all();
+    if let Some(saying) = &parked.saying {
+        filter = filter.saying(saying.clone());
+    }
+    if let Some(position) = parked.position {
+        filter = filter.at(position);
+    }
+    match (&parked.key, &parked.stream) {
+        (None, None) => vec![filter],
+        (Some(key), None) => vec![filter.of(Whose::Instance(key.clone()))],
+        (None, Some(stream)) => vec![filter.of(Whose::Stream(stream.clone()))],
+        (Some(_), Some(_)) => Vec::new(),
+    }
+}
+
+/// The choice as a projection has it.
+fn admits(parked: &ParkedChoice, item: &Parked) -> bool {
+    let ParkedChoice { key, stream, position, saying } = parked;
+    let says = |text: &String| item.state.error().is_some_and(|error| error.contains(&**text));
+    key.as_ref().is_none_or(|key| *key == item.key)
+        && stream.as_ref().is_none_or(|stream| *stream == item.stream)
+        && position.is_none_or(|position| position == item.position)
+        && saying.as_ref().is_none_or(says)
+}
+
+fn failing(retried: &Retried) -> Vec<String> {
+    let one = retried.stopped_by.as_ref().map(|item| {
+        let error = item.state.error().unwrap_or("it waits for an earlier event");
+        format!("key {} at {}: {error}", item.key, item.position)
+    });
+    one.into_iter().collect()
+}
+
+fn shown(whose: &Whose) -> String {
+    match whose {
+        Whose::Instance(key) => format!("instance {key}"),
+        Whose::Stream(stream) => format!("stream {stream}"),
+    }
+}
+
+/// Records a person's word about an effect. A word that came before the attempt was over was no
+/// knowledge; one that came after it waits until the doubt is recorded.
+async fn conclude(
+    effects: &Effects,
+    id: EffectId,
+    (verdict, by): (&Verdict, &str),
+    asked_at: Timestamp,
+) -> Option<OperatorAnswer> {
+    let state = effects.find(id).await.ok()??.state;
+    match state {
+        EffectState::InFlight { deadline } if asked_at < deadline => {
+            return OperatorAnswer::refused(&ResolveError::TooEarly { id, deadline });
+        }
+        EffectState::InFlight { .. } => return None,
+        _ => {}
+    }
+    match effects.resolve(id, verdict.clone(), by).await {
+        Ok(_) => OperatorAnswer::one(),
+        Err(ResolveError::NotOpen { .. }) => ended(effects, id, by).await,
+        Err(ResolveError::Busy { .. } | ResolveError::Store { .. } | ResolveError::Stopped) => None,
+        Err(error) => OperatorAnswer::refused(&error),
+    }
+}
+
+async fn cancel(
+    effects: &Effects,
+    id: EffectId,
+    (reason, by): (&str, &str),
+) -> Option<OperatorAnswer> {
+    effects.find(id).await.ok()??;
+    match effects.cancel(id, reason, by).await {
+        Ok(_) => OperatorAnswer::one(),
+        Err(CancelError::NotOpen { .. }) => ended(effects, id, by).await,
+        Err(CancelError::Busy { .. } | CancelError::Store { .. } | CancelError::Stopped) => None,
+        Err(error) => OperatorAnswer::refused(&error),
+    }
+}
+
+/// Tells how an effect has ended: by this person's word, as an earlier try has recorded it, or in
+/// another way.
+async fn ended(effects: &Effects, id: EffectId, person: &str) -> Option<OperatorAnswer> {
+    match effects.find(id).await.ok()??.state {
+        EffectState::Done { by, .. } | EffectState::NotDone { by, .. } if by == person => {
+            OperatorAnswer::one()
+        }
+        EffectState::Done { by, .. } => {
+            OperatorAnswer::refused(&format!("effect {id} took place, as {by} has said"))
+        }
+        EffectState::NotDone { by, reason, .. } => OperatorAnswer::refused(&format!(
+            "effect {id} did not take place, as {by} has said: {reason}"
+        )),
+        _ => None,
+    }
+}
