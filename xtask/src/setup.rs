@@ -1,14 +1,16 @@
 //! Setup of the tools that the tests need besides Rust: a Python and a Node with the packages of
-//! clients, a headless Chromium, PostgreSQL, PgBouncer, Redis, RabbitMQ and NATS; and of mdBook for
-//! the book.
+//! clients, a program with the client of KurrentDB in Rust, a headless Chromium, PostgreSQL,
+//! PgBouncer, Redis, RabbitMQ and NATS; and of mdBook for the book.
 //!
 //! A missing tool is installed if that is possible (packages of Python into `target/venv`, those of
-//! Node into `target/node`, mdBook into `target/mdbook`, programs with apt if this runs as root);
+//! Node into `target/node`, mdBook into `target/mdbook`, programs with apt if this runs as root) or
+//! built (into `target/kurrent-calls`);
 //! otherwise the error says what to install. When all is there this takes a fraction of a second
 //! and uses no network.
 
 mod apt;
 mod chromium;
+mod kurrent;
 mod mdbook;
 mod node;
 mod policy;
@@ -18,6 +20,7 @@ mod servers;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use crate::steps::{execute, shown};
 use crate::{Outcome, root};
@@ -47,11 +50,13 @@ pub(crate) struct Environment {
     node: PathBuf,
     /// The folder whose `node_modules` has the pinned packages.
     node_clients: PathBuf,
+    /// The program that calls a server by the crate `kurrentdb`.
+    kurrent_calls: PathBuf,
 }
 
 impl Environment {
     /// The variables by which the tests are told.
-    pub(crate) fn variables(&self) -> [(&'static str, &Path); 9] {
+    pub(crate) fn variables(&self) -> [(&'static str, &Path); 10] {
         [
             (PYTHON_VARIABLE, &self.python),
             (CHROMIUM_VARIABLE, &self.chromium),
@@ -62,6 +67,7 @@ impl Environment {
             (servers::NATS.variable, &self.nats),
             (node::NODE_VARIABLE, &self.node),
             (node::CLIENTS_VARIABLE, &self.node_clients),
+            (kurrent::CALLS_VARIABLE, &self.kurrent_calls),
         ]
     }
 }
@@ -79,6 +85,17 @@ pub(crate) fn run() -> Outcome {
 /// Finds or installs everything that tests need. What is found elsewhere is taken from the
 /// variables that the tests read.
 pub(crate) fn prepare() -> Outcome<Environment> {
+    thread::scope(|scope| {
+        // It keeps the processors busy while the others wait for the network.
+        let calls = scope.spawn(kurrent::prepare);
+        let calls = || calls.join().map_err(|_| "the build of the calls panicked".to_owned())?;
+        prepare_beside(calls)
+    })
+}
+
+/// Finds or installs all but the program that calls as a client of KurrentDB, which is ready in the
+/// end.
+fn prepare_beside(kurrent_calls: impl FnOnce() -> Outcome<PathBuf>) -> Outcome<Environment> {
     let mut apt = Apt::new();
     let python = python::prepare(&mut apt, given(PYTHON_VARIABLE))?;
     let chromium = chromium::prepare(&mut apt, given(CHROMIUM_VARIABLE))?;
@@ -98,6 +115,7 @@ pub(crate) fn prepare() -> Outcome<Environment> {
         nats,
         node,
         node_clients,
+        kurrent_calls: kurrent_calls()?,
     })
 }
 

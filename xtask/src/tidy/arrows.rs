@@ -5,7 +5,8 @@
 //! the core and of backends take it. The bench additionally imports what it measures, layer by
 //! layer. The server and the backend that speaks to it share their messages, which know the words
 //! of the core. Tests of any room may look below it, but they too never import a front door, nor
-//! one backend another. The program `leftfold` additionally imports the server.
+//! one backend another. The program `leftfold` additionally imports the server, and so do the
+//! examples that speak to other services: one has it inside.
 
 use super::RuleViolation;
 use super::manifest::{CargoManifest, Dependency, DependencyTable, manifests};
@@ -27,14 +28,19 @@ enum Room {
     Kit,
     /// Real servers for tests.
     Proving,
-    /// Something that runs: applications, examples, the server.
+    /// An application.
     Front,
+    /// The server, as a library.
+    Server,
     /// The program `leftfold`: a command line with the server inside.
     Program,
-    /// The small programs, and what all of them share: those that speak to other services stand in
-    /// a crate of their own.
+    /// The small programs, and what all of them share.
     Examples,
+    /// The small programs that speak to other services.
+    Services,
     Bench,
+    /// A program of tests around the client of another store, in a workspace of its own.
+    Foreign,
     Xtask,
 }
 
@@ -55,7 +61,9 @@ fn room(package: &str, folder: &str) -> Option<Room> {
     let top = folder.split('/').next().unwrap_or(folder);
     match (top, package) {
         ("examples", "examples") => Some(Room::Examples),
-        ("apps" | "examples", _) | ("crates", "leftfold-server") => Some(Room::Front),
+        ("examples", _) => Some(Room::Services),
+        ("apps", _) => Some(Room::Front),
+        ("crates", "leftfold-server") => Some(Room::Server),
         ("crates", "leftfold-cli") => Some(Room::Program),
         ("bench", _) => Some(Room::Bench),
         ("xtask", _) => Some(Room::Xtask),
@@ -65,6 +73,7 @@ fn room(package: &str, folder: &str) -> Option<Room> {
         ("crates", "leftfold-console") => Some(Room::Mountable),
         ("crates", "leftfold-proving") => Some(Room::Proving),
         ("crates", "leftfold-protocol") => Some(Room::Protocol),
+        ("crates", "kurrent-calls") => Some(Room::Foreign),
         ("crates", backend) if BACKENDS.contains(&backend) => Some(Room::Backend),
         _ => None,
     }
@@ -73,17 +82,21 @@ fn room(package: &str, folder: &str) -> Option<Room> {
 /// The law. A new arrow needs a reason in ARCHITECTURE.md.
 fn may_import(from: Room, to: Room) -> bool {
     match from {
-        Room::Core | Room::Proving | Room::Xtask => false,
+        Room::Core | Room::Proving | Room::Foreign | Room::Xtask => false,
         Room::Protocol | Room::Kit => to == Room::Core,
         Room::Backend => matches!(to, Room::Core | Room::Protocol),
         Room::Door => matches!(to, Room::Core | Room::Backend | Room::Kit),
         Room::Mountable => to == Room::Door,
-        Room::Front => matches!(to, Room::Door | Room::Mountable | Room::Protocol),
-        Room::Program => matches!(to, Room::Door | Room::Protocol | Room::Front),
-        Room::Examples => matches!(to, Room::Door | Room::Mountable),
-        Room::Bench => {
-            matches!(to, Room::Door | Room::Backend | Room::Core | Room::Proving | Room::Front)
+        Room::Front | Room::Server => {
+            matches!(to, Room::Door | Room::Mountable | Room::Protocol)
         }
+        Room::Program => matches!(to, Room::Door | Room::Protocol | Room::Server),
+        Room::Services => matches!(to, Room::Door | Room::Mountable | Room::Server),
+        Room::Examples => matches!(to, Room::Door | Room::Mountable),
+        Room::Bench => matches!(
+            to,
+            Room::Door | Room::Backend | Room::Core | Room::Proving | Room::Front | Room::Server
+        ),
     }
 }
 
@@ -91,9 +104,9 @@ fn may_import(from: Room, to: Room) -> bool {
 /// further down for those at the front, and real servers for all rooms that speak to them.
 fn tests_may_import(from: Room, to: Room) -> bool {
     let below = matches!(to, Room::Core | Room::Backend);
-    let at_the_front =
-        matches!(from, Room::Front | Room::Program | Room::Examples | Room::Mountable);
-    let shares_with_examples = (from, to) == (Room::Front, Room::Examples);
+    let is_front = matches!(from, Room::Front | Room::Server | Room::Services);
+    let at_the_front = is_front || matches!(from, Room::Program | Room::Examples | Room::Mountable);
+    let shares_with_examples = is_front && to == Room::Examples;
     let takes_the_kit =
         to == Room::Kit && matches!(from, Room::Core | Room::Backend | Room::Protocol);
     let speaks_to_servers = at_the_front || matches!(from, Room::Backend | Room::Door);
@@ -162,7 +175,7 @@ mod tests {
     use super::*;
 
     /// One crate of each kind, and a second backend.
-    const HOUSE: [(&str, &str); 12] = [
+    const HOUSE: [(&str, &str); 15] = [
         ("crates/leftfold-core", "leftfold-core"),
         ("crates/leftfold-testing", "leftfold-testing"),
         ("crates/leftfold-log", "leftfold-log"),
@@ -172,7 +185,10 @@ mod tests {
         ("crates/leftfold-console", "leftfold-console"),
         ("crates/leftfold-proving", "leftfold-proving"),
         ("apps/csms", "csms"),
+        ("crates/leftfold-server", "leftfold-server"),
+        ("crates/leftfold-cli", "leftfold-cli"),
         ("examples", "examples"),
+        ("examples/services", "examples-services"),
         ("bench", "bench"),
         ("xtask", "xtask"),
     ];
@@ -195,14 +211,24 @@ mod tests {
             "csms -> leftfold-protocol",
             "csms -> leftfold",
             "csms -> leftfold-console",
+            "leftfold-server -> leftfold-protocol",
+            "leftfold-server -> leftfold",
+            "leftfold-server -> leftfold-console",
+            "leftfold-cli -> leftfold-protocol",
+            "leftfold-cli -> leftfold",
+            "leftfold-cli -> leftfold-server",
             "examples -> leftfold",
             "examples -> leftfold-console",
+            "examples-services -> leftfold",
+            "examples-services -> leftfold-console",
+            "examples-services -> leftfold-server",
             "bench -> leftfold-core",
             "bench -> leftfold-log",
             "bench -> leftfold-sqlite",
             "bench -> leftfold",
             "bench -> leftfold-proving",
             "bench -> csms",
+            "bench -> leftfold-server",
         ];
         assert_eq!(allowed, expected);
     }

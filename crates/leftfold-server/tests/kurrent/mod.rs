@@ -5,6 +5,7 @@ pub(crate) mod calls;
 mod node;
 mod pages;
 mod python;
+mod rust;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Ipv4Addr;
