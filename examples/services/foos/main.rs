@@ -6,13 +6,16 @@
 //! keep.
 //!
 //! `cargo run --example foos` tells the story;
-//! `cargo run --example foos -- DIRECTORY 127.0.0.1:50051` serves until Ctrl-C.
+//! `cargo run --example foos -- DIRECTORY 127.0.0.1:50051 127.0.0.1:2113` serves the read model at
+//! the first address until Ctrl-C, and takes what the other system sees at the second, where a
+//! client of KurrentDB in any language finds what it knows: `sightings.mjs` is that system.
 
 #![allow(clippy::disallowed_names, reason = "the system is called so")]
 
 mod cache;
 mod foo;
 mod service;
+mod sightings;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -34,6 +37,7 @@ use crate::cache::FooCache;
 use crate::foo::{FooFact, FooName, Status};
 use crate::service::proto::foos_server::FoosServer;
 use crate::service::{FoosService, proto};
+use crate::sightings::SightingsPort;
 use crate::tables::Foos;
 
 /// Records what was seen of a foo, as the other system does.
@@ -88,9 +92,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(address) = std::env::args().nth(2) {
         let listener = TcpListener::bind(address.parse::<SocketAddr>()?).await?;
         println!("foos are served at {}", listener.local_addr()?);
+        let port = match std::env::args().nth(3) {
+            Some(address) => Some(SightingsPort::open(&store, address.parse()?).await?),
+            None => None,
+        };
+        if let Some(port) = &port {
+            println!("what is seen of foos is taken at {}", port.address);
+        }
         let service = FoosService { foos, projections: running.projections() };
         serve(service, listener, async { _ = tokio::signal::ctrl_c().await }).await?;
         running.stop().await?;
+        if let Some(port) = port {
+            port.close().await?;
+        }
         return Ok(store.close().await?);
     }
 

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use leftfold_proving::RedisServer;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::*;
@@ -183,6 +184,53 @@ async fn a_client_from_another_language_finds_the_service_by_reflection() {
         serving.await.unwrap();
         running.stop().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_in_another_language_records_what_it_sees_by_its_client_of_kurrentdb() {
+    let [bar, baz] = UUIDS;
+    let paused = r#"{"bar":"7","baz":"b-l","status":"Paused","at":"2026-05-01T12:00:00Z"}"#;
+    let late = r#"{"bar":"7","baz":"b-l","status":"Active","at":"2026-05-01T11:00:00Z"}"#;
+    let label = r#"{"bar":"7","baz":"b-l","label":"gr\u00fcn","at":"2026-05-01T09:00:00Z"}"#;
+    let no_status = r#"{"bar":"8","baz":"red","status":"Lost","at":"2026-05-01T09:00:00Z"}"#;
+    let of_uuids =
+        format!(r#"{{"bar":"{bar}","baz":"{baz}","status":"Active","at":"2026-05-01T10:00:00Z"}}"#);
+    let seen = [paused, late, paused, label, no_status, &of_uuids];
+    let clients = ["@kurrent/kurrentdb-client", "@eventstore/db-client"];
+    for (store, client) in examples::stores().await.into_iter().zip(clients) {
+        let place = tempfile::tempdir().unwrap();
+        let sqlite = Sqlite::at(place.path());
+        let running = Runtime::new(&store).project(Foos, sqlite.clone()).start().await.unwrap();
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let port = SightingsPort::open(&store, anywhere).await.unwrap();
+        let written = sight(&port.address.to_string(), client, &seen.join("\n")).await;
+        assert_eq!(written, store.head().position);
+        running.projections().wait_until("foos", written, SOON).await.unwrap();
+        let foos = sqlite.reader::<Foos>();
+        let found = |name: FooName| tables::find(&foos, name.id).unwrap().unwrap();
+        let blue = found(FooName::new("7", "b-l"));
+        assert_eq!((blue.status, blue.label.as_deref()), (Some(Status::Paused), Some("gr\u{fc}n")));
+        assert_eq!(found(FooName::new(bar, baz)).status, Some(Status::Active));
+        assert_eq!(tables::page(&foos, None, "").unwrap().len(), 2);
+        let parked = running.projections().parked("foos").unwrap();
+        assert_eq!(parked.iter().map(|item| item.position).collect::<Vec<_>>(), [Position(5)]);
+        running.stop().await.unwrap();
+        port.close().await.unwrap();
+    }
+}
+
+/// Runs the other system on its sightings, and returns the position of the last one.
+async fn sight(address: &str, client: &str, seen: &str) -> Position {
+    let told = |name: &str| std::env::var_os(name).expect("run the tests by `cargo xtask test`");
+    let mut command = Command::new(told("LEFTFOLD_NODE"));
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/foos/sightings.mjs")).args([address, client]);
+    command.env("LEFTFOLD_NODE_CLIENTS", told("LEFTFOLD_NODE_CLIENTS")).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    running.stdin.take().unwrap().write_all(seen.as_bytes()).await.unwrap();
+    let output = running.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "the other system failed");
+    Position(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
 }
 
 /// Runs the Python client, and returns what it prints.
