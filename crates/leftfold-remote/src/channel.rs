@@ -14,8 +14,8 @@ use tonic::codegen::Service;
 pub(crate) type Client = StoreClient<Channel>;
 
 /// One connection. It is not made again: what answers behind an address is to be looked at first.
-#[derive(Clone)]
-pub(crate) struct Channel(pub(crate) SendRequest<Body>);
+#[derive(Clone, Debug)]
+pub struct Channel(pub(crate) SendRequest<Body>);
 
 impl Service<Request<Body>> for Channel {
     type Response = Response<Incoming>;

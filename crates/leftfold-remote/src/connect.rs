@@ -55,6 +55,36 @@ pub(crate) async fn connect(options: &RemoteOptions) -> Result<CheckedConnection
 }
 
 async fn try_connect(options: &RemoteOptions) -> Result<CheckedConnection, RemoteError> {
+    let (channel, origin) = try_dial(options).await?;
+    let mut client = Client::with_origin(channel, origin)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let reply = client.identify(request(options, IdentifyRequest { create: options.create })).await;
+    let reply = reply.map_err(|status| refusal(options, &status))?.into_inner();
+    let strange = |_: Malformed| RemoteError::Refused {
+        address: options.address(),
+        detail: "it speaks another protocol".to_owned(),
+    };
+    let absent = || strange(Malformed::Absent { field: "identity" });
+    let identity = reply.identity.ok_or_else(absent)?.try_into().map_err(strange)?;
+    let status = reply.status.ok_or_else(absent)?.try_into().map_err(strange)?;
+    Ok(CheckedConnection { client, identity, status })
+}
+
+/// Connects to a server of any protocol over gRPC, at the host and the port of the options, as they
+/// say encrypted or not. Returns the channel for calls, and their origin.
+///
+/// # Errors
+/// [`RemoteError::Unreachable`] if it does not answer in time; [`RemoteError::Certificates`].
+#[doc(hidden)]
+pub async fn dial(options: &RemoteOptions) -> Result<(Channel, Uri), RemoteError> {
+    let away = |detail: String| RemoteError::Unreachable { address: options.address(), detail };
+    timeout(options.connect_within, try_dial(options))
+        .await
+        .unwrap_or_else(|_| Err(away("it does not answer in time".to_owned())))
+}
+
+async fn try_dial(options: &RemoteOptions) -> Result<(Channel, Uri), RemoteError> {
     let away = |detail: String| RemoteError::Unreachable { address: options.address(), detail };
     let stream = TcpStream::connect((&*options.host, options.port))
         .await
@@ -70,7 +100,7 @@ async fn try_connect(options: &RemoteOptions) -> Result<CheckedConnection, Remot
 }
 
 /// Begins to speak over a connection.
-async fn begin<S>(options: &RemoteOptions, stream: S) -> Result<CheckedConnection, RemoteError>
+async fn begin<S>(options: &RemoteOptions, stream: S) -> Result<(Channel, Uri), RemoteError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -95,19 +125,7 @@ where
     let origin: Uri = format!("{scheme}://{address}")
         .parse()
         .map_err(|_| away("its name cannot stand in a request".to_owned()))?;
-    let mut client = Client::with_origin(Channel(sender), origin)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let reply = client.identify(request(options, IdentifyRequest { create: options.create })).await;
-    let reply = reply.map_err(|status| refusal(options, &status))?.into_inner();
-    let strange = |_: Malformed| RemoteError::Refused {
-        address: options.address(),
-        detail: "it speaks another protocol".to_owned(),
-    };
-    let absent = || strange(Malformed::Absent { field: "identity" });
-    let identity = reply.identity.ok_or_else(absent)?.try_into().map_err(strange)?;
-    let status = reply.status.ok_or_else(absent)?.try_into().map_err(strange)?;
-    Ok(CheckedConnection { client, identity, status })
+    Ok((Channel(sender), origin))
 }
 
 /// The error of a server that does not say which store it has.

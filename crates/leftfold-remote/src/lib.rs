@@ -52,5 +52,9 @@ mod snapshots;
 mod tls;
 
 pub use backend::RemoteStore;
+#[doc(hidden)]
+pub use channel::Channel;
+#[doc(hidden)]
+pub use connect::dial;
 pub use error::RemoteError;
 pub use options::{RemoteOptions, RemoteTls, RemoteUser};

@@ -21,10 +21,13 @@
 // call, within the bounds of the `guard`. `stores` has what is served by `services`, with the
 // `groups` of consumers that share a subscription, until `stopping` says that it ends; `reloading`
 // follows the files meanwhile, and `metrics` counts what goes on. `serve_error` says why it cannot
-// begin. `drive` is the door of tests that need no socket.
+// begin. `foreign` reads other servers of its protocols, and `drive` is the door of tests that need
+// no socket.
 
 #[doc(hidden)]
 pub mod drive;
+#[doc(hidden)]
+pub mod foreign;
 #[allow(dead_code, unused_imports, reason = "protocols come to stand on it")]
 mod groups;
 mod guard;

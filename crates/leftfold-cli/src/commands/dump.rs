@@ -10,6 +10,7 @@ use leftfold::store::Store;
 use serde_json::json;
 
 use crate::access::StoreArgument;
+use crate::commands::foreign::{self, ForeignSource};
 use crate::commands::table::{self, TableArguments};
 use crate::failure::CliFailure;
 use crate::input::InputLines;
@@ -34,24 +35,32 @@ pub(crate) struct DumpArguments {
     file: PathBuf,
 }
 
-/// Makes a store of lines of JSON
+/// Makes a store of lines of JSON, or of another server's events
 ///
 /// Of a dump, with positions, versions, ids and answers to commands as they were, into a store that
 /// is new and that nobody else writes; or, with --csv or --query, an event of each row of a table,
-/// with its columns as data, into any store. If it is interrupted the same call goes on.
+/// with its columns as data, into any store; or of the events of a server of KurrentDB or UmaDB. If
+/// it is interrupted the same call goes on.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   leftfold import ./new shop.jsonl
   gunzip < shop.jsonl.gz | leftfold import 'postgres://shop@db/shop?schema=events'
+  leftfold import ./new 'kurrentdb://reader:secret@db.example:2113'
+  leftfold import ./new umadb://127.0.0.1:50051
   leftfold import ./new orders.csv --csv --type 'shop.{kind}' --stream 'order-{id}' --typed
   leftfold import ./new old.db --query 'select * from orders order by id' --type shop.Ordered")]
 pub(crate) struct ImportArguments {
     #[command(flatten)]
     store: StoreArgument,
-    /// File of a dump, or of a table; - is a dump on standard input
+    /// File of a dump, or of a table; - is a dump on standard input. Or a server, as
+    /// kurrentdb://HOST:2113, esdb://HOST:2113 or umadb://HOST:50051
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
+    /// Takes streams of KurrentDB that have lost their first events, too: their events are numbered
+    /// anew, and the metadata of streams is left out
+    #[arg(long, conflicts_with_all = ["csv", "query"])]
+    renumber: bool,
     #[command(flatten)]
     table: TableArguments,
 }
@@ -152,6 +161,14 @@ pub(crate) async fn import(
     if arguments.table.is_meant() {
         let store = arguments.store.open_or_create().await?;
         let imported = table::import(&store, &arguments.table, &arguments.file, screen).await;
+        let closed = store.close().await;
+        imported?;
+        return Ok(closed?);
+    }
+    if let Some(source) = arguments.file.to_str().and_then(ForeignSource::of) {
+        let source = source?;
+        let store = arguments.store.open_or_create().await?;
+        let imported = foreign::import(&store, &source, arguments.renumber, screen).await;
         let closed = store.close().await;
         imported?;
         return Ok(closed?);

@@ -3,7 +3,8 @@
 //! `serve` serves stores, `config` looks at its settings, `users` makes entries of those who may
 //! call, and `users_file` keeps the file of them. `read` prints events, `list` what a store holds,
 //! `head` its end. `verify` finds damage. `append` writes events, and `table` makes some of rows.
-//! `dump` makes lines of JSON of a store, and a store of them; `backup` makes copies of a log.
+//! `dump` makes lines of JSON of a store, and a store of them, or, by `foreign`, of another server;
+//! `backup` makes copies of a log.
 //! `sql` answers questions, `transform` copies by rules. `consumers` and `open_work` say what the
 //! runtime has recorded, `operate` asks it for what a person wants, `doctor` says what is amiss.
 //! `shell` has completions and manual pages.
@@ -14,6 +15,7 @@ pub(crate) mod config;
 pub(crate) mod consumers;
 pub(crate) mod doctor;
 pub(crate) mod dump;
+pub(crate) mod foreign;
 pub(crate) mod head;
 pub(crate) mod list;
 pub(crate) mod open_work;

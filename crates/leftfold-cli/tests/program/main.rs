@@ -3,6 +3,7 @@
 mod asking;
 mod config;
 mod copies;
+mod foreign;
 mod help;
 mod open_work;
 mod operate;

@@ -9,10 +9,10 @@ mod bounded;
 mod callers;
 mod health;
 mod http;
-mod kurrent;
+pub(crate) mod kurrent;
 mod native;
 mod traced;
-mod umadb;
+pub(crate) mod umadb;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -26,7 +26,8 @@
 // and deletions, `indexed` names what the index answers and `ordinals` numbers it, `filter` passes
 // some of all events. On these stand the calls: `appending` judges an append by what is `expected`,
 // `batches` carries many on one call, `sessions` appends to several streams at once; `reading`
-// ends, `following` does not. `streams` takes the calls apart, `cluster` says what the server is.
+// ends, `following` does not. `streams` takes the calls apart, `cluster` says what the server is,
+// `foreign` makes events of what another server of the protocol says.
 
 mod appending;
 mod batches;
@@ -35,6 +36,7 @@ mod expected;
 mod faults;
 mod filter;
 mod following;
+pub(crate) mod foreign;
 mod indexed;
 mod marks;
 mod names;

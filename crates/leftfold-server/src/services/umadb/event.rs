@@ -29,7 +29,7 @@ const BESIDE_BYTES: usize = 64;
 
 /// Reason why an event cannot be appended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum UnfitEvent {
+pub(crate) enum UnfitEvent {
     /// Two pairs of its metadata have one key.
     #[error("the metadata of an event has the key {key:?} twice, give each key once")]
     KeyTwice {
@@ -50,7 +50,7 @@ pub(super) enum UnfitEvent {
 }
 
 /// Makes an event for the store. `id` is its UUID, `None` if it came without one.
-pub(super) fn new_event(
+pub(crate) fn new_event(
     event: wire::Event,
     id: Option<Uuid>,
     tracking: Option<&wire::TrackingInfo>,

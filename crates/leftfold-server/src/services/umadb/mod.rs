@@ -24,10 +24,12 @@
 // `access` finds the store of a call, and what its caller may do with it. `append` judges a request
 // and hands it to the store, `read` and `subscribe` stream events. `query` makes a query of the
 // store, `event` an event and back, with its `names` and its `metadata`; `status` has the errors.
+// `foreign` has what an import from another server of the protocol needs.
 
 mod access;
 mod append;
 mod event;
+pub(crate) mod foreign;
 mod metadata;
 mod names;
 mod query;
@@ -49,7 +51,7 @@ pub(super) use status::detailed;
 use wire::dcb_server;
 
 /// Messages and services, as they are described in `proto/umadb.proto`.
-#[allow(dead_code, unreachable_pub, clippy::all, clippy::pedantic)]
+#[allow(dead_code, unreachable_pub, missing_docs, clippy::all, clippy::pedantic)]
 mod wire {
     tonic::include_proto!("umadb.v1");
 }
