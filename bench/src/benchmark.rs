@@ -32,13 +32,14 @@ pub(crate) enum Benchmark {
     PostgresSlope,
     ServeAppends,
     ServeDelivery,
+    ServeCost,
     ServeUmaDbAppends,
     ServeUmaDbReads,
 }
 
 impl Benchmark {
     /// In the order in which they run: what appends to a large store comes after what reads it.
-    pub(crate) const ALL: [Self; 31] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::Commands1,
         Self::Commands16,
         Self::Commands256,
@@ -68,6 +69,7 @@ impl Benchmark {
         Self::PostgresConditions,
         Self::ServeAppends,
         Self::ServeDelivery,
+        Self::ServeCost,
         Self::ServeUmaDbAppends,
         Self::ServeUmaDbReads,
     ];
@@ -126,6 +128,7 @@ impl Benchmark {
             | Self::PostgresSlope
             | Self::ServeAppends
             | Self::ServeDelivery
+            | Self::ServeCost
             | Self::ServeUmaDbAppends
             | Self::ServeUmaDbReads => self.described_on_request(),
         }
@@ -160,6 +163,7 @@ impl Benchmark {
             Self::ServeDelivery => {
                 ("serve-delivery", "the time until subscribers of a server see an event")
             }
+            Self::ServeCost => ("serve-cost", "the processor time that a server takes for both"),
             Self::ServeUmaDbAppends => {
                 ("serve-umadb-appends", "appends of UmaDB's client, against UmaDB")
             }

@@ -58,7 +58,7 @@ impl DeliveryLoad {
     }
 
     /// Returns the time of each event to each subscriber in milliseconds.
-    async fn times_ms(
+    pub(crate) async fn times_ms(
         &self,
         writer: &Store,
         readers: &[Store],

@@ -36,3 +36,17 @@ pub(crate) fn field(path: &str, name: &str) -> io::Result<Option<String>> {
     let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
     Ok(pairs.find(|(found, _)| found.trim() == name).map(|(_, value)| value.trim().to_owned()))
 }
+
+/// Returns the processor time that a process has taken since it began, in seconds: its own and the
+/// system's on its behalf, in steps of 10 ms.
+pub(crate) fn processor_seconds(process: u32) -> Outcome<f64> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in parentheses, may have spaces.
+    let (_, fields) =
+        text.rsplit_once(')').ok_or("the system tells of a process in another way")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    Ok(ticks.sum::<Result<u64, _>>()? as f64 / TICKS_PER_SECOND)
+}
+
+/// Ticks of the times in `/proc`, on every Linux.
+const TICKS_PER_SECOND: f64 = 100.0;

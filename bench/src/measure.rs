@@ -56,6 +56,7 @@ async fn measure(run: &mut BenchRun, benchmark: Benchmark) -> Outcome<Vec<Row>> 
         Benchmark::PostgresSlope => postgres::history::slope(run).await?,
         Benchmark::ServeAppends => serve::appends(run).await?,
         Benchmark::ServeDelivery => serve::delivery(run).await?,
+        Benchmark::ServeCost => serve::cost::cost(run).await?,
         Benchmark::ServeUmaDbAppends => serve::umadb::appends(run).await?,
         Benchmark::ServeUmaDbReads => serve::umadb::reads(run).await?,
     })

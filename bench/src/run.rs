@@ -66,9 +66,14 @@ impl BenchRun {
         Ok(Arc::clone(self.postgres.insert(server)))
     }
 
-    pub(crate) fn fresh_store(&mut self) -> Outcome<EmptyStore> {
+    /// Returns a folder for a store, which is not there yet.
+    pub(crate) fn fresh_folder(&mut self) -> PathBuf {
         self.stores += 1;
-        let folder = self.folder.join(format!("store-{}", self.stores));
+        self.folder.join(format!("store-{}", self.stores))
+    }
+
+    pub(crate) fn fresh_store(&mut self) -> Outcome<EmptyStore> {
+        let folder = self.fresh_folder();
         Ok(EmptyStore { store: store::open(&folder)?, folder })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::Outcome;
 use crate::benchmark::Benchmark;
 use crate::child::ChildTask;
+use crate::serve::cost;
 
 /// The variable that names the folder in which stores are made.
 pub(crate) const FOLDER_VARIABLE: &str = "LEFTFOLD_BENCH_DIR";
@@ -16,6 +17,8 @@ pub(crate) enum ProcessPurpose {
     Measure(BenchSettings),
     /// A process of its own that the measuring one starts: for its memory, or to be killed.
     Child(ChildTask),
+    /// A process of its own that is a server over the store in a folder.
+    Serve(PathBuf),
 }
 
 /// Settings of the measuring.
@@ -36,6 +39,11 @@ impl ProcessPurpose {
     pub(crate) fn parse(arguments: &[String]) -> Outcome<Self> {
         if arguments.first().is_some_and(|first| first == ChildTask::FLAG) {
             return Ok(Self::Child(ChildTask::parse(&arguments[1..])?));
+        }
+        if let [first, folder] = arguments
+            && first == cost::FLAG
+        {
+            return Ok(Self::Serve(folder.into()));
         }
         let (mut rounds, mut events, mut seconds) = (5, 1_000_000, 2.0);
         let mut names = Vec::new();

@@ -1,8 +1,9 @@
 //! A store behind a server on this machine, used over the native protocol by handles that share its
 //! processors.
 
-// `umadb` uses it by the protocol of UmaDB instead.
+// `cost` has the processor time that it takes. `umadb` uses it by the protocol of UmaDB instead.
 
+pub(crate) mod cost;
 pub(crate) mod umadb;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -96,6 +97,13 @@ pub(crate) async fn appends(run: &mut BenchRun) -> Outcome<Vec<Row>> {
 /// Measures how many appends a second all handles together have answered.
 async fn rate(handles: &[Store], span: Duration) -> Outcome<f64> {
     let started = Instant::now();
+    let count = appended(handles, span).await?;
+    Ok(count as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Appends for so long over all handles, and returns how many appends were answered.
+async fn appended(handles: &[Store], span: Duration) -> Outcome<u64> {
+    let started = Instant::now();
     let tasks: Vec<_> = (0..)
         .zip(handles)
         .map(|(index, handle)| {
@@ -107,7 +115,7 @@ async fn rate(handles: &[Store], span: Duration) -> Outcome<f64> {
     for task in tasks {
         count += task.await??;
     }
-    Ok(count as f64 / started.elapsed().as_secs_f64())
+    Ok(count)
 }
 
 async fn append_for(store: Store, event: NewEvent, began: Instant, span: Duration) -> Outcome<u64> {

@@ -8,13 +8,28 @@ use tokio::process::Command;
 
 use super::LocalServer;
 use crate::Outcome;
-use crate::rounds::alternating;
+use crate::machine::processor_seconds;
+use crate::rounds::Round;
 use crate::run::BenchRun;
 use crate::table::{RatioTarget, Row, RowUnit};
 
 /// The variable that names the program of the client; `cargo xtask bench` builds it and sets this.
 const CLIENT_VARIABLE: &str = "LEFTFOLD_BENCH_UMADB";
 const PEER: &str = "umadb";
+
+/// One of the two servers.
+#[derive(Clone, Copy, Debug)]
+enum Peer {
+    Theirs,
+    Ours,
+}
+
+/// Measured work of a client.
+struct Measured {
+    per_second: f64,
+    /// Processor time of the server for each, in microseconds.
+    processor_micros: f64,
+}
 
 /// Both servers, each with a store that begins empty.
 struct BothServers {
@@ -39,32 +54,63 @@ impl BothServers {
         format!("http://127.0.0.1:{}", self.theirs.port())
     }
 
-    /// Has the client do a job with one of the servers; returns how often a second.
-    async fn run(&self, url: &str, job: &str, number: u64, span: Duration) -> Outcome<f64> {
+    /// Has the client do a job with one of the servers.
+    async fn run(&self, peer: Peer, job: &str, number: u64, span: Duration) -> Outcome<Measured> {
+        let url = match peer {
+            Peer::Theirs => self.their_url(),
+            Peer::Ours => self.our_url(),
+        };
+        let before = self.processor_seconds(peer)?;
         let mut client = Command::new(&self.client);
-        client.args([url, job, &number.to_string(), &span.as_secs_f64().to_string()]);
+        client.args([&url, job, &number.to_string(), &span.as_secs_f64().to_string()]);
         let output = client.output().await?;
         if !output.status.success() {
             let complaint = String::from_utf8_lossy(&output.stderr);
             return Err(format!("the client ended with {}: {complaint}", output.status).into());
         }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
+        let per_second: f64 = String::from_utf8_lossy(&output.stdout).trim().parse()?;
+        let seconds = self.processor_seconds(peer)? - before;
+        let count = (per_second * span.as_secs_f64()).max(1.0);
+        Ok(Measured { per_second, processor_micros: seconds * 1e6 / count })
     }
 
-    async fn row(
+    /// Returns the processor time that one of the servers has taken. Ours is in this process, which
+    /// does nothing else while a client runs.
+    fn processor_seconds(&self, peer: Peer) -> Outcome<f64> {
+        processor_seconds(match peer {
+            Peer::Theirs => self.theirs.process().ok_or("UmaDB does not run")?,
+            Peer::Ours => std::process::id(),
+        })
+    }
+
+    /// Measures how often a second the client does something, and the processor time that the
+    /// server takes for it each time.
+    async fn rows(
         &self,
         run: &BenchRun,
         name: String,
         (job, clients): (&str, u64),
         least: f64,
-    ) -> Outcome<Row> {
-        let (ours, theirs) = (self.our_url(), self.their_url());
-        let reference = async |span| self.run(&theirs, job, clients, span).await;
-        let candidate = async |span| self.run(&ours, job, clients, span).await;
-        let rounds = alternating(run.settings.rounds, run.settings.span, reference, candidate);
-        let rounds = rounds.await?;
-        let target = RatioTarget::RatioAtLeast(least);
-        Ok(Row { name, rounds, unit: RowUnit::PerSecond, reference: PEER, target })
+    ) -> Outcome<[Row; 2]> {
+        let span = run.settings.span;
+        let (mut rates, mut costs) = (Vec::new(), Vec::new());
+        for round in 0..=run.settings.rounds {
+            // The first is not counted.
+            let span = if round == 0 { span / 10 } else { span };
+            let theirs = self.run(Peer::Theirs, job, clients, span).await?;
+            let ours = self.run(Peer::Ours, job, clients, span).await?;
+            if round > 0 {
+                rates.push(Round { measured: ours.per_second, reference: theirs.per_second });
+                let reference = theirs.processor_micros;
+                costs.push(Round { measured: ours.processor_micros, reference });
+            }
+        }
+        let row = |name, rounds, unit, target| Row { name, rounds, unit, reference: PEER, target };
+        let cost = format!("{name}, processor time of the server");
+        Ok([
+            row(name, rates, RowUnit::PerSecond, RatioTarget::RatioAtLeast(least)),
+            row(cost, costs, RowUnit::Microseconds, RatioTarget::None),
+        ])
     }
 }
 
@@ -75,11 +121,11 @@ pub(crate) async fn appends(run: &mut BenchRun) -> Outcome<Vec<Row>> {
     for (clients, least) in [(1, 1.5), (16, 1.5), (256, 1.3)] {
         for (job, what) in [("append", "appends"), ("condition", "appends under a condition")] {
             let name = format!("UmaDB's client: {what}, clients: {clients}");
-            rows.push(both.row(run, name, (job, clients), least).await?);
+            rows.extend(both.rows(run, name, (job, clients), least).await?);
         }
     }
     let name = "UmaDB's client: events in batches of 100, clients: 16".to_owned();
-    rows.push(both.row(run, name, ("batch", 16), 2.0).await?);
+    rows.extend(both.rows(run, name, ("batch", 16), 2.0).await?);
     both.ours.discard().await?;
     Ok(rows)
 }
@@ -88,9 +134,9 @@ pub(crate) async fn appends(run: &mut BenchRun) -> Outcome<Vec<Row>> {
 pub(crate) async fn reads(run: &mut BenchRun) -> Outcome<Vec<Row>> {
     let both = BothServers::start(run).await?;
     let events = run.settings.events;
-    for url in [both.their_url(), both.our_url()] {
-        let rate = both.run(&url, "fill", events, Duration::ZERO).await?;
-        eprintln!("  filled {url} with {events} events, {rate:.0} a second");
+    for peer in [Peer::Theirs, Peer::Ours] {
+        let rate = both.run(peer, "fill", events, Duration::ZERO).await?.per_second;
+        eprintln!("  filled the store of {peer:?} with {events} events, {rate:.0} a second");
     }
     let jobs = [
         ("all", format!("events of {events}, read in order"), 2.0),
@@ -99,7 +145,8 @@ pub(crate) async fn reads(run: &mut BenchRun) -> Outcome<Vec<Row>> {
     ];
     let mut rows = Vec::new();
     for (job, what, least) in jobs {
-        rows.push(both.row(run, format!("UmaDB's client: {what}"), (job, 1), least).await?);
+        let name = format!("UmaDB's client: {what}");
+        rows.extend(both.rows(run, name, (job, 1), least).await?);
     }
     both.ours.discard().await?;
     Ok(rows)

@@ -36,6 +36,12 @@ impl UmaDbServer {
         self.port
     }
 
+    /// Id of the server's process.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.process.as_ref().map(ServerProcess::id)
+    }
+
     fn try_start(&mut self) -> Result<(), String> {
         let mut server = self.directory.command_of_ours(&told("LEFTFOLD_PYTHON"));
         server.args(["-c", PROGRAM, "--listen", &format!("127.0.0.1:{}", self.port), "--db-path"]);
