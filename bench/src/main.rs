@@ -58,7 +58,7 @@ fn start() -> Outcome {
         ProcessPurpose::Help => println!("{}", settings::usage()),
         ProcessPurpose::Measure(settings) => runtime.block_on(measure(settings))?,
         ProcessPurpose::Child(task) => runtime.block_on(child::perform(task))?,
-        ProcessPurpose::Serve(folder) => runtime.block_on(serve::cost::serve(&folder))?,
+        ProcessPurpose::Serve(folder) => runtime.block_on(serve::child::serve(&folder))?,
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Outcome;
 use crate::benchmark::Benchmark;
 use crate::child::ChildTask;
-use crate::serve::cost;
+use crate::serve::child as server;
 
 /// The variable that names the folder in which stores are made.
 pub(crate) const FOLDER_VARIABLE: &str = "LEFTFOLD_BENCH_DIR";
@@ -41,7 +41,7 @@ impl ProcessPurpose {
             return Ok(Self::Child(ChildTask::parse(&arguments[1..])?));
         }
         if let [first, folder] = arguments
-            && first == cost::FLAG
+            && first == server::FLAG
         {
             return Ok(Self::Serve(folder.into()));
         }

@@ -1,57 +1,37 @@
-//! The processor time that a server takes for what its clients ask. It runs in a process of its own,
-//! so that neither the clients nor other programs on the machine weigh on the figures.
+//! The processor time that a server takes for what its clients ask. It runs in a process of its
+//! own, so that neither the clients nor other programs on the machine weigh on the figures.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use futures_util::future::try_join_all;
 use leftfold_core::store::Store;
 use leftfold_remote::RemoteStore;
-use leftfold_server::{Server, ServerOptions};
 
-use super::{CONNECTIONS, DELIVERY, SUBSCRIBERS, appended};
+use super::{CONNECTIONS, DELIVERY, SUBSCRIBERS, appended, child};
 use crate::Outcome;
 use crate::machine::processor_seconds;
 use crate::rounds::Round;
 use crate::run::BenchRun;
-use crate::store;
 use crate::table::{RatioTarget, Row, RowUnit};
-
-/// Stands first in the arguments of a process that is a server.
-pub(crate) const FLAG: &str = "--serve";
 
 /// Processor time in microseconds that a server may take to give one event to one subscriber, and
 /// the subscriber to take it: two cores carry 10,000 events a second to 100 of them then.
 const DELIVERED_MICROS: f64 = 1.0;
 
-/// Serves the store in a folder until the standard input ends, and tells where.
-pub(crate) async fn serve(folder: &Path) -> Outcome {
-    let options = ServerOptions::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let stores = vec![("default".to_owned(), store::open(folder)?)];
-    let server = Server::bind(options, stores).await?;
-    let address = server.addresses().first().ok_or("the server listens nowhere")?;
-    let mut to = std::io::stdout();
-    writeln!(to, "{address}")?;
-    to.flush()?;
-    let ended = tokio::task::spawn_blocking(|| std::io::stdin().lines().count());
-    let ended = async { drop(ended.await) };
-    Ok(server.run(ended).await?)
-}
-
 /// A server in a process of its own, over a store that began empty.
-struct ServerProcess {
+struct ServingChild {
     child: Child,
     url: String,
     folder: PathBuf,
 }
 
-impl ServerProcess {
+impl ServingChild {
     fn start(run: &mut BenchRun) -> Outcome<Self> {
         let folder = run.fresh_folder();
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(FLAG).arg(&folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(child::FLAG).arg(&folder).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let mut address = String::new();
         let from = child.stdout.take().ok_or("the server has no output")?;
@@ -101,7 +81,7 @@ pub(crate) async fn cost(run: &mut BenchRun) -> Outcome<Vec<Row>> {
 async fn appends(run: &mut BenchRun) -> Outcome<Vec<Row>> {
     let embedded = run.fresh_store()?;
     let without: Vec<Store> = vec![embedded.store.clone(); CONNECTIONS];
-    let served = ServerProcess::start(run)?;
+    let served = ServingChild::start(run)?;
     let handles = served.handles(CONNECTIONS).await?;
     let (mut of_server, mut of_clients) = (Vec::new(), Vec::new());
     for _ in 0..run.settings.rounds {
@@ -126,7 +106,7 @@ async fn appends(run: &mut BenchRun) -> Outcome<Vec<Row>> {
 
 /// Events that are appended at a steady rate, to each of many subscribers.
 async fn deliveries(run: &mut BenchRun) -> Outcome<Vec<Row>> {
-    let served = ServerProcess::start(run)?;
+    let served = ServingChild::start(run)?;
     let writer = served.handles(1).await?.remove(0);
     let readers = served.handles(SUBSCRIBERS).await?;
     let (settings, reference) = (&run.settings, DELIVERED_MICROS);

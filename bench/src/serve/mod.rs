@@ -1,8 +1,10 @@
 //! A store behind a server on this machine, used over the native protocol by handles that share its
 //! processors.
 
-// `cost` has the processor time that it takes. `umadb` uses it by the protocol of UmaDB instead.
+// `cost` has the processor time that one takes that is a `child` of this process. `umadb` uses it
+// by the protocol of UmaDB instead.
 
+pub(crate) mod child;
 pub(crate) mod cost;
 pub(crate) mod umadb;
 

@@ -24,8 +24,8 @@ enum Peer {
     Ours,
 }
 
-/// Measured work of a client.
-struct Measured {
+/// ClientFigures work of a client.
+struct ClientFigures {
     per_second: f64,
     /// Processor time of the server for each, in microseconds.
     processor_micros: f64,
@@ -55,7 +55,13 @@ impl BothServers {
     }
 
     /// Has the client do a job with one of the servers.
-    async fn run(&self, peer: Peer, job: &str, number: u64, span: Duration) -> Outcome<Measured> {
+    async fn run(
+        &self,
+        peer: Peer,
+        job: &str,
+        number: u64,
+        span: Duration,
+    ) -> Outcome<ClientFigures> {
         let url = match peer {
             Peer::Theirs => self.their_url(),
             Peer::Ours => self.our_url(),
@@ -71,7 +77,7 @@ impl BothServers {
         let per_second: f64 = String::from_utf8_lossy(&output.stdout).trim().parse()?;
         let seconds = self.processor_seconds(peer)? - before;
         let count = (per_second * span.as_secs_f64()).max(1.0);
-        Ok(Measured { per_second, processor_micros: seconds * 1e6 / count })
+        Ok(ClientFigures { per_second, processor_micros: seconds * 1e6 / count })
     }
 
     /// Returns the processor time that one of the servers has taken. Ours is in this process, which

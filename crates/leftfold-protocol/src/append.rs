@@ -8,19 +8,26 @@ use leftfold_core::store::{
     Query, StoreId, StreamName, Version,
 };
 
+use crate::event::stream_name;
 use crate::malformed::{Malformed, exactly, label, label_text, some, uuid, uuid_bytes};
 use crate::wire::{self, expectation, move_from};
 
 impl From<Append> for wire::Append {
     fn from(append: Append) -> Self {
+        Self::from(&append)
+    }
+}
+
+impl From<&Append> for wire::Append {
+    fn from(append: &Append) -> Self {
         let Append { events, condition, command, checkpoint, fence, authority } = append;
         Self {
-            events: events.into_iter().map(Into::into).collect(),
+            events: events.iter().map(Into::into).collect(),
             streams: condition.streams.iter().map(expectation_of).collect(),
             none_matching: condition.none_matching.iter().map(Into::into).collect(),
-            command: command.map(Into::into),
-            checkpoint: checkpoint.map(Into::into),
-            fence: fence.map(|(work, fence)| wire::AppendFence {
+            command: command.clone().map(Into::into),
+            checkpoint: checkpoint.clone().map(Into::into),
+            fence: fence.as_ref().map(|(work, fence)| wire::AppendFence {
                 work: work.as_str().to_owned(),
                 fence: fence.0,
             }),
@@ -62,7 +69,7 @@ fn read_fence(fence: wire::AppendFence) -> Result<(Label, Fence), Malformed> {
 
 fn expectation_of((stream, expected): &(StreamName, Expected)) -> wire::StreamExpectation {
     wire::StreamExpectation {
-        stream: stream.as_str().to_owned(),
+        stream: stream.to_shared().into_bytes(),
         expected: Some((*expected).into()),
     }
 }
@@ -71,7 +78,7 @@ fn read_expectation(
     expectation: wire::StreamExpectation,
 ) -> Result<(StreamName, Expected), Malformed> {
     let expected = some("expected", expectation.expected)?;
-    Ok((StreamName::new(expectation.stream)?, expected.try_into()?))
+    Ok((stream_name(expectation.stream)?, expected.try_into()?))
 }
 
 impl From<Expected> for wire::Expectation {

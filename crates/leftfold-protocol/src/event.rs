@@ -7,27 +7,36 @@ use leftfold_core::store::{
     RecordedEvent, StreamName, Tag, Tags, Timestamp, TraceContext, Version,
 };
 
-use crate::malformed::{Malformed, exactly, label, label_text, uuid, uuid_bytes};
+use prost::Message;
+
+use crate::malformed::{Malformed, exactly, label_bytes, shared_label, text, uuid, uuid_bytes};
 use crate::wire;
 
 impl From<NewEvent> for wire::NewEvent {
     fn from(new: NewEvent) -> Self {
+        Self::from(&new)
+    }
+}
+
+impl From<&NewEvent> for wire::NewEvent {
+    fn from(new: &NewEvent) -> Self {
         let (media, other_media) = media_of(&new.content_type);
-        let Metadata { correlation, causation, user, trace } = new.metadata;
+        let Metadata { correlation, causation, user, trace } = &new.metadata;
+        let stream = new.stream.as_ref().map(|name| name.to_shared().into_bytes());
         Self {
-            stream: new.stream.map(|name| name.as_str().to_owned()).unwrap_or_default(),
-            r#type: new.event_type.as_str().to_owned(),
+            stream: stream.unwrap_or_default(),
+            r#type: new.event_type.to_shared().into_bytes(),
             schema_version: Some(new.schema_version),
             media: media.into(),
             other_media,
-            data: new.data,
-            correlation: label_text(correlation.as_ref()),
-            causation: label_text(causation.as_ref()),
-            user_metadata: user,
+            data: new.data.clone(),
+            correlation: label_bytes(correlation.as_ref()),
+            causation: label_bytes(causation.as_ref()),
+            user_metadata: user.clone(),
             trace: trace.as_ref().map(Into::into),
-            tags: texts_of_tags(&new.tags),
+            tags: bytes_of_tags(&new.tags),
             id: new.id.map(|id| uuid_bytes(id.0)).unwrap_or_default(),
-            key_ids: new.key_ids.iter().map(|key| key.as_str().to_owned()).collect(),
+            key_ids: new.key_ids.iter().map(|key| key.to_shared().into_bytes()).collect(),
         }
     }
 }
@@ -37,10 +46,10 @@ impl TryFrom<wire::NewEvent> for NewEvent {
 
     fn try_from(new: wire::NewEvent) -> Result<Self, Malformed> {
         let media = new.media();
-        let stream = if new.stream.is_empty() { None } else { Some(StreamName::new(new.stream)?) };
+        let stream = if new.stream.is_empty() { None } else { Some(stream_name(new.stream)?) };
         Ok(Self {
             stream,
-            event_type: EventType::new(new.r#type)?,
+            event_type: EventType::new(text("type", new.r#type)?)?,
             schema_version: new.schema_version.unwrap_or(1),
             content_type: content_type(media, new.other_media)?,
             data: new.data,
@@ -54,29 +63,49 @@ impl TryFrom<wire::NewEvent> for NewEvent {
 
 impl From<RecordedEvent> for wire::RecordedEvent {
     fn from(event: RecordedEvent) -> Self {
+        Self::from(&event)
+    }
+}
+
+impl From<&RecordedEvent> for wire::RecordedEvent {
+    fn from(event: &RecordedEvent) -> Self {
         let (media, other_media) = media_of(&event.content_type);
-        let version = event.version().0;
-        let Metadata { correlation, causation, user, trace } = event.metadata;
+        let Metadata { correlation, causation, user, trace } = &event.metadata;
+        let stream = event.stream.as_ref().map(|at| at.name.to_shared().into_bytes());
         Self {
             position: event.position.0,
             recorded_at: event.recorded_at.as_micros(),
-            stream: event.stream.map(|at| at.name.as_str().to_owned()).unwrap_or_default(),
-            version,
+            stream: stream.unwrap_or_default(),
+            version: event.version().0,
             id: uuid_bytes(event.id.0),
-            r#type: event.event_type.as_str().to_owned(),
+            r#type: event.event_type.to_shared().into_bytes(),
             schema_version: event.schema_version,
             media: media.into(),
             other_media,
-            data: event.data,
-            correlation: label_text(correlation.as_ref()),
-            causation: label_text(causation.as_ref()),
-            user_metadata: user,
+            data: event.data.clone(),
+            correlation: label_bytes(correlation.as_ref()),
+            causation: label_bytes(causation.as_ref()),
+            user_metadata: user.clone(),
             trace: trace.as_ref().map(Into::into),
-            tags: texts_of_tags(&event.tags),
-            key_ids: event.key_ids.iter().map(|key| key.as_str().to_owned()).collect(),
+            tags: bytes_of_tags(&event.tags),
+            key_ids: event.key_ids.iter().map(|key| key.to_shared().into_bytes()).collect(),
             append_continues: event.append_continues,
         }
     }
+}
+
+/// Returns an event as it stands in a list of recorded events.
+#[must_use]
+pub fn encoded_event(event: &RecordedEvent) -> Bytes {
+    wire::RecordedEvent::from(event).encode_to_vec().into()
+}
+
+/// Reads an event of a list of recorded events.
+///
+/// # Errors
+/// [`Malformed`] if it is not an event.
+pub fn event_of(bytes: Bytes) -> Result<RecordedEvent, Malformed> {
+    wire::RecordedEvent::decode(bytes)?.try_into()
 }
 
 impl TryFrom<wire::RecordedEvent> for RecordedEvent {
@@ -87,15 +116,14 @@ impl TryFrom<wire::RecordedEvent> for RecordedEvent {
         let stream = if event.stream.is_empty() {
             None
         } else {
-            let name = StreamName::new(event.stream)?;
-            Some(InStream { name, version: Version(event.version) })
+            Some(InStream { name: stream_name(event.stream)?, version: Version(event.version) })
         };
         Ok(Self {
             position: Position(event.position),
             recorded_at: Timestamp::from_micros(event.recorded_at),
             stream,
             id: EventId(uuid("id", &event.id)?),
-            event_type: EventType::new(event.r#type)?,
+            event_type: EventType::new(text("type", event.r#type)?)?,
             schema_version: event.schema_version,
             content_type: content_type(media, event.other_media)?,
             data: event.data,
@@ -112,16 +140,16 @@ impl TryFrom<wire::RecordedEvent> for RecordedEvent {
     }
 }
 
-fn media_of(content_type: &ContentType) -> (wire::Media, String) {
+fn media_of(content_type: &ContentType) -> (wire::Media, Bytes) {
     match content_type {
-        ContentType::Json => (wire::Media::Json, String::new()),
-        ContentType::Binary => (wire::Media::Binary, String::new()),
-        ContentType::Other(label) => (wire::Media::Json, label.as_str().to_owned()),
+        ContentType::Json => (wire::Media::Json, Bytes::new()),
+        ContentType::Binary => (wire::Media::Binary, Bytes::new()),
+        ContentType::Other(label) => (wire::Media::Json, label.to_shared().into_bytes()),
     }
 }
 
-fn content_type(media: wire::Media, other: String) -> Result<ContentType, Malformed> {
-    match (label(other)?, media) {
+fn content_type(media: wire::Media, other: Bytes) -> Result<ContentType, Malformed> {
+    match (shared_label("other_media", other)?, media) {
         (Some(other), _) => Ok(ContentType::Other(other)),
         (None, wire::Media::Json) => Ok(ContentType::Json),
         (None, wire::Media::Binary) => Ok(ContentType::Binary),
@@ -129,32 +157,37 @@ fn content_type(media: wire::Media, other: String) -> Result<ContentType, Malfor
 }
 
 fn metadata(
-    correlation: String,
-    causation: String,
+    correlation: Bytes,
+    causation: Bytes,
     user: Bytes,
     trace: Option<wire::TraceContext>,
 ) -> Result<Metadata, Malformed> {
     Ok(Metadata {
-        correlation: label(correlation)?,
-        causation: label(causation)?,
+        correlation: shared_label("correlation", correlation)?,
+        causation: shared_label("causation", causation)?,
         user,
         trace: trace.map(TraceContext::try_from).transpose()?,
     })
 }
 
-fn texts_of_tags(tags: &Tags) -> Vec<String> {
-    tags.iter().map(|tag| tag.as_str().to_owned()).collect()
+fn bytes_of_tags(tags: &Tags) -> Vec<Bytes> {
+    tags.iter().map(|tag| tag.to_shared().into_bytes()).collect()
 }
 
 /// Reads tags. They are counted first, since each is compared with all before it.
-fn tags(texts: Vec<String>) -> Result<Tags, Malformed> {
+fn tags(texts: Vec<Bytes>) -> Result<Tags, Malformed> {
     Invalid::if_over("the tags of an event", texts.len(), TAGS_MAX)?;
-    Ok(texts.into_iter().map(Tag::new).collect::<Result<Tags, Invalid>>()?)
+    texts.into_iter().map(|tag| Ok(Tag::new(text("tags", tag)?)?)).collect()
 }
 
-fn key_ids(texts: Vec<String>) -> Result<Vec<Label>, Malformed> {
+fn key_ids(texts: Vec<Bytes>) -> Result<Vec<Label>, Malformed> {
     Invalid::if_over("the key ids of an event", texts.len(), KEY_IDS_MAX)?;
-    Ok(texts.into_iter().map(Label::new).collect::<Result<_, Invalid>>()?)
+    texts.into_iter().map(|key| Ok(Label::new(text("key_ids", key)?)?)).collect()
+}
+
+/// Reads the name of a stream.
+pub(crate) fn stream_name(name: Bytes) -> Result<StreamName, Malformed> {
+    Ok(StreamName::new(text("stream", name)?)?)
 }
 
 impl From<&TraceContext> for wire::TraceContext {

@@ -10,10 +10,12 @@
 //! and how versions change are in `docs/protocol.md`.
 
 // `malformed` is the error of a message, with what reads its parts. Then, in the order of the
-// description: `event`, `query`, `append`, `outcome`, `read`, `lease` and `status`; `problem` has
-// the errors that travel beside a call's status. `bounded` has the codec of all calls.
+// description: `event`, `query`, `append`, `outcome`, `read`, `lease` and `status`; `batch` has
+// several appends or answers in one message, `problem` the errors that travel beside a call's
+// status. `bounded` has the codec of all calls.
 
 mod append;
+mod batch;
 pub mod bounded;
 mod event;
 mod lease;
@@ -26,7 +28,9 @@ mod status;
 
 use std::sync::LazyLock;
 
+pub use batch::{AnswerBatch, AppendBatch, SentAppends, answers_of, append_of, encoded_answer};
 use bounded::{BoundedCodec, DescribedProtocol, RequestShapes};
+pub use event::{encoded_event, event_of};
 pub use malformed::Malformed;
 pub use outcome::{answer_of, outcome_of};
 pub use problem::{lease_error, lease_status, read_error, read_status, subscribe_status};

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use leftfold_core::store::{Invalid, Label};
 use uuid::Uuid;
 
@@ -30,6 +31,18 @@ pub enum Malformed {
         /// Bytes that it must have.
         expected: usize,
     },
+    /// The bytes are not those of a message.
+    #[error("the message cannot be decoded: {detail}")]
+    Undecodable {
+        /// The reason.
+        detail: String,
+    },
+    /// A text is not UTF-8.
+    #[error("{field} is not UTF-8, send a text")]
+    NoText {
+        /// Name of the part.
+        field: &'static str,
+    },
     /// A number stands for nothing in this version of the protocol.
     #[error("{field} cannot be {number}, send a value of this version of the protocol")]
     Number {
@@ -38,6 +51,12 @@ pub enum Malformed {
         /// Number that it has.
         number: i64,
     },
+}
+
+impl From<prost::DecodeError> for Malformed {
+    fn from(error: prost::DecodeError) -> Self {
+        Self::Undecodable { detail: error.to_string() }
+    }
 }
 
 /// Reads a part that must be there.
@@ -64,6 +83,21 @@ pub(crate) fn uuid_bytes(id: Uuid) -> Bytes {
 /// Reads a label that may be left out.
 pub(crate) fn label(text: String) -> Result<Option<Label>, Malformed> {
     if text.is_empty() { Ok(None) } else { Ok(Some(Label::new(text)?)) }
+}
+
+/// Reads a text that shares the memory of its message.
+pub(crate) fn text(field: &'static str, bytes: Bytes) -> Result<ByteString, Malformed> {
+    ByteString::try_from(bytes).map_err(|_| Malformed::NoText { field })
+}
+
+/// The same for a label that may be left out.
+pub(crate) fn shared_label(field: &'static str, bytes: Bytes) -> Result<Option<Label>, Malformed> {
+    if bytes.is_empty() { Ok(None) } else { Ok(Some(Label::new(text(field, bytes)?)?)) }
+}
+
+/// The bytes of a label, none if it is left out.
+pub(crate) fn label_bytes(label: Option<&Label>) -> Bytes {
+    label.map(|label| label.to_shared().into_bytes()).unwrap_or_default()
 }
 
 pub(crate) fn label_text(label: Option<&Label>) -> String {

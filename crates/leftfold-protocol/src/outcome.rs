@@ -2,27 +2,23 @@
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, AppendError, Appended, CommandId, Conflict, Fence, Head, Invalid, Label, Outcome,
-    Position, ReadError, StreamName, Timestamp, Version,
+    Answered, AppendError, Appended, CommandId, Conflict, Fence, Invalid, Label, Outcome, Position,
+    ReadError, StreamName, Timestamp, Version,
 };
 
 use crate::malformed::{Malformed, exactly, kept, some};
 use crate::wire::{self, append_answer, append_problem, conflict, invalid};
 
-/// Returns the message with the answer of the append of that number, and the durable end with it.
+/// Returns the message with the answer of the append of that number, without the durable end.
 #[must_use]
-pub fn answer_of(
-    number: u64,
-    answer: Result<Outcome, AppendError>,
-    head: Head,
-) -> wire::AppendAnswer {
+pub fn answer_of(number: u64, answer: Result<Outcome, AppendError>) -> wire::AppendAnswer {
     let outcome = match answer {
         Ok(Outcome::Appended(appended)) => append_answer::Outcome::Appended(appended.into()),
         Ok(Outcome::Repeated(answered)) => append_answer::Outcome::Repeated(answered.into()),
         Ok(Outcome::Conflict(conflict)) => append_answer::Outcome::Conflict(conflict.into()),
         Err(error) => append_answer::Outcome::Problem(error.into()),
     };
-    wire::AppendAnswer { number, outcome: Some(outcome), head: Some(head.into()) }
+    wire::AppendAnswer { number, outcome: Some(outcome), head: None }
 }
 
 /// Reads the answer of an append.

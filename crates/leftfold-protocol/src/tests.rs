@@ -326,7 +326,7 @@ fn every_answer_of_an_append_survives() {
         Err(AppendError::Read(ReadError::Busy { waiting: 1 })),
     ];
     for answer in answers {
-        let sent = answer_of(5, answer.clone(), Head::EMPTY).encode_to_vec();
+        let sent = answer_of(5, answer.clone()).encode_to_vec();
         let arrived = wire::AppendAnswer::decode(&*sent).unwrap();
         assert_eq!(outcome_of(arrived.outcome.unwrap()), Ok(answer));
     }
@@ -374,8 +374,8 @@ fn what_no_client_sends_is_refused() {
         }
     }
     let many = wire::NewEvent {
-        r#type: "t".to_owned(),
-        tags: (0..100_000).map(|number| number.to_string()).collect(),
+        r#type: "t".into(),
+        tags: (0..100_000).map(|number| number.to_string().into()).collect(),
         ..wire::NewEvent::default()
     };
     assert!(matches!(
@@ -385,4 +385,56 @@ fn what_no_client_sends_is_refused() {
     let absent = wire::Append { authority: 9, ..wire::Append::default() };
     let refused = Malformed::Number { field: "authority", number: 9 };
     assert_eq!(Append::try_from(absent), Err(refused));
+}
+
+#[test]
+fn appends_of_one_message_arrive_in_their_order_and_are_bounded() {
+    let mut random = Rng::with_seed(leftfold_testing::seed());
+    let appends: Vec<_> = (0..20).map(|_| append(&mut random)).collect();
+    let mut batch = AppendBatch::new(7, 3);
+    appends.iter().for_each(|append| batch.push(append));
+    let message = batch.into_request().encode_to_vec();
+    let request = wire::AppendRequest::decode(&*message).unwrap().request;
+    let Some(wire::append_request::Request::Appends(bytes)) = request else {
+        panic!("{request:?}");
+    };
+    // What a client makes that knows only the description is the same.
+    let described = wire::NumberedAppends {
+        first: 7,
+        first_unanswered: 3,
+        appends: appends.iter().map(Into::into).collect(),
+    };
+    assert_eq!(bytes, described.encode_to_vec());
+    let sent = SentAppends::read(bytes).unwrap();
+    assert_eq!((sent.first, sent.first_unanswered), (7, 3));
+    let read: Vec<_> = sent.appends.into_iter().map(|bytes| append_of(bytes).unwrap()).collect();
+    assert_eq!(read, appends);
+
+    let empty = |count: usize| bytes::Bytes::from([0x1a, 0].repeat(count));
+    assert_eq!(SentAppends::read(empty(IN_FLIGHT_MAX)).unwrap().appends.len(), IN_FLIGHT_MAX);
+    let too_many = SentAppends::read(empty(IN_FLIGHT_MAX + 1));
+    assert!(matches!(too_many, Err(Malformed::Invalid(Invalid::TooLarge { .. }))), "{too_many:?}");
+    for cut in [&[0x1a, 5, 1][..], &[0x1a], &[0xff; 11]] {
+        let read = SentAppends::read(bytes::Bytes::copy_from_slice(cut));
+        assert!(matches!(read, Err(Malformed::Undecodable { .. })), "{read:?}");
+    }
+}
+
+#[test]
+fn answers_of_one_message_arrive_and_each_is_kept_as_it_was_sent() {
+    let answers = [3, 4, 5].map(|number| answer_of(number, Err(AppendError::Closed)));
+    let mut batch = AnswerBatch::default();
+    answers.iter().for_each(|answer| batch.push(answer));
+    let (reply, kept) = batch.finish(Head::EMPTY);
+    let Some(wire::append_reply::Reply::Answers(bytes)) = reply.reply else { panic!("{reply:?}") };
+    let described = wire::AppendAnswers::decode(bytes.clone()).unwrap();
+    assert_eq!(described.answers, answers);
+    assert_eq!(Head::try_from(described.head.unwrap()), Ok(Head::EMPTY));
+    let mut again = AnswerBatch::default();
+    for ((number, kept), answer) in kept.zip(&answers) {
+        again.push_encoded(number, &kept);
+        let with_head = encoded_answer(kept, Head::EMPTY);
+        assert_eq!((with_head.number, &with_head.outcome), (number, &answer.outcome));
+    }
+    assert_eq!(again.finish(Head::EMPTY).0.reply, Some(wire::append_reply::Reply::Answers(bytes)));
 }

@@ -8,15 +8,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use leftfold_core::store::{Append, AppendError, Outcome};
 use leftfold_protocol::wire::{
-    AppendAnswer, AppendRequest, AppendsOpened, NumberedAppend, OpenAppends, append_request,
+    AppendAnswer, AppendAnswers, AppendRequest, AppendsOpened, OpenAppends, append_request,
 };
-use leftfold_protocol::{IN_FLIGHT_MAX, outcome_of};
+use leftfold_protocol::{AppendBatch, IN_FLIGHT_MAX, Malformed, answers_of, outcome_of};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::shared::RemoteShared;
+
+/// Appends of one message.
+const SENT_TOGETHER_MAX: usize = 1_024;
+/// Bytes of a message after which no append is added to it.
+const MESSAGE_BYTES: usize = 128 << 10;
 
 /// An append that was handed over.
 pub(crate) struct HandedOver {
@@ -66,6 +72,7 @@ impl AppendQueue {
         let open = OpenAppends {
             session: self.session.as_bytes().to_vec().into(),
             first_unanswered: self.first_unanswered(),
+            takes_several: true,
         };
         AppendRequest { request: Some(append_request::Request::Open(open)) }
     }
@@ -101,20 +108,37 @@ impl AppendQueue {
         self.forget_answered();
     }
 
-    /// Returns the next append as it is sent; `None` if none may be.
+    /// Returns the next appends as they are sent; `None` if none may be.
     pub(crate) fn send(&mut self) -> Option<AppendRequest> {
         if !self.may_send() {
             return None;
         }
-        let handed_over = self.waiting.pop_front()?;
-        let numbered = NumberedAppend {
-            number: self.next,
-            first_unanswered: self.first_unanswered(),
-            append: Some(handed_over.append.clone().into()),
-        };
-        self.next += 1;
-        self.sent.push_back(Some(handed_over));
-        Some(AppendRequest { request: Some(append_request::Request::Append(numbered)) })
+        let mut batch = AppendBatch::new(self.next, self.first_unanswered());
+        let mut count = 0;
+        while self.may_send() && count < SENT_TOGETHER_MAX && batch.bytes() < MESSAGE_BYTES {
+            // A large one goes alone: a message has its limit.
+            let is_large = |next: &HandedOver| count > 0 && next.bytes >= MESSAGE_BYTES;
+            if self.waiting.front().is_some_and(is_large) {
+                break;
+            }
+            let Some(handed_over) = self.waiting.pop_front() else { break };
+            batch.push(&handed_over.append);
+            count += 1;
+            self.next += 1;
+            self.sent.push_back(Some(handed_over));
+        }
+        Some(batch.into_request())
+    }
+
+    /// Gives the answers of a message to their callers.
+    pub(crate) fn answers(&mut self, answers: Bytes) -> Result<(), tonic::Status> {
+        let strange = |error: Malformed| tonic::Status::internal(error.to_string());
+        let AppendAnswers { answers, mut head } = answers_of(answers).map_err(strange)?;
+        for mut answer in answers {
+            answer.head = head.take();
+            self.answer(answer);
+        }
+        Ok(())
     }
 
     /// Gives an answer to its caller. The durable end is known before.

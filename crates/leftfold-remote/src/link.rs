@@ -21,8 +21,10 @@ use crate::shared::{LinkState, RemoteShared};
 const FIRST_WAIT: Duration = Duration::from_millis(5);
 /// Longest such wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// Messages that wait to be written to the connection.
-const SENDS: usize = 256;
+/// Messages that wait to be written to the connection: what is handed over meanwhile goes together.
+const SENDS: usize = 4;
+/// Requests that are taken at once.
+const TAKEN_MAX: usize = 1_024;
 
 /// Request to the task.
 pub(crate) enum ToLink {
@@ -233,6 +235,7 @@ impl LinkTask {
             other => return Err(strange(&other)),
         }
         let mut takes_more = true;
+        let mut taken = Vec::new();
         while !self.is_done() {
             let is_open = tokio::select! {
                 permit = sends.reserve(), if takes_more && self.queue.may_send() => {
@@ -248,8 +251,11 @@ impl LinkTask {
                     true
                 }
                 message = replies.message() => self.reply(message?)?,
-                request = self.requests.recv(), if !self.is_ending => {
-                    self.take(request);
+                _ = self.requests.recv_many(&mut taken, TAKEN_MAX), if !self.is_ending => {
+                    if taken.is_empty() {
+                        self.take(None);
+                    }
+                    taken.drain(..).for_each(|request| self.take(Some(request)));
                     true
                 }
             };
@@ -269,6 +275,7 @@ impl LinkTask {
             self.shared.answered();
         }
         match message.map(|message| message.reply) {
+            Some(Some(append_reply::Reply::Answers(answers))) => self.queue.answers(answers)?,
             Some(Some(append_reply::Reply::Answer(answer))) => self.queue.answer(answer),
             Some(Some(append_reply::Reply::Closing(closing))) => {
                 self.queue.untake(closing.next);

@@ -276,6 +276,12 @@ macro_rules! text {
                 &self.0
             }
 
+            /// Returns the text, which shares its memory.
+            #[must_use]
+            pub fn to_shared(&self) -> ByteString {
+                self.0.clone()
+            }
+
             /// The same text in memory of its own.
             #[must_use]
             pub(crate) fn detached(&self) -> Self {

@@ -26,10 +26,10 @@ fn no_list_of_any_request_is_without_a_bound() {
 
 #[test]
 fn the_largest_append_is_taken() {
-    let texts = |count: usize| (0..count).map(|number| format!("{number:02}")).collect();
+    let texts = |count: usize| (0..count).map(|number| format!("{number:02}").into()).collect();
     let event = NewEvent {
-        stream: "a-1".to_owned(),
-        r#type: "a.B".to_owned(),
+        stream: "a-1".into(),
+        r#type: "a.B".into(),
         tags: texts(TAGS_MAX),
         key_ids: texts(KEY_IDS_MAX),
         ..NewEvent::default()

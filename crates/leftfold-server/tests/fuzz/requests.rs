@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use fastrand::Rng;
 use leftfold_protocol::DESCRIPTIONS;
 use leftfold_protocol::wire::{
-    Append, AppendRequest, NewEvent, NumberedAppend, OpenAppends, append_request,
+    Append, AppendRequest, NewEvent, NumberedAppend, NumberedAppends, OpenAppends, append_request,
 };
 use prost::Message;
 use prost::encoding::encode_varint;
@@ -217,7 +217,8 @@ fn opened(protocol: Protocol, random: &mut Rng, mut input: Input) -> Input {
     if protocol != Protocol::Native || random.u8(..10) >= 8 {
         return input;
     }
-    let open = OpenAppends { session: vec![random.u8(..4); 16].into(), first_unanswered: 1 };
+    let (session, takes_several) = (vec![random.u8(..4); 16].into(), random.bool());
+    let open = OpenAppends { session, first_unanswered: 1, takes_several };
     let open = append_request::Request::Open(open);
     let mut messages = vec![AppendRequest { request: Some(open) }.encode_to_vec()];
     for (number, message) in (1..).zip(&input.messages) {
@@ -233,8 +234,14 @@ fn opened(protocol: Protocol, random: &mut Rng, mut input: Input) -> Input {
             append =
                 Append { events: append.events, authority: append.authority, ..Append::default() };
         }
-        let append = NumberedAppend { number, first_unanswered: 1, append: Some(append) };
-        let append = append_request::Request::Append(append);
+        let append = if random.bool() {
+            let append = NumberedAppend { number, first_unanswered: 1, append: Some(append) };
+            append_request::Request::Append(append)
+        } else {
+            let (first, appends) = (number, vec![append]);
+            let appends = NumberedAppends { first, first_unanswered: 1, appends };
+            append_request::Request::Appends(appends.encode_to_vec().into())
+        };
         messages.push(AppendRequest { request: Some(append) }.encode_to_vec());
     }
     input.messages = messages;
@@ -243,10 +250,10 @@ fn opened(protocol: Protocol, random: &mut Rng, mut input: Input) -> Input {
 
 fn good_event(random: &mut Rng) -> NewEvent {
     NewEvent {
-        stream: TEXTS[random.usize(1..5)].to_owned(),
-        r#type: "test.Placed".to_owned(),
+        stream: TEXTS[random.usize(1..5)].into(),
+        r#type: "test.Placed".into(),
         data: DATA[random.usize(..DATA.len())].as_bytes().into(),
-        tags: vec![TEXTS[random.usize(1..TEXTS.len())].to_owned()],
+        tags: vec![TEXTS[random.usize(1..TEXTS.len())].into()],
         ..NewEvent::default()
     }
 }

@@ -7,6 +7,7 @@ use leftfold::store::{
 use leftfold_protocol::health::health_check_response::ServingStatus;
 use leftfold_protocol::health::{HealthCheckRequest, HealthCheckResponse, health_client};
 use leftfold_protocol::wire::{self, append_answer, append_problem, append_reply, append_request};
+use leftfold_protocol::{AppendBatch, IN_FLIGHT_MAX, answers_of, event_of};
 use tonic::{Code, Request};
 use wire::subscribe_reply::Signal;
 use wire::subscribe_request::From;
@@ -30,7 +31,8 @@ async fn up_to_mark(
     loop {
         match signals.message().await.unwrap().unwrap().signal {
             Some(Signal::Events(some)) => {
-                positions.extend(some.events.iter().map(|event| event.position));
+                let events = some.events.into_iter().map(|event| event_of(event).unwrap());
+                positions.extend(events.map(|event| event.position.0));
             }
             mark => return (positions, mark),
         }
@@ -67,7 +69,7 @@ async fn a_subscription_catches_up_then_follows_and_says_how_far_it_has_come() {
 }
 
 fn open(session: &'static [u8]) -> wire::AppendRequest {
-    let open = wire::OpenAppends { session: session.into(), first_unanswered: 1 };
+    let open = wire::OpenAppends { session: session.into(), ..wire::OpenAppends::default() };
     wire::AppendRequest { request: Some(append_request::Request::Open(open)) }
 }
 
@@ -113,6 +115,42 @@ async fn a_call_of_appends_without_a_session_is_answered_and_ends_with_its_clien
         assert_eq!((answer.number, appended.first), (number, number));
     }
     assert_eq!(replies.len(), 4);
+}
+
+#[tokio::test]
+async fn appends_of_one_message_are_answered_in_one_to_a_client_that_takes_several() {
+    let server = RunningServer::of(Store::memory()).await;
+    let several = |first, count| {
+        let mut batch = AppendBatch::new(first, 1);
+        (0..count).for_each(|_| batch.push(&Append::of(vec![event("a")])));
+        batch.into_request()
+    };
+    let takes_several = |takes_several| {
+        let open = wire::OpenAppends { takes_several, ..wire::OpenAppends::default() };
+        wire::AppendRequest { request: Some(append_request::Request::Open(open)) }
+    };
+    let messages = vec![takes_several(true), several(1, 3), several(4, 2)];
+    let (replies_of_several, status) = replies(server.port, messages).await;
+    assert_eq!(status, None);
+    let mut answered = Vec::new();
+    for reply in &replies_of_several[1..] {
+        let append_reply::Reply::Answers(bytes) = reply else { panic!("{reply:?}") };
+        let answers = answers_of(bytes.clone()).unwrap();
+        let head = answers.head.unwrap().position;
+        assert!(answers.answers.iter().all(|answer| answer.head.is_none()));
+        answered.extend(answers.answers.iter().map(|answer| answer.number));
+        assert!(head >= *answered.last().unwrap(), "{head} {answered:?}");
+    }
+    assert_eq!(answered, [1, 2, 3, 4, 5]);
+    let (singly, _) = replies(server.port, vec![takes_several(false), several(1, 3)]).await;
+    assert_eq!(singly.len(), 4, "{singly:?}");
+    // A number that is not the next one, more appends than a message may have, and no message.
+    let refused = async |message| replies(server.port, vec![takes_several(true), message]).await.1;
+    assert_eq!(refused(several(2, 1)).await, Some(Code::FailedPrecondition));
+    assert_eq!(refused(several(1, IN_FLIGHT_MAX + 1)).await, Some(Code::InvalidArgument));
+    let cut = append_request::Request::Appends(vec![0x1a, 9].into());
+    let cut = wire::AppendRequest { request: Some(cut) };
+    assert_eq!(refused(cut).await, Some(Code::InvalidArgument));
 }
 
 /// An event that names a trace keeps it.

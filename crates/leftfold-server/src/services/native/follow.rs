@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, stream};
 use leftfold::store::{ReadError, Signal, State, Status as StoreStatus, Subscription};
-use leftfold_protocol::{read_status, wire};
+use leftfold_protocol::{encoded_event, read_status, wire};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
@@ -93,12 +93,12 @@ impl SubscribeCall {
             Signal::FellBehind(position) => Ok(WireSignal::FellBehind(position.0)),
             Signal::Event(event) => {
                 let mut bytes = event.data.len();
-                let mut events = vec![event.into()];
+                let mut events = vec![encoded_event(&event)];
                 while events.len() < EVENTS_MAX && bytes < EVENT_BYTES {
                     match self.subscription.next().now_or_never() {
                         Some(Ok(Signal::Event(event))) => {
                             bytes += event.data.len();
-                            events.push(event.into());
+                            events.push(encoded_event(&event));
                         }
                         behind => {
                             self.behind = behind;
@@ -106,7 +106,7 @@ impl SubscribeCall {
                         }
                     }
                 }
-                Ok(WireSignal::Events(wire::RecordedEvents { events }))
+                Ok(WireSignal::Events(wire::RecordedEvents { events, through: None }))
             }
         }
     }

@@ -1,12 +1,13 @@
 //! The native protocol, `leftfold.v1`: the whole contract of a store, for programs elsewhere.
 
 // The calls that are answered once stand here. `sessions` has those of appends, each carried by a
-// task (`session`), with the ids of their `commands`, and with bounds on the answers that are
-// `kept`; `follow` has the calls that go on: a status and a subscription.
+// task (`session`), with the ids of their `commands`, their `replies`, and with bounds on the
+// answers that are `kept`; `follow` has the calls that go on: a status and a subscription.
 
 mod commands;
 mod follow;
 mod kept;
+mod replies;
 mod session;
 mod sessions;
 
@@ -34,7 +35,8 @@ use crate::stopping::Stopping;
 use crate::stores::{ServedStore, StoreUse, Stores};
 use crate::users::{Caller, UserRole, Wish};
 use commands::CommandSpace;
-use session::{AppendCall, AppendRight, Replies, replies};
+use replies::{Replies, replies};
+use session::{AppendCall, AppendRight};
 use sessions::SessionKey;
 pub(super) use sessions::Sessions;
 
@@ -221,7 +223,7 @@ impl store_server::Store for NativeService {
             [] => None,
             id => Some(exactly("a session", id)?),
         };
-        let (sender, replies) = replies();
+        let (sender, replies) = replies(open.takes_several);
         let first_unanswered = open.first_unanswered;
         // Who may append nothing has nothing to go on with.
         let may_append = caller.has(&store.name, Wish::Role(UserRole::Append));

@@ -5,32 +5,32 @@
 //! call, hands them to the store in their order, and answers each when it is durable. The answers
 //! that the client has not confirmed are kept, so that the next call gets them again.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, StreamExt};
 use leftfold::runtime::operator;
 use leftfold::store::{
     Append, AppendError, Backend, CommandId, Head, Outcome, Pending, Status as StoreStatus,
     TraceContext,
 };
 use leftfold_protocol::wire::{
-    AppendAnswer, AppendProblem, AppendReply, AppendRequest, AppendsClosing, AppendsOpened,
-    NumberedAppend, append_answer, append_reply, append_request,
+    AppendAnswer, AppendProblem, AppendRequest, AppendsClosing, AppendsOpened, append_answer,
+    append_reply, append_request,
 };
-use leftfold_protocol::{IN_FLIGHT_MAX, answer_of};
-use prost::Message;
-use tokio::sync::{Notify, mpsc, watch};
+use leftfold_protocol::{AnswerBatch, IN_FLIGHT_MAX, Malformed, SentAppends, answer_of, append_of};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::commands::{CommandSpace, answer_with};
-use super::kept::KeptBytes;
+use super::kept::{ANSWERS_MAX, KeptAnswers, KeptBytes, KnownAnswer};
+use super::replies::ReplySender;
 use super::shown;
 use crate::services::traced::note_trace;
 use crate::stopping::Stopping;
@@ -39,10 +39,8 @@ use crate::users::{Caller, Wish};
 
 /// Time for which a session without a call is kept: longer than clients try to come back.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(60);
-/// Answers that are kept for a client that has not confirmed them; an older one is then unknown.
-const ANSWERS_MAX: usize = 2 * IN_FLIGHT_MAX;
-/// Bytes of these answers.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Bytes of answers after which a message of them is sent.
+const ANSWERS_BYTES: usize = 64 << 10;
 
 /// A call that was opened, on its way to its session.
 pub(super) struct AppendCall {
@@ -59,64 +57,6 @@ pub(super) struct AppendRight {
     pub(super) store: ServedStore,
     /// Trace of the call, for events that have none.
     pub(super) trace: Option<TraceContext>,
-}
-
-/// Replies of a call that wait until the client takes them.
-pub(super) struct ReplySender {
-    sender: mpsc::UnboundedSender<Result<AppendReply, Status>>,
-    queue: Arc<ReplyQueue>,
-}
-
-/// The replies of a call, for the client.
-pub(in crate::services) struct Replies {
-    receiver: mpsc::UnboundedReceiver<Result<AppendReply, Status>>,
-    queue: Arc<ReplyQueue>,
-}
-
-#[derive(Default)]
-struct ReplyQueue {
-    waiting: AtomicUsize,
-    taken: Notify,
-}
-
-/// Makes the two ends of a call's replies. The session bounds what waits between them: it reads no
-/// more appends while [`IN_FLIGHT_MAX`] have no answer that was taken.
-pub(super) fn replies() -> (ReplySender, Replies) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let queue = Arc::new(ReplyQueue::default());
-    (ReplySender { sender, queue: Arc::clone(&queue) }, Replies { receiver, queue })
-}
-
-impl ReplySender {
-    pub(super) fn send(&self, reply: Result<AppendReply, Status>) {
-        self.queue.waiting.fetch_add(1, Ordering::Relaxed);
-        // A client that is gone asks again, on another connection.
-        let _ = self.sender.send(reply);
-    }
-
-    fn reply(&self, reply: append_reply::Reply) {
-        self.send(Ok(AppendReply { reply: Some(reply) }));
-    }
-
-    fn waiting(&self) -> usize {
-        self.queue.waiting.load(Ordering::Relaxed)
-    }
-}
-
-impl Stream for Replies {
-    type Item = Result<AppendReply, Status>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        let polled = this.receiver.poll_recv(context);
-        if let Poll::Ready(Some(_)) = &polled {
-            let before = this.queue.waiting.fetch_sub(1, Ordering::Relaxed);
-            if before >= IN_FLIGHT_MAX / 2 {
-                this.queue.taken.notify_one();
-            }
-        }
-        polled
-    }
 }
 
 impl AppendRight {
@@ -152,17 +92,12 @@ pub(super) struct AppendSession {
     status: watch::Receiver<StoreStatus>,
     calls: mpsc::UnboundedReceiver<AppendCall>,
     stopping: Stopping,
-    /// Bytes that the sessions of the user keep; `None` if no other call may go on with this one.
-    of_user: Option<Arc<KeptBytes>>,
     /// True if the caller of the last call reads all events.
     reads_all: bool,
     /// Number of the append that is expected next; `None` before the first call.
     next: Option<u64>,
     in_flight: FuturesUnordered<InFlight>,
-    /// Answers that the client has not confirmed, `None` for those that are to come. Empty if
-    /// nobody can ask for them.
-    kept: BTreeMap<u64, Option<AppendAnswer>>,
-    kept_bytes: usize,
+    kept: KeptAnswers,
     call: Option<RunningCall>,
 }
 
@@ -170,9 +105,18 @@ struct RunningCall {
     incoming: Streaming<AppendRequest>,
     replies: ReplySender,
     author: AppendRight,
+    /// Appends that came and were not taken yet.
+    arrived: VecDeque<ArrivedAppend>,
     /// Turn of the next append; `None` if it is now.
     turn: Option<Instant>,
     ending: CallEnding,
+}
+
+/// Append that came with a call.
+enum ArrivedAppend {
+    /// Still encoded.
+    Encoded(Bytes),
+    Read(Box<Result<Append, Malformed>>),
 }
 
 /// State of a call: more appends may come, or it ends when all are answered.
@@ -214,6 +158,8 @@ impl Future for InFlight {
 }
 
 impl AppendSession {
+    /// `of_user` counts what the sessions of the user keep; `None` if no other call may go on with
+    /// this one.
     pub(super) fn new(
         backend: Arc<dyn Backend>,
         calls: mpsc::UnboundedReceiver<AppendCall>,
@@ -225,12 +171,10 @@ impl AppendSession {
             backend,
             calls,
             stopping,
-            of_user,
             reads_all: false,
             next: None,
             in_flight: FuturesUnordered::new(),
-            kept: BTreeMap::new(),
-            kept_bytes: 0,
+            kept: KeptAnswers::new(of_user),
             call: None,
         }
     }
@@ -264,7 +208,11 @@ impl AppendSession {
                     None if self.in_flight.is_empty() => return Some(AppendSessionEnd::Done),
                     None => self.drain().await,
                 },
-                Some((number, answer)) = self.in_flight.next() => self.keep(number, answer),
+                Some((number, answer)) = self.in_flight.next() => {
+                    let mut answers = AnswerBatch::default();
+                    answers.push(&answer_of(number, answer));
+                    answers.finish(self.head()).1.for_each(|(n, answer)| self.kept.note(n, answer));
+                }
                 () = self.stopping.wanted() => {
                     self.drain().await;
                     return Some(AppendSessionEnd::Done);
@@ -278,6 +226,11 @@ impl AppendSession {
         while self.in_flight.next().await.is_some() {}
     }
 
+    /// Returns the durable end, as it is shown to the caller.
+    fn head(&self) -> Head {
+        shown(self.status.borrow().head, self.reads_all)
+    }
+
     /// Begins a call: tells where the session stands, and gives the answers again that the client
     /// has not got.
     fn open(&mut self, call: AppendCall) {
@@ -287,72 +240,68 @@ impl AppendSession {
         let resumed = self.next.is_some();
         let next = *self.next.get_or_insert(first_unanswered);
         replies.reply(append_reply::Reply::Opened(AppendsOpened { next, resumed }));
-        self.confirm(first_unanswered);
+        self.kept.confirm(first_unanswered);
+        let mut answers = AnswerBatch::default();
         // Whoever asks for more than was ever kept is told so of that much only.
         for number in first_unanswered.max(next.saturating_sub(ANSWERS_MAX as u64))..next {
-            match self.kept.get(&number) {
-                Some(Some(answer)) => replies.reply(append_reply::Reply::Answer(answer.clone())),
-                Some(None) => {}
-                None => replies.reply(append_reply::Reply::Answer(self.forgotten(number))),
+            match self.kept.get(number) {
+                KnownAnswer::Known(answer) => answers.push_encoded(number, answer),
+                KnownAnswer::ToCome => {}
+                KnownAnswer::Forgotten => {
+                    let detail = "the server has forgotten the answer".to_owned();
+                    answers.push(&answer_of(number, Err(AppendError::Unknown { detail })));
+                }
             }
         }
-        self.call =
-            Some(RunningCall { incoming, replies, author, turn: None, ending: CallEnding::Open });
-    }
-
-    /// Returns the durable end, as it is shown to the caller.
-    fn head(&self) -> Head {
-        shown(self.status.borrow().head, self.reads_all)
-    }
-
-    fn forgotten(&self, number: u64) -> AppendAnswer {
-        let detail = "the server has forgotten the answer".to_owned();
-        answer_of(number, Err(AppendError::Unknown { detail }), self.head())
+        let head = self.head();
+        replies.answer(answers, head, &mut self.kept);
+        self.call = Some(RunningCall {
+            incoming,
+            replies,
+            author,
+            arrived: VecDeque::new(),
+            turn: None,
+            ending: CallEnding::Open,
+        });
     }
 
     /// Carries a call until it ends, breaks, or another one takes its place.
     async fn carry_call(&mut self, mut call: RunningCall) -> Option<AppendSessionEnd> {
         let queue = Arc::clone(&call.replies.queue);
         loop {
-            if call.ending != CallEnding::Open && self.in_flight.is_empty() {
+            self.take_arrived(&mut call);
+            if call.is_over() && self.in_flight.is_empty() {
                 if call.ending == CallEnding::ByServer {
                     let next = self.next.unwrap_or(1);
                     call.replies.reply(append_reply::Reply::Closing(AppendsClosing { next }));
-                    call.replies.send(Err(Status::unavailable("the server is stopping")));
+                    call.replies.end(Status::unavailable("the server is stopping"));
                 }
                 return Some(AppendSessionEnd::Done);
             }
-            let unanswered = self.in_flight.len() + call.replies.waiting();
-            let is_taken_in = unanswered < IN_FLIGHT_MAX;
+            let is_taken_in = self.has_room(&call);
             let may_read = call.ending == CallEnding::Open && is_taken_in && call.turn.is_none();
             let turn = call.turn.unwrap_or_else(Instant::now);
             tokio::select! {
                 () = tokio::time::sleep_until(turn), if call.turn.is_some() => call.turn = None,
                 message = call.incoming.message(), if may_read => match message {
                     Ok(Some(request)) => {
-                        match self.take(request, &call.replies, &call.author) {
-                            Ok(turn) if turn.is_zero() => {}
-                            Ok(turn) => call.turn = Some(Instant::now() + turn),
-                            Err(status) => {
-                                call.replies.send(Err(status));
-                                return None;
-                            }
+                        if let Err(status) = self.arrive(request, &mut call) {
+                            call.replies.end(status);
+                            return None;
                         }
                     }
                     Ok(None) => call.ending = CallEnding::ByClient,
                     Err(_) => return None,
                 },
                 Some((number, answer)) = self.in_flight.next() => {
-                    let answer = answer_of(number, answer, self.head());
-                    self.note(number, &answer);
-                    call.replies.reply(append_reply::Reply::Answer(answer));
+                    self.answer(number, answer, &call.replies);
                 }
                 Some(other) = self.calls.recv() => {
                     self.open(other);
                     return None;
                 }
-                () = queue.taken.notified(), if !is_taken_in => {}
-                () = call.replies.sender.closed() => return None,
+                () = queue.taken(), if !is_taken_in => {}
+                () = call.replies.closed() => return None,
                 () = self.stopping.wanted(), if call.ending == CallEnding::Open => {
                     call.ending = CallEnding::ByServer;
                 }
@@ -360,91 +309,108 @@ impl AppendSession {
         }
     }
 
-    /// Hands an append to the store, and returns the time until the turn of the next one.
-    fn take(
-        &mut self,
-        request: AppendRequest,
-        replies: &ReplySender,
-        author: &AppendRight,
-    ) -> Result<Duration, Status> {
-        let Some(append_request::Request::Append(numbered)) = request.request else {
-            return Err(Status::invalid_argument("a call is opened once, by its first message"));
+    /// Tells whether the call may have one more append without an answer that was taken.
+    fn has_room(&self, call: &RunningCall) -> bool {
+        self.in_flight.len() + call.replies.queue.waiting() < IN_FLIGHT_MAX
+    }
+
+    /// Sends an answer, with all others that are there at once.
+    fn answer(&mut self, number: u64, answer: Result<Outcome, AppendError>, replies: &ReplySender) {
+        let mut answers = AnswerBatch::default();
+        let mut ready = Some((number, answer));
+        while let Some((number, answer)) = ready {
+            answers.push(&answer_of(number, answer));
+            ready = match self.in_flight.next().now_or_never() {
+                Some(next) if answers.bytes() < ANSWERS_BYTES => next,
+                Some(Some((number, answer))) => {
+                    answers.push(&answer_of(number, answer));
+                    None
+                }
+                _ => None,
+            };
+        }
+        let head = self.head();
+        replies.answer(answers, head, &mut self.kept);
+    }
+
+    /// Looks at the numbers of what came with a message.
+    fn arrive(&mut self, request: AppendRequest, call: &mut RunningCall) -> Result<(), Status> {
+        let (first, first_unanswered, appends) = match request.request {
+            Some(append_request::Request::Append(one)) => {
+                let append = Append::try_from(one.append.unwrap_or_default());
+                let append = ArrivedAppend::Read(Box::new(append));
+                (one.number, one.first_unanswered, VecDeque::from([append]))
+            }
+            Some(append_request::Request::Appends(bytes)) => {
+                let refused = |error: Malformed| Status::invalid_argument(error.to_string());
+                let sent = SentAppends::read(bytes).map_err(refused)?;
+                let appends = sent.appends.into_iter().map(ArrivedAppend::Encoded).collect();
+                (sent.first, sent.first_unanswered, appends)
+            }
+            _ => {
+                return Err(Status::invalid_argument(
+                    "a call is opened once, by its first message",
+                ));
+            }
         };
-        let NumberedAppend { number, first_unanswered, append } = numbered;
         let expected = self.next.unwrap_or(1);
-        if number != expected {
-            let text = format!("append {number} came, and {expected} was expected");
+        if first != expected {
+            let text = format!("append {first} came, and {expected} was expected");
             return Err(Status::failed_precondition(text));
         }
-        self.next = Some(expected.saturating_add(1));
-        self.confirm(first_unanswered);
-        let append = Append::try_from(append.unwrap_or_default());
+        self.kept.confirm(first_unanswered);
+        call.arrived = appends;
+        Ok(())
+    }
+
+    /// Takes what has arrived, as far as there is room for it and it is its turn.
+    fn take_arrived(&mut self, call: &mut RunningCall) {
+        // What was not taken when the server stops is not answered.
+        if call.ending == CallEnding::ByServer {
+            call.arrived.clear();
+        }
+        while call.turn.is_none() && self.has_room(call) {
+            let append = match call.arrived.pop_front() {
+                None => return,
+                Some(ArrivedAppend::Encoded(bytes)) => append_of(bytes),
+                Some(ArrivedAppend::Read(append)) => *append,
+            };
+            let turn = self.take(append, call);
+            call.turn = (!turn.is_zero()).then(|| Instant::now() + turn);
+        }
+    }
+
+    /// Hands an append to the store, and returns the time until the turn of the next one.
+    fn take(&mut self, append: Result<Append, Malformed>, call: &RunningCall) -> Duration {
+        let number = self.next.unwrap_or(1);
+        self.next = Some(number.saturating_add(1));
+        self.kept.expect(number);
+        let author = &call.author;
         match append.map_err(AppendProblem::from).and_then(|append| author.check(append)) {
             Ok((mut append, turn)) => {
-                if self.of_user.is_some() {
-                    self.kept.insert(number, None);
-                }
                 let command = append.command.as_ref().map(|command| command.id);
                 if let Some(command) = &mut append.command {
                     command.id = author.commands().kept(command.id);
                 }
                 let pending = self.backend.append(append);
                 self.in_flight.push(InFlight { number, command, pending });
-                Ok(turn)
+                turn
             }
             Err(problem) => {
-                let problem = append_answer::Outcome::Problem(problem);
-                let head = Some(self.head().into());
-                let answer = AppendAnswer { number, outcome: Some(problem), head };
-                self.note(number, &answer);
-                replies.reply(append_reply::Reply::Answer(answer));
-                Ok(Duration::ZERO)
+                let outcome = Some(append_answer::Outcome::Problem(problem));
+                let mut answers = AnswerBatch::default();
+                answers.push(&AppendAnswer { number, outcome, head: None });
+                let head = self.head();
+                call.replies.answer(answers, head, &mut self.kept);
+                Duration::ZERO
             }
-        }
-    }
-
-    /// Keeps the answer of an append that comes while there is no call.
-    fn keep(&mut self, number: u64, answer: Result<Outcome, AppendError>) {
-        let answer = answer_of(number, answer, self.head());
-        self.note(number, &answer);
-    }
-
-    /// Notes an answer for the next call.
-    fn note(&mut self, number: u64, answer: &AppendAnswer) {
-        let Some(of_user) = self.of_user.clone() else { return };
-        let bytes = answer.encoded_len();
-        of_user.add(bytes);
-        self.kept_bytes += bytes;
-        self.kept.insert(number, Some(answer.clone()));
-        while self.kept.len() > ANSWERS_MAX
-            || self.kept_bytes > ANSWER_BYTES_MAX
-            || (self.kept_bytes > 0 && of_user.is_too_much())
-        {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        let Some((_, oldest)) = self.kept.pop_first() else { return };
-        let bytes = oldest.map_or(0, |answer| answer.encoded_len());
-        self.kept_bytes -= bytes;
-        if let Some(of_user) = &self.of_user {
-            of_user.forget(bytes);
-        }
-    }
-
-    /// Forgets the answers that the client has got.
-    fn confirm(&mut self, first_unanswered: u64) {
-        while self.kept.first_key_value().is_some_and(|(oldest, _)| *oldest < first_unanswered) {
-            self.forget_oldest();
         }
     }
 }
 
-impl Drop for AppendSession {
-    fn drop(&mut self) {
-        if let Some(of_user) = &self.of_user {
-            of_user.forget(self.kept_bytes);
-        }
+impl RunningCall {
+    /// Tells whether no more appends are to be taken.
+    fn is_over(&self) -> bool {
+        self.ending != CallEnding::Open && self.arrived.is_empty()
     }
 }
