@@ -8,10 +8,11 @@ use protox::prost::Message;
 use tonic_prost_build::Config;
 
 /// Descriptions in the folder `proto`.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "umadb.proto",
     "kurrent/shared.proto",
     "kurrent/streams.proto",
+    "kurrent/persistent.proto",
     "kurrent/gossip.proto",
     "kurrent/features.proto",
     "kurrent/sessions.proto",

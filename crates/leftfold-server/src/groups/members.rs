@@ -1,10 +1,10 @@
 //! The consumers of a group that this server serves, and the way by which its task is told things.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use leftfold::store::{Holder, Lease, LeaseError, LeaseRequest, Leased, Store};
+use leftfold::store::{Holder, Lease, LeaseError, LeaseRequest, Leased, Position, Store};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use super::LensMaker;
 use super::command::{GroupCommand, NewConsumer};
 use super::error::{GroupEnd, GroupError};
 use super::info::ConsumerInfo;
-use super::machine::{ConsumerId, Millis};
+use super::machine::{ConsumerId, ItemId, Millis};
 use super::queue::{ConsumerName, ConsumerQueue};
 use super::settings::GroupName;
 
@@ -21,6 +21,33 @@ use super::settings::GroupName;
 const LEASE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
 /// Time after a failure before something is tried again.
 pub(super) const AGAIN: Duration = Duration::from_millis(500);
+
+/// Counts of how often events of a group were given out, between its tenures and while it has no
+/// consumers: an event that kills its only worker is parked in the end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GivenBefore(Arc<Mutex<GivenCounts>>);
+
+#[derive(Debug, Default)]
+struct GivenCounts {
+    /// Position of the record that made the group.
+    created: Position,
+    counts: BTreeMap<ItemId, u32>,
+}
+
+impl GivenBefore {
+    pub(super) fn keep(&self, created: Position, counts: BTreeMap<ItemId, u32>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = GivenCounts { created, counts };
+    }
+
+    pub(super) fn take(&self, created: Position) -> BTreeMap<ItemId, u32> {
+        let kept = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if kept.created == created { kept.counts } else { BTreeMap::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.is_empty()
+    }
+}
 
 /// A consumer that is in.
 pub(super) struct GroupMember {
@@ -37,6 +64,7 @@ pub(super) struct GroupMembers {
     pub(super) lenses: LensMaker,
     pub(super) all: BTreeMap<ConsumerId, GroupMember>,
     pub(super) commands: mpsc::UnboundedReceiver<GroupCommand>,
+    pub(super) given: GivenBefore,
     holder: Holder,
     began: Instant,
 }
@@ -47,9 +75,10 @@ impl GroupMembers {
         name: GroupName,
         lenses: LensMaker,
         commands: mpsc::UnboundedReceiver<GroupCommand>,
+        given: GivenBefore,
     ) -> Self {
         let (holder, began) = (Holder::random(), Instant::now());
-        Self { store, name, lenses, all: BTreeMap::new(), commands, holder, began }
+        Self { store, name, lenses, all: BTreeMap::new(), commands, given, holder, began }
     }
 
     pub(super) fn lease_request(&self) -> LeaseRequest {

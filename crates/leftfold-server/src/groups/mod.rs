@@ -45,11 +45,14 @@ pub(crate) use error::{GroupEnd, GroupError};
 pub(crate) use info::{ConsumerInfo, GroupInfo, RunningInfo};
 use machine::ConsumerId;
 pub(crate) use machine::{ConsumerAnswer, GroupDelivery, ItemId, ItemSource};
-use members::GroupMembers;
+use members::{GivenBefore, GroupMembers};
 pub(crate) use queue::ConsumerName;
 use queue::ConsumerQueue;
 pub(crate) use records::{ParkedEntry, ParkedRange, StoredGroup};
 pub(crate) use settings::{CAPACITY_MAX, ConsumerStrategy, GroupName, GroupSettings, KeyOf};
+
+/// Groups of which something is remembered in memory while they are not served.
+const REMEMBERED_GROUPS_MAX: usize = 1_000;
 
 /// A judgement that takes a while.
 pub(crate) type Judging<'a> = Pin<Box<dyn Future<Output = Result<bool, ReadError>> + Send + 'a>>;
@@ -84,6 +87,8 @@ pub(crate) enum ConnectedConsumers {
 /// The groups of a store, as this server serves them.
 pub(crate) struct ConsumerGroups {
     running: Mutex<HashMap<GroupName, RunningGroup>>,
+    /// Of groups that were served before.
+    given: Mutex<HashMap<GroupName, GivenBefore>>,
     /// Numbers of consumers and of tasks.
     numbers: AtomicU64,
 }
@@ -97,7 +102,11 @@ struct RunningGroup {
 impl ConsumerGroups {
     /// The groups of a store: the same for all protocols.
     pub(crate) fn of(store: &Store) -> Arc<Self> {
-        store.attached(|| Self { running: Mutex::default(), numbers: AtomicU64::new(1) })
+        store.attached(|| Self {
+            running: Mutex::default(),
+            given: Mutex::default(),
+            numbers: AtomicU64::new(1),
+        })
     }
 
     /// Makes a group that begins after a position.
@@ -166,6 +175,16 @@ impl ConsumerGroups {
         store: &Store,
     ) -> Result<Vec<(GroupName, StoredGroup)>, GroupError> {
         Ok(StoredGroup::load_all(store).await?)
+    }
+
+    /// Returns what is parked in a group and not being replayed.
+    pub(crate) async fn parked(
+        &self,
+        store: &Store,
+        name: &GroupName,
+    ) -> Result<ParkedRange, GroupError> {
+        let group = self.stored(store, name).await?;
+        Ok(group.parked(store, name).await?)
     }
 
     /// Tells how a group is doing.
@@ -246,12 +265,25 @@ impl ConsumerGroups {
         let group = running.entry(name.clone()).or_insert_with(|| {
             let (commands, received) = mpsc::unbounded_channel();
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            let members = GroupMembers::new(store.clone(), name.clone(), lenses, received);
+            let (store, given) = (store.clone(), self.given_before(name));
+            let members = GroupMembers::new(store, name.clone(), lenses, received, given);
             let driver = GroupDriver::new(members, Arc::clone(self), number);
             RunningGroup { number, commands, task: tokio::spawn(driver.run()) }
         });
         let _ = group.commands.send(GroupCommand::Enter(new));
         group.commands.clone()
+    }
+
+    /// Returns what is remembered of a group while it is not served.
+    fn given_before(&self, name: &GroupName) -> GivenBefore {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if given.len() >= REMEMBERED_GROUPS_MAX {
+            given.retain(|_, of| !of.is_empty());
+        }
+        if given.len() >= REMEMBERED_GROUPS_MAX {
+            given.clear();
+        }
+        given.entry(name.clone()).or_default().clone()
     }
 
     /// Tells something to a group that is served; false if it is not.

@@ -96,7 +96,9 @@ impl<'a> GroupTenure<'a> {
             }
         };
         let now = members.now();
-        let machine = GroupMachine::new(group.settings.clone(), places.read, places.replayed, now);
+        let mut machine =
+            GroupMachine::new(group.settings.clone(), places.read, places.replayed, now);
+        machine.remember(members.given.take(group.created));
         let lens = (members.lenses)(&group.settings);
         let mut tenure = Self {
             members,
@@ -171,6 +173,7 @@ impl<'a> GroupTenure<'a> {
         if is_ours && let Err(error) = self.write_down().await {
             tracing::debug!(group = %self.members.name, %error, "some events will come again");
         }
+        self.members.given.keep(self.group.created, self.machine.given());
         self.members.give_lease_back(self.lease).await;
     }
 

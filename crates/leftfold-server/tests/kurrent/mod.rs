@@ -72,8 +72,8 @@ async fn conversation(script: impl FnOnce(String) -> Command) {
     assert!(status.success() && line == "restart it\n", "{command:?}: {status}\n{line}{said}");
 }
 
-/// A server with an encrypted port and users: `ada` appends (`secret`), `rae` reads (`r`), `wil`
-/// appends and reads streams that begin with `public-` (`w`).
+/// A server with an encrypted port and users: `ada` appends (`secret`), `rae` reads (`r`), `ann` is
+/// an admin (`a`), `wil` appends and reads streams that begin with `public-` (`w`).
 struct Certified {
     server: RunningServer,
     /// File with the certificate of its authority.
@@ -86,8 +86,13 @@ impl Certified {
     async fn new() -> Self {
         let certificates = Certificates::new();
         certificates.issue("server", "localhost", &certificates.good, false);
-        let entries = [("ada", "append", "secret"), ("rae", "read", "r"), ("wil", "append", "w")]
-            .map(|(name, role, password)| Users::entry(name, role, password).unwrap());
+        let entries = [
+            ("ada", "append", "secret"),
+            ("rae", "read", "r"),
+            ("ann", "admin", "a"),
+            ("wil", "append", "w"),
+        ]
+        .map(|(name, role, password)| Users::entry(name, role, password).unwrap());
         let lines = format!("{}\nread.streams = [\"public-\"]\n", entries.join("\n"));
         let (directory, path) = users::file(&lines);
         let users = Some(Users::of_file(&path).unwrap());

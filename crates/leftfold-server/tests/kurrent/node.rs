@@ -22,7 +22,7 @@ async fn both_clients_of_node_append_read_delete_and_follow() {
     let server = RunningServer::of(Store::memory()).await;
     let address = format!("127.0.0.1:{}?tls=false", server.port);
     for client in CLIENTS {
-        for part in ["streams", "deletions", "subscriptions"] {
+        for part in ["streams", "deletions", "subscriptions", "groups"] {
             run(node(client, part, &address)).await;
         }
     }

@@ -71,6 +71,14 @@ async fn subscriptions_catch_up_and_follow() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_share_persistent_subscriptions() {
+    for (store, _directory) in stores().await {
+        let server = RunningServer::of(store).await;
+        run_python("groups.py", &server).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_requests_are_refused_and_the_server_goes_on() {
     let server = RunningServer::of(Store::memory()).await;
     run_python("hostile.py", &server).await;

@@ -90,7 +90,7 @@ impl GroupItems {
         found.filter(|id| id.source == source).map(|id| id.position)
     }
 
-    pub(super) fn insert(&mut self, id: ItemId, event: RecordedEvent) {
+    pub(super) fn insert(&mut self, id: ItemId, event: RecordedEvent, retries: u32) {
         let key = self.ordered.as_ref().and_then(|by| by.of(&event));
         if let Some(key) = key {
             self.keys.entry(key).or_default().insert(id);
@@ -98,8 +98,9 @@ impl GroupItems {
         let bytes = event.data.len() + event.metadata.user.len() + size_of::<GroupItem>();
         self.bytes += bytes;
         self.load.waiting += 1;
+        self.load.retrying += usize::from(retries > 0);
         let state = ItemState::Waiting;
-        let item = GroupItem { event, state, retries: 0, last: None, deadline: None, key, bytes };
+        let item = GroupItem { event, state, retries, last: None, deadline: None, key, bytes };
         self.items.insert(id, item);
     }
 
@@ -163,6 +164,12 @@ impl GroupItems {
 
     pub(super) fn first_deadline(&self) -> Option<Millis> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The events that were given out more than once, and how often again.
+    pub(super) fn retries(&self) -> impl Iterator<Item = (ItemId, u32)> {
+        let retried = self.items.iter().filter(|(_, item)| item.retries > 0);
+        retried.map(|(id, item)| (*id, item.retries))
     }
 
     /// Everything that may be given out now.

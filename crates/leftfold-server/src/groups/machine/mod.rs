@@ -32,6 +32,9 @@ pub(super) type Millis = u64;
 /// Bytes of events in memory, beyond which nothing more is read: the last page may go beyond.
 const HELD_BYTES_MAX: usize = 16 << 20;
 
+/// Events of which it is remembered how often they were given out while a group has no consumers.
+const REMEMBERED_MAX: usize = 1_000;
+
 /// Number of a consumer within its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConsumerId(pub(super) u64);
@@ -120,6 +123,8 @@ pub(super) struct GroupMachine {
     parks: Vec<ParkOrder>,
     /// Events that were settled since the beginning.
     settled: u64,
+    /// Events that were given out before the beginning, and how often.
+    given_before: BTreeMap<ItemId, u32>,
 }
 
 impl GroupMachine {
@@ -142,7 +147,21 @@ impl GroupMachine {
             revoked: Vec::new(),
             parks: Vec::new(),
             settled: 0,
+            given_before: BTreeMap::new(),
         }
+    }
+
+    /// Takes how often events were given out before the beginning.
+    pub(super) fn remember(&mut self, given_before: BTreeMap<ItemId, u32>) {
+        self.given_before = given_before;
+    }
+
+    /// Returns how often events that are not settled were given out, for the next beginning: of the
+    /// oldest ones, at most [`REMEMBERED_MAX`].
+    pub(super) fn given(self) -> BTreeMap<ItemId, u32> {
+        let mut given = self.given_before;
+        given.extend(self.items.retries());
+        given.into_iter().take(REMEMBERED_MAX).collect()
     }
 
     /// Takes other settings. Events that are out stay where they are.
@@ -210,7 +229,8 @@ impl GroupMachine {
             }
             let id = ItemId { source, position };
             self.cursor_mut(source).take(position);
-            self.items.insert(id, event.detached());
+            let retries = self.given_before.remove(&id).unwrap_or(0);
+            self.items.insert(id, event.detached(), retries);
             self.queue_next(id);
         }
         self.cursor_mut(source).pass(through);

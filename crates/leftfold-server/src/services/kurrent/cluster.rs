@@ -18,8 +18,11 @@ use super::wire::server_features::{SupportedMethod, SupportedMethods, server_fea
 const VERSION: &str = "25.1.0";
 const STREAMS: &str = "event_store.client.streams.streams";
 const SESSIONS: &str = "kurrentdb.protocol.v2.streams.streamsservice";
+const PERSISTENT: &str = "event_store.client.persistent_subscriptions.persistentsubscriptions";
+/// Sources of persistent subscriptions.
+const STREAM_AND_ALL: &[&str] = &["stream", "all"];
 /// Calls that are answered, each with its service and what it can do.
-const METHODS: [(&str, &str, &[&str]); 9] = [
+const METHODS: [(&str, &str, &[&str]); 17] = [
     ("read", STREAMS, &["position", "events"]),
     ("append", STREAMS, &[]),
     ("delete", STREAMS, &[]),
@@ -27,6 +30,14 @@ const METHODS: [(&str, &str, &[&str]); 9] = [
     ("batchappend", STREAMS, &["deadline_duration"]),
     ("appendsession", SESSIONS, &[]),
     ("appendrecords", SESSIONS, &[]),
+    ("create", PERSISTENT, STREAM_AND_ALL),
+    ("update", PERSISTENT, STREAM_AND_ALL),
+    ("delete", PERSISTENT, STREAM_AND_ALL),
+    ("read", PERSISTENT, STREAM_AND_ALL),
+    ("getinfo", PERSISTENT, STREAM_AND_ALL),
+    ("replayparked", PERSISTENT, STREAM_AND_ALL),
+    ("list", PERSISTENT, STREAM_AND_ALL),
+    ("restartsubsystem", PERSISTENT, &[]),
     ("read", "event_store.client.gossip.gossip", &[]),
     ("getsupportedmethods", "event_store.client.server_features.serverfeatures", &[]),
 ];
@@ -36,12 +47,7 @@ const NODES: &str = "/event_store.client.gossip.Gossip/Read";
 const METHODS_ASKED: &str =
     "/event_store.client.server_features.ServerFeatures/GetSupportedMethods";
 /// Services that are not served, by the beginning of their paths, and what is there instead.
-const NOT_SERVED: [(&str, &str); 5] = [
-    (
-        "/event_store.client.persistent_subscriptions.",
-        "persistent subscriptions are not served; subscribe to a stream or to all events, and keep \
-         the place that was reached",
-    ),
+const NOT_SERVED: [(&str, &str); 4] = [
     (
         "/event_store.client.projections.",
         "projections are not served; streams of categories ($ce-) and types ($et-) are there \

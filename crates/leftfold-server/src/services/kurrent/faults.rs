@@ -83,6 +83,42 @@ pub(super) fn metadata_missing(property: &str) -> Status {
     named(Code::InvalidArgument, text, "missing-required-metadata-property", &values)
 }
 
+/// Names of the values of errors about persistent subscriptions.
+fn of_group<'a>(stream: &'a str, group: &'a str) -> [(&'static str, &'a str); 2] {
+    [("stream-name", stream), ("group-name", group)]
+}
+
+pub(super) fn group_missing(stream: &str, group: &str) -> Status {
+    let text = format!("Subscription group {group} on stream {stream} does not exist.");
+    let name = "persistent-subscription-does-not-exist";
+    named(Code::NotFound, text, name, &of_group(stream, group))
+}
+
+pub(super) fn group_exists(stream: &str, group: &str) -> Status {
+    let text = format!("Subscription group {group} on stream {stream} exists.");
+    let name = "persistent-subscription-exists";
+    named(Code::AlreadyExists, text, name, &of_group(stream, group))
+}
+
+pub(super) fn group_dropped(stream: &str, group: &str) -> Status {
+    let text = format!("Subscription group {group} on stream {stream} was dropped.");
+    named(Code::Cancelled, text, "persistent-subscription-dropped", &of_group(stream, group))
+}
+
+pub(super) fn group_is_full(stream: &str, group: &str) -> Status {
+    let text =
+        format!("Maximum subscriptions reached for subscription group {group} on stream {stream}.");
+    let name = "maximum-subscribers-reached";
+    named(Code::FailedPrecondition, text, name, &of_group(stream, group))
+}
+
+pub(super) fn group_failed(stream: &str, group: &str, reason: &str) -> Status {
+    let text = format!("Subscription group {group} on stream {stream} failed: '{reason}'");
+    let [stream, group] = of_group(stream, group);
+    let values = [stream, group, ("reason", reason)];
+    named(Code::Internal, text, "persistent-subscription-failed", &values)
+}
+
 pub(super) fn unread(error: ReadError) -> Status {
     read_status(&error)
 }

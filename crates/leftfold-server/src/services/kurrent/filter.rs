@@ -2,6 +2,7 @@
 
 use leftfold::store::{Query, QueryItem, RecordedEvent, StreamMatch, TypeMatch};
 use regex::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
 use tonic::Status;
 
 use super::names;
@@ -41,7 +42,36 @@ enum NamePattern {
     Regex(NameRegex),
 }
 
+/// A filter as it is kept with the settings of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredFilter {
+    is_of_streams: bool,
+    #[serde(default)]
+    regex: String,
+    #[serde(default)]
+    prefixes: Vec<String>,
+}
+
 impl EventFilter {
+    /// Reads the filter of a request for keeping it.
+    pub(super) fn to_store(options: FilterOptions) -> Result<StoredFilter, Status> {
+        Self::of(options.clone(), false)?;
+        let (is_of_streams, Expression { regex, prefix: prefixes }) = match options.filter {
+            Some(Filter::StreamIdentifier(expression)) => (true, expression),
+            Some(Filter::EventType(expression)) => (false, expression),
+            None => (false, Expression::default()),
+        };
+        Ok(StoredFilter { is_of_streams, regex, prefixes })
+    }
+
+    /// Makes a filter that was kept.
+    pub(super) fn stored(stored: StoredFilter) -> Result<Self, Status> {
+        let StoredFilter { is_of_streams, regex, prefixes } = stored;
+        let field = if is_of_streams { FilteredField::Stream } else { FilteredField::Type };
+        let pattern = NamePattern::of(Expression { regex, prefix: prefixes })?;
+        Ok(Self { field, pattern, checkpoint_every: WINDOW.into() })
+    }
+
     /// Reads the filter of a request; that of a subscription says how often checkpoints are wanted.
     pub(super) fn of(options: FilterOptions, subscribes: bool) -> Result<Self, Status> {
         let multiplier = u64::from(options.checkpoint_interval_multiplier);

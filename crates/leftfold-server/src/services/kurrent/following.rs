@@ -79,7 +79,7 @@ impl FollowCall {
     ) -> Result<Self, Status> {
         facade.may_read(&stream)?;
         facade.refresh().await?;
-        let mark = facade.marks.of(&stream.name);
+        let mark = facade.mark_of(&stream).await?;
         let aged_through = marks::aged_through(&facade.store, mark.max_age).await;
         let aged_through = aged_through.map_err(faults::unread)?;
         let seen = match from {

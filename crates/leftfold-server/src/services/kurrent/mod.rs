@@ -1,4 +1,5 @@
-//! The protocol of KurrentDB, once EventStoreDB, over gRPC: streams, for clients that exist.
+//! The protocol of KurrentDB, once EventStoreDB, over gRPC: streams and persistent subscriptions,
+//! for clients that exist.
 //!
 //! What their words mean in those of a store:
 //!
@@ -26,8 +27,9 @@
 // and deletions, `indexed` names what the index answers and `ordinals` numbers it, `filter` passes
 // some of all events. On these stand the calls: `appending` judges an append by what is `expected`,
 // `batches` carries many on one call, `sessions` appends to several streams at once; `reading`
-// ends, `following` does not. `streams` takes the calls apart, `cluster` says what the server is,
-// `foreign` makes events of what another server of the protocol says.
+// ends, `following` does not. `streams` takes the calls apart, `groups` has persistent
+// subscriptions, `cluster` says what the server is, `foreign` makes events of what another server
+// of the protocol says.
 
 mod appending;
 mod batches;
@@ -37,6 +39,7 @@ mod faults;
 mod filter;
 mod following;
 pub(crate) mod foreign;
+mod groups;
 mod indexed;
 mod marks;
 mod names;
@@ -91,7 +94,8 @@ pub(super) fn add_to(routes: Routes, stores: Arc<Stores>, stopping: Stopping) ->
     let facades = Facades { stores, stopping };
     routes
         .add_service(streams::service(facades.clone()))
-        .add_service(sessions::service(facades))
+        .add_service(sessions::service(facades.clone()))
+        .add_service(groups::service(facades))
         .add_service(cluster::gossip())
         .add_service(cluster::features())
 }

@@ -12,6 +12,7 @@ use leftfold::store::{EventType, StreamName};
 use tonic::Status;
 
 use super::wire::StreamIdentifier;
+use crate::groups::GroupName;
 
 /// Type of the events that link to another one.
 pub(super) const LINK_TYPE: &str = "$>";
@@ -23,6 +24,12 @@ pub(super) const DELETED_TYPE: &str = "$streamDeleted";
 pub(super) const METADATA_STREAM: &str = "$$";
 /// Name under which the events without a stream are shown among all events.
 pub(super) const STREAMLESS: &str = "$streamless";
+/// Start of the name of a stream with parked events, before that of their subscription.
+const PARKED_START: &str = "$persistentsubscription-";
+/// End of the name of a stream with parked events.
+const PARKED_END: &str = "-parked";
+/// Start of the names of groups that are persistent subscriptions.
+const GROUPS: &str = "kurrent:";
 /// Bytes of a name: its metadata stream must have a name too.
 const NAME_BYTES_MAX: usize = STREAM_BYTES_MAX - METADATA_STREAM.len() - 1;
 
@@ -75,6 +82,9 @@ impl NamedStream {
             let text = format!("the name of a stream has {NAME_BYTES_MAX} bytes at most");
             return Err(Status::invalid_argument(text));
         }
+        if let Some(group) = parked_in(&shown) {
+            return Ok(Self { name: group.parked_stream(), shown });
+        }
         let name = StreamName::new(stored(&shown).into_owned())
             .map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;
         Ok(Self { shown, name })
@@ -103,6 +113,26 @@ impl NamedStream {
     }
 }
 
+/// Returns the name of the group that is a persistent subscription, which is named by its stream,
+/// `::`, and its own name. A long one is shortened to a hash.
+pub(super) fn group_name(subscription: &str) -> GroupName {
+    GroupName::new(&format!("{GROUPS}{subscription}")).unwrap_or_else(|_| {
+        let hash = blake3::hash(subscription.as_bytes()).to_hex();
+        GroupName::new(&format!("{GROUPS}#{hash}")).expect("a hash is short")
+    })
+}
+
+/// Returns the group whose parked events are in a stream; `None` if it has no such events.
+pub(super) fn parked_in(shown: &str) -> Option<GroupName> {
+    let subscription = shown.strip_prefix(PARKED_START)?.strip_suffix(PARKED_END)?;
+    subscription.contains("::").then(|| group_name(subscription))
+}
+
+/// Returns the name, as clients see it, of the stream with the parked events of a group.
+pub(super) fn parked_stream(group: &str) -> String {
+    format!("{PARKED_START}{}{PARKED_END}", group.strip_prefix(GROUPS).unwrap_or(group))
+}
+
 pub(super) fn identifier(shown: &str) -> StreamIdentifier {
     StreamIdentifier { stream_name: shown.to_owned().into() }
 }
@@ -127,6 +157,18 @@ mod tests {
             assert_eq!((&*stored(client), shown(kept)), (kept, client));
             assert!(!kept.starts_with('$'));
         }
+    }
+
+    #[test]
+    fn the_streams_of_parked_events_are_those_of_their_groups() {
+        let shown = "$persistentsubscription-order-1::billing-parked";
+        let parked = NamedStream::named(shown.to_owned()).unwrap();
+        assert_eq!(&*parked.name, "$group:parked-kurrent:order-1::billing");
+        assert_eq!(parked_stream("kurrent:order-1::billing"), shown);
+        let of_none = NamedStream::named("$persistentsubscription-x-parked".to_owned()).unwrap();
+        assert_eq!(&*of_none.name, "~$persistentsubscription-x-parked");
+        let [one, other] = ["a", "b"].map(|end| group_name(&format!("{}{end}", "x".repeat(300))));
+        assert!(one != other && one.as_str().starts_with("kurrent:#"));
     }
 
     #[test]

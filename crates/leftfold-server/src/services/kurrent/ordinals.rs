@@ -17,6 +17,8 @@ const EVERY: u64 = 1_024;
 /// Events that matched, with a link or without, between two positions that are kept: the next event
 /// with a link that is behind so many is kept.
 const LOOKED_AT_EVERY: usize = 8_192;
+/// Events that are read at once to number one that is near.
+const NUMBERED_AT_ONCE: u32 = 256;
 /// Streams whose positions are kept; with more, all are found anew.
 const STREAMS_MAX: usize = 1_024;
 
@@ -80,6 +82,35 @@ impl Ordinals {
             next = page.next;
         }
         Ok(None)
+    }
+
+    /// Returns the number of the event at a position. `near` is a number and its position, if one
+    /// is known that is not far before.
+    pub(super) async fn number_of(
+        &self,
+        store: &Store,
+        stream: &IndexedStream,
+        position: Position,
+        near: Option<(u64, Position)>,
+    ) -> Result<u64, ReadError> {
+        let (mut number, from) = {
+            let ordinals = self.of(stream);
+            let mut ordinals = ordinals.lock().await;
+            ordinals.extend(store, stream).await?;
+            let behind = ordinals.kept.partition_point(|(_, kept)| *kept <= position);
+            let kept = behind.checked_sub(1).and_then(|before| ordinals.kept.get(before)).copied();
+            let known = near.filter(|(_, near)| *near <= position);
+            kept.into_iter().chain(known).max_by_key(|(_, at)| *at).unwrap_or_default()
+        };
+        let mut next = Some(Read::matching(stream.query(), from.next()).what);
+        while let Some(what) = next.take_if(|_| from < position) {
+            let read = Read { what, ..Read::matching(Query::nothing(), Position::START) };
+            let page = store.page(read.page_of(NUMBERED_AT_ONCE)).await?;
+            let has = page.events.iter().take_while(|event| event.position <= position);
+            number += has.filter(|event| stream.has(event)).count() as u64;
+            next = page.next.filter(|_| page.through < position);
+        }
+        Ok(number)
     }
 
     fn of(&self, stream: &IndexedStream) -> Arc<Mutex<StreamOrdinals>> {

@@ -97,7 +97,7 @@ impl ReadingCall {
     ) -> Result<Self, Status> {
         facade.may_read(&stream)?;
         facade.refresh().await?;
-        let mark = facade.marks.of(&stream.name);
+        let mark = facade.mark_of(&stream).await?;
         if mark.is_tombstoned {
             return Err(faults::stream_deleted(&stream.shown));
         }

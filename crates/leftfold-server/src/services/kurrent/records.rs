@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use leftfold::store::{ContentType, Position, Read, ReadError, RecordedEvent, Timestamp, Version};
+use leftfold::store::{
+    ContentType, Position, Query, Read, ReadError, RecordedEvent, Timestamp, Version,
+};
 use uuid::Uuid;
 
 use super::Facade;
@@ -12,6 +14,7 @@ use super::names::{self, DELETED_TYPE, LINK_TYPE, METADATA_STREAM, NamedStream, 
 use super::wire::streams::ReadResp;
 use super::wire::streams::read_resp::{Content, ReadEvent, RecordedEvent as WireEvent, read_event};
 use super::wire::{AllStreamPosition, Moment, Uuid as WireUuid, uuid as wire_uuid};
+use crate::groups::ParkedEntry;
 
 /// Revision of the event that ends a stream for ever.
 const LAST_REVISION: u64 = i64::MAX.unsigned_abs();
@@ -122,6 +125,11 @@ pub(super) struct FoundEvent {
 }
 
 impl FoundEvent {
+    /// The event, the link by which it was found, and the position.
+    pub(super) fn into_parts(self) -> (Option<WireEvent>, Option<WireEvent>, Position) {
+        (self.event, self.link, self.position)
+    }
+
     pub(super) fn into_response(self) -> ReadResp {
         let position = Some(read_event::Position::CommitPosition(self.position.0));
         let event = ReadEvent { event: self.event, link: self.link, position };
@@ -145,6 +153,9 @@ impl EventForm {
         event: &RecordedEvent,
     ) -> Result<FoundEvent, ReadError> {
         let position = event.position;
+        if let Some(entry) = ParkedEntry::of(event) {
+            return self.parked(facade, event, &entry).await;
+        }
         let shown = wire_event(event, self.spelling);
         if !self.resolves_links || names::shown(&event.event_type) != LINK_TYPE {
             return Ok(FoundEvent { event: Some(shown), link: None, position });
@@ -157,6 +168,45 @@ impl EventForm {
             _ => None,
         };
         Ok(FoundEvent { event, link: Some(shown), position })
+    }
+
+    /// The record of a parked event: a link to the event.
+    async fn parked(
+        self,
+        facade: &Facade,
+        record: &RecordedEvent,
+        entry: &ParkedEntry,
+    ) -> Result<FoundEvent, ReadError> {
+        let (at, position) = (Position(entry.position), record.position);
+        let read = Read::matching(Query::everything(), at).page_of(1);
+        let events = facade.store.page(read).await?.events;
+        let event = events.into_iter().find(|event| event.position == at);
+        let stream = record.stream.as_ref().map_or("", |at| at.name.id());
+        let data = event.as_ref().map_or_else(String::new, |event| {
+            let (of, revision) = shown_at(event);
+            format!("{revision}@{of}")
+        });
+        let metadata = serde_json::json!({
+            "added": record.recorded_at.to_string(),
+            "reason": entry.reason,
+        });
+        let link = WireEvent {
+            stream_identifier: Some(names::identifier(&names::parked_stream(stream))),
+            metadata: system_metadata(LINK_TYPE, "application/octet-stream", record.recorded_at),
+            custom_metadata: metadata.to_string().into(),
+            data: data.into(),
+            ..wire_event(record, self.spelling)
+        };
+        if !self.resolves_links {
+            return Ok(FoundEvent { event: Some(link), link: None, position });
+        }
+        let event = match event {
+            Some(event) if !facade.marks.hide(&facade.store, &event).await? => {
+                Some(wire_event(&event, self.spelling))
+            }
+            _ => None,
+        };
+        Ok(FoundEvent { event, link: Some(link), position })
     }
 
     /// An event as it stands in an indexed stream under a number. Nobody sees through a link to it

@@ -9,6 +9,9 @@ pub(super) mod event_store {
         pub mod streams {
             tonic::include_proto!("event_store.client.streams");
         }
+        pub mod persistent_subscriptions {
+            tonic::include_proto!("event_store.client.persistent_subscriptions");
+        }
         pub mod gossip {
             tonic::include_proto!("event_store.client.gossip");
         }
@@ -32,5 +35,6 @@ pub(super) mod kurrentdb {
     }
 }
 
+pub(super) use event_store::client::persistent_subscriptions as persistent;
 pub(super) use event_store::client::*;
 pub(super) use kurrentdb::protocol::v2::streams as sessions;

@@ -167,10 +167,96 @@ const parts = {
     await client.dispose();
   },
 
+  async groups() {
+    const client = connect();
+    const order = stream();
+    const settings = (changes) => kit.persistentSubscriptionToStreamSettingsFromDefaults(changes);
+    const missing = { type: kit.ErrorType.PERSISTENT_SUBSCRIPTION_DOES_NOT_EXIST, streamName: order, groupName: "workers" };
+    await assert.rejects(client.getPersistentSubscriptionToStreamInfo(order, "workers"), missing);
+    await assert.rejects(client.deletePersistentSubscriptionToStream(order, "workers"), missing);
+    const made = settings({ startFrom: START, maxSubscriberCount: 2, maxRetryCount: 1, checkPointLowerBound: 1, checkPointUpperBound: 1 });
+    await client.createPersistentSubscriptionToStream(order, "workers", made);
+    await assert.rejects(client.createPersistentSubscriptionToStream(order, "workers", made), {
+      type: kit.ErrorType.PERSISTENT_SUBSCRIPTION_EXISTS,
+    });
+    await client.appendToStream(order, several(6));
+    const consume = () =>
+      new Heard(client.subscribeToPersistentSubscriptionToStream(order, "workers", { bufferSize: 3 }));
+    const [one, other] = [consume(), consume()];
+    const take = async (heard, count) => {
+      const found = [];
+      while (found.length < count) found.push(await heard.next());
+      return found;
+    };
+    const [ofOne, ofOther] = [await take(one, 3), await take(other, 3)];
+    const numbers = [...ofOne, ...ofOther].map(({ event }) => Number(event.revision)).sort();
+    assert.deepEqual(numbers, [0, 1, 2, 3, 4, 5]);
+    const third = consume();
+    assert.equal((await third.next()).error.type, kit.ErrorType.MAXIMUM_SUBSCRIBERS_REACHED);
+    const info = () => client.getPersistentSubscriptionToStreamInfo(order, "workers");
+    const until = async (wanted) => {
+      for (;;) {
+        const found = await info();
+        if (wanted(found.stats)) return found;
+      }
+    };
+    const full = await until((stats) => stats.totalInFlightMessages === 6);
+    assert.equal(full.connections.length, 2);
+    assert.equal(full.settings.startFrom, START);
+    assert.equal(full.settings.consumerStrategyName, kit.ROUND_ROBIN);
+    assert.equal(full.stats.lastKnownEventRevision, 5n);
+    await one.subscription.nack("retry", "once more", ofOne[0]);
+    const again = await one.next();
+    assert.equal(again.retryCount, 1);
+    await one.subscription.nack("retry", "too often", again);
+    await one.subscription.nack("park", "bad", ofOne[1]);
+    await one.subscription.nack("skip", "not mine", ofOne[2]);
+    await other.subscription.ack(...ofOther);
+    const settled = await until((stats) => stats.parkedMessageCount === 2n && stats.lastCheckpointedEventRevision === 5n);
+    assert.equal(settled.stats.totalInFlightMessages, 0);
+    await client.replayParkedMessagesToStream(order, "workers", { stopAt: 1 });
+    await client.replayParkedMessagesToStream(order, "workers");
+    const replayed = await Promise.all([one.next(), other.next()]);
+    assert.deepEqual(replayed.map(({ event }) => event.id).sort(), [ofOne[0], ofOne[1]].map(({ event }) => event.id).sort());
+    await client.updatePersistentSubscriptionToStream(order, "workers", settings({ ...made, maxRetryCount: 5 }));
+    const dropped = { type: kit.ErrorType.PERSISTENT_SUBSCRIPTION_DROPPED };
+    for (const heard of [one, other]) assert.equal((await heard.next()).error.type, dropped.type);
+    assert.equal((await info()).settings.maxRetryCount, 5);
+    const last = consume();
+    // The server ended them, not the consumers.
+    assert.equal((await last.next()).retryCount, 0);
+    await client.deletePersistentSubscriptionToStream(order, "workers");
+    for (let heard; !(heard = await last.next()).error || assert.equal(heard.error.type, dropped.type); );
+
+    const group = stream("group");
+    const toAll = kit.persistentSubscriptionToAllSettingsFromDefaults({ startFrom: END });
+    const filter = kit.streamNameFilter({ prefixes: [order] });
+    await client.createPersistentSubscriptionToAll(group, toAll, { filter });
+    await client.appendToStream(stream(), placed(1));
+    await client.appendToStream(order, placed(6));
+    const ofAll = new Heard(client.subscribeToPersistentSubscriptionToAll(group));
+    const found = await ofAll.next();
+    assert.equal(found.event.revision, 6n);
+    await ofAll.subscription.ack(found);
+    const told = await client.getPersistentSubscriptionToAllInfo(group);
+    assert.equal(told.settings.startFrom, END);
+    assert.ok((await client.listAllPersistentSubscriptions()).some(({ groupName }) => groupName === group));
+    assert.ok((await client.listPersistentSubscriptionsToAll()).some(({ groupName }) => groupName === group));
+    await client.restartPersistentSubscriptionSubsystem();
+    assert.equal((await ofAll.next()).error.type, dropped.type);
+    await client.deletePersistentSubscriptionToAll(group);
+    await client.dispose();
+  },
+
   async restart() {
     const client = connect();
     const order = stream();
     await client.appendToStream(order, placed(0));
+    const settings = kit.persistentSubscriptionToStreamSettingsFromDefaults({ startFrom: START });
+    await client.createPersistentSubscriptionToStream(order, "workers", settings);
+    const consumed = new Heard(client.subscribeToPersistentSubscriptionToStream(order, "workers"));
+    await consumed.subscription.ack(await consumed.next());
+    while ((await client.getPersistentSubscriptionToStreamInfo(order, "workers")).stats.totalInFlightMessages);
     const heard = new Heard(client.subscribeToStream(order), "caughtUp");
     assert.equal((await heard.next()).event.revision, 0n);
     assert.deepEqual(await heard.next(), { mark: "caughtUp" });
@@ -187,6 +273,8 @@ const parts = {
       }
     }
     assert.deepEqual(await revisions(client, order), [0, 1]);
+    const goesOn = new Heard(client.subscribeToPersistentSubscriptionToStream(order, "workers"));
+    assert.equal((await goesOn.next()).event.revision, 1n, "what was acknowledged is settled");
     const again = new Heard(client.subscribeToStream(order, { fromRevision: 0n }));
     assert.equal((await again.next()).event.revision, 1n);
     await again.ended();
@@ -200,7 +288,20 @@ const parts = {
     assert.deepEqual(await revisions(client, order), [0]);
     const credentials = { username: "rae", password: "r" };
     assert.equal((await all(client.readStream(order, { credentials }))).length, 1);
-    await assert.rejects(client.appendToStream(order, placed(1), { credentials }), { type: kit.ErrorType.ACCESS_DENIED });
+    const denied = { type: kit.ErrorType.ACCESS_DENIED };
+    await assert.rejects(client.appendToStream(order, placed(1), { credentials }), denied);
+    // To make a subscription is for admins, to consume for whoever appends.
+    const settings = kit.persistentSubscriptionToStreamSettingsFromDefaults({ startFrom: START });
+    await assert.rejects(client.createPersistentSubscriptionToStream(order, "workers", settings), denied);
+    const root = { credentials: { username: "ann", password: "a" } };
+    await client.createPersistentSubscriptionToStream(order, "workers", settings, root);
+    const consumed = new Heard(client.subscribeToPersistentSubscriptionToStream(order, "workers"));
+    assert.equal((await consumed.next()).event.revision, 0n);
+    const refused = new Heard(client.subscribeToPersistentSubscriptionToStream(order, "workers", { credentials }));
+    assert.equal((await refused.next()).error.type, denied.type);
+    const info = await client.getPersistentSubscriptionToStreamInfo(order, "workers", { credentials });
+    assert.equal(info.connections[0].username, "ada");
+    await consumed.ended();
     await client.dispose();
   },
 };

@@ -15,7 +15,7 @@ from kurrentdbclient.exceptions import (
     StreamIsDeletedError,
     WrongCurrentVersionError,
 )
-from kurrentdbclient.protos.v1 import persistent_pb2, shared_pb2, streams_pb2
+from kurrentdbclient.protos.v1 import projections_pb2, shared_pb2, streams_pb2
 
 client = connect()
 
@@ -178,9 +178,10 @@ def check_the_same_events_at_the_same_time():
 
 
 def check_what_is_not_served_says_so():
-    error = raises(grpc.RpcError, client.persistent_subscriptions._stub.List, persistent_pb2.ListReq())
+    request = projections_pb2.DisableReq()
+    error = raises(grpc.RpcError, client.projections._stub.Disable, request)
     assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
-    assert "subscribe to a stream" in error.details(), error
+    assert "without them" in error.details(), error
 
 
 def check_nothing_to_append():
