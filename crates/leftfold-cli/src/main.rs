@@ -2,12 +2,13 @@
 
 // `args` are the arguments; each of the `commands` has a file. `access` opens the store that is
 // named, `pipeline` appends to it, `selection` finds out which events are meant, and `event_json`
-// writes them for programs. `input` reads lines. `config` has the settings of a server. `screen` is
-// standard output, `progress` what is told meanwhile on standard error, and `failure` how a command
-// ends.
+// writes them for programs. `input` reads lines, `bucket` has backups in object storage. `config`
+// has the settings of a server. `screen` is standard output, `progress` what is told meanwhile on
+// standard error, and `failure` how a command ends.
 
 mod access;
 mod args;
+mod bucket;
 mod commands;
 mod config;
 mod event_json;

@@ -1,5 +1,5 @@
-//! Real servers for tests: PostgreSQL, PgBouncer before it, Redis, RabbitMQ, NATS and UmaDB, each
-//! on loopback with a port and a directory of its own.
+//! Real servers for tests: PostgreSQL, PgBouncer before it, Redis, RabbitMQ, NATS, UmaDB and object
+//! storage, each on loopback with a port and a directory of its own.
 //!
 //! A server of its own is for a test that kills it, with `stop_hard` and `start_again` on the same
 //! data and port. All others share one per test process, and take a database each from it:
@@ -24,12 +24,13 @@
 //! `cargo xtask setup` prints and `cargo xtask test` sets. Where the tests run as root the servers
 //! run as `nobody`.
 
-// `postgres`, `pgbouncer`, `redis`, `rabbitmq`, `nats` and `umadb` each start a `process` in a
-// `directory`. `cutting` has a proxy before any of them.
+// `postgres`, `pgbouncer`, `redis`, `rabbitmq`, `nats`, `umadb` and `object_storage` each start a
+// `process` in a `directory`. `cutting` has a proxy before any of them.
 
 mod cutting;
 mod directory;
 mod nats;
+mod object_storage;
 mod pgbouncer;
 mod postgres;
 mod process;
@@ -39,6 +40,7 @@ mod umadb;
 
 pub use cutting::CuttingProxy;
 pub use nats::NatsServer;
+pub use object_storage::ObjectStorage;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::PostgresServer;
 pub use rabbitmq::RabbitMqServer;

@@ -84,16 +84,52 @@ pub async fn dial(options: &RemoteOptions) -> Result<(Channel, Uri), RemoteError
         .unwrap_or_else(|_| Err(away("it does not answer in time".to_owned())))
 }
 
-async fn try_dial(options: &RemoteOptions) -> Result<(Channel, Uri), RemoteError> {
+/// Connection of bytes, encrypted or not.
+#[doc(hidden)]
+pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
+
+/// Connects in the same way to a server that speaks HTTP/1.1.
+///
+/// # Errors
+/// Those of [`dial`].
+#[doc(hidden)]
+pub async fn dial_http1(options: &RemoteOptions) -> Result<Box<dyn ByteStream>, RemoteError> {
     let away = |detail: String| RemoteError::Unreachable { address: options.address(), detail };
-    let stream = TcpStream::connect((&*options.host, options.port))
+    let dialled = async {
+        let stream = reach(options).await?;
+        Ok(match &options.tls {
+            None => Box::new(stream) as Box<dyn ByteStream>,
+            #[cfg(feature = "tls")]
+            Some(tls) => Box::new(crate::tls::encrypted(options, tls, stream, b"http/1.1").await?),
+            #[cfg(not(feature = "tls"))]
+            Some(_) => return Err(RemoteError::NoEncryption),
+        })
+    };
+    timeout(options.connect_within, dialled)
         .await
-        .map_err(|error| away(error.to_string()))?;
-    stream.set_nodelay(true).map_err(|error| away(error.to_string()))?;
+        .unwrap_or_else(|_| Err(away("it does not answer in time".to_owned())))
+}
+
+async fn reach(options: &RemoteOptions) -> Result<TcpStream, RemoteError> {
+    let away = |error: std::io::Error| RemoteError::Unreachable {
+        address: options.address(),
+        detail: error.to_string(),
+    };
+    let stream = TcpStream::connect((&*options.host, options.port)).await.map_err(away)?;
+    stream.set_nodelay(true).map_err(away)?;
+    Ok(stream)
+}
+
+async fn try_dial(options: &RemoteOptions) -> Result<(Channel, Uri), RemoteError> {
+    let stream = reach(options).await?;
     match &options.tls {
         None => begin(options, stream).await,
         #[cfg(feature = "tls")]
-        Some(tls) => begin(options, crate::tls::encrypted(options, tls, stream).await?).await,
+        Some(tls) => {
+            begin(options, crate::tls::encrypted(options, tls, stream, b"h2").await?).await
+        }
         #[cfg(not(feature = "tls"))]
         Some(_) => Err(RemoteError::NoEncryption),
     }

@@ -55,6 +55,6 @@ pub use backend::RemoteStore;
 #[doc(hidden)]
 pub use channel::Channel;
 #[doc(hidden)]
-pub use connect::dial;
+pub use connect::{ByteStream, dial, dial_http1};
 pub use error::RemoteError;
 pub use options::{RemoteOptions, RemoteTls, RemoteUser};

@@ -19,9 +19,11 @@ pub(crate) async fn encrypted(
     options: &RemoteOptions,
     tls: &RemoteTls,
     stream: TcpStream,
+    protocol: &[u8],
 ) -> Result<TlsStream<TcpStream>, RemoteError> {
     let away = |detail: String| RemoteError::Unreachable { address: options.address(), detail };
-    let config = config(tls)?;
+    let mut config = config(tls)?;
+    config.alpn_protocols = vec![protocol.to_vec()];
     let name = ServerName::try_from(options.host.clone())
         .map_err(|_| away("no certificate can be for such a name".to_owned()))?;
     TlsConnector::from(Arc::new(config))
@@ -47,7 +49,7 @@ fn config(tls: &RemoteTls) -> Result<ClientConfig, RemoteError> {
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for every version of the protocol")
         .with_root_certificates(roots);
-    let mut config = match &tls.certificate {
+    let config = match &tls.certificate {
         None => builder.with_no_client_auth(),
         Some((path, key)) => {
             let key_der =
@@ -57,7 +59,6 @@ fn config(tls: &RemoteTls) -> Result<ClientConfig, RemoteError> {
                 .map_err(|error| unusable(path, &error))?
         }
     };
-    config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
 

@@ -17,7 +17,8 @@ const REQUIREMENTS: [&str; 4] = [
     "crates/leftfold-proving/requirements.txt",
 ];
 /// Tells whether a Python has the packages.
-const PROBE: &str = "import ocpp, websockets, grpc, grpc_reflection, kurrentdbclient, umadb";
+const PROBE: &str =
+    "import ocpp, websockets, grpc, grpc_reflection, kurrentdbclient, umadb, moto.server";
 /// The oldest Python that the pinned packages run on.
 const PROBE_VERSION: &str = "import sys; sys.exit(sys.version_info < (3, 10))";
 

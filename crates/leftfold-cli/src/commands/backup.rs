@@ -1,27 +1,40 @@
 //! `leftfold backup`, `restore` and `archive`: copies of a log, and old parts of it elsewhere.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use leftfold::log::{BackedUp, BackupError, BackupProgress, Log, Options, backup, restore_backup};
+use leftfold::log::disk::{Disk, Real};
+use leftfold::log::{
+    BackedUp, BackupError, BackupProgress, Log, Options, Restored, backup, restore_backup,
+    restore_backup_on,
+};
 use serde_json::json;
 
 use crate::access::{StoreArgument, in_use_or};
+use crate::bucket::{BucketDisk, BucketPlace};
 use crate::failure::CliFailure;
 use crate::progress::{Interrupt, Measure, ProgressLine};
 use crate::screen::{Screen, Tint, bytes, count};
 
-/// Backs up a log into a directory
+/// Backs up a log into a directory, or into object storage
 ///
 /// The log may be written meanwhile. The first backup copies everything, later ones what is new.
-/// If it is interrupted the backup before is still the backup, and the same call goes on.
+/// If it is interrupted the backup before is still the backup, and the same call goes on. Object
+/// storage is any that speaks the protocol of S3; the environment says where it is and who asks
+/// (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
+/// AWS_CA_BUNDLE).
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  leftfold backup ./data /backup/shop
+  AWS_ENDPOINT_URL=https://minio.example leftfold backup ./data s3://backups/shop")]
 pub(crate) struct BackupArguments {
     #[command(flatten)]
     store: StoreArgument,
-    /// Directory of the backup
-    #[arg(value_name = "DIRECTORY")]
+    /// Directory of the backup, or s3://BUCKET/PREFIX
+    #[arg(value_name = "PLACE")]
     to: PathBuf,
 }
 
@@ -32,7 +45,7 @@ pub(crate) struct BackupArguments {
 /// interrupted the same call begins anew.
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArguments {
-    /// Directory of the backup
+    /// Directory of the backup, or s3://BUCKET/PREFIX
     #[arg(value_name = "BACKUP")]
     from: PathBuf,
     #[command(flatten)]
@@ -67,7 +80,16 @@ pub(crate) async fn run(
     let (to, shown) = (arguments.to.clone(), arguments.to.display().to_string());
     let interrupt = Interrupt::listen();
     let mut told = telling("backing up", &interrupt);
-    let done = blocking(move || backup(log, to, &mut told)).await?;
+    let done = match bucket(&to)? {
+        Some(disk) => {
+            blocking(move || -> Result<_, BackupError> {
+                let (log, _) = Log::open_read_only(log, Options::default())?;
+                log.backup_on(&disk, &mut told)
+            })
+            .await?
+        }
+        None => blocking(move || backup(log, to, &mut told)).await?,
+    };
     let BackedUp { identity, head, segments, copied_bytes } = match done {
         Err(BackupError::Stopped) => {
             return Err(CliFailure::Interrupted(Some("the same call goes on")));
@@ -97,7 +119,11 @@ pub(crate) async fn restore(
     let interrupt = Interrupt::listen();
     let mut told = telling("restoring", &interrupt);
     let options = Options::default();
-    let restored = match blocking(move || restore_backup(from, log, options, &mut told)).await? {
+    let restored = match bucket(&from)? {
+        Some(disk) => blocking(move || restore_bucket(&disk, &log, options, &mut told)).await?,
+        None => blocking(move || restore_backup(from, log, options, &mut told)).await?,
+    };
+    let restored = match restored {
         Err(BackupError::Stopped) => {
             return Err(CliFailure::Interrupted(Some("the same call begins anew")));
         }
@@ -151,6 +177,27 @@ pub(crate) async fn archive(
     screen.line(screen.tint(Tint::Green, &said))
 }
 
+/// Returns the bucket that a place of a backup names; `None` if it is a directory.
+fn bucket(place: &Path) -> Result<Option<BucketDisk>, CliFailure> {
+    let place = place.to_str().and_then(BucketPlace::of).transpose()?;
+    Ok(place.map(BucketDisk::open))
+}
+
+fn restore_bucket(
+    from: &BucketDisk,
+    log: &Path,
+    options: Options,
+    told: &mut dyn FnMut(BackupProgress) -> ControlFlow<()>,
+) -> Result<Restored, BackupError> {
+    let io = |error: std::io::Error| BackupError::Io { detail: error.to_string() };
+    // Nothing is made where there is nothing to bring back.
+    if !from.names().map_err(io)?.iter().any(|name| name == "backup.manifest") {
+        return Err(BackupError::Missing { place: from.place() });
+    }
+    let log = Real::create(log).map_err(io)?;
+    restore_backup_on(from, Arc::new(log), options, told)
+}
+
 /// Makes what is told of the progress of a copy.
 fn telling(
     doing: &'static str,
@@ -177,6 +224,10 @@ fn of_backup(error: BackupError) -> CliFailure {
         error @ (BackupError::Damaged { .. } | BackupError::SourceDamaged { .. }) => {
             CliFailure::Fault(error.to_string())
         }
+        BackupError::InUse { place } if place.starts_with("s3://") => CliFailure::Failed(format!(
+            "another backup is made in {place}; one that was killed is taken over after 15 \
+             minutes, or when you remove {place}/backup.lock"
+        )),
         error => CliFailure::of(error),
     }
 }

@@ -1,6 +1,7 @@
 //! The program `leftfold`, as a process of its own.
 
 mod asking;
+mod bucket;
 mod config;
 mod copies;
 mod foreign;

@@ -38,6 +38,12 @@ impl Program {
         Self(command.stderr(Stdio::null()).spawn().unwrap())
     }
 
+    /// Starts a command that says nothing.
+    pub(crate) fn of(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
@@ -122,8 +128,17 @@ pub(crate) fn ran(arguments: &[&str]) -> Ran {
 
 pub(crate) fn ran_with(arguments: &[&str], input: &str) -> Ran {
     let mut command = Command::new(PROGRAM);
-    command.args(arguments).stdin(Stdio::piped());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command.args(arguments);
+    ran_command(command, input)
+}
+
+pub(crate) fn ran_command(mut command: Command, input: &str) -> Ran {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     // A command that does not read its input closes it.
