@@ -16,6 +16,10 @@ pub(crate) mod wire {
     pub(crate) mod streams {
         include!(concat!(env!("OUT_DIR"), "/event_store.client.streams.rs"));
     }
+
+    pub(crate) mod persistent_subscriptions {
+        include!(concat!(env!("OUT_DIR"), "/event_store.client.persistent_subscriptions.rs"));
+    }
 }
 
 /// The calls, on a connection of their own.

@@ -2,6 +2,7 @@
 //! the calls and compare the answers.
 
 pub(crate) mod calls;
+mod groups;
 mod node;
 mod pages;
 mod python;

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use leftfold::store::limits::APPEND_EVENTS_MAX;
 use leftfold::store::{Append, EventType, NewEvent, Store, StreamName};
+use leftfold_proving::PostgresServer;
 use tempfile::TempDir;
 
 use super::pages::CountedPages;
@@ -75,6 +76,15 @@ async fn consumers_share_persistent_subscriptions() {
     for (store, _directory) in stores().await {
         let server = RunningServer::of(store).await;
         run_python("groups.py", &server).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_in_postgresql_is_served_too() {
+    let url = format!("{}?schema=shop", PostgresServer::shared().database("kurrent"));
+    let server = RunningServer::of(leftfold::open(&url).await.unwrap()).await;
+    for script in ["streams.py", "subscriptions.py", "groups.py"] {
+        run_python(script, &server).await;
     }
 }
 
