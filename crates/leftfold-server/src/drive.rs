@@ -55,7 +55,7 @@ impl DrivenServer {
     ///
     /// # Errors
     /// [`ServeError::Close`] if a store did not close cleanly.
-    pub async fn close(self) -> Result<(), ServeError> {
+    pub async fn close(&self) -> Result<(), ServeError> {
         let _ = self.stops.send(true);
         close(&self.stores).await
     }
