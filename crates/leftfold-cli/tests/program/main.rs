@@ -5,6 +5,7 @@ mod bucket;
 mod config;
 mod copies;
 mod foreign;
+mod foreign_load;
 mod help;
 mod open_work;
 mod operate;

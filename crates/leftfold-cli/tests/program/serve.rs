@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{Program, port, ran};
 
-async fn open(port: u16) -> Store {
+pub(crate) async fn open(port: u16) -> Store {
     let options = RemoteOptions::at(&format!("leftfold://127.0.0.1:{port}")).unwrap();
     let options = RemoteOptions { patience: Duration::from_secs(60), ..options };
     Store::new(RemoteStore::open_with(options).await.unwrap())

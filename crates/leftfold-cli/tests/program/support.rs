@@ -21,7 +21,17 @@ impl Program {
     }
 
     pub(crate) fn serve_with(store: &Path, port: u16, more: &[&str]) -> Self {
-        let mut command = Command::new(PROGRAM);
+        Self::serve_by(Command::new(PROGRAM), store, port, more)
+    }
+
+    /// The same, but no file can grow beyond a megabyte: what a full disk is to whoever writes.
+    pub(crate) fn serve_in_little_room(store: &Path, port: u16) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"trap '' XFSZ; ulimit -f 2048; exec "$0" "$@""#, PROGRAM]);
+        Self::serve_by(command, store, port, &[])
+    }
+
+    fn serve_by(mut command: Command, store: &Path, port: u16, more: &[&str]) -> Self {
         command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--store"]).arg(store);
         command.args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -79,6 +79,16 @@ pub(crate) fn read(stream: &str) -> ReadReq {
     ReadReq { options: Some(options) }
 }
 
+/// A subscription to a stream.
+pub(crate) fn follow(stream: &str) -> ReadReq {
+    use read_req::options::CountOption;
+    let mut follow = read(stream);
+    if let Some(options) = &mut follow.options {
+        options.count_option = Some(CountOption::Subscription(read_req::SubscriptionOptions {}));
+    }
+    follow
+}
+
 /// The same stream in two stores of a server; without the metadata a call is for `default`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_metadata_of_a_call_names_its_store() {

@@ -79,14 +79,32 @@ struct Certified {
     server: RunningServer,
     /// File with the certificate of its authority.
     authority: PathBuf,
-    _certificates: Certificates,
+    certificates: Certificates,
     _users: TempDir,
+}
+
+/// Sides that show a certificate.
+#[derive(Clone, Copy, PartialEq)]
+enum CertifiedBy {
+    /// The server does.
+    Server,
+    /// The server does, and it is expired.
+    Expired,
+    /// The server does, and demands one of clients: `client` is a good one, `stranger` is not.
+    Both,
 }
 
 impl Certified {
     async fn new() -> Self {
+        Self::with(CertifiedBy::Server).await
+    }
+
+    async fn with(by: CertifiedBy) -> Self {
         let certificates = Certificates::new();
-        certificates.issue("server", "localhost", &certificates.good, false);
+        let is_expired = by == CertifiedBy::Expired;
+        certificates.issue("server", "localhost", &certificates.good, is_expired);
+        certificates.issue("client", "client", &certificates.good, false);
+        certificates.issue("stranger", "client", &certificates.other, false);
         let entries = [
             ("ada", "append", "secret"),
             ("rae", "read", "r"),
@@ -97,10 +115,11 @@ impl Certified {
         let lines = format!("{}\nread.streams = [\"public-\"]\n", entries.join("\n"));
         let (directory, path) = users::file(&lines);
         let users = Some(Users::of_file(&path).unwrap());
-        let tls = Some(certificates.tls("server", None));
+        let demanded = (by == CertifiedBy::Both).then_some("good.pem");
+        let tls = Some(certificates.tls("server", demanded));
         let options = ServerOptions { tls, users, ..usual_options() };
         let server = RunningServer::with(options, Store::memory()).await;
         let authority = certificates.path("good.pem");
-        Self { server, authority, _certificates: certificates, _users: directory }
+        Self { server, authority, certificates, _users: directory }
     }
 }

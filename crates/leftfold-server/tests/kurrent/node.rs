@@ -4,7 +4,7 @@ use std::process::Command;
 
 use leftfold::store::Store;
 
-use super::{Certified, conversation, run, scripts};
+use super::{Certified, CertifiedBy, conversation, run, scripts};
 use crate::support::RunningServer;
 
 const CLIENTS: [&str; 2] = ["@kurrent/kurrentdb-client", "@eventstore/db-client"];
@@ -42,5 +42,20 @@ async fn both_clients_of_node_speak_over_encrypted_connections_with_passwords() 
         let file = certified.authority.display();
         let address = format!("ada:secret@localhost:{}?tlsCAFile={file}", certified.server.port);
         run(node(client, "encrypted", &address)).await;
+        let wrong = address.replace("ada:secret", "ada:guess");
+        run(node(client, "refused", &wrong)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_clients_of_node_refuse_a_server_that_is_not_to_be_trusted() {
+    let [good, expired] = [Certified::new().await, Certified::with(CertifiedBy::Expired).await];
+    for client in CLIENTS {
+        for (certified, roots) in [(&good, "other.pem"), (&expired, "good.pem")] {
+            let (file, port) = (certified.certificates.path(roots), certified.server.port);
+            let options = format!("tlsCAFile={}&maxDiscoverAttempts=1", file.display());
+            let address = format!("ada:secret@localhost:{port}?{options}");
+            run(node(client, "refused", &address)).await;
+        }
     }
 }

@@ -8,7 +8,7 @@ use leftfold_proving::PostgresServer;
 use tempfile::TempDir;
 
 use super::pages::CountedPages;
-use super::{Certified, conversation, run, scripts};
+use super::{Certified, CertifiedBy, conversation, run, scripts};
 use crate::support::RunningServer;
 
 fn python(script: &str, part: &str, address: &str) -> Command {
@@ -106,6 +106,37 @@ async fn a_client_speaks_over_an_encrypted_connection_and_does_what_its_user_may
     let mut command = python("encrypted.py", "all", &address);
     command.arg(&certified.authority);
     run(command).await;
+}
+
+/// Runs a part of the script of encrypted connections with the certificates in these files.
+async fn run_encrypted(part: &str, certified: &Certified, files: &[&str]) {
+    let mut command = python("encrypted.py", part, &format!("localhost:{}", certified.server.port));
+    command.args(files.iter().map(|file| certified.certificates.path(file)));
+    run(command).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guesses_of_a_password_are_refused_and_its_user_goes_on() {
+    run_encrypted("guesses_passwords", &Certified::new().await, &["good.pem"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_refuses_a_server_with_an_expired_certificate_or_of_another_authority() {
+    let certified = Certified::new().await;
+    run_encrypted("refuses_the_server", &certified, &["other.pem"]).await;
+    let expired = Certified::with(CertifiedBy::Expired).await;
+    run_encrypted("refuses_the_server", &expired, &["good.pem"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_demands_certificates_takes_a_good_one_of_a_client_and_no_other() {
+    let certified = Certified::with(CertifiedBy::Both).await;
+    run_encrypted("refuses_the_server", &certified, &["good.pem"]).await;
+    let good = ["good.pem", "client.pem", "client.key"];
+    run_encrypted("shows_a_certificate", &certified, &good).await;
+    // The name of the part says what is expected of a client that shows another one.
+    let other = ["good.pem", "stranger.pem", "stranger.key"];
+    run_encrypted("shows_a_wrong_certificate", &certified, &other).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

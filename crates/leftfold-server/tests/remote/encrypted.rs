@@ -20,7 +20,7 @@ pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 pub(crate) struct Certificates {
     directory: TempDir,
     pub(crate) good: Authority,
-    other: Authority,
+    pub(crate) other: Authority,
 }
 
 fn authority() -> Authority {

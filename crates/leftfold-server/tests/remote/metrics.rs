@@ -7,7 +7,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use leftfold::store::{Query, Store};
-use leftfold_protocol::wire;
+use leftfold_protocol::bounded::RequestShapes;
+use leftfold_protocol::{DESCRIPTIONS, wire};
 use leftfold_server::{ServerOptions, Users};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -133,6 +134,67 @@ async fn calls_connections_refusals_and_subscriptions_are_counted() {
     once.sort_unstable();
     once.dedup();
     assert_eq!(once.len(), names.len());
+}
+
+/// Rule 55 of servers: what a client cancels is freed, by every protocol.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_its_client_cancels_is_gone_by_every_protocol() {
+    let server = RunningServer::of(Store::memory()).await;
+    let port = server.port;
+    let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+    let native = raw_client(port).await.subscribe(all).await.unwrap().into_inner();
+    let uma = umadb::wire::SubscribeRequest::default();
+    let uma = umadb::client(port).await.subscribe(uma).await.unwrap().into_inner();
+    let mut kurrent = calls::client(port).await.read(calls::follow("a-1")).await.unwrap();
+    kurrent.get_mut().message().await.unwrap();
+    let open = async || {
+        let answer = asked(port, "/metrics", "").await;
+        let samples = samples(&answer);
+        ["native", "umadb", "kurrentdb"]
+            .map(|of| samples[&*format!("leftfold_server_subscriptions{{protocol=\"{of}\"}}")])
+    };
+    assert_eq!(open().await, [1.0; 3]);
+    drop((native, uma, kurrent));
+    while open().await != [0.0; 3] {}
+}
+
+/// Rule 56 of servers: without a right credential each call is UNAUTHENTICATED, but those that only
+/// tell that the server is there, and what it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_of_every_protocol_wants_a_user_but_those_that_tell_of_the_server() {
+    let (server, _directory) = serve().await;
+    let open = [
+        "/grpc.health.v1.Health/Check",
+        "/event_store.client.gossip.Gossip/Read",
+        "/event_store.client.server_features.ServerFeatures/GetSupportedMethods",
+    ];
+    let mut client = raw(server.port).await;
+    for path in described_calls() {
+        for authorization in [None, Some(basic("monitor:x")), Some("Bearer leftfold_x".to_owned())]
+        {
+            let mut request = hyper::Request::post(format!("http://x{path}"))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers");
+            if let Some(authorization) = &authorization {
+                request = request.header("authorization", authorization);
+            }
+            let answer = client.call(request.body(tonic::body::Body::empty()).unwrap()).await;
+            let answer = answer.unwrap();
+            let status = answer.headers().get("grpc-status").map(|text| text.to_str().unwrap());
+            let is_out = status == Some("16");
+            assert_eq!(is_out, !open.contains(&&*path), "{path} {authorization:?} {status:?}");
+        }
+    }
+}
+
+/// The paths of all calls that are described.
+fn described_calls() -> Vec<String> {
+    let facades = &include_bytes!(concat!(env!("OUT_DIR"), "/described.bin"))[..];
+    let shapes = [DESCRIPTIONS, facades].map(|all| RequestShapes::described(all).unwrap());
+    let calls = shapes.iter().flat_map(|all| all.methods());
+    let paths: Vec<_> = calls.map(|(service, method)| format!("/{service}/{method}")).collect();
+    assert!(paths.len() > 25, "{paths:?}");
+    paths
 }
 
 /// A label for each path that a stranger asks for would fill the memory of whoever collects them.

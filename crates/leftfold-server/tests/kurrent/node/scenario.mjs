@@ -304,6 +304,13 @@ const parts = {
     await consumed.ended();
     await client.dispose();
   },
+
+  // A server that is not to be trusted, and a password that is guessed.
+  async refused() {
+    const client = connect();
+    await assert.rejects(client.appendToStream(stream(), placed(0), state(NONE)));
+    await assert.rejects(all(client.readStream(stream())));
+  },
 };
 
 await parts[part]();

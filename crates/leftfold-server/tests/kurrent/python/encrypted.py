@@ -6,6 +6,8 @@ from clients import ANY, EXISTS, NONE, address, events, name, raises, run
 from kurrentdbclient import KurrentDBClient
 from kurrentdbclient.exceptions import (
     AccessDeniedError,
+    DiscoveryFailedError,
+    ServiceUnavailableError,
     SSLError,
     UnauthenticatedError,
     WrongCurrentVersionError,
@@ -37,6 +39,34 @@ def check_users():
     for stranger in ["ada:wrong", "eve:x"]:
         raises(UnauthenticatedError, lambda: connect(stranger).get_stream(stream))
     raises(SSLError, lambda: connect("ada:secret", roots=b"no certificate").get_stream(stream))
+
+
+def guesses_passwords():
+    ada, stream = connect("ada:secret"), name()
+    ada.append_to_stream(stream, current_version=ANY, events=events(1))
+    for number in range(9):
+        guess = lambda: connect(f"ada:{number}").get_stream(stream)
+        raises((UnauthenticatedError, ServiceUnavailableError), guess)
+    ada.append_to_stream(stream, current_version=0, events=events(1))
+    assert len(connect("rae:r").get_stream(stream)) == 2
+
+
+def refuses_the_server():
+    raises((SSLError, ServiceUnavailableError, DiscoveryFailedError), lambda: connect("ada:secret").get_stream(name()))
+
+
+def append_with_certificate():
+    shown = "UserCertFile={}&UserKeyFile={}".format(*sys.argv[4:6])
+    client = KurrentDBClient(f"kurrentdb://ada:secret@{address()}?{shown}", root_certificates=AUTHORITY)
+    client.append_to_stream(name(), current_version=NONE, events=events(1))
+
+
+def shows_a_certificate():
+    append_with_certificate()
+
+
+def shows_a_wrong_certificate():
+    raises((SSLError, ServiceUnavailableError, DiscoveryFailedError), append_with_certificate)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Appends, reads, deletions and metadata of streams, by kurrentdbclient."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -320,6 +321,30 @@ def check_metadata_hides_events():
     # A metadata stream shows the last metadata alone.
     assert numbers("$$" + stream) == [3]
     assert client.get_stream("$$" + stream)[0].type == "$metadata"
+
+
+def check_age_count_and_truncation_together():
+    stream = name()
+    append(stream, events(10), NONE)
+    together = {"$maxAge": 3600, "$maxCount": 5, "$tb": 7}
+    client.set_stream_metadata(stream, metadata=together, current_version=NONE)
+    assert numbers(stream) == [7, 8, 9]
+    client.set_stream_metadata(stream, metadata=together | {"$tb": 2}, current_version=0)
+    assert numbers(stream) == [5, 6, 7, 8, 9]
+    client.set_stream_metadata(stream, metadata=together | {"$tb": 2, "$maxAge": 1}, current_version=1)
+    # They grow too old, and what comes later is not.
+    until = time.monotonic() + 60
+    while shown(stream):
+        assert time.monotonic() < until
+    append(stream, events(1), EXISTS)
+    assert numbers(stream) == [10]
+
+
+def shown(stream):
+    try:
+        return numbers(stream)
+    except NotFoundError:
+        return []
 
 
 def check_links_lead_to_events():

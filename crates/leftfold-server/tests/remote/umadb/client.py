@@ -13,6 +13,7 @@ from umadb import (
     QueryItem,
     ServingStatus,
     TrackingInfo,
+    TransportError,
 )
 
 
@@ -85,4 +86,17 @@ def key(url, authority, token):
     assert [event.position for event in client.read()] == [1]
 
 
-{"calls": calls, "key": key}[sys.argv[1]](*sys.argv[2:])
+def refused(url, authority, token):
+    refuses(TransportError, lambda: Client(url, ca_path=authority, api_key=token).head())
+
+
+def guesses(url, authority, token):
+    client = Client(url, ca_path=authority, api_key=token)
+    client.head()
+    for number in range(20):
+        guess = Client(url, ca_path=authority, api_key=f"leftfold_{number:064}")
+        refuses(AuthenticationError, guess.head)
+    client.head()
+
+
+{"calls": calls, "key": key, "refused": refused, "guesses": guesses}[sys.argv[1]](*sys.argv[2:])

@@ -34,6 +34,7 @@ async fn the_client_for_python_works_unmodified() {
 async fn the_client_for_python_is_let_in_by_its_api_key_over_an_encrypted_connection() {
     let certificates = Certificates::new();
     certificates.issue("server", "localhost", &certificates.good, false);
+    certificates.issue("expired", "localhost", &certificates.good, true);
     let ada = Users::with_token("ada", "append").unwrap();
     let (_directory, path) = file(&ada.entry);
     let options = ServerOptions {
@@ -41,8 +42,18 @@ async fn the_client_for_python_is_let_in_by_its_api_key_over_an_encrypted_connec
         users: Some(Users::of_file(&path).unwrap()),
         ..usual_options()
     };
+    let tls = Some(certificates.tls("expired", None));
+    let expired = RunningServer::with(ServerOptions { tls, ..options.clone() }, Store::memory());
+    let expired = expired.await;
     let server = RunningServer::with(options, Store::memory()).await;
-    let authority = certificates.path("good.pem").display().to_string();
-    let url = format!("https://localhost:{}", server.port);
-    run(vec!["key".to_owned(), url, authority, ada.token]).await;
+    let call = async |part: &str, server: &RunningServer, authority: &str| {
+        let authority = certificates.path(authority).display().to_string();
+        let url = format!("https://localhost:{}", server.port);
+        run(vec![part.to_owned(), url, authority, ada.token.clone()]).await;
+    };
+    call("key", &server, "good.pem").await;
+    call("guesses", &server, "good.pem").await;
+    // A server that is not to be trusted gets no key.
+    call("refused", &server, "other.pem").await;
+    call("refused", &expired, "good.pem").await;
 }
