@@ -21,7 +21,9 @@ use tokio::runtime::Runtime;
 use crate::requests::Descriptions;
 
 /// Time for which an answer that goes on, as that of a subscription, is listened to.
-const LISTENED: Duration = Duration::from_millis(20);
+const LISTENED: Duration = Duration::from_millis(2);
+/// Time within which a connection must begin a call.
+const FIRST_CALL: Duration = Duration::from_millis(20);
 /// Time for which any answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Parts of an answer that are looked at.
@@ -123,7 +125,7 @@ impl Harness {
         let store = runtime.block_on(leftfold::open(place.to_str().unwrap())).unwrap();
         let stores = vec![("default".to_owned(), store.clone())];
         let options = ServerOptions {
-            first_call_within: LISTENED,
+            first_call_within: FIRST_CALL,
             ..ServerOptions::at("127.0.0.1:0".parse().unwrap())
         };
         let server = runtime.block_on(async { Arc::new(DrivenServer::new(options, stores)) });
@@ -164,8 +166,8 @@ impl Harness {
                 let _ = own.write_all(input).await;
                 // Calls that were begun go on while the connection is open.
                 let mut answer = [0; 4_096];
-                let brief = LISTENED / 4;
-                while let Ok(Ok(1..)) = tokio::time::timeout(brief, own.read(&mut answer)).await {}
+                let mut read = async || tokio::time::timeout(LISTENED, own.read(&mut answer)).await;
+                while let Ok(Ok(1..)) = read().await {}
                 let _ = own.shutdown().await;
             };
             let server = Arc::clone(&self.server);
