@@ -1,4 +1,4 @@
-//! ConsumerGroups of consumers: several workers share the events that a query finds.
+//! Groups of consumers: several workers share the events that a query finds.
 //!
 //! Each event goes to one consumer at a time until it is settled: acknowledged, skipped, or parked.
 //! An event that is not answered in time, or whose consumer went, goes to another one; one that was

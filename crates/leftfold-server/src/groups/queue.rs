@@ -1,6 +1,6 @@
 //! The events that wait for a consumer to take them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -29,24 +29,37 @@ pub(super) struct ConsumerQueue {
 
 #[derive(Debug, Default)]
 struct QueueState {
-    given: VecDeque<GroupDelivery>,
+    /// By the order in which they came.
+    given: BTreeMap<u64, GroupDelivery>,
+    places: HashMap<ItemId, u64>,
+    next: u64,
     end: Option<GroupEnd>,
 }
 
 impl ConsumerQueue {
     pub(super) fn give(&self, delivery: GroupDelivery) {
-        self.state().given.push_back(delivery);
+        let mut state = self.state();
+        state.next += 1;
+        let place = state.next;
+        state.places.insert(delivery.id, place);
+        state.given.insert(place, delivery);
+        drop(state);
         self.changed.notify_one();
     }
 
+    /// Takes an event out again, if it is there.
     pub(super) fn revoke(&self, id: ItemId) {
-        self.state().given.retain(|delivery| delivery.id != id);
+        let mut state = self.state();
+        if let Some(place) = state.places.remove(&id) {
+            state.given.remove(&place);
+        }
     }
 
     /// Ends the consumer: it gets nothing more.
     pub(super) fn end(&self, end: GroupEnd) {
         let mut state = self.state();
         state.given.clear();
+        state.places.clear();
         state.end.get_or_insert(end);
         drop(state);
         self.changed.notify_one();
@@ -63,7 +76,8 @@ impl ConsumerQueue {
                 if let Some(end) = &state.end {
                     return Err(end.clone());
                 }
-                if let Some(delivery) = state.given.pop_front() {
+                if let Some((_, delivery)) = state.given.pop_first() {
+                    state.places.remove(&delivery.id);
                     return Ok(delivery);
                 }
             }

@@ -339,9 +339,9 @@ fn change(name: &GroupName, version: Version, event: NewEvent) -> Append {
 pub(super) fn parking(name: &GroupName, orders: &[ParkOrder]) -> Append {
     let events = orders.iter().map(|order| {
         let record = ParkedEntry {
-            position: order.event.position.0,
+            position: order.position.0,
             retries: order.retries,
-            reason: order.reason.clone(),
+            reason: order.reason.to_string(),
             is_wish: order.is_wish,
         };
         own(PARKED, &record).in_stream(name.parked_stream())

@@ -19,6 +19,8 @@ pub(crate) const GROUP_NAME_BYTES_MAX: usize = 200;
 const FACE_BYTES_MAX: usize = 256 << 10;
 /// Events that wait in memory for consumers.
 const BUFFER_EVENTS_MAX: u32 = 10_000;
+/// Least time for an answer: with less, consumers that do not answer would keep a server busy.
+const MESSAGE_TIMEOUT_MS_MIN: u64 = 100;
 /// Consumers of one group.
 pub(crate) const CONSUMERS_MAX: usize = 1_000;
 /// Events that one consumer has at once.
@@ -53,12 +55,12 @@ impl GroupName {
             .expect("the name of a group is short")
     }
 
-    /// GroupConsumer whose checkpoint says what was settled.
+    /// The consumer whose checkpoint says what was settled.
     pub(crate) fn consumer(&self) -> Label {
         Label::new(format!("{GROUP_CATEGORY} {self}")).expect("the name of a group is short")
     }
 
-    /// GroupConsumer whose checkpoint says which parked events were settled after a replay.
+    /// The consumer whose checkpoint says which parked events were settled after a replay.
     pub(super) fn replayer(&self) -> Label {
         Label::new(format!("{GROUP_CATEGORY}:parked {self}")).expect("the name of a group is short")
     }
@@ -141,6 +143,7 @@ pub(crate) struct GroupSettings {
     pub(crate) ordered: Option<KeyOf>,
     pub(crate) strategy: ConsumerStrategy,
     /// Time after which an event that a consumer has not answered is given out again; 0 for never.
+    /// Less than 100 counts as 100.
     pub(crate) message_timeout_ms: u64,
     /// Number of times that an event is given out again before it is parked.
     pub(crate) retries_max: u32,
@@ -214,7 +217,8 @@ impl GroupSettings {
     }
 
     pub(super) fn message_timeout(&self) -> Option<Duration> {
-        (self.message_timeout_ms > 0).then(|| Duration::from_millis(self.message_timeout_ms))
+        let timeout = self.message_timeout_ms.max(MESSAGE_TIMEOUT_MS_MIN);
+        (self.message_timeout_ms > 0).then(|| Duration::from_millis(timeout))
     }
 }
 

@@ -18,7 +18,7 @@ use super::EventLens;
 use super::command::GroupCommand;
 use super::error::{GroupEnd, GroupError};
 use super::info::RunningInfo;
-use super::machine::{GroupMachine, ItemId, ItemSource, Millis, ParkOrder};
+use super::machine::{GroupMachine, ItemId, ItemSource, Millis, ParkOrder, SettledPlace};
 use super::members::{AGAIN, GroupMembers};
 use super::records::{self, GroupPlaces, ParkedEntry, StoredGroup};
 use super::settings::GroupName;
@@ -46,7 +46,7 @@ struct FetchedPage {
 enum JobDone {
     Fetched(ItemSource, Result<FetchedPage, ReadError>),
     Parked(Vec<ItemId>, Result<(), AppendError>),
-    Checkpointed(ItemSource, Position, Result<(), GroupError>),
+    Checkpointed(ItemSource, SettledPlace, Result<(), GroupError>),
     Renewed(Result<Leased, LeaseError>),
     Looked(Result<(Option<StoredGroup>, Version), ReadError>),
 }
@@ -196,8 +196,8 @@ impl<'a> GroupTenure<'a> {
         }
         for source in [ItemSource::Read, ItemSource::Parked] {
             let due = self.machine.due_checkpoint(source, self.members.now(), true);
-            if let Some(position) = due {
-                self.checkpoint(source, position).await?;
+            if let Some(due) = due {
+                self.checkpoint(source, due.position).await?;
             }
         }
         Ok(())
@@ -237,12 +237,12 @@ impl<'a> GroupTenure<'a> {
             });
         }
         for source in [ItemSource::Parked, ItemSource::Read] {
-            if let Some(position) = self.machine.due_checkpoint(source, now, false)
+            if let Some(due) = self.machine.due_checkpoint(source, now, false)
                 && self.may_start(TenureJob::Checkpoint, now)
             {
-                let writing = self.checkpoint(source, position);
+                let writing = self.checkpoint(source, due.position);
                 self.start(TenureJob::Checkpoint, now, async move {
-                    JobDone::Checkpointed(source, position, writing.await)
+                    JobDone::Checkpointed(source, due, writing.await)
                 });
             }
         }
@@ -347,8 +347,8 @@ impl<'a> GroupTenure<'a> {
                 self.machine.parked(&ids, now);
                 None
             }
-            JobDone::Checkpointed(source, position, Ok(())) => {
-                self.machine.checkpointed(source, position, now);
+            JobDone::Checkpointed(source, at, Ok(())) => {
+                self.machine.checkpointed(source, at, now);
                 None
             }
             JobDone::Renewed(Ok(Leased::Held(lease))) if lease.fence == self.lease.fence => {

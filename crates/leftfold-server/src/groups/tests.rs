@@ -1,4 +1,4 @@
-//! ConsumerGroups over real stores: two handles of one backend are two servers.
+//! Groups over real stores: two handles of one backend are two servers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

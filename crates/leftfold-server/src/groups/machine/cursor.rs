@@ -9,76 +9,95 @@ use crate::groups::settings::GroupSettings;
 /// that they are not read again.
 const PASSED_MAX: u64 = 10_000;
 
+/// A position up to which everything is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::groups) struct SettledPlace {
+    pub(in crate::groups) position: Position,
+    /// Number of events that were taken up to there.
+    pub(super) count: u64,
+}
+
 /// Places up to which one source was taken, settled and written down.
 #[derive(Debug)]
 pub(super) struct SettledCursor {
-    through: Position,
-    checkpoint: Position,
+    through: SettledPlace,
+    checkpoint: SettledPlace,
     written_at: Millis,
-    /// Events that were settled since the last checkpoint.
-    settled: u64,
 }
 
 impl SettledCursor {
-    pub(super) fn new(at: Position, now: Millis) -> Self {
-        Self { through: at, checkpoint: at, written_at: now, settled: 0 }
+    pub(super) fn new(position: Position, now: Millis) -> Self {
+        let at = SettledPlace { position, count: 0 };
+        Self { through: at, checkpoint: at, written_at: now }
     }
 
     pub(super) fn through(&self) -> Position {
-        self.through
+        self.through.position
     }
 
     pub(super) fn checkpoint(&self) -> Position {
-        self.checkpoint
+        self.checkpoint.position
     }
 
-    pub(super) fn take(&mut self, position: Position) {
-        self.through = position;
+    /// Takes the next event. Returns the number of those before it.
+    pub(super) fn take(&mut self, position: Position) -> u64 {
+        self.through.position = position;
+        self.through.count += 1;
+        self.through.count - 1
     }
 
     pub(super) fn pass(&mut self, through: Position) {
-        self.through = self.through.max(through);
+        self.through.position = self.through.position.max(through);
     }
 
-    pub(super) fn settle(&mut self) {
-        self.settled += 1;
+    /// Goes back, so that what is behind a position is taken once more.
+    pub(super) fn go_back(&mut self, to: Position) {
+        self.through.position = self.through.position.min(to);
     }
 
-    /// The position up to which all is settled, if this is the oldest event that is not.
-    pub(super) fn settled(&self, oldest: Option<Position>) -> Position {
-        oldest.map_or(self.through, |oldest| Position(oldest.0.saturating_sub(1)))
+    /// The place up to which all is settled, with the place before the oldest event that is not.
+    pub(super) fn settled(&self, before_oldest: Option<SettledPlace>) -> SettledPlace {
+        // The oldest one is behind if the cursor went back.
+        let before = before_oldest.filter(|before| before.position < self.through.position);
+        before.unwrap_or(self.through)
     }
 
     pub(super) fn is_due(
         &self,
-        settled: Position,
+        settled: SettledPlace,
         settings: &GroupSettings,
         now: Millis,
         is_end: bool,
     ) -> bool {
-        if settled <= self.checkpoint {
+        if settled.position <= self.checkpoint.position {
             return false;
         }
         let is_time = now >= self.written_at.saturating_add(settings.checkpoint_after_ms);
         is_end
-            || self.settled >= u64::from(settings.checkpoint_events_max)
+            || self.count(settled) >= u64::from(settings.checkpoint_events_max)
             || (is_time && self.is_enough(settled, settings))
     }
 
     /// Time at which a checkpoint may be due.
-    pub(super) fn next(&self, settled: Position, settings: &GroupSettings) -> Option<Millis> {
-        let is_enough = settled > self.checkpoint && self.is_enough(settled, settings);
+    pub(super) fn next(&self, settled: SettledPlace, settings: &GroupSettings) -> Option<Millis> {
+        let has_moved = settled.position > self.checkpoint.position;
+        let is_enough = has_moved && self.is_enough(settled, settings);
         is_enough.then(|| self.written_at.saturating_add(settings.checkpoint_after_ms))
     }
 
-    fn is_enough(&self, settled: Position, settings: &GroupSettings) -> bool {
+    fn is_enough(&self, settled: SettledPlace, settings: &GroupSettings) -> bool {
         let least = u64::from(settings.checkpoint_events_min).max(1);
-        self.settled >= least || settled.0 - self.checkpoint.0 >= PASSED_MAX
+        let passed = settled.position.0.saturating_sub(self.checkpoint.position.0);
+        self.count(settled) >= least || passed >= PASSED_MAX
     }
 
-    pub(super) fn written(&mut self, position: Position, now: Millis) {
-        self.checkpoint = position;
+    /// Events that a checkpoint at a place takes in beyond the last one.
+    fn count(&self, settled: SettledPlace) -> u64 {
+        settled.count.saturating_sub(self.checkpoint.count)
+    }
+
+    pub(super) fn written(&mut self, at: SettledPlace, now: Millis) {
+        self.checkpoint = at;
         self.written_at = now;
-        self.settled = 0;
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use leftfold::store::{Position, RecordedEvent};
 
+use super::cursor::SettledPlace;
 use super::{ConsumerId, ItemId, ItemSource, MachineLoad, Millis};
 use crate::groups::settings::KeyOf;
 
@@ -24,11 +25,26 @@ pub(super) struct GroupItem {
     pub(super) event: RecordedEvent,
     pub(super) state: ItemState,
     pub(super) retries: u32,
-    /// GroupConsumer that had it last.
+    /// The consumer that had it last.
     pub(super) last: Option<ConsumerId>,
+    /// Bytes that it takes in memory.
+    pub(super) bytes: usize,
+    /// It was handed out since a consumer was chosen for it last.
+    pub(super) is_handed: bool,
+    /// Number of events of its source that were taken before it.
+    before: u64,
+    /// Number of times that a consumer was chosen for it.
+    grant: u64,
     deadline: Option<Millis>,
     key: Option<u64>,
-    bytes: usize,
+}
+
+/// The events of one key that wait or are out.
+#[derive(Debug, Default)]
+struct KeyItems {
+    ids: BTreeSet<ItemId>,
+    /// Those of them that are out.
+    out: usize,
 }
 
 /// All events of a group that are not settled.
@@ -38,7 +54,8 @@ pub(super) struct GroupItems {
     deadlines: BTreeSet<(Millis, ItemId)>,
     ordered: Option<KeyOf>,
     /// Waiting and out, by key, if an order is kept.
-    keys: HashMap<u64, BTreeSet<ItemId>>,
+    keys: HashMap<u64, KeyItems>,
+    /// Bytes of those that are not with consumers.
     bytes: usize,
     load: MachineLoad,
 }
@@ -62,7 +79,9 @@ impl GroupItems {
         for (id, item) in &mut self.items {
             item.key = self.ordered.as_ref().and_then(|by| by.of(&item.event));
             if let Some(key) = item.key.filter(|_| item.state != ItemState::Parking) {
-                self.keys.entry(key).or_default().insert(*id);
+                let of = self.keys.entry(key).or_default();
+                of.ids.insert(*id);
+                of.out += usize::from(matches!(item.state, ItemState::With(_)));
             }
         }
     }
@@ -71,6 +90,7 @@ impl GroupItems {
         self.items.get(&id)
     }
 
+    /// Bytes of the events that no consumer has.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -83,24 +103,36 @@ impl GroupItems {
         self.load
     }
 
-    /// The oldest event of a source that is not settled.
-    pub(super) fn oldest(&self, source: ItemSource) -> Option<Position> {
+    /// Place before the oldest event of a source that is not settled.
+    pub(super) fn before_oldest(&self, source: ItemSource) -> Option<SettledPlace> {
         let first = ItemId { source, position: Position::START };
-        let found = self.items.range(first..).next().map(|(id, _)| *id);
-        found.filter(|id| id.source == source).map(|id| id.position)
+        let (id, item) = self.items.range(first..).next()?;
+        let position = Position(id.position.0.saturating_sub(1));
+        (id.source == source).then_some(SettledPlace { position, count: item.before })
     }
 
-    pub(super) fn insert(&mut self, id: ItemId, event: RecordedEvent, retries: u32) {
+    /// Adds an event that waits. So many of its source were taken before it.
+    pub(super) fn insert(&mut self, id: ItemId, event: RecordedEvent, retries: u32, before: u64) {
         let key = self.ordered.as_ref().and_then(|by| by.of(&event));
         if let Some(key) = key {
-            self.keys.entry(key).or_default().insert(id);
+            self.keys.entry(key).or_default().ids.insert(id);
         }
-        let bytes = event.data.len() + event.metadata.user.len() + size_of::<GroupItem>();
+        let bytes = bytes_of(&event);
         self.bytes += bytes;
         self.load.waiting += 1;
         self.load.retrying += usize::from(retries > 0);
-        let state = ItemState::Waiting;
-        let item = GroupItem { event, state, retries, last: None, deadline: None, key, bytes };
+        let item = GroupItem {
+            event,
+            state: ItemState::Waiting,
+            retries,
+            last: None,
+            bytes,
+            is_handed: false,
+            before,
+            grant: 0,
+            deadline: None,
+            key,
+        };
         self.items.insert(id, item);
     }
 
@@ -114,21 +146,50 @@ impl GroupItems {
         Some(item.key.and_then(|key| self.first_of(key)))
     }
 
-    /// Gives a waiting event to a consumer.
+    /// Chooses a consumer for a waiting event. Returns the number of the choice, by which it is
+    /// [handed](Self::hand) out, and the bytes of the event.
     pub(super) fn give(
         &mut self,
         id: ItemId,
         consumer: ConsumerId,
         deadline: Option<Millis>,
-    ) -> Option<&GroupItem> {
+    ) -> Option<(u64, usize)> {
         self.set_state(id, ItemState::With(consumer));
         let item = self.items.get_mut(&id)?;
         item.last = Some(consumer);
-        item.deadline = deadline;
+        item.is_handed = false;
+        item.grant += 1;
+        let given = (item.grant, item.bytes);
+        self.set_deadline(id, deadline);
+        Some(given)
+    }
+
+    /// Hands an event out; `None` if it was taken back since the choice of that number.
+    pub(super) fn hand(&mut self, id: ItemId, grant: u64) -> Option<&GroupItem> {
+        let item = self.items.get_mut(&id)?;
+        if !matches!(item.state, ItemState::With(_)) || item.grant != grant {
+            return None;
+        }
+        item.is_handed = true;
+        Some(item)
+    }
+
+    /// Gives all events that are out another deadline.
+    pub(super) fn set_deadlines(&mut self, deadline: Option<Millis>) {
+        let out = self.items.iter().filter(|(_, item)| matches!(item.state, ItemState::With(_)));
+        for id in out.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.set_deadline(id, deadline);
+        }
+    }
+
+    fn set_deadline(&mut self, id: ItemId, deadline: Option<Millis>) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        if let Some(before) = std::mem::replace(&mut item.deadline, deadline) {
+            self.deadlines.remove(&(before, id));
+        }
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
         }
-        Some(item)
     }
 
     /// Lets an event wait again after it was given out.
@@ -199,44 +260,70 @@ impl GroupItems {
 
     /// The first event of a key, if it waits and no other of the key is out.
     fn first_of(&self, key: u64) -> Option<ItemId> {
-        let of = self.keys.get(&key)?;
-        let waits =
-            |id: &ItemId| self.items.get(id).is_some_and(|item| item.state == ItemState::Waiting);
-        // At most one is out, unless the order was asked for later: those are few.
-        if of.iter().any(|id| !waits(id)) { None } else { of.first().copied() }
+        // At most one is out, unless the order was asked for later.
+        self.keys.get(&key).filter(|of| of.out == 0)?.ids.first().copied()
     }
 
     fn set_state(&mut self, id: ItemId, state: ItemState) {
+        self.set_deadline(id, None);
         let Some(item) = self.items.get_mut(&id) else { return };
-        let load = &mut self.load;
+        let (load, retrying) = (&mut self.load, usize::from(item.retries > 0));
         match item.state {
             ItemState::Waiting => {
                 load.waiting -= 1;
-                load.retrying -= usize::from(item.retries > 0);
+                load.retrying -= retrying;
             }
-            ItemState::With(_) => load.in_flight -= 1,
+            ItemState::With(_) => {
+                load.in_flight -= 1;
+                self.bytes += item.bytes;
+            }
             ItemState::Parking => load.parking -= 1,
         }
         match state {
             ItemState::Waiting => {
                 load.waiting += 1;
-                load.retrying += usize::from(item.retries > 0);
+                load.retrying += retrying;
             }
-            ItemState::With(_) => load.in_flight += 1,
+            ItemState::With(_) => {
+                load.in_flight += 1;
+                self.bytes -= item.bytes;
+            }
             ItemState::Parking => load.parking += 1,
         }
-        item.state = state;
-        if let Some(deadline) = item.deadline.take() {
-            self.deadlines.remove(&(deadline, id));
-        }
-        if state == ItemState::Parking
-            && let Some(key) = item.key
-            && let Some(of) = self.keys.get_mut(&key)
-        {
-            of.remove(&id);
-            if of.is_empty() {
+        let before = std::mem::replace(&mut item.state, state);
+        // One that is to be parked has left its key.
+        let key = item.key.filter(|_| before != ItemState::Parking);
+        let Some((key, of)) = key.and_then(|key| Some((key, self.keys.get_mut(&key)?))) else {
+            return;
+        };
+        of.out -= usize::from(matches!(before, ItemState::With(_)));
+        of.out += usize::from(matches!(state, ItemState::With(_)));
+        if state == ItemState::Parking {
+            of.ids.remove(&id);
+            if of.ids.is_empty() {
                 self.keys.remove(&key);
             }
         }
     }
+}
+
+/// Bytes that an event takes in memory of its own, at most about.
+fn bytes_of(event: &RecordedEvent) -> usize {
+    /// Beside the text of a name that is kept by itself.
+    const EACH: usize = 2 * size_of::<leftfold::store::Label>();
+    /// Its state has 512 characters at most.
+    const TRACE_BYTES_MAX: usize = 640;
+    let metadata = &event.metadata;
+    let tags = event.tags.as_slice().iter().map(|tag| tag.len() + EACH);
+    let key_ids = event.key_ids.iter().map(|id| id.len() + EACH);
+    let labels = [&metadata.correlation, &metadata.causation];
+    let trace = if metadata.trace.is_some() { TRACE_BYTES_MAX } else { 0 };
+    size_of::<GroupItem>()
+        + event.data.len()
+        + metadata.user.len()
+        + event.event_type.len()
+        + event.stream.as_ref().map_or(0, |at| at.name.len())
+        + tags.chain(key_ids).sum::<usize>()
+        + labels.into_iter().flatten().map(|label| label.len()).sum::<usize>()
+        + trace
 }

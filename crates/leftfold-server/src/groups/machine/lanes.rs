@@ -1,6 +1,7 @@
 //! The events that are ready, and the choice of a consumer for each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use super::{ConsumerId, ItemId};
 use crate::groups::settings::{ConsumerStrategy, KeyOf};
@@ -17,7 +18,7 @@ pub(super) struct ReadyLanes {
     /// The consumer whose lane has an event.
     lane_of: HashMap<ItemId, ConsumerId>,
     consumers: BTreeSet<ConsumerId>,
-    /// GroupConsumer that was served last.
+    /// The consumer that was served last.
     last: Option<ConsumerId>,
     /// Consumers came or went: everything is to be sorted anew.
     is_unsorted: bool,
@@ -114,7 +115,7 @@ impl ReadyLanes {
         let mut from_first = self.consumers.iter();
         match (&self.strategy, self.last) {
             (ConsumerStrategy::RoundRobin, Some(last)) => {
-                let behind = self.consumers.iter().filter(|consumer| **consumer > last);
+                let behind = self.consumers.range((Bound::Excluded(last), Bound::Unbounded));
                 behind.chain(from_first).find(|consumer| has_room(consumer)).copied()
             }
             _ => from_first.find(|consumer| has_room(consumer)).copied(),

@@ -18,19 +18,29 @@ mod lanes;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use leftfold::store::{Position, RecordedEvent};
 
 use super::settings::GroupSettings;
 use cursor::SettledCursor;
+pub(super) use cursor::SettledPlace;
 use items::{GroupItem, GroupItems, ItemState};
 use lanes::ReadyLanes;
 
 /// Milliseconds of the clock of the driver.
 pub(super) type Millis = u64;
 
-/// Bytes of events in memory, beyond which nothing more is read: the last page may go beyond.
+/// Bytes of events that no consumer has, beyond which nothing more is read: the last page may go
+/// beyond.
 const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of events that all consumers have, in equal shares. One of them always gets one event, and
+/// the last one that it gets may go beyond its share.
+const OUT_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of the reason for which an event is parked: what is longer is cut.
+pub(super) const REASON_BYTES_MAX: usize = 1 << 10;
 
 /// Events of which it is remembered how often they were given out while a group has no consumers.
 const REMEMBERED_MAX: usize = 1_000;
@@ -65,14 +75,14 @@ pub(crate) struct GroupDelivery {
     pub(crate) retries: u32,
 }
 
-/// ConsumerAnswer of a consumer to an event.
+/// Answer of a consumer to an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ConsumerAnswer {
     /// It was handled.
     Ack,
     /// It is to be given out again, and parked if that was done often enough.
     Retry,
-    /// It is to be parked.
+    /// It is to be parked. The reason is cut at 1 KiB.
     Park { reason: String },
     /// It is settled without being handled.
     Skip,
@@ -82,9 +92,10 @@ pub(crate) enum ConsumerAnswer {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ParkOrder {
     pub(super) id: ItemId,
-    pub(super) event: RecordedEvent,
+    /// Position of the event.
+    pub(super) position: Position,
     pub(super) retries: u32,
-    pub(super) reason: String,
+    pub(super) reason: Arc<str>,
     /// A consumer asked for it; if not, it was given out too often.
     pub(super) is_wish: bool,
 }
@@ -94,8 +105,20 @@ pub(super) struct ParkOrder {
 pub(super) struct ConsumerLoad {
     pub(super) capacity: usize,
     pub(super) in_flight: usize,
+    /// Bytes of those.
+    pub(super) in_flight_bytes: usize,
     /// Events that were given to it.
     pub(super) given: u64,
+}
+
+impl ConsumerLoad {
+    fn of(capacity: usize) -> Self {
+        Self { capacity, in_flight: 0, in_flight_bytes: 0, given: 0 }
+    }
+
+    fn has_room(&self, bytes_max: usize) -> bool {
+        self.in_flight == 0 || (self.in_flight < self.capacity && self.in_flight_bytes < bytes_max)
+    }
 }
 
 /// Figures of what is not settled.
@@ -118,7 +141,8 @@ pub(super) struct GroupMachine {
     consumers: BTreeMap<ConsumerId, ConsumerLoad>,
     read: SettledCursor,
     replayed: SettledCursor,
-    deliveries: Vec<(ConsumerId, GroupDelivery)>,
+    /// Consumers that were chosen, with the numbers of the choices.
+    deliveries: Vec<(ConsumerId, ItemId, u64)>,
     revoked: Vec<(ConsumerId, ItemId)>,
     parks: Vec<ParkOrder>,
     /// Events that were settled since the beginning.
@@ -164,11 +188,15 @@ impl GroupMachine {
         given.into_iter().take(REMEMBERED_MAX).collect()
     }
 
-    /// Takes other settings. Events that are out stay where they are.
+    /// Takes other settings. Events that are out stay where they are; another time-out holds for
+    /// them from now on.
     pub(super) fn configure(&mut self, settings: GroupSettings, now: Millis) {
         self.items.reorder(settings.ordered.clone());
         self.lanes = ReadyLanes::new(settings.strategy.clone());
-        self.settings = settings;
+        let before = std::mem::replace(&mut self.settings, settings);
+        if before.message_timeout() != self.settings.message_timeout() {
+            self.items.set_deadlines(self.deadline(now));
+        }
         for consumer in self.consumers.keys() {
             self.lanes.enter(*consumer);
         }
@@ -181,7 +209,7 @@ impl GroupMachine {
 
     /// Lets a consumer in, who takes so many events at once.
     pub(super) fn enter(&mut self, consumer: ConsumerId, capacity: usize, now: Millis) {
-        self.consumers.insert(consumer, ConsumerLoad { capacity, in_flight: 0, given: 0 });
+        self.consumers.insert(consumer, ConsumerLoad::of(capacity));
         self.lanes.enter(consumer);
         self.spread(now);
     }
@@ -191,10 +219,9 @@ impl GroupMachine {
         if self.consumers.remove(&consumer).is_none() {
             return;
         }
-        self.deliveries.retain(|(to, _)| *to != consumer);
         self.lanes.leave(consumer);
         for id in self.items.with(consumer) {
-            self.give_back(id, "its consumers went without an answer");
+            self.give_back(id, "its consumer went without an answer");
         }
         self.spread(now);
     }
@@ -228,13 +255,23 @@ impl GroupMachine {
                 continue;
             }
             let id = ItemId { source, position };
-            self.cursor_mut(source).take(position);
+            let before = self.cursor_mut(source).take(position);
+            // It is known already if the cursor went back.
+            if self.items.get(id).is_some() {
+                continue;
+            }
             let retries = self.given_before.remove(&id).unwrap_or(0);
-            self.items.insert(id, event.detached(), retries);
+            self.items.insert(id, event.detached(), retries, before);
             self.queue_next(id);
         }
         self.cursor_mut(source).pass(through);
         self.spread(now);
+    }
+
+    /// Goes back, since what is behind a position was read by a query that holds no longer. What
+    /// is known is not taken twice; what was settled meanwhile comes again.
+    pub(super) fn go_back(&mut self, source: ItemSource, to: Position) {
+        self.cursor_mut(source).go_back(to);
     }
 
     /// Takes the answer of a consumer to events that it has, or had last. Others are left out.
@@ -245,6 +282,10 @@ impl GroupMachine {
         answer: &ConsumerAnswer,
         now: Millis,
     ) {
+        let reason: Arc<str> = match answer {
+            ConsumerAnswer::Park { reason } => cut(reason).into(),
+            _ => Arc::default(),
+        };
         for id in ids {
             let Some(item) = self.items.get(*id) else { continue };
             let counts = match item.state {
@@ -259,13 +300,17 @@ impl GroupMachine {
             if !counts {
                 continue;
             }
+            // What is answered is not in the queue a second time.
+            if item.retries > 0 && item.is_handed {
+                self.revoked.push((consumer, *id));
+            }
             self.take_off(*id);
             match answer {
                 ConsumerAnswer::Ack | ConsumerAnswer::Skip => self.settle(*id),
                 ConsumerAnswer::Retry => {
                     self.give_back(*id, "it was given out as often as it may be")
                 }
-                ConsumerAnswer::Park { reason } => self.park(*id, reason.clone(), true),
+                ConsumerAnswer::Park { .. } => self.park(*id, Arc::clone(&reason), true),
             }
         }
         self.spread(now);
@@ -282,8 +327,11 @@ impl GroupMachine {
     /// Takes the time: what was not answered in time is given out again.
     pub(super) fn tick(&mut self, now: Millis) {
         for (id, consumer) in self.items.overdue(now) {
+            // One that was not handed out yet never is.
+            if self.items.get(id).is_some_and(|item| item.is_handed) {
+                self.revoked.push((consumer, id));
+            }
             self.take_off(id);
-            self.revoked.push((consumer, id));
             self.give_back(id, "it was not answered in time");
         }
         self.spread(now);
@@ -296,10 +344,16 @@ impl GroupMachine {
 
     /// Takes out what is to be given to consumers.
     pub(super) fn deliveries(&mut self) -> Vec<(ConsumerId, GroupDelivery)> {
-        std::mem::take(&mut self.deliveries)
+        let chosen = std::mem::take(&mut self.deliveries).into_iter();
+        let handed = chosen.filter_map(|(consumer, id, grant)| {
+            let GroupItem { event, retries, .. } = self.items.hand(id, grant)?;
+            Some((consumer, GroupDelivery { id, event: event.clone(), retries: *retries }))
+        });
+        handed.collect()
     }
 
-    /// Takes out what consumers have no longer, though they did not answer.
+    /// Takes out what is to go out of the queues of consumers: what they have no longer. Comes
+    /// before the [deliveries](Self::deliveries).
     pub(super) fn revoked(&mut self) -> Vec<(ConsumerId, ItemId)> {
         std::mem::take(&mut self.revoked)
     }
@@ -311,7 +365,11 @@ impl GroupMachine {
 
     /// Position up to which everything of a source is settled.
     pub(super) fn settled_through(&self, source: ItemSource) -> Position {
-        self.cursor(source).settled(self.items.oldest(source))
+        self.settled_place(source).position
+    }
+
+    fn settled_place(&self, source: ItemSource) -> SettledPlace {
+        self.cursor(source).settled(self.items.before_oldest(source))
     }
 
     /// Returns the checkpoint of a source if it is to be written now; always if it has moved and
@@ -321,20 +379,20 @@ impl GroupMachine {
         source: ItemSource,
         now: Millis,
         is_end: bool,
-    ) -> Option<Position> {
-        let settled = self.settled_through(source);
+    ) -> Option<SettledPlace> {
+        let settled = self.settled_place(source);
         self.cursor(source).is_due(settled, &self.settings, now, is_end).then_some(settled)
     }
 
     /// Time at which a checkpoint may be due; `None` if nothing was settled.
     pub(super) fn next_checkpoint(&self) -> Option<Millis> {
-        let of = |source| self.cursor(source).next(self.settled_through(source), &self.settings);
+        let of = |source| self.cursor(source).next(self.settled_place(source), &self.settings);
         [of(ItemSource::Read), of(ItemSource::Parked)].into_iter().flatten().min()
     }
 
     /// Takes that a checkpoint was written.
-    pub(super) fn checkpointed(&mut self, source: ItemSource, position: Position, now: Millis) {
-        self.cursor_mut(source).written(position, now);
+    pub(super) fn checkpointed(&mut self, source: ItemSource, at: SettledPlace, now: Millis) {
+        self.cursor_mut(source).written(at, now);
     }
 
     /// Last checkpoint of a source.
@@ -371,10 +429,12 @@ impl GroupMachine {
 
     /// Takes an event from the consumer that has it.
     fn take_off(&mut self, id: ItemId) {
-        if let Some(ItemState::With(consumer)) = self.items.get(id).map(|item| item.state)
+        if let Some(item) = self.items.get(id)
+            && let ItemState::With(consumer) = item.state
             && let Some(load) = self.consumers.get_mut(&consumer)
         {
             load.in_flight -= 1;
+            load.in_flight_bytes -= item.bytes;
         }
     }
 
@@ -383,25 +443,25 @@ impl GroupMachine {
         let Some(item) = self.items.get(id) else { return };
         if item.retries >= self.settings.retries_max {
             let given = u64::from(item.retries) + 1;
-            return self.park(id, format!("given out {given} times: {reason}"), false);
+            let reason = format!("given out {given} times: {reason}");
+            return self.park(id, reason.into(), false);
         }
         self.items.wait_again(id);
         self.queue_next(id);
     }
 
-    fn park(&mut self, id: ItemId, reason: String, is_wish: bool) {
+    fn park(&mut self, id: ItemId, reason: Arc<str>, is_wish: bool) {
         self.items.park(id);
         self.lanes.remove(id);
         let Some(GroupItem { event, retries, .. }) = self.items.get(id) else { return };
-        let (event, retries) = (event.clone(), *retries);
-        self.parks.push(ParkOrder { id, event, retries, reason, is_wish });
+        let (position, retries) = (event.position, *retries);
+        self.parks.push(ParkOrder { id, position, retries, reason, is_wish });
         self.queue_next(id);
     }
 
     fn settle(&mut self, id: ItemId) {
         self.lanes.remove(id);
         let Some(next) = self.items.remove(id) else { return };
-        self.cursor_mut(id.source).settle();
         self.settled += 1;
         if let Some(next) = next {
             self.lanes.push(next, self.items.pin(next, self.lanes.pins_by()));
@@ -423,11 +483,10 @@ impl GroupMachine {
             let pinned = ready.map(|id| (id, self.items.pin(id, pins_by.as_ref())));
             self.lanes.sort(pinned.collect());
         }
-        let deadline = self.settings.message_timeout().map(|timeout| {
-            now.saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(Millis::MAX))
-        });
+        let deadline = self.deadline(now);
+        let share = OUT_BYTES_MAX / self.consumers.len().max(1);
         let has_room = |consumers: &BTreeMap<ConsumerId, ConsumerLoad>, consumer: &ConsumerId| {
-            consumers.get(consumer).is_some_and(|load| load.in_flight < load.capacity)
+            consumers.get(consumer).is_some_and(|load| load.has_room(share))
         };
         while let Some((id, consumer)) =
             self.lanes.next(|consumer| has_room(&self.consumers, consumer))
@@ -436,13 +495,27 @@ impl GroupMachine {
             if self.items.next_of_key(id) != Some(id) {
                 continue;
             }
-            let Some(item) = self.items.give(id, consumer, deadline) else { continue };
-            let delivery = GroupDelivery { id, event: item.event.clone(), retries: item.retries };
+            let Some((grant, bytes)) = self.items.give(id, consumer, deadline) else { continue };
             if let Some(load) = self.consumers.get_mut(&consumer) {
                 load.in_flight += 1;
+                load.in_flight_bytes += bytes;
                 load.given += 1;
             }
-            self.deliveries.push((consumer, delivery));
+            self.deliveries.push((consumer, id, grant));
         }
     }
+
+    /// Time until which what is given out now is to be answered.
+    fn deadline(&self, now: Millis) -> Option<Millis> {
+        self.settings.message_timeout().map(|timeout| {
+            now.saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(Millis::MAX))
+        })
+    }
+}
+
+/// The beginning of a reason, as much of it as is kept.
+fn cut(reason: &str) -> &str {
+    let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev();
+    let end = end.into_iter().find(|end| reason.is_char_boundary(*end));
+    &reason[..end.unwrap_or(0)]
 }
