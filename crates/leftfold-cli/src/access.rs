@@ -97,12 +97,21 @@ impl StoreArgument {
             let options = RemoteOptions { create: false, ..options };
             return RemoteStore::open_with(options).await.map(Store::new).map_err(CliFailure::of);
         }
+        match self.open_rows().await? {
+            Some(store) => Ok(Store::new(store)),
+            None => leftfold::open(&self.url).await.map_err(CliFailure::of),
+        }
+    }
+
+    /// Opens a store in PostgreSQL that is there; `None` if it is elsewhere.
+    pub(crate) async fn open_rows(&self) -> Result<Option<PostgresStore>, CliFailure> {
+        let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme);
         if !["postgres", "postgresql"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-            return leftfold::open(&self.url).await.map_err(CliFailure::of);
+            return Ok(None);
         }
         let options = PostgresStoreOptions::at(&self.url).map_err(CliFailure::of)?;
         let options = PostgresStoreOptions { create: false, ..options };
-        PostgresStore::open_with(options).await.map(Store::new).map_err(CliFailure::of)
+        PostgresStore::open_with(options).await.map(Some).map_err(CliFailure::of)
     }
 }
 

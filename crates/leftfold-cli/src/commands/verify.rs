@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use leftfold::log::{LogOpenError, LogVerifyError, VerifiedLog};
 use leftfold::operations::{Dump, DumpError};
-use leftfold::store::{ReadError, Store};
+use leftfold::postgres::{PostgresStore, RowsProgress};
+use leftfold::store::{Backend, ReadError, Store};
 use serde_json::{Value, json};
 
 use crate::access::StoreArgument;
@@ -17,7 +18,8 @@ use crate::screen::{Screen, Tint, count};
 /// Verifies that a store is whole and consistent
 ///
 /// In a directory, which a program may write meanwhile: every hash of the chain, every record, and
-/// the index. A store that a server keeps is read from the beginning to the end, each event and
+/// the index. In PostgreSQL: every hash of the chain, by the rows as they are, and the tables that
+/// are derived. A store that a server keeps is read from the beginning to the end, each event and
 /// record. It ends with 3 if something is damaged.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
@@ -41,6 +43,9 @@ pub(crate) async fn run(
         return screen.flush();
     }
     let Some(directory) = arguments.store.directory_there()? else {
+        if let Some(store) = arguments.store.open_rows().await? {
+            return verify_rows(&store, screen).await;
+        }
         return read_through(arguments.store.open_to_read().await?, screen).await;
     };
     let (interrupt, mut line) =
@@ -125,6 +130,41 @@ fn show(verified: &VerifiedLog, screen: &mut Screen) -> Result<(), CliFailure> {
         screen.line(screen.tint(Tint::Red, "damaged"))?;
     }
     screen.flush()
+}
+
+/// Recomputes the chain of a store in PostgreSQL from its rows.
+async fn verify_rows(store: &PostgresStore, screen: &mut Screen) -> Result<(), CliFailure> {
+    // It may be ended at any moment, as it writes nothing.
+    let _interrupt = Interrupt::listen();
+    let mut line = ProgressLine::of("verifying", Measure::Things("events"), 0);
+    let verifying = store.verify(|progress| {
+        if let RowsProgress::Events { through, end } = progress {
+            line.of_all(end.0);
+            line.at(through.0);
+        }
+    });
+    let verified = verifying.await.map_err(|error| unread(&error.into()))?;
+    drop(line);
+    let identity = store.identity();
+    if screen.is_json() {
+        screen.object(&json!({
+            "sound": true,
+            "how": "chain",
+            "store": identity.store.to_string(),
+            "epoch": identity.epoch.number,
+            "appends": verified.appends,
+            "events": verified.events,
+            "chain": verified.chain.to_string(),
+        }))?;
+        return screen.flush();
+    }
+    screen.facts(&[
+        ("store", identity.store.to_string()),
+        ("appends", count(verified.appends)),
+        ("events", count(verified.events)),
+        ("chain", verified.chain.to_string()),
+    ])?;
+    sound("sound: every hash of the chain is that of the rows", screen)
 }
 
 /// Reads all of a store that is elsewhere.

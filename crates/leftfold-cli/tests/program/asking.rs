@@ -165,6 +165,24 @@ fn a_look_at_a_tenant_of_a_server_makes_none_there() {
     program.stop();
 }
 
+/// A row that somebody has changed in the database looks like any other one.
+#[test]
+fn a_store_in_a_database_is_verified_by_its_chain_and_a_changed_row_is_a_fault() {
+    let server = PostgresServer::shared();
+    let database = server.database("verified");
+    let store = format!("{database}?schema=shop");
+    for number in ["1", "2", "3"] {
+        let event = ["--type", "a.A", "--data", number];
+        ran(&[&["append", &store, "--create"][..], &event].concat()).well();
+    }
+    let sound = ran(&["verify", &store, "--json"]).object();
+    assert_eq!((&sound["how"], &sound["events"]), (&"chain".into(), &3.into()));
+    assert_eq!(sound["chain"], ran(&["head", &store, "--json"]).object()["chain"]);
+    server.psql(&database, "UPDATE shop.events SET data = '7' WHERE position = 2");
+    let changed = ran(&["verify", &store]);
+    assert_eq!(changed.code, 3, "{changed:?}");
+}
+
 #[test]
 fn a_look_at_a_database_changes_nothing_there() {
     let server = PostgresServer::shared();
