@@ -123,7 +123,7 @@ impl GroupDriver {
                     let _ = new.reply.send(Err(error.clone()));
                 }
                 (Some(GroupCommand::Enter(new)), None) => {
-                    // How many may come in is asked when the group was read.
+                    // There is nobody else, and one may always come in.
                     self.members.let_in(new, usize::MAX);
                     return false;
                 }

@@ -33,6 +33,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use leftfold::store::{Position, ReadError, RecordedEvent, Store, Version};
 use tokio::sync::{mpsc, oneshot};
@@ -51,6 +52,8 @@ use queue::ConsumerQueue;
 pub(crate) use records::{ParkedEntry, ParkedRange, StoredGroup};
 pub(crate) use settings::{CAPACITY_MAX, ConsumerStrategy, GroupName, GroupSettings, KeyOf};
 
+/// Time that a store has to write down the places that groups have reached.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Groups of which something is remembered in memory while they are not served.
 const REMEMBERED_GROUPS_MAX: usize = 1_000;
 
@@ -249,8 +252,13 @@ impl ConsumerGroups {
     pub(crate) async fn stop(&self) {
         self.restart();
         let tasks: Vec<_> = self.running().drain().map(|(_, group)| group.task).collect();
-        for task in tasks {
-            let _ = task.await;
+        let ended = async {
+            for task in tasks {
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
+            tracing::warn!("the store does not answer, so some events of groups will come again");
         }
     }
 

@@ -173,6 +173,18 @@ impl StoredGroup {
         Ok((group, version))
     }
 
+    /// Reads a group anew if anything was recorded in its stream; the group as it is if not.
+    pub(super) async fn reload(
+        self,
+        store: &Store,
+        name: &GroupName,
+    ) -> Result<Option<Self>, ReadError> {
+        match store.version(name.stream()).await? {
+            version if version == self.version => Ok(Some(self)),
+            _ => Ok(Self::load(store, name).await?.0),
+        }
+    }
+
     /// Reads all groups, by name.
     pub(super) async fn load_all(store: &Store) -> Result<Vec<(GroupName, Self)>, ReadError> {
         let category = Query::category(GROUP_CATEGORY);
@@ -198,12 +210,10 @@ impl StoredGroup {
     ) -> Result<GroupPlaces, ReadError> {
         let read = store.checkpoint(name.consumer()).await?;
         let replayed = store.checkpoint(name.replayer()).await?;
-        let head = store.head().position;
         let position = |at: Option<leftfold::store::Checkpoint>, least: Position| {
             at.map_or(least, |at| at.position)
         };
-        // A store that was restored from an older copy may end before.
-        let read = position(read, self.start).min(head.max(self.start));
+        let read = position(read, self.start);
         let replayed = position(replayed, self.created).max(self.created);
         Ok(GroupPlaces { read, replayed })
     }

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use leftfold::store::{
     Append, AppendError, CheckpointRecord, Lease, LeaseError, Leased, MoveFrom, Outcome, Position,
-    Query, Read, ReadError, RecordedEvent, State, Store, Version,
+    Query, Read, ReadError, RecordedEvent, State, Store,
 };
 
 use super::EventLens;
@@ -48,7 +48,7 @@ enum JobDone {
     Parked(Vec<ItemId>, Result<(), AppendError>),
     Checkpointed(ItemSource, SettledPlace, Result<(), GroupError>),
     Renewed(Result<Leased, LeaseError>),
-    Looked(Result<(Option<StoredGroup>, Version), ReadError>),
+    Looked(Result<Option<StoredGroup>, ReadError>),
 }
 
 /// Kind of a job: one of each is under way at a time.
@@ -296,9 +296,9 @@ impl<'a> GroupTenure<'a> {
     /// Looks into the store if the group was changed, by this server or another one.
     fn look(&mut self) {
         let (store, name) = (self.members.store.clone(), self.members.name.clone());
-        let now = self.members.now();
+        let (group, now) = (self.group.clone(), self.members.now());
         self.start(TenureJob::Look, now, async move {
-            JobDone::Looked(StoredGroup::load(&store, &name).await)
+            JobDone::Looked(group.reload(&store, &name).await)
         });
     }
 
@@ -357,7 +357,7 @@ impl<'a> GroupTenure<'a> {
                 self.look();
                 None
             }
-            JobDone::Looked(Ok((group, _))) => return self.take_group(group),
+            JobDone::Looked(Ok(group)) => return self.take_group(group),
             JobDone::Renewed(Ok(_)) | JobDone::Parked(_, Err(AppendError::Fenced { .. })) => {
                 return Some(away("another server serves it"));
             }

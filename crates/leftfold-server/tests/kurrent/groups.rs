@@ -23,7 +23,7 @@ use persistent::read_req::nack::Action;
 use persistent::read_req::options::StreamOption as ReadOption;
 use persistent::read_req::{Ack, Content as Sent, Nack, Options};
 use persistent::read_resp::Content;
-use persistent::{CreateReq, ReadReq, ReadResp, Settings, create_req};
+use persistent::{CreateReq, GroupOptions, ReadReq, ReadResp, Settings, group_options};
 
 const STREAM: &str = "order-1";
 const EVENTS: u64 = 120;
@@ -53,11 +53,11 @@ async fn create(port: u16) {
         consumer_strategy: "RoundRobin".to_owned(),
         ..Settings::default()
     };
-    let options = create_req::Options {
-        stream_option: Some(create_req::options::StreamOption::Stream(beginning)),
+    let options = GroupOptions {
+        stream_option: Some(group_options::StreamOption::Stream(beginning)),
         group_name: "workers".to_owned(),
         settings: Some(settings),
-        ..create_req::Options::default()
+        ..GroupOptions::default()
     };
     let request = CreateReq { options: Some(options) };
     groups(port).await.unwrap().create(request).await.unwrap();

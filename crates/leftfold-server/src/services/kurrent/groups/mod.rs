@@ -36,7 +36,7 @@ use crate::services::Messages;
 use crate::users::{UserRole, Wish};
 use consuming::ConsumeCall;
 use face::{GroupFace, GroupSource, NamedGroup};
-use wishes::{GroupWish, WishedGroup};
+use wishes::WishedGroup;
 
 /// Metadata by which a client tells its name.
 const CONNECTION_NAME: &str = "connection-name";
@@ -148,8 +148,9 @@ impl persistent_subscriptions_server::PersistentSubscriptions for GroupsService 
     async fn create(&self, request: Request<CreateReq>) -> Result<Response<CreateResp>, Status> {
         let facade = self.0.to_append(&request).await?;
         facade.may(Wish::Role(UserRole::Admin))?;
-        let wish = GroupWish::from(request.into_inner().options.ok_or_else(missing)?);
-        let WishedGroup { named, settings, start } = wish.read(&facade, None).await?;
+        let options = request.into_inner().options.ok_or_else(missing)?;
+        let wished = WishedGroup::read(options, &facade, None).await?;
+        let WishedGroup { named, settings, start } = wished;
         let created = facade.groups().create(&facade.store, &named.name, settings, start).await;
         created.map_err(|error| refused(&named, error))?;
         Ok(Response::new(CreateResp {}))
@@ -157,9 +158,10 @@ impl persistent_subscriptions_server::PersistentSubscriptions for GroupsService 
 
     async fn update(&self, request: Request<UpdateReq>) -> Result<Response<UpdateResp>, Status> {
         let facade = self.to_administer(&request).await?;
-        let wish = GroupWish::from(request.into_inner().options.ok_or_else(missing)?);
-        let before = facade.stored_group(&wish.named()?).await?;
-        let WishedGroup { named, settings, start } = wish.read(&facade, Some(&before)).await?;
+        let options = request.into_inner().options.ok_or_else(missing)?;
+        let before = facade.stored_group(&wishes::named(&options)?).await?;
+        let wished = WishedGroup::read(options, &facade, Some(&before)).await?;
+        let WishedGroup { named, settings, start } = wished;
         let (groups, ends) = (facade.groups(), ConnectedConsumers::End);
         let updated = groups.update(&facade.store, &named.name, &settings, Some(start), ends).await;
         updated.map_err(|error| refused(&named, error))?;

@@ -7,11 +7,10 @@ use super::super::Facade;
 use super::super::faults;
 use super::super::filter::EventFilter;
 use super::super::names::NamedStream;
-use super::super::wire::StreamIdentifier;
 use super::super::wire::persistent::all_options::{AllOption, FilterOption};
+use super::super::wire::persistent::group_options::StreamOption;
 use super::super::wire::persistent::settings::{CheckpointAfter, MessageTimeout};
-use super::super::wire::persistent::{AllOptions, Settings, create_req, update_req};
-use super::super::wire::streams::read_req::StreamOptions;
+use super::super::wire::persistent::{GroupOptions, Settings};
 use super::super::wire::streams::read_req::stream_options::RevisionOption;
 use super::face::{GroupFace, GroupSource, NamedGroup};
 use crate::groups::{ConsumerStrategy, GroupSettings, KeyOf, StoredGroup};
@@ -23,46 +22,11 @@ const TICKS: i64 = 10_000;
 /// Names of the strategies.
 const STRATEGIES: [&str; 4] = ["DispatchToSingle", "RoundRobin", "Pinned", "PinnedByCorrelation"];
 
-/// Options with which a subscription is made or changed.
-pub(super) struct GroupWish {
-    stream: Option<StreamOptions>,
-    all: Option<AllOptions>,
-    before_21_10: Option<StreamIdentifier>,
-    group: String,
-    settings: Option<Settings>,
-}
-
-impl From<create_req::Options> for GroupWish {
-    fn from(options: create_req::Options) -> Self {
-        let (mut stream, mut all) = (None, None);
-        match options.stream_option {
-            Some(create_req::options::StreamOption::Stream(of)) => stream = Some(of),
-            Some(create_req::options::StreamOption::All(of)) => all = Some(of),
-            None => {}
-        }
-        let (before_21_10, group) = (options.stream_identifier, options.group_name);
-        Self { stream, all, before_21_10, group, settings: options.settings }
-    }
-}
-
-impl From<update_req::Options> for GroupWish {
-    fn from(options: update_req::Options) -> Self {
-        let (mut stream, mut all) = (None, None);
-        match options.stream_option {
-            Some(update_req::options::StreamOption::Stream(of)) => stream = Some(of),
-            Some(update_req::options::StreamOption::All(of)) => all = Some(of),
-            None => {}
-        }
-        let (before_21_10, group) = (options.stream_identifier, options.group_name);
-        Self { stream, all, before_21_10, group, settings: options.settings }
-    }
-}
-
 /// Place at which a subscription begins.
 struct GroupStart {
     /// Everything after this position is read.
     after: Position,
-    /// Events of the stream before are left out.
+    /// Events of the stream before are left out, though they are recorded later.
     first_revision: u64,
     /// The place as clients see it.
     shown: String,
@@ -75,36 +39,35 @@ pub(super) struct WishedGroup {
     pub(super) start: Position,
 }
 
-impl GroupWish {
-    /// The subscription that is meant.
-    pub(super) fn named(&self) -> Result<NamedGroup, Status> {
-        let identifier = self.stream.as_ref().map(|stream| stream.stream_identifier.clone());
-        let source = match (identifier, &self.all) {
-            (Some(identifier), _) => GroupSource::of(NamedStream::of(identifier)?),
-            (None, Some(_)) => GroupSource::All,
-            (None, None) => GroupSource::of(NamedStream::of(self.before_21_10.clone())?),
-        };
-        NamedGroup::of(source, self.group.clone())
-    }
+/// Returns the subscription that options mean.
+pub(super) fn named(options: &GroupOptions) -> Result<NamedGroup, Status> {
+    let stream = |of: &Option<_>| Ok::<_, Status>(GroupSource::of(NamedStream::of(of.clone())?));
+    let source = match &options.stream_option {
+        Some(StreamOption::Stream(of)) => stream(&of.stream_identifier)?,
+        Some(StreamOption::All(_)) => GroupSource::All,
+        None => stream(&options.stream_identifier)?,
+    };
+    NamedGroup::of(source, options.group_name.clone())
+}
 
-    /// Reads the rest. What an update does not say is as it was `before`.
+impl WishedGroup {
+    /// Reads options. What an update does not say is as it was `before`.
     pub(super) async fn read(
-        self,
+        options: GroupOptions,
         facade: &Facade,
         before: Option<&StoredGroup>,
-    ) -> Result<WishedGroup, Status> {
-        let named = self.named()?;
+    ) -> Result<Self, Status> {
+        let named = named(&options)?;
         let of_before = before.and_then(|before| GroupFace::of(&before.settings));
         let settings =
-            self.settings.ok_or_else(|| Status::invalid_argument("the settings are missing"))?;
-        let options = self.all.and_then(|all| Some((all.all_option?, all.filter_option)));
-        let (position, filter) = match options {
-            Some((position, filter)) => (Some(position), filter),
-            None => (None, None),
-        };
-        let revision = match self.stream {
-            Some(stream) => stream.revision_option,
-            None if settings.revision == u64::MAX => None,
+            options.settings.ok_or_else(|| Status::invalid_argument("the settings are missing"))?;
+        let (mut position, mut filter) = (None, None);
+        let revision = match options.stream_option {
+            Some(StreamOption::Stream(stream)) => stream.revision_option,
+            Some(StreamOption::All(all)) => {
+                (position, filter) = (all.all_option, all.filter_option);
+                None
+            }
             None => Some(RevisionOption::Revision(settings.revision)),
         };
         let filter = match filter {
@@ -136,7 +99,7 @@ impl GroupWish {
         };
         let query = named.source.query(read.as_ref());
         let settings = engine_settings(&settings, &face, GroupSettings::of(query), chosen)?;
-        Ok(WishedGroup { named, settings, start: start.after })
+        Ok(Self { named, settings, start: start.after })
     }
 }
 
@@ -251,5 +214,6 @@ async fn start_of_stream(
         GroupSource::All => None,
     };
     let after = found.map_or(head, |found| Position(found.0.saturating_sub(1)));
-    Ok(GroupStart { after, first_revision: revision, shown: revision.to_string() })
+    let first_revision = if found.is_some() { 0 } else { revision };
+    Ok(GroupStart { after, first_revision, shown: revision.to_string() })
 }
