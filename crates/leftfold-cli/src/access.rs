@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use leftfold::log::{LogFollower, LogOpenError, Options};
 use leftfold::postgres::{PostgresStore, PostgresStoreOptions};
-use leftfold::remote::{RemoteOptions, RemoteStore};
 use leftfold::store::Store;
 
 use crate::failure::CliFailure;
@@ -28,7 +27,7 @@ impl StoreArgument {
                     .map_err(|error| missing_or(&path, &error))?;
                 Ok(Store::new(follower))
             }
-            None => self.open_what_is_there().await,
+            None => leftfold::open_existing(&self.url).await.map_err(CliFailure::of),
         }
     }
 
@@ -37,7 +36,7 @@ impl StoreArgument {
     pub(crate) async fn open_to_write(&self) -> Result<Store, CliFailure> {
         match self.directory_there()? {
             Some(path) => self.open_directory(&path).await,
-            None => self.open_what_is_there().await,
+            None => leftfold::open_existing(&self.url).await.map_err(CliFailure::of),
         }
     }
 
@@ -87,20 +86,6 @@ impl StoreArgument {
             leftfold::OpenError::Log(error) => in_use_or(path, &error),
             error => CliFailure::of(error),
         })
-    }
-
-    /// Opens a store that has no directory, and leaves its database, or its server, as it is.
-    async fn open_what_is_there(&self) -> Result<Store, CliFailure> {
-        let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme);
-        if scheme.eq_ignore_ascii_case("leftfold") {
-            let options = RemoteOptions::at(&self.url).map_err(CliFailure::of)?;
-            let options = RemoteOptions { create: false, ..options };
-            return RemoteStore::open_with(options).await.map(Store::new).map_err(CliFailure::of);
-        }
-        match self.open_rows().await? {
-            Some(store) => Ok(Store::new(store)),
-            None => leftfold::open(&self.url).await.map_err(CliFailure::of),
-        }
     }
 
     /// Opens a store in PostgreSQL that is there; `None` if it is elsewhere.

@@ -362,7 +362,7 @@ pub use leftfold_sqlite as sqlite;
 pub use leftfold_testing as testing;
 #[cfg(feature = "log")]
 pub use open::directory_of;
-pub use open::{OpenError, open};
+pub use open::{OpenError, open, open_existing};
 #[cfg(all(feature = "personal", any(feature = "log", feature = "postgres")))]
 pub use open_keys::{OpenKeysError, open_keys};
 

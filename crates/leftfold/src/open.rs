@@ -49,13 +49,47 @@ use crate::file_url::{self, FileUrlError, UrlOptions};
 /// What opening recovered, cut or rebuilt is reported through `tracing`. For more control, open a
 /// [`Log`](crate::log::Log) with [`Options`](crate::log::Options) and hand it to [`Store::new`].
 pub async fn open(url: &str) -> Result<Store, OpenError> {
+    open_or_make(url, true).await
+}
+
+/// Opens a store that is there, by its URL as [`open`] takes it, and makes none.
+///
+/// # Errors
+/// Those of [`open`], and one of [`Kind::NotFound`] if there is no store. One in PostgreSQL that an
+/// older release made is not migrated, and so not opened.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let place = tempfile::tempdir()?;
+/// let url = format!("file:{}/events", place.path().display());
+/// let refused = leftfold::open_existing(&url).await.unwrap_err();
+/// assert_eq!(refused.kind(), leftfold::store::Kind::NotFound);
+/// leftfold::open(&url).await?.close().await?;
+/// leftfold::open_existing(&url).await?.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn open_existing(url: &str) -> Result<Store, OpenError> {
+    open_or_make(url, false).await
+}
+
+async fn open_or_make(url: &str, make: bool) -> Result<Store, OpenError> {
     match StoreUrl::parse(url)? {
         StoreUrl::Memory => Ok(Store::memory()),
-        StoreUrl::Log { path, options } => open_log(path, options).await,
+        StoreUrl::Log { path, options } => open_log(path, options, make).await,
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres => Ok(Store::new(leftfold_postgres::PostgresStore::open(url).await?)),
+        StoreUrl::Postgres => {
+            let mut options = leftfold_postgres::PostgresStoreOptions::at(url)?;
+            options.create &= make;
+            Ok(Store::new(leftfold_postgres::PostgresStore::open_with(options).await?))
+        }
         #[cfg(feature = "remote")]
-        StoreUrl::Remote => Ok(Store::new(leftfold_remote::RemoteStore::open(url).await?)),
+        StoreUrl::Remote => {
+            let mut options = leftfold_remote::RemoteOptions::at(url)?;
+            options.create &= make;
+            Ok(Store::new(leftfold_remote::RemoteStore::open_with(options).await?))
+        }
     }
 }
 
@@ -213,8 +247,8 @@ impl OpenError {
 }
 
 #[cfg(feature = "log")]
-async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError> {
-    use leftfold_log::{ClockBehind, ClockDoubtful, Log, LogOpenError as LogError, Options};
+async fn open_log(path: PathBuf, options: UrlOptions, make: bool) -> Result<Store, OpenError> {
+    use leftfold_log::{ClockBehind, ClockDoubtful, Existing, Log, LogOpenError, Options};
     if options.follows == Some(true) {
         return follow_log(path).await;
     }
@@ -225,7 +259,8 @@ async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError
     } else {
         ClockDoubtful::Warn
     };
-    let log_options = Options { clock_behind, clock_doubtful, ..Options::default() };
+    let open = if make { Existing::OrCreate } else { Existing::Only };
+    let log_options = Options { open, clock_behind, clock_doubtful, ..Options::default() };
     // Recovery reads and writes: not on a thread that others' futures run on.
     let directory = path.clone();
     let opening = tokio::task::spawn_blocking(move || Log::open(directory, log_options));
@@ -233,7 +268,7 @@ async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError
         opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     // The remedy is one that anyone who gave a URL can take.
     let (log, recovery) = opened.map_err(|error| match error {
-        LogError::ClockBehind { recorded, now } => {
+        LogOpenError::ClockBehind { recorded, now } => {
             let options = UrlOptions { goes_on_behind: Some(true), ..options };
             OpenError::ClockBehind {
                 recorded,
@@ -241,7 +276,7 @@ async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError
                 url: file_url::url_of(&path, &options.to_string()),
             }
         }
-        LogError::ClockDoubtful(doubt) => {
+        LogOpenError::ClockDoubtful(doubt) => {
             let options = UrlOptions { refuses_doubtful: Some(false), ..options };
             OpenError::ClockDoubtful { doubt, url: file_url::url_of(&path, &options.to_string()) }
         }
@@ -272,6 +307,6 @@ async fn follow_log(path: PathBuf) -> Result<Store, OpenError> {
 }
 
 #[cfg(not(feature = "log"))]
-async fn open_log(_: PathBuf, _: UrlOptions) -> Result<Store, OpenError> {
+async fn open_log(_: PathBuf, _: UrlOptions, _: bool) -> Result<Store, OpenError> {
     Err(OpenError::UnknownScheme { scheme: "file".to_owned() })
 }

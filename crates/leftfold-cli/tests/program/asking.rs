@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use leftfold_proving::PostgresServer;
 
@@ -147,21 +148,35 @@ fn a_file_of_users_keeps_its_rights_and_its_link_and_every_user_that_is_added_at
 #[test]
 fn a_look_at_a_tenant_of_a_server_makes_none_there() {
     let directory = tempfile::tempdir().unwrap();
-    let (kept, tenants) = (directory.path().join("kept"), directory.path().join("tenants"));
+    let tenants = directory.path().join("tenants");
     std::fs::create_dir(&tenants).unwrap();
-    let port = port();
     let place = tenants.to_str().unwrap();
-    let program = Program::serve_with(&kept, port, &["--tenants", place]);
+    let number = || std::fs::read_dir(&tenants).unwrap().count();
+    look_at_tenants(directory.path(), place, number);
+    look_at_tenants(directory.path(), &format!("file:{place}/{{name}}-events"), || number() - 1);
+    let server = PostgresServer::shared();
+    let database = server.database("tenants_looked_at");
+    look_at_tenants(directory.path(), &format!("{database}?schema={{name}}"), || {
+        let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'shop'";
+        server.psql(&database, schemas).parse().unwrap()
+    });
+}
+
+/// Looks at a tenant of a server that keeps them at this place, and then makes it; `number` says
+/// how many there are.
+fn look_at_tenants(kept: &Path, place: &str, number: impl Fn() -> usize) {
+    let port = port();
+    let program = Program::serve_with(&kept.join("kept"), port, &["--tenants", place]);
     let store = format!("leftfold://127.0.0.1:{port}/shop");
     let event = ["--type", "a.A", "--data", "{}"];
     let append = |more: &[&str]| ran(&[&["append", &store][..], &event, more].concat());
     for ended in [ran(&["read", &store]), ran(&["stats", &store]), append(&[])] {
         assert!(ended.code == 1 && ended.said.contains("no store"), "{ended:?}");
-        assert_eq!(std::fs::read_dir(&tenants).unwrap().count(), 0, "{ended:?}");
+        assert_eq!(number(), 0, "{ended:?}");
     }
     append(&["--create"]).well();
     append(&[]).well();
-    assert_eq!(ran(&["read", &store, "--json"]).objects().len(), 2);
+    assert_eq!((ran(&["read", &store, "--json"]).objects().len(), number()), (2, 1));
     program.stop();
 }
 

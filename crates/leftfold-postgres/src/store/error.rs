@@ -139,13 +139,13 @@ impl PostgresStoreError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Url | Self::Parameter { .. } | Self::Option { .. } => Kind::Invalid,
+            Self::Missing { .. } => Kind::NotFound,
             Self::Connection(error) => error.kind(),
             Self::Read(error) => error.kind(),
             Self::Refused { source, .. } if passes_by_itself(source) => Kind::Unavailable,
             Self::Refused { .. }
             | Self::NotAStore { .. }
             | Self::Absent { .. }
-            | Self::Missing { .. }
             | Self::OlderFormat { .. }
             | Self::NewerFormat { .. }
             | Self::OtherPayload { .. }

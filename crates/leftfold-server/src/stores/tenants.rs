@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use leftfold::store::Store;
+use leftfold::OpenError;
+use leftfold::store::{Kind, Store};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use tonic::Status;
@@ -50,7 +51,7 @@ impl Tenants {
     }
 
     /// Stores at URLs that `leftfold::open` takes: the name of the store takes the place of
-    /// `{name}`. Whoever has any right to a store may be the one for whom it is made.
+    /// `{name}`. One that is not there yet is made for the same callers as a directory.
     ///
     /// ```
     /// use leftfold_server::Tenants;
@@ -72,19 +73,12 @@ impl Tenants {
         Self { place, open_max: 256, close_after: Duration::from_secs(300) }
     }
 
-    /// Returns the URL of a store, if it is there or may be made.
-    async fn url(&self, name: &str, caller: &Caller, wished: StoreUse) -> Result<String, Status> {
+    /// Returns the URL of a store.
+    fn url(&self, name: &str) -> Result<String, Status> {
         let path = match &self.place {
             TenantPlace::Url(url) => return Ok(url.replace(NAME, name)),
             TenantPlace::Directory(path) => path.join(name),
         };
-        let may_make =
-            || wished == StoreUse::Create && caller.may(name, Wish::Role(UserRole::Admin)).is_ok();
-        let there = path.clone();
-        let is_there = tokio::task::spawn_blocking(move || there.is_dir()).await.unwrap_or(false);
-        if !is_there && !may_make() {
-            return Err(no_store(name));
-        }
         let path = path.to_str().ok_or_else(|| Status::internal("the directory is not UTF-8"))?;
         Ok(format!("file:{path}"))
     }
@@ -126,7 +120,9 @@ impl OpenTenants {
             *tenant.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             return Ok(served.clone());
         }
-        let url = self.tenants.url(name, caller, wished).await?;
+        let url = self.tenants.url(name)?;
+        let makes =
+            wished == StoreUse::Create && caller.may(name, Wish::Role(UserRole::Admin)).is_ok();
         let tenant = self.make_room(name).await?;
         let served = Arc::clone(&tenant.served).lock_owned().await;
         if let Some(served) = &*served {
@@ -134,8 +130,15 @@ impl OpenTenants {
         }
         let name: Arc<str> = name.into();
         // A caller who does not wait any more leaves it whole.
-        let opening = tokio::spawn(open(name, url, served, make));
-        opening.await.unwrap_or_else(|_| Err(Status::internal("the store could not be opened")))
+        let opening = tokio::spawn(open(Arc::clone(&name), (url, makes), served, make));
+        let opened = opening.await;
+        let opened =
+            opened.unwrap_or_else(|_| Err(Status::internal("the store could not be opened")));
+        if opened.is_err() {
+            // A name that is misspelt takes no place.
+            self.close(&name, &tenant).await;
+        }
+        opened
     }
 
     fn tenant(&self, name: &str) -> Option<Tenant> {
@@ -230,21 +233,34 @@ impl Tenant {
 
 async fn open(
     name: Arc<str>,
-    url: String,
+    (url, makes): (String, bool),
     mut place: OwnedMutexGuard<Option<ServedStore>>,
     make: impl FnOnce(Arc<str>, Store) -> ServedStore,
 ) -> Result<ServedStore, Status> {
-    match leftfold::open(&url).await {
+    let opened = match makes {
+        true => leftfold::open(&url).await,
+        false => open_existing(&url).await,
+    };
+    match opened {
         Ok(store) => {
             tracing::info!(store = %name, "a store was opened");
             let served = make(name, store);
             *place = Some(served.clone());
             Ok(served)
         }
+        Err(error) if error.kind() == Kind::NotFound => Err(no_store(&name)),
         Err(error) => {
             // The URL may have a password, and is nobody's business.
             tracing::warn!(store = %name, %error, "a store cannot be opened");
             Err(Status::unavailable(format!("the store {name:?} cannot be opened now")))
         }
+    }
+}
+
+/// Opens a store that is there: one of an older release too, which is migrated.
+async fn open_existing(url: &str) -> Result<Store, OpenError> {
+    match leftfold::open_existing(url).await {
+        Err(error) if error.kind() == Kind::Bug => leftfold::open(url).await,
+        opened => opened,
     }
 }

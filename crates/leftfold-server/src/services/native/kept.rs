@@ -11,7 +11,7 @@ use leftfold_protocol::IN_FLIGHT_MAX;
 /// Bytes of the answers that the sessions of one user keep; beyond them each forgets its oldest.
 const KEPT_BYTES_OF_USER_MAX: usize = 256 << 20;
 /// Bytes of the answers that all sessions keep. Beyond them those of each user who has more than
-/// an equal share forget their oldest.
+/// an equal share forget their oldest, and beyond twice as many those of whoever adds one.
 const KEPT_BYTES_MAX: usize = 512 << 20;
 
 /// Bytes of the answers that all sessions keep, and the users who have sessions.
@@ -52,12 +52,17 @@ impl KeptBytes {
         self.all.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Tells whether the user has to forget something. All users together keep at most twice
-    /// [`KEPT_BYTES_MAX`]: whoever has its share, or less, keeps it.
+    /// Tells whether the user has to forget something. Whoever has its share, or less, keeps it
+    /// while all users together keep at most twice [`KEPT_BYTES_MAX`]: those who had more when they
+    /// were fewer come down to it only when they add something.
     fn is_too_much(&self) -> bool {
         let own = self.own.load(Ordering::Relaxed);
-        if self.all.bytes.load(Ordering::Relaxed) <= KEPT_BYTES_MAX {
+        let all = self.all.bytes.load(Ordering::Relaxed);
+        if all <= KEPT_BYTES_MAX {
             return own > KEPT_BYTES_OF_USER_MAX;
+        }
+        if all > 2 * KEPT_BYTES_MAX {
+            return own > 0;
         }
         let share = KEPT_BYTES_MAX / self.all.users.load(Ordering::Relaxed).max(1);
         own > share.min(KEPT_BYTES_OF_USER_MAX)
@@ -195,6 +200,18 @@ mod tests {
         assert_eq!(ada.own.load(Ordering::Relaxed), 8 << 20);
         drop(many);
         assert_eq!(all.users.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn users_who_come_one_after_the_other_keep_no_more() {
+        let all = Arc::new(AllKeptBytes::default());
+        let mut users = Vec::new();
+        for _ in 0..200 {
+            let user = KeptBytes::of_user(&all);
+            keep(&user, 600);
+            users.push(user);
+            assert!(all.bytes.load(Ordering::Relaxed) <= 2 * KEPT_BYTES_MAX);
+        }
     }
 
     #[test]
