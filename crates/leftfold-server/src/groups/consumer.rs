@@ -9,9 +9,6 @@ use super::error::GroupEnd;
 use super::machine::{ConsumerAnswer, ConsumerId, GroupDelivery, ItemId};
 use super::queue::ConsumerQueue;
 
-/// Characters of a reason that are kept.
-const REASON_CHARACTERS_MAX: usize = 1_000;
-
 /// A consumer of a group. When it is dropped, what it had goes to others.
 pub(crate) struct GroupConsumer {
     pub(super) id: ConsumerId,
@@ -27,13 +24,7 @@ impl GroupConsumer {
 
     /// Answers to events that it has. Ids of others are left out. Returns when the answer is taken,
     /// so that one consumer never has two under way.
-    pub(crate) async fn answer(&self, ids: Vec<ItemId>, mut answer: ConsumerAnswer) {
-        if let ConsumerAnswer::Park { reason } = &mut answer
-            && let Some((end, _)) = reason.char_indices().nth(REASON_CHARACTERS_MAX)
-        {
-            // It is recorded with each of them.
-            reason.truncate(end);
-        }
+    pub(crate) async fn answer(&self, ids: Vec<ItemId>, answer: ConsumerAnswer) {
         let (reply, taken) = oneshot::channel();
         let command = GroupCommand::Answer { consumer: self.id, ids, answer, reply };
         // If nobody serves the group any more, `next` tells.

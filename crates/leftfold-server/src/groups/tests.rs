@@ -251,13 +251,4 @@ async fn an_event_that_kills_its_only_worker_is_parked_in_the_end() {
         until(&store, |info| info.running.is_none()).await;
     }
     until(&store, |info| info.parked.count() == 1).await;
-    // A reason is kept, however long it is, and not all of it.
-    let worker = consume(&store, 1).await;
-    append(&store, 1).await;
-    let bad = given(&worker, 1).await;
-    worker.answer(ids(&bad), ConsumerAnswer::Park { reason: "\u{e9}".repeat(5_000) }).await;
-    until(&store, |info| info.parked.count() == 2).await;
-    let record = Read::stream(name().parked_stream(), Version(2)).page_of(1);
-    let record = store.page(record).await.unwrap().events.remove(0);
-    assert_eq!(ParkedEntry::of(&record).unwrap().reason.chars().count(), 1_000);
 }
