@@ -128,7 +128,8 @@ pub fn stamp(append: &mut Append, caller: &str) {
         return;
     }
     for event in &mut append.events {
-        if !event.event_type.starts_with("$operator.") {
+        // The answers of runtimes name the runtime.
+        if !["$operator.Asked", "$operator.Withdrawn"].contains(&event.event_type.as_str()) {
             continue;
         }
         let Ok(mut known) = serde_json::from_slice::<serde_json::Value>(&event.data) else {
@@ -163,4 +164,69 @@ fn rewrite(
         }
     })
     .map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::{Schema, Unknown};
+    use crate::runtime::operator::ParkedChoice;
+    use crate::store::{EventId, StreamName, Timestamp};
+
+    /// Positions of a copy that has one event less.
+    struct OneLess;
+
+    impl Positions for OneLess {
+        fn event(&self, position: Position) -> Option<Position> {
+            Some(Position(position.0 - 1))
+        }
+
+        fn through(&self, position: Position) -> Position {
+            Position(position.0 - 1)
+        }
+    }
+
+    fn records() -> Vec<NewEvent> {
+        let parked = ParkedChoice { position: Some(Position(7)), ..ParkedChoice::default() };
+        let action = OperatorAction::Skip { consumer: "views".to_owned(), parked };
+        let text = |text: &str| text.to_owned();
+        let (by, reason) = (text("ann"), text("a test"));
+        let asked = AskedRecord { action, by, reason, runtime: None, caller: None };
+        let events = [
+            OperatorEvent::Asked(asked),
+            OperatorEvent::Done { runtime: text("east"), number: 1, failing: Vec::new() },
+            OperatorEvent::Refused { runtime: text("east"), reason: text("no") },
+            OperatorEvent::Withdrawn { by: text("ann"), reason: text("no"), caller: None },
+        ];
+        let schema = Schema::of::<OperatorEvent>().unwrap();
+        let stream = StreamName::new("$operator-1").unwrap();
+        events.map(|event| schema.encode(&event).unwrap().in_stream(stream.clone())).into()
+    }
+
+    /// The answer of a runtime had the user of the server in it, and a copy refused it then.
+    #[test]
+    fn a_server_names_its_user_in_what_people_ask_and_every_record_goes_over_in_a_copy() {
+        let mut append = Append::of(records());
+        stamp(&mut append, "eve");
+        let is_untouched = append.events == records();
+        assert!(is_untouched, "an application, and a copy, write what they write");
+        append.authority = Authority::RUNTIME;
+        stamp(&mut append, "eve");
+        let named = |event: &NewEvent| String::from_utf8_lossy(&event.data).contains("eve");
+        let all: Vec<bool> = append.events.iter().map(named).collect();
+        assert_eq!(all, [true, false, false, true]);
+        let schema = Schema::of::<OperatorEvent>().unwrap();
+        for (number, new) in append.events.into_iter().enumerate() {
+            let (at, id) = (Timestamp::from_micros(1), EventId(uuid::Uuid::nil()));
+            let recorded = RecordedEvent::of(new, Position(9), at, None, id);
+            let copied = rewrite(&recorded, &OneLess).unwrap().unwrap();
+            let copied = RecordedEvent::of(copied, Position(8), at, None, id);
+            let event = schema.decode::<OperatorEvent>(&copied, Unknown::Refuse).unwrap().remove(0);
+            if let OperatorEvent::Asked(asked) = event {
+                assert_eq!(asked.author(), "ann (eve)");
+                let OperatorAction::Skip { parked, .. } = asked.action else { panic!("{number}") };
+                assert_eq!(parked.position, Some(Position(6)));
+            }
+        }
+    }
 }
