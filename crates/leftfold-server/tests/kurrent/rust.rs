@@ -17,7 +17,7 @@ fn calls(part: &str, address: &str) -> Command {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_client_of_rust_appends_reads_deletes_and_follows() {
     let server = RunningServer::of(Store::memory()).await;
-    for part in ["streams", "deletions", "subscriptions"] {
+    for part in ["streams", "deletions", "subscriptions", "groups"] {
         run(calls(part, &format!("127.0.0.1:{}?tls=false", server.port))).await;
     }
 }

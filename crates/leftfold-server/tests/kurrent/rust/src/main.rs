@@ -8,10 +8,12 @@ use std::fmt::Debug;
 
 use kurrentdb::{
     AppendToStreamOptions, Authentication, Client, CurrentRevision, DeleteStreamOptions,
-    Error as CallError, EventData, Position, ReadAllOptions, ReadStream, ReadStreamOptions,
+    Error as CallError, EventData, NakAction, PersistentSubscriptionOptions,
+    PersistentSubscriptionToAllOptions, Position, ReadAllOptions, ReadStream, ReadStreamOptions,
     ResolvedEvent, RetryOptions, StreamMetadataBuilder, StreamMetadataResult, StreamPosition,
-    StreamState, SubscribeToAllOptions, SubscribeToStreamOptions, Subscription, SubscriptionEvent,
-    SubscriptionFilter, TombstoneStreamOptions,
+    StreamState, SubscribeToAllOptions, SubscribeToPersistentSubscriptionOptions,
+    SubscribeToStreamOptions, Subscription, SubscriptionEvent, SubscriptionFilter,
+    TombstoneStreamOptions,
 };
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
@@ -29,6 +31,7 @@ async fn main() -> Outcome {
         "streams" => streams(&client).await,
         "deletions" => deletions(&client).await,
         "subscriptions" => subscriptions(&client).await,
+        "groups" => groups(&client).await,
         "restart" => restart(&client).await,
         "encrypted" => encrypted(&client).await,
         other => Err(format!("there is no part {other}").into()),
@@ -206,6 +209,56 @@ async fn subscriptions(client: &Client) -> Outcome {
     client.append_to_stream(name("order"), &any, placed(0)).await?;
     client.append_to_stream(&*order, &any, placed(44)).await?;
     same(next(&mut named, &mut checkpoints).await?, Some(44))
+}
+
+async fn groups(client: &Client) -> Outcome {
+    let (order, group, usual) = (name("order"), "workers", Default::default());
+    let none = client.get_persistent_subscription_info(&*order, group, &usual).await;
+    refused(none, |error| matches!(error, CallError::ResourceNotFound))?;
+    let options = PersistentSubscriptionOptions::default().start_from(StreamPosition::Start);
+    client.create_persistent_subscription(&*order, group, &options).await?;
+    let again = client.create_persistent_subscription(&*order, group, &options).await;
+    refused(again, |error| matches!(error, CallError::ResourceAlreadyExists))?;
+    client.append_to_stream(&*order, &when(StreamState::Any), several("A", 3)).await?;
+    let buffer = SubscribeToPersistentSubscriptionOptions::default();
+    let mut workers = client.subscribe_to_persistent_subscription(&*order, group, &buffer).await?;
+    let mut given = Vec::new();
+    for _ in 0..3 {
+        given.push(workers.next().await?);
+    }
+    workers.ack(&given[0]).await?;
+    workers.nack(&given[1], NakAction::Park, "bad").await?;
+    workers.nack(&given[2], NakAction::Retry, "later").await?;
+    let event = workers.next().await?;
+    same(event.get_original_event().revision, 2)?;
+    workers.ack(&event).await?;
+    loop {
+        let info = client.get_persistent_subscription_info(&*order, group, &usual).await?;
+        let stats = info.stats;
+        if (stats.parked_message_count, stats.total_in_flight_messages) == (1, 0) {
+            same(info.settings.map(|settings| settings.start_from), Some(StreamPosition::Start))?;
+            same(stats.last_known_event_revision, Some(2))?;
+            break;
+        }
+    }
+    client.replay_parked_messages(&*order, group, &Default::default()).await?;
+    same(workers.next().await?.get_original_event().revision, 1)?;
+    client.delete_persistent_subscription(&*order, group, &Default::default()).await?;
+    refused(workers.next().await, |error| matches!(error, CallError::IllegalStateError(_)))?;
+
+    let all = name("all");
+    let filter = SubscriptionFilter::on_stream_name().add_prefix(&*order);
+    let options = PersistentSubscriptionToAllOptions::default().filter(filter);
+    client.create_persistent_subscription_to_all(&*all, &options).await?;
+    client.append_to_stream(name("other"), &when(StreamState::Any), placed(0)).await?;
+    client.append_to_stream(&*order, &when(StreamState::Any), placed(3)).await?;
+    let mut workers = client.subscribe_to_persistent_subscription_to_all(&*all, &buffer).await?;
+    let event = workers.next().await?;
+    same(event.get_original_event().revision, 3)?;
+    workers.ack(&event).await?;
+    let listed = client.list_persistent_subscriptions_to_all(&Default::default()).await?;
+    same(listed.iter().filter(|info| info.group_name == all).count(), 1)?;
+    Ok(client.delete_persistent_subscription_to_all(&*all, &Default::default()).await?)
 }
 
 async fn restart(client: &Client) -> Outcome {
