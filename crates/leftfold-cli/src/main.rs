@@ -18,11 +18,12 @@ mod pipeline;
 mod progress;
 mod screen;
 mod selection;
+mod spans;
 
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::level_filters::LevelFilter;
 
 use crate::args::{Arguments, CliCommand};
 use crate::commands::{
@@ -39,11 +40,20 @@ async fn main() -> ExitCode {
     // Of a server everything is told; of a command what a person should know.
     let is_server = matches!(arguments.command, CliCommand::Serve(_));
     let level = if is_server { LevelFilter::INFO } else { LevelFilter::ERROR };
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let told = tracing_subscriber::fmt().with_max_level(level).with_ansi(colours);
-    told.with_writer(std::io::stderr).init();
+    let collector = match &arguments.command {
+        CliCommand::Serve(options) => options.otlp_endpoint(),
+        _ => None,
+    };
+    let spans = match spans::begin(level, collector) {
+        Ok(spans) => spans,
+        Err(error) => {
+            eprintln!("leftfold: {error}");
+            return error.exit_code();
+        }
+    };
     let mut screen = Screen::new(arguments.screen);
     let ended = run(arguments.command, &mut screen).await;
+    spans.end().await;
     // What was printed before a failure is seen before its message.
     match ended.and(screen.flush()) {
         Ok(()) | Err(CliFailure::OutputClosed) => ExitCode::SUCCESS,

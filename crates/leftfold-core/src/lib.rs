@@ -31,5 +31,5 @@ pub mod percent;
 #[cfg(feature = "personal")]
 pub mod personal;
 pub mod runtime;
-mod span;
+pub mod span;
 pub mod store;

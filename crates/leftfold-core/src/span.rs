@@ -18,8 +18,21 @@ use crate::store::{Metadata, TraceContext};
 /// Traces that a span is linked with.
 const LINKS_MAX: usize = 32;
 
-/// Lets a span continue a trace.
-pub(crate) fn continues(span: &Span, trace: Option<&TraceContext>) {
+/// Lets a span continue the trace of a request: with the feature `opentelemetry` it has its parent
+/// there, and without it the span says so in its fields `trace_id` and `parent_id`, if it has them.
+///
+/// ```
+/// use leftfold_core::span::continues;
+/// use leftfold_core::store::TraceContext;
+/// use tracing::field::Empty;
+///
+/// let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+/// let parent = TraceContext::parse(parent, None)?;
+/// let span = tracing::info_span!("request", trace_id = Empty, parent_id = Empty);
+/// continues(&span, Some(&parent));
+/// # Ok::<(), leftfold_core::store::NotATrace>(())
+/// ```
+pub fn continues(span: &Span, trace: Option<&TraceContext>) {
     let Some(trace) = trace.filter(|_| !span.is_disabled()) else { return };
     span.record(
         "trace_id",

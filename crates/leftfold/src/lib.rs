@@ -345,7 +345,7 @@ pub use file_url::FileUrlError;
 pub use leftfold_amqp as amqp;
 #[cfg(feature = "personal")]
 pub use leftfold_core::personal;
-pub use leftfold_core::{copy, fold, operations, runtime, store};
+pub use leftfold_core::{copy, fold, operations, runtime, span, store};
 #[cfg(feature = "log")]
 pub use leftfold_log as log;
 #[cfg(feature = "nats")]

@@ -52,12 +52,20 @@ pub(crate) struct ServeArguments {
     /// Listens on addresses that other machines reach, though everybody may write
     #[arg(long)]
     insecure: bool,
+    /// Sends spans of calls and appends to this collector of OpenTelemetry, by OTLP over gRPC
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
     /// Sets anything that the file may have, as in limits.user.calls_per_second=100
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
 impl ServeArguments {
+    /// Returns the collector that spans are sent to.
+    pub(crate) fn otlp_endpoint(&self) -> Option<&str> {
+        self.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty())
+    }
+
     /// Returns the settings of all sources.
     fn settings(self) -> Result<ServeSettings, CliFailure> {
         let mut own = ServeSettings::default();

@@ -9,6 +9,7 @@ mod foreign_load;
 mod help;
 mod open_work;
 mod operate;
+mod otlp;
 mod reading;
 mod serve;
 mod support;

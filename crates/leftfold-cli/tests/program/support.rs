@@ -31,7 +31,7 @@ impl Program {
         Self::serve_by(command, store, port, &[])
     }
 
-    fn serve_by(mut command: Command, store: &Path, port: u16, more: &[&str]) -> Self {
+    pub(crate) fn serve_by(mut command: Command, store: &Path, port: u16, more: &[&str]) -> Self {
         command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--store"]).arg(store);
         command.args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

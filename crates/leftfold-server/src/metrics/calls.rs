@@ -11,8 +11,11 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
-use leftfold::store::{Histogram, Metrics};
+use leftfold::span::continues;
+use leftfold::store::{Histogram, Metrics, TraceContext};
 use tonic::Code;
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::{CallProtocol, ServerCounts};
 
@@ -129,15 +132,36 @@ pub(crate) struct OpenCall {
     began: Instant,
     /// Status, as soon as it is known.
     status: Option<usize>,
+    span: Span,
 }
 
 impl OpenCall {
-    /// Begins a call of this path.
-    pub(crate) fn begin(counts: &Arc<ServerCounts>, path: &str) -> Self {
+    /// Begins a call of this path, with a span that continues the trace of its caller.
+    pub(crate) fn begin(
+        counts: &Arc<ServerCounts>,
+        path: &str,
+        trace: Option<&TraceContext>,
+    ) -> Self {
         let calls = &counts.calls;
         let method = calls.by_path.get(path).copied().unwrap_or(calls.methods.len() - 1);
         calls.methods[method].open.fetch_add(1, Ordering::Relaxed);
-        Self { counts: Arc::clone(counts), method, began: Instant::now(), status: None }
+        let MethodCounts { protocol, method: name, .. } = &calls.methods[method];
+        let span = tracing::debug_span!(
+            target: "leftfold",
+            "leftfold.call",
+            protocol = protocol.name(),
+            method = &**name,
+            status = Empty,
+            trace_id = Empty,
+            parent_id = Empty,
+        );
+        continues(&span, trace);
+        Self { counts: Arc::clone(counts), method, began: Instant::now(), status: None, span }
+    }
+
+    /// The span of the call, which ends with it.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
     }
 
     /// Counts the call when its answer has ended.
@@ -183,6 +207,7 @@ impl Drop for OpenCall {
         // One that has none was given up by its client, or its connection broke.
         let status = self.status.unwrap_or(Code::Cancelled as usize);
         method.by_status[status].fetch_add(1, Ordering::Relaxed);
+        self.span.record("status", STATUSES[status]);
         let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         method.seconds.observe(micros);
     }

@@ -16,8 +16,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::body::{Frame, SizeHint};
 use tonic::{Code, Status};
+use tracing::Instrument;
 
 use super::kurrent;
+use super::traced::trace_in;
 use crate::guard::{AddressPrefix, CallPlace, Guard};
 use crate::metrics::{CallRefusal, OpenCall, ServerCounts};
 use crate::users::{Caller, NotLetIn, Users};
@@ -92,8 +94,10 @@ pub(super) async fn count(
     request: Request,
     next: Next,
 ) -> Response {
-    let call = OpenCall::begin(&counts, request.uri().path());
-    call.answer(next.run(request).await)
+    let trace = trace_in(request.headers());
+    let call = OpenCall::begin(&counts, request.uri().path(), trace.as_ref());
+    let answer = next.run(request).instrument(call.span().clone());
+    call.answer(answer.await)
 }
 
 /// Lets a call pass with its caller, or answers that it may not.

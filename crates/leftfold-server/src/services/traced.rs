@@ -1,12 +1,18 @@
 //! The trace of a call, which its events belong to.
 
+use axum::http::HeaderMap;
 use leftfold::store::{Append, TraceContext};
 use tonic::metadata::MetadataMap;
 
 /// Returns the trace that a call says it is part of, by `traceparent` and `tracestate` of the W3C;
 /// `None` if it says none that can be read.
 pub(super) fn trace_of(metadata: &MetadataMap) -> Option<TraceContext> {
-    let text = |name| metadata.get(name).and_then(|value| value.to_str().ok());
+    trace_in(metadata.as_ref())
+}
+
+/// Returns the same, of the headers of a request.
+pub(super) fn trace_in(headers: &HeaderMap) -> Option<TraceContext> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     TraceContext::parse(text("traceparent")?, text("tracestate")).ok()
 }
 
