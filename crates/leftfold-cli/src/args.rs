@@ -8,6 +8,7 @@ use crate::commands::config::ConfigArguments;
 use crate::commands::consumers::ConsumersArguments;
 use crate::commands::doctor::DoctorArguments;
 use crate::commands::dump::{DumpArguments, ImportArguments};
+use crate::commands::groups::GroupsArguments;
 use crate::commands::head::HeadArguments;
 use crate::commands::list::{StatsArguments, StreamsArguments, TypesArguments};
 use crate::commands::open_work::{EffectsArguments, ParkedArguments};
@@ -56,6 +57,7 @@ pub(crate) enum CliCommand {
     Sql(SqlArguments),
     Transform(TransformArguments),
     Consumers(ConsumersArguments),
+    Groups(GroupsArguments),
     Effects(EffectsArguments),
     Parked(ParkedArguments),
     Retry(RetryArguments),

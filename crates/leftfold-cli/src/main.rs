@@ -84,6 +84,7 @@ async fn run(command: CliCommand, screen: &mut Screen) -> Result<(), CliFailure>
         CliCommand::Sql(arguments) => sql::run(&arguments, screen).await,
         CliCommand::Transform(arguments) => transform::run(&arguments, screen).await,
         CliCommand::Consumers(arguments) => consumers::run(&arguments, screen).await,
+        CliCommand::Groups(arguments) => commands::groups::run(&arguments, screen).await,
         CliCommand::Effects(arguments) => open_work::effects(&arguments, screen).await,
         CliCommand::Parked(arguments) => open_work::parked(&arguments, screen).await,
         CliCommand::Retry(arguments) => operate::retry(&arguments, screen).await,

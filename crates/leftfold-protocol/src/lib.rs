@@ -33,7 +33,10 @@ use bounded::{BoundedCodec, DescribedProtocol, RequestShapes};
 pub use event::{encoded_event, event_of};
 pub use malformed::Malformed;
 pub use outcome::{answer_of, outcome_of};
-pub use problem::{lease_error, lease_status, read_error, read_status, subscribe_status};
+pub use problem::{
+    group_problem, group_status, lease_error, lease_status, read_error, read_status,
+    subscribe_status,
+};
 
 /// Messages and services, as they are described in `proto/leftfold.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -7,10 +7,11 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use crate::malformed::{Malformed, some, uuid_bytes};
-use crate::wire::{self, lease_problem, read_problem};
+use crate::wire::{self, group_problem, lease_problem, read_problem};
 
 const READ_PROBLEM: &str = "type.googleapis.com/leftfold.v1.ReadProblem";
 const LEASE_PROBLEM: &str = "type.googleapis.com/leftfold.v1.LeaseProblem";
+const GROUP_PROBLEM: &str = "type.googleapis.com/leftfold.v1.GroupProblem";
 
 /// Returns the status by which a server answers a read with an error.
 #[must_use]
@@ -65,6 +66,29 @@ pub fn read_error(status: &Status) -> Option<ReadError> {
 #[must_use]
 pub fn lease_error(status: &Status) -> Option<LeaseError> {
     detail::<wire::LeaseProblem>(status, LEASE_PROBLEM)?.try_into().ok()
+}
+
+/// Returns the status by which a server refuses a call about a group, or ends a consumer.
+#[must_use]
+pub fn group_status(problem: group_problem::Problem, message: String) -> Status {
+    use group_problem::Problem;
+    let code = match &problem {
+        Problem::NotFound(_) => Code::NotFound,
+        Problem::Exists(_) => Code::AlreadyExists,
+        Problem::ConsumersMax(_) => Code::ResourceExhausted,
+        Problem::Invalid(_) => Code::InvalidArgument,
+        Problem::Contended(_) | Problem::Updated(_) | Problem::Stopped(_) => Code::Aborted,
+        Problem::Unavailable(_) => Code::Unavailable,
+        Problem::Foreign(_) => Code::FailedPrecondition,
+    };
+    status(code, message, GROUP_PROBLEM, &wire::GroupProblem { problem: Some(problem) })
+}
+
+/// Reads the problem of a call about a group from its status; `None` if the call was refused, or
+/// failed, for another reason.
+#[must_use]
+pub fn group_problem(status: &Status) -> Option<group_problem::Problem> {
+    detail::<wire::GroupProblem>(status, GROUP_PROBLEM)?.problem
 }
 
 /// The code by which clients in other languages know what they can do about an error.

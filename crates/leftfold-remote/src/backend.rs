@@ -21,6 +21,7 @@ use crate::calls::{UnansweredCall, call, call_once};
 use crate::channel::Client;
 use crate::connect::{connect, request};
 use crate::error::RemoteError;
+use crate::groups::RemoteGroups;
 use crate::link::{LinkTask, ToLink};
 use crate::options::RemoteOptions;
 use crate::presence;
@@ -64,6 +65,12 @@ impl RemoteStore {
         let snapshots = Arc::new(SnapshotQueue::default());
         tokio::spawn(snapshots::run(Arc::downgrade(&snapshots), Arc::clone(&shared)));
         Ok(Self { shared, link, snapshots, runtime: Handle::current() })
+    }
+
+    /// The groups of consumers of the store: workers that share a subscription.
+    #[must_use]
+    pub fn groups(&self) -> RemoteGroups {
+        RemoteGroups::new(Arc::clone(&self.shared))
     }
 
     /// Asks the server for something, in a task of its own.

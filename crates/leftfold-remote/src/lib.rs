@@ -30,12 +30,15 @@
 //! - A server with another store, another life of it, or one that has lost what was acknowledged,
 //!   ends the handle, with an error that says so.
 //! - To close it closes this handle, and not the store of the server.
+//!
+//! [`RemoteStore::groups`] has the groups of consumers: workers that share a subscription.
 
 // `options` has the place and the limits, `error` the error of opening. `connect` makes a
 // connection, which `tls` encrypts, over which `channel` carries calls. `shared` is what all parts
 // of a handle know. `presence` notices that nothing answers. `appends` is the queue of appends,
 // `link` the task that keeps a connection and works it off, `calls` everything that is asked once,
-// `snapshots` what is kept without a promise, and `backend` the contract.
+// `snapshots` what is kept without a promise, and `backend` the contract. `groups` has groups of
+// consumers, beside the contract.
 
 mod appends;
 mod backend;
@@ -43,6 +46,7 @@ mod calls;
 mod channel;
 mod connect;
 mod error;
+mod groups;
 mod link;
 mod options;
 mod presence;
@@ -57,4 +61,8 @@ pub use channel::Channel;
 #[doc(hidden)]
 pub use connect::{ByteStream, dial, dial_http1};
 pub use error::RemoteError;
+pub use groups::{
+    ConsumerFigures, GivenEvent, GroupCallError, GroupKey, GroupOptions, GroupPlace, GroupRunning,
+    GroupState, GroupStrategy, ParkedEvent, RemoteConsumer, RemoteGroups,
+};
 pub use options::{RemoteOptions, RemoteTls, RemoteUser};

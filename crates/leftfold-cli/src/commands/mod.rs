@@ -7,7 +7,7 @@
 //! `backup` makes copies of a log.
 //! `sql` answers questions, `transform` copies by rules. `consumers` and `open_work` say what the
 //! runtime has recorded, `operate` asks it for what a person wants, `doctor` says what is amiss.
-//! `shell` has completions and manual pages.
+//! `groups` has the groups of consumers of a server. `shell` has completions and manual pages.
 
 pub(crate) mod append;
 pub(crate) mod backup;
@@ -16,6 +16,7 @@ pub(crate) mod consumers;
 pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod foreign;
+pub(crate) mod groups;
 pub(crate) mod head;
 pub(crate) mod list;
 pub(crate) mod open_work;

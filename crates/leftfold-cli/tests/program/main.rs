@@ -6,6 +6,7 @@ mod config;
 mod copies;
 mod foreign;
 mod foreign_load;
+mod groups;
 mod help;
 mod open_work;
 mod operate;

@@ -5,6 +5,7 @@ mod calls;
 mod conformance;
 mod cut;
 mod encrypted;
+mod groups;
 mod hostile;
 #[path = "../kurrent/mod.rs"]
 mod kurrent;

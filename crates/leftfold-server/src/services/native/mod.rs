@@ -2,10 +2,13 @@
 
 // The calls that are answered once stand here. `sessions` has those of appends, each carried by a
 // task (`session`), with the ids of their `commands`, their `replies`, and with bounds on the
-// answers that are `kept`; `follow` has the calls that go on: a status and a subscription.
+// answers that are `kept`; `follow` has the calls that go on: a status and a subscription. `groups`
+// has the calls about groups of consumers, `consume` that of a consumer.
 
 mod commands;
+mod consume;
 mod follow;
+mod groups;
 mod kept;
 mod replies;
 mod session;
@@ -35,6 +38,7 @@ use crate::stopping::Stopping;
 use crate::stores::{ServedStore, StoreUse, Stores};
 use crate::users::{Caller, UserRole, Wish};
 use commands::CommandSpace;
+use groups::{GroupCalls, TO_ADMINISTER, TO_LOOK};
 use replies::{Replies, replies};
 use session::{AppendCall, AppendRight};
 use sessions::SessionKey;
@@ -91,6 +95,17 @@ impl NativeService {
         let store = self.stores.of(caller, metadata, StoreUse::Look).await?;
         caller.may(&store.name, wish)?;
         Ok(store)
+    }
+
+    /// Returns the groups of the store that a call names, for a caller who has a right.
+    async fn groups(
+        &self,
+        caller: Caller,
+        metadata: &MetadataMap,
+        wish: Wish<'_>,
+    ) -> Result<GroupCalls, Status> {
+        let served = self.store(&caller, metadata, wish).await?;
+        Ok(GroupCalls::of(caller, served))
     }
 
     async fn backend<T>(
@@ -173,6 +188,8 @@ impl store_server::Store for NativeService {
     type AppendStream = Replies;
     type SubscribeStream = Messages<wire::SubscribeReply>;
     type ListLeasesStream = Messages<wire::HeldLeases>;
+    type ListGroupsStream = Messages<wire::GroupInfo>;
+    type ConsumeStream = Messages<wire::ConsumeReply>;
 
     async fn identify(
         &self,
@@ -432,6 +449,89 @@ impl store_server::Store for NativeService {
             })
             .collect();
         Ok(Response::new(Box::pin(futures_util::stream::iter(messages))))
+    }
+
+    async fn create_group(
+        &self,
+        request: Request<wire::CreateGroupRequest>,
+    ) -> Result<Response<wire::CreateGroupReply>, Status> {
+        let caller = Caller::of(&request)?;
+        let groups = self.groups(caller, request.metadata(), TO_ADMINISTER).await?;
+        groups.create(request.into_inner()).await?;
+        Ok(Response::new(wire::CreateGroupReply {}))
+    }
+
+    async fn update_group(
+        &self,
+        request: Request<wire::UpdateGroupRequest>,
+    ) -> Result<Response<wire::UpdateGroupReply>, Status> {
+        let caller = Caller::of(&request)?;
+        let groups = self.groups(caller, request.metadata(), TO_ADMINISTER).await?;
+        groups.update(request.into_inner()).await?;
+        Ok(Response::new(wire::UpdateGroupReply {}))
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<wire::DeleteGroupRequest>,
+    ) -> Result<Response<wire::DeleteGroupReply>, Status> {
+        let caller = Caller::of(&request)?;
+        let groups = self.groups(caller, request.metadata(), TO_ADMINISTER).await?;
+        groups.delete(request.into_inner()).await?;
+        Ok(Response::new(wire::DeleteGroupReply {}))
+    }
+
+    async fn replay_parked(
+        &self,
+        request: Request<wire::ReplayParkedRequest>,
+    ) -> Result<Response<wire::ReplayParkedReply>, Status> {
+        let caller = Caller::of(&request)?;
+        let groups = self.groups(caller, request.metadata(), Wish::AppendAll).await?;
+        groups.replay(request.into_inner()).await?;
+        Ok(Response::new(wire::ReplayParkedReply {}))
+    }
+
+    async fn get_group(
+        &self,
+        request: Request<wire::GetGroupRequest>,
+    ) -> Result<Response<wire::GetGroupReply>, Status> {
+        let groups = self.groups(Caller::of(&request)?, request.metadata(), TO_LOOK).await?;
+        let group = Some(groups.get(request.into_inner()).await?);
+        Ok(Response::new(wire::GetGroupReply { group }))
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<wire::ListGroupsRequest>,
+    ) -> Result<Response<Self::ListGroupsStream>, Status> {
+        let groups = self.groups(Caller::of(&request)?, request.metadata(), TO_LOOK).await?;
+        groups.list().await.map(Response::new)
+    }
+
+    async fn list_parked(
+        &self,
+        request: Request<wire::ListParkedRequest>,
+    ) -> Result<Response<wire::ListParkedReply>, Status> {
+        let groups = self.groups(Caller::of(&request)?, request.metadata(), TO_LOOK).await?;
+        groups.parked(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn consume(
+        &self,
+        request: Request<Streaming<wire::ConsumeRequest>>,
+    ) -> Result<Response<Self::ConsumeStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let groups = self.groups(caller, request.metadata(), Wish::AppendAll).await?;
+        let mut incoming = request.into_inner();
+        let first = tokio::time::timeout(OPENED_WITHIN, incoming.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("the call was not opened"))??;
+        let Some(wire::consume_request::Request::Open(open)) = first.and_then(|one| one.request)
+        else {
+            return Err(Status::invalid_argument("the first message opens the call"));
+        };
+        let consuming = consume::begin(groups, open, incoming, self.stopping.clone()).await?;
+        Ok(Response::new(consuming))
     }
 }
 
