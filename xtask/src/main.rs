@@ -87,6 +87,13 @@ fn bench(names: &[String]) -> Outcome {
         let (variable, python) = setup::prepare_python()?;
         // Its build wants the compiler of descriptions, which a package of the tests has.
         let protoc = python.with_file_name("python-grpc-tools-protoc");
+        if !protoc.exists() {
+            let python = python.display();
+            return Err(format!(
+                "{} is not there: install grpcio-tools beside {python}, or unset {variable}",
+                protoc.display()
+            ));
+        }
         let client = peer("umadb", "bench-umadb", Some(&protoc))?;
         cargo.env(variable, python).env("LEFTFOLD_BENCH_UMADB", client);
     }

@@ -8,9 +8,9 @@ use leftfold_core::store::held_bytes;
 use leftfold_core::store::limits::{APPEND_BYTES_MAX, LEASES_MAX};
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, EventId, Hash, HeldLease, Identity, Invalid, Label, Lease, LeaseError, LeaseRequest,
-    Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, StoreId,
-    Timestamp, What,
+    CommandId, EventFeed, EventId, Hash, HeldLease, Identity, Invalid, Label, Lease, LeaseError,
+    LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Query, Read,
+    ReadError, Status, StoreId, Timestamp, What,
 };
 use leftfold_protocol::wire;
 use tokio::runtime::Handle;
@@ -21,6 +21,7 @@ use crate::calls::{UnansweredCall, call, call_once};
 use crate::channel::Client;
 use crate::connect::{connect, request};
 use crate::error::RemoteError;
+use crate::feed;
 use crate::groups::RemoteGroups;
 use crate::link::{LinkTask, ToLink};
 use crate::options::RemoteOptions;
@@ -195,6 +196,10 @@ impl Backend for RemoteStore {
             };
             Ok(read_as(call_once(&shared, make).await?)?)
         })
+    }
+
+    fn feed(&self, query: &Query, after: Position) -> Option<EventFeed> {
+        feed::feed(Arc::clone(&self.shared), query, after).map(EventFeed::new)
     }
 
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {

@@ -112,7 +112,7 @@ where
 }
 
 /// Tells whether the server answered: otherwise the call failed on its way, or the server stops.
-fn is_answer(status: &Status) -> bool {
+pub(crate) fn is_answer(status: &Status) -> bool {
     let passes = matches!(
         status.code(),
         Code::Unavailable

@@ -37,8 +37,8 @@
 // connection, which `tls` encrypts, over which `channel` carries calls. `shared` is what all parts
 // of a handle know. `presence` notices that nothing answers. `appends` is the queue of appends,
 // `link` the task that keeps a connection and works it off, `calls` everything that is asked once,
-// `snapshots` what is kept without a promise, and `backend` the contract. `groups` has groups of
-// consumers, beside the contract.
+// `feed` the events of a subscription, `snapshots` what is kept without a promise, and `backend`
+// the contract. `groups` has groups of consumers, beside the contract.
 
 mod appends;
 mod backend;
@@ -46,6 +46,7 @@ mod calls;
 mod channel;
 mod connect;
 mod error;
+mod feed;
 mod groups;
 mod link;
 mod options;

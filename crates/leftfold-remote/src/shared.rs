@@ -1,7 +1,7 @@
 //! What all parts of a handle know: the store, its status, and the connection.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use leftfold_core::store::{Head, Identity, State, Status};
@@ -12,6 +12,9 @@ use crate::options::RemoteOptions;
 
 /// Reads that are under way at once; each may bring a page.
 const READS_MAX: usize = 128;
+/// Subscriptions that have a call each: a server takes a bounded number of calls on a connection.
+/// More are possible, and ask for page after page.
+const FEEDS_MAX: usize = 256;
 
 /// Knowledge that all parts of a handle share.
 pub(crate) struct RemoteShared {
@@ -26,6 +29,8 @@ pub(crate) struct RemoteShared {
     /// Bytes of reads that wait for theirs.
     pub(crate) read_bytes: AtomicUsize,
     pub(crate) reads: Semaphore,
+    /// Places of subscriptions with a call each.
+    pub(crate) feeds: Arc<Semaphore>,
     /// Connections that were made.
     pub(crate) connections: AtomicU64,
     sight: Mutex<Sight>,
@@ -78,6 +83,7 @@ impl RemoteShared {
             append_bytes: AtomicUsize::new(0),
             read_bytes: AtomicUsize::new(0),
             reads: Semaphore::new(READS_MAX),
+            feeds: Arc::new(Semaphore::new(FEEDS_MAX)),
             connections: AtomicU64::new(1),
         }
     }

@@ -8,9 +8,10 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Checkpoint, CommandId, EventId, Gone,
-    Hash, HeldLease, Label, Lease, LeaseError, LeaseRequest, Leased, Metrics, Outcome, Page,
-    Partition, Pending, Position, Read, ReadError, Status, StoreId, Timestamp,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Checkpoint, CommandId, EventFeed,
+    EventId, Gone, Hash, HeldLease, Label, Lease, LeaseError, LeaseRequest, Leased, Metrics,
+    Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, Status, StoreId,
+    Timestamp,
 };
 
 /// A durable, totally ordered store of events.
@@ -199,6 +200,13 @@ pub trait Backend: Send + Sync + 'static {
     /// seconds, with the end that was seen last, and whoever waits goes on waiting: only the last
     /// status says [`State::Closed`](super::State::Closed).
     fn status(&self) -> watch::Receiver<Status>;
+
+    /// Follows the events that match from just after a position, if the backend has a way to bring
+    /// them that is faster than to be asked for page after page; `None` if it has none.
+    fn feed(&self, query: &Query, after: Position) -> Option<EventFeed> {
+        let _ = (query, after);
+        None
+    }
 
     /// Returns the time after which an append of another process that stands still in the middle of
     /// it is ended, so that others can write; zero if no other process writes. A runtime whose

@@ -4,8 +4,9 @@
 //!    the error of what is beyond one (`invalid`).
 //! 2. The contract: `append`, `read` and `lease` are its requests and answers, `record` is what it
 //!    keeps beside events, and `authority` the right to write names of the runtime. An answer is
-//!    `pending` until it comes. `backend` says what every store promises. `memory` keeps it in the
-//!    shortest form, with the rules of leases from `tenures`.
+//!    `pending` until it comes, and events that a backend brings by itself come by a `feed`.
+//!    `backend` says what every store promises. `memory` keeps it in the shortest form, with the
+//!    rules of leases from `tenures`.
 //! 3. The `handle` on a backend, with the `subscription` that follows it, its `metrics`, and what
 //!    an error means to a caller (`kind`). `append_figures` has those that backends share,
 //!    `held_bytes` says what a waiting request counts for; `sleep` measures the time that the
@@ -16,6 +17,7 @@ mod append_figures;
 mod authority;
 mod backend;
 mod event;
+mod feed;
 mod handle;
 pub mod held_bytes;
 mod invalid;
@@ -42,6 +44,7 @@ pub use append_figures::AppendFigures;
 pub use authority::Authority;
 pub use backend::{Backend, CloseError, Epoch, Identity};
 pub use event::{ContentType, InStream, Metadata, NewEvent, RecordedEvent};
+pub use feed::{EventFeed, FedEvents, Signal};
 pub use handle::{Events, Store, UnknownPartition};
 pub use invalid::Invalid;
 pub use kind::Kind;
@@ -61,7 +64,7 @@ pub use read::{
 };
 pub use record::{Answered, Checkpoint, CheckpointRecord, CommandRecord, MoveFrom, Partition};
 pub use sleep::SleepGauge;
-pub use subscription::{Signal, SubscribeError, Subscription};
+pub use subscription::{SubscribeError, Subscription};
 pub use tenures::{Leases, Tenure};
 pub use time::{NotATime, Timestamp};
 pub use trace::{NotATrace, TraceContext};

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use tokio::sync::watch;
 
 use super::{
-    Checkpoint, Page, Pending, Position, Query, Read, ReadError, RecordedEvent, State, Status,
-    Store, StoreId, What,
+    Checkpoint, EventFeed, FedEvents, Page, Pending, Position, Query, Read, ReadError,
+    RecordedEvent, Signal, State, Status, Store, StoreId, What,
 };
 
 impl Store {
@@ -108,6 +108,8 @@ pub struct Subscription {
     request: Read,
     ready: VecDeque<RecordedEvent>,
     coming: Option<Pending<Page, ReadError>>,
+    /// Events that the backend brings by itself, if it does.
+    feed: Option<EventFeed>,
     /// Signal that follows the events that are ready.
     mark: Option<Signal>,
     through: Position,
@@ -118,20 +120,6 @@ pub struct Subscription {
 enum Phase {
     CatchingUp,
     Live,
-}
-
-/// Next thing that a subscription tells.
-#[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "nearly every signal is an event")]
-pub enum Signal {
-    /// An event that matches.
-    Event(RecordedEvent),
-    /// Everything up to here was looked at; all events that match have been delivered.
-    Progress(Position),
-    /// As [`Signal::Progress`], and this is the durable end: the events that follow are live.
-    CaughtUp(Position),
-    /// More than a page was recorded since the subscription was live.
-    FellBehind(Position),
 }
 
 /// Error of a consumer that cannot follow this store.
@@ -174,14 +162,16 @@ pub enum SubscribeError {
 impl Subscription {
     fn new(store: Store, query: Query, after: Position) -> Self {
         let status = store.status();
+        let feed = store.backend().feed(&query, after);
         let request = Read::matching(query, after.next());
-        let coming = Some(store.page(request.clone()));
+        let coming = feed.is_none().then(|| store.page(request.clone()));
         Self {
             store,
             status,
             request,
             ready: VecDeque::new(),
             coming,
+            feed,
             mark: None,
             through: after,
             phase: Phase::CatchingUp,
@@ -219,6 +209,11 @@ impl Subscription {
     }
 
     async fn fetch(&mut self) -> Result<(), ReadError> {
+        if let Some(feed) = &mut self.feed {
+            let FedEvents { events, mark } = feed.next().await?;
+            (self.ready, self.mark) = (events.into(), mark);
+            return Ok(());
+        }
         if self.coming.is_none() {
             self.await_more().await?;
             self.coming = Some(self.store.page(self.request.clone()));
@@ -254,17 +249,6 @@ impl Subscription {
         self.request.what = page.next.unwrap_or(What::Matching { query, from: through.next() });
         if self.phase == Phase::CatchingUp {
             self.coming = Some(self.store.page(self.request.clone()));
-        }
-    }
-}
-
-impl Signal {
-    fn position(&self) -> Position {
-        match self {
-            Self::Event(event) => event.position,
-            Self::Progress(position) | Self::CaughtUp(position) | Self::FellBehind(position) => {
-                *position
-            }
         }
     }
 }

@@ -47,13 +47,15 @@ pub(crate) fn router(
     let door = callers::Door::new(users, Arc::clone(guard), refused);
     let (native, large) =
         native::services(Arc::clone(stores), Arc::clone(&sessions), stopping.clone());
+    let (umadb, encoded) = umadb::services(Arc::clone(stores), stopping.clone());
     let routes = Routes::new(native)
-        .add_service(umadb::service(Arc::clone(stores), stopping.clone()))
+        .add_service(umadb)
         .add_service(health::service(Arc::clone(stores), stopping.clone()));
     kurrent::add_to(routes, Arc::clone(stores), stopping.clone())
         .into_axum_router()
         .layer(axum::middleware::from_fn(kurrent::receive))
         .merge(large)
+        .merge(encoded)
         .merge(http::router(Arc::clone(stores), sessions, stopping.clone()))
         .layer(axum::middleware::from_fn_with_state(door, callers::pass))
         .layer(axum::middleware::from_fn_with_state(counts, callers::count))

@@ -1,14 +1,15 @@
 //! The stores of a server, by name.
 
-// Those of the `tenants` are opened on demand.
+// Those of the `tenants` are opened on demand; `live` is the end of each, for all who follow it.
 
+mod live;
 mod tenants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leftfold::store::{Append, Metrics, NewEvent, State, Store};
+use leftfold::store::{Append, Metrics, NewEvent, Position, Query, State, Store};
 use leftfold_protocol::{DEFAULT_STORE, STORE_METADATA};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -16,6 +17,8 @@ use tonic::metadata::MetadataMap;
 use crate::guard::{RateUse, StoreLimits, TooFast};
 use crate::metrics::{CallProtocol, CallRefusal, OpenSubscription, ServerCounts};
 use crate::users::{Caller, UserRole, Wish};
+use live::LiveEnd;
+pub(crate) use live::{LiveEvents, LiveSubscription};
 pub(crate) use tenants::OpenTenants;
 pub use tenants::{Tenants, TenantsError};
 
@@ -40,6 +43,7 @@ pub(crate) struct ServedStore {
     uses: Arc<RateUse>,
     limits: StoreLimits,
     counts: Arc<ServerCounts>,
+    live: LiveEnd,
 }
 
 impl ServedStore {
@@ -62,6 +66,11 @@ impl ServedStore {
             Ok(own.max(of_store))
         });
         turn.inspect_err(|_| self.counts.refuse_call(CallRefusal::Rate))
+    }
+
+    /// Follows the events that match, from just after a position.
+    pub(crate) fn subscribe(&self, query: Query, after: Position) -> LiveSubscription {
+        self.live.subscribe(&self.store, query, after)
     }
 
     /// Counts a subscription for as long as the value is kept.
@@ -105,7 +114,8 @@ impl Stores {
 
     fn served(&self, name: Arc<str>, store: Store, limits: StoreLimits) -> ServedStore {
         let counts = Arc::clone(&self.counts);
-        ServedStore { name, store, uses: Arc::default(), limits, counts }
+        let live = LiveEnd::default();
+        ServedStore { name, store, uses: Arc::default(), limits, counts, live }
     }
 
     pub(crate) fn counts(&self) -> &Arc<ServerCounts> {
@@ -168,6 +178,7 @@ impl Stores {
                     uses: Arc::default(),
                     limits,
                     counts,
+                    live: LiveEnd::default(),
                 };
                 tenants.open(name, caller, wished, make).await
             }

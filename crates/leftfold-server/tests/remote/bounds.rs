@@ -86,7 +86,8 @@ async fn a_user_has_no_more_calls_at_once_and_a_second_than_it_may() {
     let mut client = raw_client(server.port).await;
     let mut open = Vec::new();
     for _ in 0..2 {
-        let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+        let all =
+            wire::SubscribeRequest { query: Some((&Query::all()).into()), ..Default::default() };
         open.push(client.subscribe(authorized(all, &few_token)).await.unwrap());
     }
     let refused =

@@ -46,8 +46,11 @@ async fn a_subscription_catches_up_then_follows_and_says_how_far_it_has_come() {
     for tag in ["a", "b", "a"] {
         record(&store, tag).await;
     }
-    let subscribe =
-        |from| wire::SubscribeRequest { query: Some((&Query::tag("a")).into()), from: Some(from) };
+    let subscribe = |from| wire::SubscribeRequest {
+        query: Some((&Query::tag("a")).into()),
+        from: Some(from),
+        takes_through: false,
+    };
     let mut client = raw_client(server.port).await;
     let mut signals = client.subscribe(subscribe(From::After(0))).await.unwrap().into_inner();
     assert_eq!(up_to_mark(&mut signals).await, (vec![1, 3], Some(Signal::CaughtUp(3))));

@@ -1,5 +1,6 @@
 //! Connections that are cut at any byte: every rule holds, nothing is doubled and nothing lost.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use leftfold::store::{
@@ -85,6 +86,7 @@ async fn version(store: &Store) -> u64 {
 async fn appends_over_connections_that_are_cut_go_in_once_and_in_their_order() {
     const TASKS: u64 = 4;
     const EACH: u64 = 250;
+    const UNDER_WAY: u64 = 10;
     let server = RunningServer::of(Store::memory()).await;
     let proxy = CuttingProxy::before(server.port);
     let store = open_at(proxy.port()).await;
@@ -94,20 +96,21 @@ async fn appends_over_connections_that_are_cut_go_in_once_and_in_their_order() {
     for task in 0..TASKS {
         let store = store.clone();
         tasks.spawn(async move {
-            // All of them are under way at once.
-            let handed_over: Vec<_> = (0..EACH)
-                .map(|number| {
-                    let key = format!("{task} {number}");
-                    let plain = Append::of(vec![event()]);
-                    store.append(if number % 2 == 0 { with_id(&key) } else { plain })
-                })
-                .collect();
+            let append = |number| {
+                let key = format!("{task} {number}");
+                let plain = Append::of(vec![event()]);
+                store.append(if number % 2 == 0 { with_id(&key) } else { plain })
+            };
+            // Many of them are under way at once, and not all: those would be one message.
+            let mut handed_over: VecDeque<_> = (0..UNDER_WAY).map(append).collect();
+            let mut rest = UNDER_WAY..EACH;
             let mut last = Position::START;
-            for pending in handed_over {
+            while let Some(pending) = handed_over.pop_front() {
                 let outcome = pending.await;
                 let Ok(Outcome::Appended(appended)) = outcome else { panic!("{outcome:?}") };
                 assert!(appended.first > last, "in the order in which they were handed over");
                 last = appended.first;
+                handed_over.extend(rest.next().map(append));
             }
         });
     }

@@ -92,14 +92,14 @@ async fn a_message_beyond_the_limit_is_refused_and_the_server_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_small_parts_is_refused_by_every_protocol_before_it_takes_memory() {
     let server = RunningServer::of(Store::memory()).await;
-    let append = wire::Append {
-        events: vec![wire::NewEvent::default(); 1 << 18],
-        ..wire::Append::default()
-    };
-    let append = wire::NumberedAppend { number: 1, first_unanswered: 1, append: Some(append) };
+    // One append with as many empty events, in a message of several.
+    let events = [0x0a, 0].repeat(1 << 18);
+    let mut appends = vec![0x1a];
+    prost::encoding::encode_varint(events.len() as u64, &mut appends);
+    appends.extend(events);
     let messages = [
         wire::append_request::Request::Open(wire::OpenAppends::default()),
-        wire::append_request::Request::Append(append),
+        wire::append_request::Request::Appends(appends.into()),
     ]
     .map(|request| wire::AppendRequest { request: Some(request) });
     let mut client = raw_client(server.port).await;

@@ -79,7 +79,8 @@ async fn calls_connections_refusals_and_subscriptions_are_counted() {
     client.identify(of("monitor:m", wire::IdentifyRequest::default())).await.unwrap();
     let wrong = client.identify(of("monitor:x", wire::IdentifyRequest::default())).await;
     assert_eq!(wrong.unwrap_err().code(), Code::Unauthenticated);
-    let all = || wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+    let all =
+        || wire::SubscribeRequest { query: Some((&Query::all()).into()), ..Default::default() };
     let denied = client.subscribe(of("till:t", all())).await.map(drop);
     assert_eq!(denied.unwrap_err().code(), Code::PermissionDenied);
     let mut open = client.subscribe(of("monitor:m", all())).await.unwrap().into_inner();
@@ -141,7 +142,7 @@ async fn calls_connections_refusals_and_subscriptions_are_counted() {
 async fn a_subscription_that_its_client_cancels_is_gone_by_every_protocol() {
     let server = RunningServer::of(Store::memory()).await;
     let port = server.port;
-    let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+    let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), ..Default::default() };
     let native = raw_client(port).await.subscribe(all).await.unwrap().into_inner();
     let uma = umadb::wire::SubscribeRequest::default();
     let uma = umadb::client(port).await.subscribe(uma).await.unwrap().into_inner();

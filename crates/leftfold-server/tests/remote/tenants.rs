@@ -191,7 +191,7 @@ async fn a_look_at_a_store_makes_none_by_any_protocol_and_an_append_does() {
     let read =
         wire::ReadRequest { page_events: 1, ..(&Read::matching(Query::all(), Position(1))).into() };
     not_found(client.read(of("look", read)).await.unwrap_err().code());
-    let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+    let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), ..Default::default() };
     not_found(client.subscribe(of("look", all)).await.map(drop).unwrap_err().code());
     not_found(
         client.list_leases(of("look", Default::default())).await.map(drop).unwrap_err().code(),

@@ -267,7 +267,7 @@ async fn a_file_that_is_emptied_lets_nobody_in_any_more() {
     let served = Served::with(&[&user.entry]).await;
     let mut client = served.client().await;
     let bearer = format!("Bearer {}", user.token);
-    let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+    let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), ..Default::default() };
     let signals = client.subscribe(authorized(all, &bearer)).await.unwrap();
     let mut signals = signals.into_inner();
     served.write(&["# Nobody for now."]);
@@ -325,6 +325,7 @@ async fn a_narrowed_right_sees_no_hash_of_the_history() {
     let resumed = wire::SubscribeRequest {
         query: Some((&query).into()),
         from: Some(wire::subscribe_request::From::Checkpoint(checkpoint.into())),
+        takes_through: false,
     };
     let mut resumed = authorized(resumed, &format!("Basic {}", BASE64_STANDARD.encode("till:t")));
     resumed.metadata_mut().insert("leftfold-store", "orders".parse().unwrap());
@@ -409,7 +410,8 @@ async fn a_user_who_is_removed_from_the_file_is_out_at_once_on_open_calls_too() 
     let served = Served::with(&[&stays.entry, &goes.entry]).await;
     let bearer = |user: &leftfold_server::NewUser| format!("Bearer {}", user.token);
     let subscribe = async |authorization: &str| {
-        let all = wire::SubscribeRequest { query: Some((&Query::all()).into()), from: None };
+        let all =
+            wire::SubscribeRequest { query: Some((&Query::all()).into()), ..Default::default() };
         let mut client = served.client().await;
         let mut signals =
             client.subscribe(authorized(all, authorization)).await.unwrap().into_inner();

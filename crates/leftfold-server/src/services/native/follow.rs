@@ -2,25 +2,22 @@
 
 use std::time::Duration;
 
-use futures_util::{FutureExt, stream};
-use leftfold::store::{ReadError, Signal, State, Status as StoreStatus, Subscription};
-use leftfold_protocol::{encoded_event, read_status, wire};
+use futures_util::stream;
+use leftfold::store::{Signal, State, Status as StoreStatus};
+use leftfold_protocol::{read_status, wire};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
 use wire::subscribe_reply::Signal as WireSignal;
 
 use super::shown;
-use crate::metrics::OpenSubscription;
+use crate::metrics::{CallProtocol, OpenSubscription};
 use crate::services::Messages;
 use crate::stopping::Stopping;
+use crate::stores::{LiveEvents, LiveSubscription, ServedStore};
 
 /// Time between two statuses: a client of a busy store is not told of every group.
 const BETWEEN_STATUSES: Duration = Duration::from_millis(1);
-/// Events of one message of a subscription.
-const EVENTS_MAX: usize = 512;
-/// Bytes of their data after which a message is sent.
-const EVENT_BYTES: usize = 1 << 20;
 
 /// The status now, and after every change, until the store or the server ends.
 pub(super) fn statuses(
@@ -58,20 +55,33 @@ fn is_stopping() -> Status {
 
 /// State of a subscription's call.
 struct SubscribeCall {
-    subscription: Subscription,
-    _counted: OpenSubscription,
-    /// Signal that was found behind the events of the message before.
-    behind: Option<Result<Signal, ReadError>>,
+    subscription: LiveSubscription,
+    /// The client takes a mark with the events before it, and the durable end.
+    takes_through: bool,
+    /// Mark behind the events of the message before.
+    behind: Option<WireSignal>,
+    reads_all: bool,
+    status: watch::Receiver<StoreStatus>,
     stopping: Stopping,
+    _counted: OpenSubscription,
 }
 
 /// The signals of a subscription, several events in one message if they are there at once.
 pub(super) fn signals(
-    subscription: Subscription,
-    counted: OpenSubscription,
+    served: &ServedStore,
+    subscription: LiveSubscription,
+    (takes_through, reads_all): (bool, bool),
     stopping: Stopping,
 ) -> Messages<wire::SubscribeReply> {
-    let following = SubscribeCall { subscription, _counted: counted, behind: None, stopping };
+    let following = SubscribeCall {
+        subscription,
+        takes_through,
+        behind: None,
+        reads_all,
+        status: served.store.status(),
+        stopping,
+        _counted: served.subscribed(CallProtocol::Native),
+    };
     Box::pin(stream::try_unfold(following, |mut following| async move {
         let signal = following.message().await?;
         Ok(Some((wire::SubscribeReply { signal: Some(signal) }, following)))
@@ -80,34 +90,39 @@ pub(super) fn signals(
 
 impl SubscribeCall {
     async fn message(&mut self) -> Result<WireSignal, Status> {
-        let signal = match self.behind.take() {
-            Some(signal) => signal,
-            None => tokio::select! {
-                signal = self.subscription.next() => signal,
-                () = self.stopping.wanted() => return Err(is_stopping()),
-            },
-        };
-        match signal.map_err(|error| read_status(&error))? {
-            Signal::Progress(position) => Ok(WireSignal::Progress(position.0)),
-            Signal::CaughtUp(position) => Ok(WireSignal::CaughtUp(position.0)),
-            Signal::FellBehind(position) => Ok(WireSignal::FellBehind(position.0)),
-            Signal::Event(event) => {
-                let mut bytes = event.data.len();
-                let mut events = vec![encoded_event(&event)];
-                while events.len() < EVENTS_MAX && bytes < EVENT_BYTES {
-                    match self.subscription.next().now_or_never() {
-                        Some(Ok(Signal::Event(event))) => {
-                            bytes += event.data.len();
-                            events.push(encoded_event(&event));
-                        }
-                        behind => {
-                            self.behind = behind;
-                            break;
-                        }
-                    }
-                }
-                Ok(WireSignal::Events(wire::RecordedEvents { events, through: None }))
-            }
+        if let Some(mark) = self.behind.take() {
+            return Ok(mark);
         }
+        let found = tokio::select! {
+            found = self.subscription.next() => found,
+            () = self.stopping.wanted() => return Err(is_stopping()),
+        };
+        let LiveEvents { events, mark, .. } = found.map_err(|error| read_status(&error))?;
+        let mark = mark.and_then(mark_of);
+        if events.is_empty() {
+            return mark.ok_or_else(|| Status::internal("a subscription told nothing"));
+        }
+        let mut message = wire::RecordedEvents {
+            events: events.iter().map(|event| event.encoded()).collect(),
+            ..wire::RecordedEvents::default()
+        };
+        match mark {
+            Some(WireSignal::Progress(through)) if self.takes_through => {
+                message.through = Some(through);
+                let head = shown(self.status.borrow().head, self.reads_all);
+                message.head = Some(head.into());
+            }
+            mark => self.behind = mark,
+        }
+        Ok(WireSignal::Events(message))
     }
+}
+
+fn mark_of(signal: Signal) -> Option<WireSignal> {
+    Some(match signal {
+        Signal::Progress(position) => WireSignal::Progress(position.0),
+        Signal::CaughtUp(position) => WireSignal::CaughtUp(position.0),
+        Signal::FellBehind(position) => WireSignal::FellBehind(position.0),
+        Signal::Event(_) => return None,
+    })
 }

@@ -32,7 +32,6 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::traced::trace_of;
-use crate::metrics::CallProtocol;
 use crate::services::Messages;
 use crate::stopping::Stopping;
 use crate::stores::{ServedStore, StoreUse, Stores};
@@ -319,24 +318,26 @@ impl store_server::Store for NativeService {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let caller = Caller::of(&request)?;
         let served = self.stores.of(&caller, request.metadata(), StoreUse::Look).await?;
-        let wire::SubscribeRequest { query, from } = request.into_inner();
+        let wire::SubscribeRequest { query, from, takes_through } = request.into_inner();
         let query = query.ok_or_else(|| refused(Malformed::Absent { field: "query" }))?;
         let query = Query::try_from(query).map_err(refused)?;
         caller.may(&served.name, Wish::Query(&query))?;
-        let store = served.store.clone();
-        let subscription = match from {
-            None => store.subscribe(query, Position::START),
-            Some(subscribe_request::From::After(after)) => store.subscribe(query, Position(after)),
+        let after = match from {
+            None => Position::START,
+            Some(subscribe_request::From::After(after)) => Position(after),
             Some(subscribe_request::From::Checkpoint(checkpoint)) => {
                 // The answer tells if its hash is the right one.
                 caller.may(&served.name, Wish::ReadAll)?;
                 let checkpoint = Checkpoint::try_from(checkpoint).map_err(refused)?;
-                let resumed = store.resume(query, &checkpoint).await;
-                resumed.map_err(|error| subscribe_status(&error))?
+                let verified = served.store.verify(&checkpoint).await;
+                verified.map_err(|error| subscribe_status(&error))?;
+                checkpoint.position
             }
         };
-        let counted = served.subscribed(CallProtocol::Native);
-        Ok(Response::new(follow::signals(subscription, counted, self.stopping.clone())))
+        let subscription = served.subscribe(query, after);
+        let takes = (takes_through, caller.has(&served.name, Wish::ReadAll));
+        let stopping = self.stopping.clone();
+        Ok(Response::new(follow::signals(&served, subscription, takes, stopping)))
     }
 
     async fn position_at(

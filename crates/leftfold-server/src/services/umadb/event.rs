@@ -2,16 +2,18 @@
 
 use std::collections::HashSet;
 
+use bytes::{BufMut, Bytes};
 use leftfold::store::limits::{METADATA_BYTES_MAX, TAGS_MAX};
 use leftfold::store::{
     ContentType, EventId, EventType, Invalid, Metadata, NewEvent, RecordedEvent, Tag, Tags,
 };
 use prost::Message;
+use prost::encoding::{encode_varint, encoded_len_varint, message};
 use uuid::Uuid;
 
 use crate::services::{SHOWN_CHARACTERS_MAX, cut};
 
-use super::metadata::{Beside, Unplaced};
+use super::metadata::{Beside, Unplaced, has_uuid};
 use super::names::{TAG, TYPE};
 use super::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX, wire};
 
@@ -116,7 +118,7 @@ fn key_twice(metadata: &[wire::MetadataEntry]) -> Option<&str> {
 }
 
 /// Makes an event of the protocol of a recorded one.
-pub(super) fn sequenced(event: RecordedEvent) -> wire::SequencedEvent {
+fn sequenced(event: &RecordedEvent) -> wire::SequencedEvent {
     let Beside { pairs: mut metadata, rest } = Beside::decode(&event.metadata.user);
     // Native programs write metadata as they like. What it says of the type and of the tags counts
     // if the names are those that the event has.
@@ -134,7 +136,7 @@ pub(super) fn sequenced(event: RecordedEvent) -> wire::SequencedEvent {
         event: Some(wire::Event {
             event_type: whole_type.unwrap_or_else(|| TYPE.text_of(&event.event_type).to_owned()),
             tags: whole_tags.unwrap_or_else(|| event.tags.iter().map(tag).collect()),
-            data: event.data,
+            data: event.data.clone(),
             uuid: if rest.no_uuid { String::new() } else { event.id.to_string() },
             metadata,
         }),
@@ -158,11 +160,13 @@ pub(super) struct UnreadableEvent {
     bytes: usize,
 }
 
-/// Events of one message.
+/// Events of one message, as they are encoded.
 #[derive(Default)]
 pub(super) struct EventBatch {
-    pub(super) events: Vec<wire::SequencedEvent>,
-    bytes: usize,
+    encoded: Vec<u8>,
+    count: usize,
+    /// Position of the last event; `None` if there is none.
+    pub(super) last: Option<u64>,
 }
 
 impl EventBatch {
@@ -172,22 +176,131 @@ impl EventBatch {
     /// [`UnreadableEvent`] if clients would take no message with the event.
     pub(super) fn push(
         &mut self,
-        event: wire::SequencedEvent,
-    ) -> Result<Option<wire::SequencedEvent>, UnreadableEvent> {
-        let bytes = self.bytes + bytes_of(&event);
-        if bytes > BATCH_BYTES_MAX && !self.events.is_empty() {
+        event: RecordedEvent,
+    ) -> Result<Option<RecordedEvent>, UnreadableEvent> {
+        let before = self.encoded.len();
+        put_event(&event, &mut self.encoded);
+        let bytes = self.encoded.len();
+        if bytes > BATCH_BYTES_MAX && self.count > 0 {
+            self.encoded.truncate(before);
             return Ok(Some(event));
         }
         if bytes > MESSAGE_BYTES_MAX - HEAD_BYTES {
-            return Err(UnreadableEvent { position: event.position, bytes });
+            return Err(UnreadableEvent { position: event.position.0, bytes });
         }
-        self.bytes = bytes;
-        self.events.push(event);
+        self.count += 1;
+        self.last = Some(event.position.0);
         Ok(None)
+    }
+
+    /// Number of the events.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Returns the bytes of the message, with the head if there is one.
+    pub(super) fn finish(mut self, head: Option<u64>) -> Bytes {
+        if let Some(head) = head {
+            self.encoded.put_u8(HEAD_KEY);
+            encode_varint(head, &mut self.encoded);
+        }
+        self.encoded.into()
     }
 }
 
-/// Bytes of an event in a message: the key of the field and its length come before each.
-fn bytes_of(event: &wire::SequencedEvent) -> usize {
-    event.encoded_len() + 6
+/// Keys of fields in `proto/umadb.proto`, with the wire type of each.
+const EVENTS_KEY: u8 = 1 << 3 | 2;
+const HEAD_KEY: u8 = 2 << 3;
+const POSITION_KEY: u8 = 1 << 3;
+const EVENT_KEY: u8 = 2 << 3 | 2;
+const TYPE_KEY: u8 = 1 << 3 | 2;
+const TAG_KEY: u8 = 2 << 3 | 2;
+const DATA_KEY: u8 = 3 << 3 | 2;
+const UUID_KEY: u8 = 4 << 3 | 2;
+
+/// Bytes of a field with so many bytes.
+fn field_bytes(bytes: usize) -> usize {
+    1 + encoded_len_varint(bytes as u64) + bytes
+}
+
+fn put_field(key: u8, bytes: &[u8], to: &mut Vec<u8>) {
+    to.put_u8(key);
+    encode_varint(bytes.len() as u64, to);
+    to.extend_from_slice(bytes);
+}
+
+/// Adds an event to a message. Nearly all have nothing but what the envelope has: they are written
+/// as they are.
+fn put_event(event: &RecordedEvent, to: &mut Vec<u8>) {
+    let has_uuid = match has_uuid(&event.metadata.user) {
+        Some(has_uuid) if event.stream.is_none() => has_uuid,
+        _ => return message::encode(1, &sequenced(event), to),
+    };
+    let event_type = TYPE.text_of(&event.event_type);
+    let tags = || event.tags.iter().map(|tag| TAG.text_of(tag));
+    let if_any = |bytes: usize| if bytes == 0 { 0 } else { field_bytes(bytes) };
+    let inner = if_any(event_type.len())
+        + tags().map(|tag| field_bytes(tag.len())).sum::<usize>()
+        + if_any(event.data.len())
+        + if has_uuid { field_bytes(UUID_CHARACTERS) } else { 0 };
+    let outer = 1 + encoded_len_varint(event.position.0) + field_bytes(inner);
+    to.reserve(field_bytes(outer));
+    to.put_u8(EVENTS_KEY);
+    encode_varint(outer as u64, to);
+    to.put_u8(POSITION_KEY);
+    encode_varint(event.position.0, to);
+    to.put_u8(EVENT_KEY);
+    encode_varint(inner as u64, to);
+    if !event_type.is_empty() {
+        put_field(TYPE_KEY, event_type.as_bytes(), to);
+    }
+    tags().for_each(|tag| put_field(TAG_KEY, tag.as_bytes(), to));
+    if !event.data.is_empty() {
+        put_field(DATA_KEY, &event.data, to);
+    }
+    if has_uuid {
+        let mut text = [0; UUID_CHARACTERS];
+        put_field(UUID_KEY, event.id.0.hyphenated().encode_lower(&mut text).as_bytes(), to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold::store::{InStream, Position, StreamName, Timestamp, Version};
+
+    use super::*;
+
+    /// The short way writes what the messages of the protocol are.
+    #[test]
+    fn an_event_is_written_as_its_message_is() {
+        let no_uuid = Unplaced { no_uuid: true, ..Unplaced::default() };
+        let tracked = Unplaced { tracking: Some(("s".to_owned(), 9)), ..Unplaced::default() };
+        let mut count = 0;
+        for rest in [Unplaced::default(), no_uuid, tracked] {
+            let user = Beside { pairs: Vec::new(), rest }.encode();
+            for text in ["a.B", "\\", "\\$timer.Set"] {
+                for (data, tags) in [("", &[][..]), ("data", &["k:1", "\\"][..])] {
+                    let tags = tags.iter().map(|tag| Tag::new(*tag).unwrap()).collect();
+                    let new = NewEvent::new(EventType::new(text).unwrap(), data).tagged(tags);
+                    let id = EventId(Uuid::from_u128(7 << 100));
+                    let (at, now) = (Position(1 << 20), Timestamp::from_micros(1));
+                    let mut event = RecordedEvent::of(new, at, now, None, id);
+                    event.metadata.user = user.clone();
+                    let mut batch = EventBatch::default();
+                    assert!(batch.push(event.clone()).unwrap().is_none());
+                    let name = StreamName::new("a-1").unwrap();
+                    let in_stream = RecordedEvent {
+                        stream: Some(InStream { name, version: Version(3) }),
+                        ..event.clone()
+                    };
+                    assert!(batch.push(in_stream.clone()).unwrap().is_none());
+                    let events = vec![sequenced(&event), sequenced(&in_stream)];
+                    let message = wire::ReadResponse { events, head: Some(5) };
+                    assert_eq!(batch.finish(Some(5)), message.encode_to_vec());
+                    count += 1;
+                }
+            }
+        }
+        assert_eq!(count, 18);
+    }
 }

@@ -79,6 +79,16 @@ impl Beside {
     }
 }
 
+/// Tells whether an event whose user metadata is these bytes came with a UUID; `None` if they say
+/// more than that.
+pub(super) fn has_uuid(user: &[u8]) -> Option<bool> {
+    match user {
+        [] => Some(true),
+        NO_UUID => Some(false),
+        _ => None,
+    }
+}
+
 impl<'de> Deserialize<'de> for Beside {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(BesideVisitor)

@@ -22,12 +22,14 @@
 //! runtime's own, and no query finds them.
 
 // `access` finds the store of a call, and what its caller may do with it. `append` judges a request
-// and hands it to the store, `read` and `subscribe` stream events. `query` makes a query of the
+// and hands it to the store, `read` and `subscribe` stream events, whose bytes go out by
+// `encoded`. `query` makes a query of the
 // store, `event` an event and back, with its `names` and its `metadata`; `status` has the errors.
 // `foreign` has what an import from another server of the protocol needs.
 
 mod access;
 mod append;
+mod encoded;
 mod event;
 pub(crate) mod foreign;
 mod metadata;
@@ -39,6 +41,7 @@ mod subscribe;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use leftfold::store::Position;
 use tonic::{Request, Response, Status};
 
@@ -73,13 +76,15 @@ pub(super) struct UmaService {
     stopping: Stopping,
 }
 
-/// Makes the service.
-pub(super) fn service(
+/// Makes the service, and the routes of its calls with many events.
+pub(super) fn services(
     stores: Arc<Stores>,
     stopping: Stopping,
-) -> dcb_server::DcbServer<UmaService> {
-    dcb_server::DcbServer::new(UmaService { stores, stopping })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+) -> (dcb_server::DcbServer<UmaService>, axum::Router) {
+    let service = Arc::new(UmaService { stores, stopping });
+    let routes = encoded::routes(&service);
+    let service = dcb_server::DcbServer::from_arc(service);
+    (service.max_decoding_message_size(MESSAGE_BYTES_MAX), routes)
 }
 
 /// Tells whether a path is that of one of the calls.
@@ -91,6 +96,23 @@ impl UmaService {
     /// Returns the store that a call looks at.
     async fn asked<T: Sync>(&self, request: &Request<T>) -> Result<AskedStore, Status> {
         AskedStore::of(&self.stores, request, StoreUse::Look).await
+    }
+
+    async fn read_encoded(
+        &self,
+        request: Request<wire::ReadRequest>,
+    ) -> Result<Response<Messages<Bytes>>, Status> {
+        let asked = self.asked(&request).await?;
+        read::read(&asked, request.into_inner()).map(Response::new)
+    }
+
+    async fn subscribe_encoded(
+        &self,
+        request: Request<wire::SubscribeRequest>,
+    ) -> Result<Response<Messages<Bytes>>, Status> {
+        let asked = self.asked(&request).await?;
+        let stopping = self.stopping.clone();
+        subscribe::subscribe(&asked, request.into_inner(), stopping).map(Response::new)
     }
 }
 
@@ -111,19 +133,17 @@ impl dcb_server::Dcb for UmaService {
 
     async fn read(
         &self,
-        request: Request<wire::ReadRequest>,
+        _: Request<wire::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let asked = self.asked(&request).await?;
-        read::read(&asked, request.into_inner()).map(Response::new)
+        // Its own route comes first: `encoded`.
+        Err(Status::unimplemented("it is answered elsewhere"))
     }
 
     async fn subscribe(
         &self,
-        request: Request<wire::SubscribeRequest>,
+        _: Request<wire::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let asked = self.asked(&request).await?;
-        let stopping = self.stopping.clone();
-        subscribe::subscribe(&asked, request.into_inner(), stopping).map(Response::new)
+        Err(Status::unimplemented("it is answered elsewhere"))
     }
 
     async fn append(

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use futures_util::stream;
 use leftfold::store::{Direction, Page, Pending, Position, Read, ReadError, RecordedEvent, Store};
 use tonic::Status;
 
 use super::access::AskedStore;
-use super::event::{EventBatch, sequenced};
+use super::event::EventBatch;
 use super::query::query_of;
 use super::{batch_of, present, status, wire};
 use crate::services::Messages;
@@ -20,7 +21,7 @@ struct ReadCall {
     coming: Option<Pending<Page, ReadError>>,
     ready: VecDeque<RecordedEvent>,
     /// Event that was too much for the message before.
-    held: Option<wire::SequencedEvent>,
+    held: Option<RecordedEvent>,
     /// Head that the first page found: what comes later is not part of the answer.
     head: Option<Position>,
     batch: u32,
@@ -33,7 +34,7 @@ struct ReadCall {
 pub(super) fn read(
     asked: &AskedStore,
     request: wire::ReadRequest,
-) -> Result<Messages<wire::ReadResponse>, Status> {
+) -> Result<Messages<Bytes>, Status> {
     #[allow(deprecated)]
     if request.subscribe() {
         return Err(status::unfit("a read does not go on, use the call Subscribe"));
@@ -69,17 +70,17 @@ pub(super) fn read(
 
 impl ReadCall {
     /// Returns the next message; `None` at the end.
-    async fn message(&mut self) -> Result<Option<wire::ReadResponse>, Status> {
+    async fn message(&mut self) -> Result<Option<Bytes>, Status> {
         if self.left == Some(0) {
             return Ok(None);
         }
         let wanted = self.left.map_or(self.batch, |left| left.min(self.batch)) as usize;
         let mut batch = EventBatch::default();
-        while batch.events.len() < wanted {
+        while batch.len() < wanted {
             let event = match self.held.take() {
                 Some(held) => held,
                 None => match self.next().await.map_err(status::of_read)? {
-                    Some(event) => sequenced(event),
+                    Some(event) => event,
                     None => break,
                 },
             };
@@ -88,19 +89,18 @@ impl ReadCall {
                 break;
             }
         }
-        let events = batch.events;
-        if events.is_empty() && self.is_begun {
+        if batch.len() == 0 && self.is_begun {
             return Ok(None);
         }
         self.is_begun = true;
         let head = match self.left {
             None => self.head.and_then(present),
-            Some(_) => events.last().map(|event| event.position),
+            Some(_) => batch.last,
         };
         if let Some(left) = &mut self.left {
-            *left -= events.len() as u32;
+            *left -= batch.len() as u32;
         }
-        Ok(Some(wire::ReadResponse { events, head }))
+        Ok(Some(batch.finish(head)))
     }
 
     async fn next(&mut self) -> Result<Option<RecordedEvent>, ReadError> {

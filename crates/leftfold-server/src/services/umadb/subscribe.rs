@@ -1,11 +1,12 @@
 //! Subscriptions: the events that match, and those that come, until the client or the server ends.
 
+use bytes::Bytes;
 use futures_util::{FutureExt, stream};
-use leftfold::store::{Position, ReadError, Signal, Subscription};
+use leftfold::store::{Position, ReadError, RecordedEvent, Signal, Subscription};
 use tonic::Status;
 
 use super::access::AskedStore;
-use super::event::{EventBatch, sequenced};
+use super::event::EventBatch;
 use super::query::query_of;
 use super::{batch_of, status, wire};
 use crate::metrics::OpenSubscription;
@@ -17,7 +18,7 @@ use crate::users::Wish;
 struct SubscribedCall {
     subscription: Subscription,
     /// Event, or error, behind the events of the message before.
-    behind: Option<Result<wire::SequencedEvent, ReadError>>,
+    behind: Option<Result<RecordedEvent, ReadError>>,
     batch: u32,
     stopping: Stopping,
     _counted: OpenSubscription,
@@ -29,7 +30,7 @@ pub(super) fn subscribe(
     asked: &AskedStore,
     request: wire::SubscribeRequest,
     stopping: Stopping,
-) -> Result<Messages<wire::SubscribeResponse>, Status> {
+) -> Result<Messages<Bytes>, Status> {
     let wire::SubscribeRequest { query, after, batch_size } = request;
     let query = query_of(query).map_err(status::of_invalid)?;
     asked.may(Wish::Query(&query))?;
@@ -48,21 +49,21 @@ pub(super) fn subscribe(
 
 impl SubscribedCall {
     /// Waits for events; `None` if the server stops.
-    async fn message(&mut self) -> Result<Option<wire::SubscribeResponse>, Status> {
+    async fn message(&mut self) -> Result<Option<Bytes>, Status> {
         let first = match self.behind.take() {
             Some(first) => first,
             None => tokio::select! {
-                event = self.subscription.event() => event.map(sequenced),
+                event = self.subscription.event() => event,
                 () = self.stopping.wanted() => return Ok(None),
             },
         };
         let mut batch = EventBatch::default();
         let first = first.map_err(status::of_read)?;
         self.behind = batch.push(first).map_err(status::unreadable)?.map(Ok);
-        while batch.events.len() < self.batch as usize && self.behind.is_none() {
+        while batch.len() < self.batch as usize && self.behind.is_none() {
             match self.subscription.next().now_or_never() {
                 Some(Ok(Signal::Event(event))) => {
-                    let beyond = batch.push(sequenced(event));
+                    let beyond = batch.push(event);
                     self.behind = beyond.map_err(status::unreadable)?.map(Ok);
                 }
                 Some(Ok(_)) => {}
@@ -70,6 +71,6 @@ impl SubscribedCall {
                 None => break,
             }
         }
-        Ok(Some(wire::SubscribeResponse { events: batch.events }))
+        Ok(Some(batch.finish(None)))
     }
 }
