@@ -29,7 +29,10 @@ impl GroupConsumer {
         let command = GroupCommand::Answer { consumer: self.id, ids, answer, reply };
         // If nobody serves the group any more, `next` tells.
         if self.commands.send(command).is_ok() {
-            let _ = taken.await;
+            tokio::select! {
+                _ = taken => {}
+                () = self.queue.ended() => {}
+            }
         }
     }
 }

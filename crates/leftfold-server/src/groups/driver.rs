@@ -62,9 +62,10 @@ impl GroupDriver {
         if self.members.all.is_empty() {
             return;
         }
+        let asked = self.members.now();
         match self.members.ask_for_lease().await {
             Ok(Leased::Held(lease)) => {
-                let end = GroupTenure::of(&mut self.members, group, lease).await;
+                let end = GroupTenure::of(&mut self.members, group, lease, asked).await;
                 if let TenureEnd::Ended(end) = end {
                     self.members.end_all(&end);
                 }

@@ -44,6 +44,8 @@ pub(crate) struct RunningInfo {
     pub(crate) settled: u64,
     /// Time since then.
     pub(crate) served_ms: u64,
+    /// Reason for which something was not read or written the last time; it is tried again.
+    pub(crate) failing: Option<String>,
     pub(crate) consumers: Vec<ConsumerInfo>,
 }
 

@@ -20,7 +20,7 @@ use super::settings::GroupName;
 /// killed that served it.
 const LEASE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
 /// Time after a failure before something is tried again.
-pub(super) const AGAIN: Duration = Duration::from_millis(500);
+pub(super) const AGAIN: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 500 });
 
 /// Counts of how often events of a group were given out, between its tenures and while it has no
 /// consumers: an event that kills its only worker is parked in the end.
@@ -67,6 +67,14 @@ pub(super) struct GroupMembers {
     pub(super) given: GivenBefore,
     holder: Holder,
     began: Instant,
+}
+
+/// If the task of the group fails, its consumers hear of it.
+impl Drop for GroupMembers {
+    fn drop(&mut self) {
+        let detail = "the task of the group ended".to_owned();
+        self.end_all(&GroupEnd::Away { detail });
+    }
 }
 
 impl GroupMembers {

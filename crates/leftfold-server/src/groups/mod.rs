@@ -6,20 +6,21 @@
 //! given out one after the other. Everything is at least once: an event comes again if the server
 //! ends before its checkpoint.
 //!
-//! Protocols stand on [`ConsumerGroups`]: they make groups, and [`consume`](ConsumerGroups::consume). A group is
-//! served while it has consumers, by the server that has its lease in the store; consumers at
-//! another server wait until that one ends.
+//! Protocols stand on [`ConsumerGroups`]: they make groups, and
+//! [`consume`](ConsumerGroups::consume). A group is served while it has consumers, by the server
+//! that has its lease in the store; consumers at another server wait until that one ends.
 
 // `settings` has what a group is, `records` what the store keeps of it, `machine` its state without
 // I/O. `driver` is the task of a group, which has the `members` and takes a `command`; it reads and
-// writes during the `tenure` of a lease. `consumer` is the end that protocols hold, with a `queue`.
-// `info` is told to those who look, `error` says why something is not done.
+// writes during the `tenure` of a lease, by `jobs`. `consumer` is the end that protocols hold, with
+// a `queue`. `info` is told to those who look, `error` says why something is not done.
 
 mod command;
 mod consumer;
 mod driver;
 mod error;
 mod info;
+mod jobs;
 mod machine;
 mod members;
 mod queue;
@@ -250,11 +251,14 @@ impl ConsumerGroups {
 
     /// Ends all consumers, and returns when the places that were reached are written down.
     pub(crate) async fn stop(&self) {
-        self.restart();
-        let tasks: Vec<_> = self.running().drain().map(|(_, group)| group.task).collect();
+        // Who comes in from here on finds none of them.
+        let groups: Vec<_> = self.running().drain().map(|(_, group)| group).collect();
+        for group in &groups {
+            let _ = group.commands.send(GroupCommand::Stop);
+        }
         let ended = async {
-            for task in tasks {
-                let _ = task.await;
+            for group in groups {
+                let _ = group.task.await;
             }
         };
         if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
@@ -270,6 +274,8 @@ impl ConsumerGroups {
         lenses: LensMaker,
     ) -> mpsc::UnboundedSender<GroupCommand> {
         let mut running = self.running();
+        // A task that failed has left its entry.
+        running.retain(|other, group| other != name || !group.commands.is_closed());
         let group = running.entry(name.clone()).or_insert_with(|| {
             let (commands, received) = mpsc::unbounded_channel();
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);

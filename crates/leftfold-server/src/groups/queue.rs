@@ -25,6 +25,7 @@ pub(crate) struct ConsumerName {
 pub(super) struct ConsumerQueue {
     state: Mutex<QueueState>,
     changed: Notify,
+    ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +64,16 @@ impl ConsumerQueue {
         state.end.get_or_insert(end);
         drop(state);
         self.changed.notify_one();
+        self.ended.notify_waiters();
+    }
+
+    /// Waits for the end.
+    pub(super) async fn ended(&self) {
+        let ended = self.ended.notified();
+        // From here on an end is noticed.
+        if self.state().end.is_none() {
+            ended.await;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, QueueState> {

@@ -10,7 +10,8 @@
 
 use leftfold::store::{
     Append, Authority, CheckpointRecord, Condition, EventType, Expected, MoveFrom, NewEvent,
-    Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, Version,
+    Outcome, Position, Query, QueryItem, Read, ReadError, RecordedEvent, Store, StreamMatch,
+    TypeMatch, Version,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -40,12 +41,29 @@ struct SettingsRecord {
     /// Consumers are ended by the update.
     #[serde(default)]
     ends_consumers: bool,
+    /// State before an update, so that the records before need not be read.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    before: Option<BeforeUpdate>,
+}
+
+/// State that the records before an update tell.
+#[derive(Debug, Serialize, Deserialize)]
+struct BeforeUpdate {
+    /// Version of the record that made the group.
+    created_version: u64,
+    /// Updates before that ended consumers.
+    ended_before: u64,
+    /// Position of the last record whose replay was asked for.
+    through: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ReplayRecord {
     /// Position of the last record that is replayed.
     through: u64,
+    /// Version of the last record before that has settings; 0 if it is not told.
+    #[serde(default)]
+    settings_version: u64,
 }
 
 /// The record of a parked event.
@@ -75,12 +93,27 @@ pub(crate) struct StoredGroup {
     pub(crate) start: Position,
     /// Position of the record that made it.
     pub(super) created: Position,
+    /// Version of that record.
+    created_version: Version,
+    /// Position of the last record that has settings, or was to have some.
+    changed: Position,
+    /// Version of that record.
+    changed_version: Version,
     /// Position of the last record of a parked event whose replay was asked for.
     pub(super) replay_through: Position,
     /// Version of its stream.
     pub(super) version: Version,
     /// Number of the last update that ended consumers.
     pub(super) ended_consumers: u64,
+}
+
+/// State of a group that was known before.
+#[derive(Debug)]
+pub(super) struct ChangedGroup {
+    /// `None` if it was deleted.
+    pub(super) group: Option<StoredGroup>,
+    /// Position of the first update since.
+    pub(super) first_update: Option<Position>,
 }
 
 /// Places that a group has reached.
@@ -136,19 +169,24 @@ impl StoredGroup {
                     settings,
                     start: Position(start),
                     created: event.position,
+                    created_version: version,
+                    changed: event.position,
+                    changed_version: version,
                     replay_through: event.position,
                     version,
                     ended_consumers: 0,
                 })
             }
-            (UPDATED, Some(group)) => match parsed(event) {
-                Some(SettingsRecord { start, settings, ends_consumers }) => {
-                    let ended = group.ended_consumers + u64::from(ends_consumers);
-                    let start = Position(start);
-                    Some(Self { settings, start, ended_consumers: ended, ..group })
-                }
-                None => Some(group),
-            },
+            (UPDATED, Some(group)) => {
+                let changed = (event.position, version);
+                let group = Self { changed: changed.0, changed_version: changed.1, ..group };
+                let Some(SettingsRecord { start, settings, ends_consumers, .. }) = parsed(event)
+                else {
+                    return Some(group);
+                };
+                let ended_consumers = group.ended_consumers + u64::from(ends_consumers);
+                Some(Self { settings, start: Position(start), ended_consumers, ..group })
+            }
             (REPLAYED, Some(group)) => {
                 let asked = parsed(event).map_or(0, |record: ReplayRecord| record.through);
                 let replay_through = group.replay_through.max(Position(asked));
@@ -159,11 +197,17 @@ impl StoredGroup {
         }
     }
 
-    /// Reads a group. The second value is the version of its stream.
+    /// Reads a group, by its last records. The second value is the version of its stream.
     pub(super) async fn load(
         store: &Store,
         name: &GroupName,
     ) -> Result<(Option<Self>, Version), ReadError> {
+        let Some(last) = record_at(store, name, Version::END).await? else {
+            return Ok((None, Version::ABSENT));
+        };
+        if let Some(group) = Self::of_last(store, name, &last).await? {
+            return Ok((Some(group), last.version()));
+        }
         let mut events = store.read(Read::stream(name.stream(), Version(1)));
         let (mut group, mut version) = (None, Version::ABSENT);
         while let Some(event) = events.next().await? {
@@ -173,16 +217,57 @@ impl StoredGroup {
         Ok((group, version))
     }
 
-    /// Reads a group anew if anything was recorded in its stream; the group as it is if not.
-    pub(super) async fn reload(
-        self,
+    /// Reads a group by the last record of its stream and those that it names; `None` if they do
+    /// not tell all of it.
+    async fn of_last(
         store: &Store,
         name: &GroupName,
+        last: &RecordedEvent,
     ) -> Result<Option<Self>, ReadError> {
-        match store.version(name.stream()).await? {
-            version if version == self.version => Ok(Some(self)),
-            _ => Ok(Self::load(store, name).await?.0),
+        let mut settings = Some(last.clone());
+        if last.event_type.as_str() == REPLAYED {
+            let before = parsed(last).map_or(0, |record: ReplayRecord| record.settings_version);
+            settings = record_at(store, name, Version(before)).await?;
         }
+        let Some(settings) = settings else { return Ok(None) };
+        let mut group = match settings.event_type.as_str() {
+            CREATED => Self::after(None, &settings),
+            UPDATED => {
+                let record: Option<SettingsRecord> = parsed(&settings);
+                let Some(before) = record.and_then(|record| record.before) else { return Ok(None) };
+                let created = record_at(store, name, Version(before.created_version)).await?;
+                let created = created.as_ref().and_then(|created| Self::after(None, created));
+                let created = created.map(|created| Self {
+                    replay_through: created.replay_through.max(Position(before.through)),
+                    ended_consumers: before.ended_before,
+                    ..created
+                });
+                created.and_then(|created| Self::after(Some(created), &settings))
+            }
+            _ => None,
+        };
+        if last.event_type.as_str() == REPLAYED {
+            group = group.and_then(|group| Self::after(Some(group), last));
+        }
+        Ok(group)
+    }
+
+    /// Reads what became of a group since it was known.
+    pub(super) async fn load_on(
+        store: &Store,
+        name: &GroupName,
+        known: &Self,
+    ) -> Result<ChangedGroup, ReadError> {
+        let from = Version(known.version.0.saturating_add(1));
+        let mut events = store.read(Read::stream(name.stream(), from));
+        let (mut group, mut first_update) = (Some(known.clone()), None);
+        while let Some(event) = events.next().await? {
+            if event.event_type.as_str() == UPDATED {
+                first_update = first_update.or(Some(event.position));
+            }
+            group = Self::after(group, &event);
+        }
+        Ok(ChangedGroup { group, first_update })
     }
 
     /// Reads all groups, by name.
@@ -245,8 +330,12 @@ pub(super) async fn create(
         if group.is_some() {
             return Err(GroupError::Exists);
         }
-        let record =
-            SettingsRecord { start: start.0, settings: settings.clone(), ends_consumers: false };
+        let record = SettingsRecord {
+            start: start.0,
+            settings: settings.clone(),
+            ends_consumers: false,
+            before: None,
+        };
         let mut append = change(name, version, own(CREATED, &record));
         // A group of this name that was there before has left its own.
         append.checkpoint = Some(CheckpointRecord {
@@ -278,6 +367,11 @@ pub(super) async fn update(
             start: moves.unwrap_or(group.start).0,
             settings: settings.clone(),
             ends_consumers,
+            before: Some(BeforeUpdate {
+                created_version: group.created_version.0,
+                ended_before: group.ended_consumers,
+                through: group.replay_through.0,
+            }),
         };
         let mut append = change(name, version, own(UPDATED, &record));
         if let Some(start) = moves {
@@ -315,7 +409,8 @@ pub(super) async fn replay(
         return ask(store, name, |_| Ok(None)).await;
     };
     ask(store, name, |group| {
-        let record = ReplayRecord { through: last.0 };
+        let (through, settings_version) = (last.0, group.changed_version.0);
+        let record = ReplayRecord { through, settings_version };
         Ok((last > group.replay_through).then(|| own(REPLAYED, &record)))
     })
     .await
@@ -345,6 +440,30 @@ fn change(name: &GroupName, version: Version, event: NewEvent) -> Append {
     append
 }
 
+/// Reads a record of a group; `None` if there is none of this version. The last one is at the end.
+async fn record_at(
+    store: &Store,
+    name: &GroupName,
+    version: Version,
+) -> Result<Option<RecordedEvent>, ReadError> {
+    let read = Read::stream(name.stream(), version).backwards().page_of(1);
+    let found = store.page(read).await?.events.into_iter().next();
+    Ok(found.filter(|event| version == Version::END || event.version() == version))
+}
+
+/// The condition that a group is there, and has the settings that are known.
+pub(super) fn unchanged(name: &GroupName, known: &StoredGroup) -> Condition {
+    let types = [CREATED, UPDATED, DELETED].map(|name| {
+        TypeMatch::Exact(EventType::new(name).expect("the types of this file are short"))
+    });
+    let changes = QueryItem {
+        types: types.into(),
+        streams: Some(StreamMatch::Exact(name.stream())),
+        ..QueryItem::default()
+    };
+    Condition::none_matching(changes.with_system().into(), known.changed)
+}
+
 /// The append that parks events.
 pub(super) fn parking(name: &GroupName, orders: &[ParkOrder]) -> Append {
     let events = orders.iter().map(|order| {
@@ -362,4 +481,72 @@ pub(super) fn parking(name: &GroupName, orders: &[ParkOrder]) -> Append {
 /// The append that moves a checkpoint of a group.
 pub(super) fn moving(record: CheckpointRecord) -> Append {
     Append { checkpoint: Some(record), authority: authority(), ..Append::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads a group from its first record.
+    async fn from_the_first(store: &Store, name: &GroupName) -> Option<StoredGroup> {
+        let mut events = store.read(Read::stream(name.stream(), Version(1)));
+        let mut group = None;
+        while let Some(event) = events.next().await.unwrap() {
+            group = StoredGroup::after(group, &event);
+        }
+        group
+    }
+
+    #[tokio::test]
+    async fn the_last_records_tell_all_of_a_group_and_the_next_ones_what_became_of_it() {
+        let mut random = fastrand::Rng::with_seed(leftfold::testing::seed());
+        let name = GroupName::new("billing").unwrap();
+        for _ in 0..leftfold::testing::extent(20, 500) {
+            let store = Store::memory();
+            let mut known: Vec<StoredGroup> = Vec::new();
+            for step in 0..40 {
+                let settings = GroupSettings {
+                    retries_max: random.u32(..),
+                    ..GroupSettings::of(Query::all())
+                };
+                let start = Position(random.u64(0..=store.head().position.0));
+                let order = ParkOrder {
+                    id: crate::groups::ItemId {
+                        source: crate::groups::ItemSource::Read,
+                        position: start,
+                    },
+                    position: start,
+                    retries: 0,
+                    reason: "bad".into(),
+                    is_wish: true,
+                };
+                let _ = match random.u8(0..12) {
+                    0 if step > 20 => delete(&store, &name).await,
+                    1 | 2 => create(&store, &name, settings, start).await,
+                    3..=5 => update(&store, &name, &settings, Some(start), random.bool()).await,
+                    6..=8 => replay(&store, &name, Version(random.u64(1..20))).await,
+                    _ => store.append(parking(&name, &[order])).await.map(drop).map_err(Into::into),
+                };
+                let group = from_the_first(&store, &name).await;
+                let last = record_at(&store, &name, Version::END).await.unwrap();
+                if let (Some(group), Some(last)) = (&group, &last) {
+                    let of_last = StoredGroup::of_last(&store, &name, last).await.unwrap();
+                    assert_eq!(of_last.as_ref(), Some(group));
+                    if known.last() != Some(group) {
+                        known.push(group.clone());
+                    }
+                }
+                let version = last.map_or(Version::ABSENT, |last| last.version());
+                let loaded = StoredGroup::load(&store, &name).await.unwrap();
+                assert_eq!(loaded, (group.clone(), version));
+                let Some(before) = random.choice(&known) else { continue };
+                let changed = StoredGroup::load_on(&store, &name, before).await.unwrap();
+                assert_eq!(changed.group, group);
+                let is_changed = group.is_some_and(|group| {
+                    group.created == before.created && group.changed > before.changed
+                });
+                assert!(!is_changed || changed.first_update.is_some_and(|at| at > before.changed));
+            }
+        }
+    }
 }

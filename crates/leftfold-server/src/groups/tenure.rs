@@ -1,7 +1,7 @@
 //! One tenure of a group: from the lease to its end.
 //!
-//! What is durable of a tenure is appended under its lease, so that of two servers only one writes.
-//! It begins by reading what earlier ones left.
+//! What is durable of a tenure is appended under its lease, so that of two servers only one writes,
+//! and while the group is as the tenure knows it. It begins by reading what earlier ones left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,46 +9,40 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use leftfold::store::{
-    Append, AppendError, CheckpointRecord, Lease, LeaseError, Leased, MoveFrom, Outcome, Position,
-    Query, Read, ReadError, RecordedEvent, State, Store,
-};
+use leftfold::store::{Lease, LeaseError, Leased, Query, ReadError, State};
 
 use super::EventLens;
 use super::command::GroupCommand;
-use super::error::{GroupEnd, GroupError};
+use super::error::GroupEnd;
 use super::info::RunningInfo;
+use super::jobs::{FetchedPage, TenureRight, WriteFault, fetched, replayed};
 use super::machine::{GroupMachine, ItemId, ItemSource, Millis, ParkOrder, SettledPlace};
 use super::members::{AGAIN, GroupMembers};
-use super::records::{self, GroupPlaces, ParkedEntry, StoredGroup};
-use super::settings::GroupName;
+use super::records::{self, ChangedGroup, GroupPlaces, StoredGroup};
 
-/// Parked events that are looked up at once.
-const REPLAYED_AT_ONCE: usize = 32;
-/// Events that are parked by one append.
+/// Events that are parked by one append: with their reasons far below what an append may have.
 const PARKED_AT_ONCE: usize = 100;
+/// Failures in a row of one job after which another server may try.
+const FAILURES_MAX: u32 = 20;
 
 /// Reason for which a tenure is over.
 #[derive(Debug)]
 pub(super) enum TenureEnd {
     NoConsumers,
+    /// The lease was over before the group was read.
+    Late,
     Ended(GroupEnd),
-}
-
-/// Events that were read, and the position up to which there are no others.
-struct FetchedPage {
-    events: Vec<(Position, RecordedEvent)>,
-    through: Position,
-    is_end: bool,
 }
 
 /// Something that was done beside.
 enum JobDone {
-    Fetched(ItemSource, Result<FetchedPage, ReadError>),
-    Parked(Vec<ItemId>, Result<(), AppendError>),
-    Checkpointed(ItemSource, SettledPlace, Result<(), GroupError>),
-    Renewed(Result<Leased, LeaseError>),
-    Looked(Result<Option<StoredGroup>, ReadError>),
+    /// With the number of the settings by which it was read.
+    Fetched(ItemSource, u64, Result<FetchedPage, ReadError>),
+    Parked(Vec<ItemId>, Result<(), WriteFault>),
+    Checkpointed(ItemSource, SettledPlace, Result<(), WriteFault>),
+    /// With the time at which it was asked for.
+    Renewed(Millis, Result<Leased, LeaseError>),
+    Looked(Result<ChangedGroup, ReadError>),
 }
 
 /// Kind of a job: one of each is under way at a time.
@@ -70,7 +64,14 @@ pub(super) struct GroupTenure<'a> {
     machine: GroupMachine,
     lease: Lease,
     began: Millis,
+    /// Time at which the lease was asked for last: from then on it holds.
     renewed: Millis,
+    /// Nothing more may be written.
+    is_lost: bool,
+    /// Number of the settings by which events are read.
+    reading: u64,
+    /// The group is to be looked at.
+    is_stale: bool,
     is_caught_up: bool,
     /// Events that are to be parked and are not durably parked yet.
     to_park: Vec<ParkOrder>,
@@ -79,14 +80,17 @@ pub(super) struct GroupTenure<'a> {
     pending: BTreeSet<TenureJob>,
     /// Jobs that failed, and the time at which they are tried again.
     again: BTreeMap<TenureJob, Millis>,
+    /// Failures in a row, and the last one.
+    failures: BTreeMap<TenureJob, (u32, String)>,
 }
 
 impl<'a> GroupTenure<'a> {
-    /// Serves the group under a lease, and gives the lease back.
+    /// Serves the group under a lease that was asked for at a time, and gives the lease back.
     pub(super) async fn of(
         members: &'a mut GroupMembers,
         group: StoredGroup,
         lease: Lease,
+        asked: Millis,
     ) -> TenureEnd {
         let (group, places) = match Self::loaded(members, &group).await {
             Ok(loaded) => loaded,
@@ -96,6 +100,9 @@ impl<'a> GroupTenure<'a> {
             }
         };
         let now = members.now();
+        if now.saturating_sub(asked) > millis(members.lease_time()) {
+            return TenureEnd::Late;
+        }
         let mut machine =
             GroupMachine::new(group.settings.clone(), places.read, places.replayed, now);
         machine.remember(members.given.take(group.created));
@@ -107,17 +114,25 @@ impl<'a> GroupTenure<'a> {
             machine,
             lease,
             began: now,
-            renewed: now,
+            renewed: asked,
+            is_lost: false,
+            reading: 0,
+            is_stale: false,
             is_caught_up: false,
             to_park: Vec::new(),
             jobs: FuturesUnordered::new(),
             pending: BTreeSet::new(),
             again: BTreeMap::new(),
+            failures: BTreeMap::new(),
         };
         for (id, member) in &tenure.members.all {
             tenure.machine.enter(*id, member.capacity, now);
         }
         let end = tenure.serve().await;
+        // What the consumers have not taken may be with those of another server soon.
+        if let TenureEnd::Ended(end) = &end {
+            tenure.members.end_all(end);
+        }
         tenure.leave(&end).await;
         end
     }
@@ -137,6 +152,10 @@ impl<'a> GroupTenure<'a> {
     async fn serve(&mut self) -> TenureEnd {
         let mut status = self.members.store.status();
         loop {
+            if self.members.now() > self.lease_end() {
+                self.is_lost = true;
+                return TenureEnd::Ended(away("its lease could not be renewed"));
+            }
             self.hand_out();
             if self.members.all.is_empty() && !self.pending.contains(&TenureJob::Park) {
                 return TenureEnd::NoConsumers;
@@ -158,49 +177,88 @@ impl<'a> GroupTenure<'a> {
             if let Some(end) = ended {
                 return TenureEnd::Ended(end);
             }
-            let now = self.members.now();
-            if now.saturating_sub(self.renewed) > millis(self.members.lease_time()) {
-                let detail = "its lease could not be renewed".to_owned();
-                return TenureEnd::Ended(GroupEnd::Away { detail });
-            }
-            self.machine.tick(now);
+            self.machine.tick(self.members.now());
         }
     }
 
-    /// Writes down what was reached, and gives the lease back.
+    /// Time after which another server may have the lease.
+    fn lease_end(&self) -> Millis {
+        self.renewed.saturating_add(millis(self.members.lease_time()))
+    }
+
+    /// Writes down what was reached, and gives the lease back. Neither takes longer than the lease.
     async fn leave(mut self, end: &TenureEnd) {
-        let is_ours = !matches!(end, TenureEnd::Ended(GroupEnd::Deleted | GroupEnd::Away { .. }));
-        if is_ours && let Err(error) = self.write_down().await {
-            tracing::debug!(group = %self.members.name, %error, "some events will come again");
+        let is_deleted = matches!(end, TenureEnd::Ended(GroupEnd::Deleted));
+        if !is_deleted && !self.is_lost {
+            let until = self.members.moment(self.lease_end());
+            match tokio::time::timeout_at(until, self.write_down()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => {
+                    tracing::debug!(group = %self.members.name, ?fault, "some events come again");
+                }
+                Err(_) => tracing::debug!(group = %self.members.name, "some events come again"),
+            }
         }
         self.members.given.keep(self.group.created, self.machine.given());
-        self.members.give_lease_back(self.lease).await;
+        let giving_back = self.members.give_lease_back(self.lease);
+        let _ = tokio::time::timeout(self.members.lease_time(), giving_back).await;
     }
 
-    async fn write_down(&mut self) -> Result<(), GroupError> {
-        while [TenureJob::Park, TenureJob::Checkpoint]
-            .iter()
-            .any(|kind| self.pending.contains(kind))
-        {
+    async fn write_down(&mut self) -> Result<(), WriteFault> {
+        let writes = [TenureJob::Park, TenureJob::Checkpoint];
+        while writes.iter().any(|kind| self.pending.contains(kind)) {
             let Some(done) = self.jobs.next().await else { break };
             if let Some(end) = self.take_done(done) {
-                return Err(GroupError::unavailable(end));
+                return Err(WriteFault::Failed(end.to_string()));
             }
         }
+        match self.write_all().await {
+            Err(WriteFault::Changed) => {}
+            written => return written,
+        }
+        let (store, name) = (&self.members.store, &self.members.name);
+        let changed = StoredGroup::load_on(store, name, &self.group).await;
+        let changed = changed.map_err(|error| WriteFault::Failed(error.to_string()))?;
+        match self.take_group(changed) {
+            Some(GroupEnd::Deleted) => Err(WriteFault::Changed),
+            _ if self.is_lost => Err(WriteFault::Changed),
+            _ => self.write_all().await,
+        }
+    }
+
+    async fn write_all(&mut self) -> Result<(), WriteFault> {
         self.hand_out();
-        for orders in std::mem::take(&mut self.to_park).chunks(PARKED_AT_ONCE) {
-            let append = records::parking(&self.members.name, orders).under(&self.lease);
-            self.members.store.append(append).await?;
-            let ids: Vec<_> = orders.iter().map(|order| order.id).collect();
-            self.machine.parked(&ids, self.members.now());
-        }
-        for source in [ItemSource::Read, ItemSource::Parked] {
-            let due = self.machine.due_checkpoint(source, self.members.now(), true);
-            if let Some(due) = due {
-                self.checkpoint(source, due.position).await?;
+        let right = self.right();
+        let mut parked = Ok(());
+        while parked.is_ok() && !self.to_park.is_empty() {
+            let count = self.to_park.len().min(PARKED_AT_ONCE);
+            let orders = &self.to_park[..count];
+            parked = right.append(records::parking(&right.name, orders)).await;
+            if parked.is_ok() {
+                let ids: Vec<_> = orders.iter().map(|order| order.id).collect();
+                self.to_park.drain(..count);
+                self.machine.parked(&ids, self.members.now());
             }
         }
-        Ok(())
+        // What is settled is written down all the same.
+        for source in [ItemSource::Read, ItemSource::Parked] {
+            let now = self.members.now();
+            if let Some(due) = self.machine.due_checkpoint(source, now, true) {
+                let from = self.machine.checkpoint(source);
+                right.write_checkpoint(source, from, due.position).await?;
+                self.machine.checkpointed(source, due, now);
+            }
+        }
+        parked
+    }
+
+    fn right(&self) -> TenureRight {
+        TenureRight {
+            store: self.members.store.clone(),
+            name: self.members.name.clone(),
+            lease: self.lease.clone(),
+            unchanged: records::unchanged(&self.members.name, &self.group),
+        }
     }
 
     /// Gives to consumers what the machine says.
@@ -223,26 +281,34 @@ impl<'a> GroupTenure<'a> {
         if millis(self.members.lease_time()) / 3 <= now.saturating_sub(self.renewed) {
             let (store, asking) = (self.members.store.clone(), self.members.lease_request());
             self.start(TenureJob::Renew, now, async move {
-                JobDone::Renewed(store.backend().lease(asking).await)
+                JobDone::Renewed(now, store.backend().lease(asking).await)
+            });
+        }
+        if self.is_stale && self.may_start(TenureJob::Look, now) {
+            self.is_stale = false;
+            let (store, name) = (self.members.store.clone(), self.members.name.clone());
+            let group = self.group.clone();
+            self.start(TenureJob::Look, now, async move {
+                JobDone::Looked(StoredGroup::load_on(&store, &name, &group).await)
             });
         }
         if !self.to_park.is_empty() && self.may_start(TenureJob::Park, now) {
             let count = self.to_park.len().min(PARKED_AT_ONCE);
             let orders = &self.to_park[..count];
             let ids = orders.iter().map(|order| order.id).collect();
-            let append = records::parking(&self.members.name, orders).under(&self.lease);
-            let store = self.members.store.clone();
+            let (append, right) = (records::parking(&self.members.name, orders), self.right());
             self.start(TenureJob::Park, now, async move {
-                JobDone::Parked(ids, store.append(append).await.map(drop))
+                JobDone::Parked(ids, right.append(append).await)
             });
         }
         for source in [ItemSource::Parked, ItemSource::Read] {
             if let Some(due) = self.machine.due_checkpoint(source, now, false)
                 && self.may_start(TenureJob::Checkpoint, now)
             {
-                let writing = self.checkpoint(source, due.position);
+                let (from, right) = (self.machine.checkpoint(source), self.right());
                 self.start(TenureJob::Checkpoint, now, async move {
-                    JobDone::Checkpointed(source, due, writing.await)
+                    let written = right.write_checkpoint(source, from, due.position).await;
+                    JobDone::Checkpointed(source, due, written)
                 });
             }
         }
@@ -254,7 +320,7 @@ impl<'a> GroupTenure<'a> {
         if room == 0 {
             return;
         }
-        let store = self.members.store.clone();
+        let (store, reading) = (self.members.store.clone(), self.reading);
         let from = self.machine.taken_through(ItemSource::Parked).next();
         if from <= self.group.replay_through {
             let (stream, through) = (self.members.name.parked_stream(), self.group.replay_through);
@@ -262,7 +328,7 @@ impl<'a> GroupTenure<'a> {
             let store = store.clone();
             self.start(TenureJob::Replay, now, async move {
                 let fetched = replayed(&store, query, from, through, room).await;
-                JobDone::Fetched(ItemSource::Parked, fetched)
+                JobDone::Fetched(ItemSource::Parked, reading, fetched)
             });
             return;
         }
@@ -272,7 +338,7 @@ impl<'a> GroupTenure<'a> {
             let lens = Arc::clone(&self.lens);
             self.start(TenureJob::Read, now, async move {
                 let fetched = fetched(&store, query, from, room, &*lens).await;
-                JobDone::Fetched(ItemSource::Read, fetched)
+                JobDone::Fetched(ItemSource::Read, reading, fetched)
             });
         }
     }
@@ -293,25 +359,6 @@ impl<'a> GroupTenure<'a> {
         }
     }
 
-    /// Looks into the store if the group was changed, by this server or another one.
-    fn look(&mut self) {
-        let (store, name) = (self.members.store.clone(), self.members.name.clone());
-        let (group, now) = (self.group.clone(), self.members.now());
-        self.start(TenureJob::Look, now, async move {
-            JobDone::Looked(group.reload(&store, &name).await)
-        });
-    }
-
-    fn checkpoint(
-        &self,
-        source: ItemSource,
-        position: Position,
-    ) -> impl Future<Output = Result<(), GroupError>> + Send + use<> {
-        let (store, name) = (self.members.store.clone(), self.members.name.clone());
-        let (from, lease) = (self.machine.checkpoint(source), self.lease.clone());
-        async move { write_checkpoint(&store, &name, source, from, position, &lease).await }
-    }
-
     fn next_wake(&self) -> Millis {
         let (now, lease) = (self.members.now(), millis(self.members.lease_time()));
         let renewal = self.may_start(TenureJob::Renew, now).then_some(self.renewed + lease / 3);
@@ -325,76 +372,123 @@ impl<'a> GroupTenure<'a> {
     fn take_done(&mut self, done: JobDone) -> Option<GroupEnd> {
         let now = self.members.now();
         let kind = match &done {
-            JobDone::Fetched(ItemSource::Read, _) => TenureJob::Read,
-            JobDone::Fetched(ItemSource::Parked, _) => TenureJob::Replay,
+            JobDone::Fetched(ItemSource::Read, ..) => TenureJob::Read,
+            JobDone::Fetched(ItemSource::Parked, ..) => TenureJob::Replay,
             JobDone::Parked(..) => TenureJob::Park,
             JobDone::Checkpointed(..) => TenureJob::Checkpoint,
-            JobDone::Renewed(_) => TenureJob::Renew,
+            JobDone::Renewed(..) => TenureJob::Renew,
             JobDone::Looked(_) => TenureJob::Look,
         };
         self.pending.remove(&kind);
         self.again.remove(&kind);
-        let failed = match done {
-            JobDone::Fetched(source, Ok(page)) => {
-                if source == ItemSource::Read {
-                    self.is_caught_up = page.is_end;
+        let fault = match done {
+            JobDone::Fetched(source, reading, Ok(page)) => {
+                // What was read by other settings is read once more.
+                if source == ItemSource::Parked || reading == self.reading {
+                    self.take_page(source, page, now);
                 }
-                self.machine.take(source, page.events, page.through, now);
-                None
+                Ok(())
             }
             JobDone::Parked(ids, Ok(())) => {
                 self.to_park.retain(|order| !ids.contains(&order.id));
                 self.machine.parked(&ids, now);
-                None
+                Ok(())
             }
             JobDone::Checkpointed(source, at, Ok(())) => {
                 self.machine.checkpointed(source, at, now);
-                None
+                Ok(())
             }
-            JobDone::Renewed(Ok(Leased::Held(lease))) if lease.fence == self.lease.fence => {
-                (self.lease, self.renewed) = (lease, now);
+            JobDone::Renewed(asked, Ok(Leased::Held(lease))) if lease.fence == self.lease.fence => {
+                (self.lease, self.renewed) = (lease, asked);
                 // Other servers change groups too.
-                self.look();
+                self.is_stale = true;
+                Ok(())
+            }
+            JobDone::Looked(Ok(changed)) => {
+                self.failures.remove(&kind);
+                return self.take_group(changed);
+            }
+            JobDone::Renewed(_, Ok(_)) => Err(WriteFault::Fenced),
+            JobDone::Renewed(_, Err(LeaseError::Closed))
+            | JobDone::Fetched(_, _, Err(ReadError::Closed))
+            | JobDone::Looked(Err(ReadError::Closed)) => Err(WriteFault::Closed),
+            JobDone::Fetched(_, _, Err(error)) | JobDone::Looked(Err(error)) => {
+                Err(WriteFault::Failed(error.to_string()))
+            }
+            JobDone::Renewed(_, Err(error)) => Err(WriteFault::Failed(error.to_string())),
+            JobDone::Parked(_, Err(fault)) | JobDone::Checkpointed(_, _, Err(fault)) => Err(fault),
+        };
+        match fault {
+            Ok(()) => {
+                self.failures.remove(&kind);
                 None
             }
-            JobDone::Looked(Ok(group)) => return self.take_group(group),
-            JobDone::Renewed(Ok(_)) | JobDone::Parked(_, Err(AppendError::Fenced { .. })) => {
-                return Some(away("another server serves it"));
-            }
-            JobDone::Checkpointed(_, _, Err(error @ GroupError::Contended)) => {
-                return Some(away(error));
-            }
-            JobDone::Fetched(_, Err(ReadError::Closed))
-            | JobDone::Looked(Err(ReadError::Closed))
-            | JobDone::Parked(_, Err(AppendError::Closed))
-            | JobDone::Renewed(Err(LeaseError::Closed)) => return Some(away(ReadError::Closed)),
-            JobDone::Fetched(_, Err(error)) | JobDone::Looked(Err(error)) => {
-                Some(error.to_string())
-            }
-            JobDone::Parked(_, Err(error)) => Some(error.to_string()),
-            JobDone::Checkpointed(_, _, Err(error)) => Some(error.to_string()),
-            JobDone::Renewed(Err(error)) => Some(error.to_string()),
-        };
-        if let Some(error) = failed {
-            tracing::warn!(group = %self.members.name, %error, "a group cannot go on, it waits");
-            self.again.insert(kind, now + millis(AGAIN));
+            Err(fault) => self.take_fault(kind, fault, now),
         }
-        None
     }
 
-    fn take_group(&mut self, now: Option<StoredGroup>) -> Option<GroupEnd> {
-        let Some(now) = now.filter(|now| now.created == self.group.created) else {
+    fn take_page(&mut self, source: ItemSource, page: FetchedPage, now: Millis) {
+        if source == ItemSource::Read {
+            self.is_caught_up = page.is_end;
+        }
+        self.machine.take(source, page.events, page.through, now);
+    }
+
+    /// Lets a job that failed wait, or ends the tenure if it is no use to wait here.
+    fn take_fault(&mut self, kind: TenureJob, fault: WriteFault, now: Millis) -> Option<GroupEnd> {
+        match fault {
+            WriteFault::Fenced => {
+                self.is_lost = true;
+                Some(away("another server serves it"))
+            }
+            WriteFault::Closed => {
+                self.is_lost = true;
+                Some(away(ReadError::Closed))
+            }
+            WriteFault::Changed => {
+                self.is_stale = true;
+                self.again.insert(kind, now + millis(AGAIN));
+                None
+            }
+            WriteFault::Failed(error) => {
+                tracing::warn!(group = %self.members.name, %error, "a group cannot go on, it waits");
+                self.is_stale |= kind == TenureJob::Look;
+                self.again.insert(kind, now + millis(AGAIN));
+                let (count, last) = self.failures.entry(kind).or_default();
+                *count += 1;
+                last.clone_from(&error);
+                (*count >= FAILURES_MAX).then(|| away(error))
+            }
+        }
+    }
+
+    /// Takes what the group is by now.
+    fn take_group(&mut self, changed: ChangedGroup) -> Option<GroupEnd> {
+        let ChangedGroup { group, first_update } = changed;
+        let Some(next) = group.filter(|next| next.created == self.group.created) else {
             return Some(GroupEnd::Deleted);
         };
-        if now.ended_consumers > self.group.ended_consumers {
+        let before = std::mem::replace(&mut self.group, next);
+        let (next, now) = (&self.group, self.members.now());
+        if next.start != before.start {
+            // What was settled of what is read no longer is not written down.
+            self.is_lost = true;
             return Some(GroupEnd::Updated);
         }
-        if now.settings != self.group.settings {
-            self.lens = (self.members.lenses)(&now.settings);
-            self.machine.configure(now.settings.clone(), self.members.now());
+        if next.settings != before.settings {
+            let is_read_else = next.settings.query != before.settings.query
+                || next.settings.face != before.settings.face;
+            if let Some(at) = first_update.filter(|_| is_read_else) {
+                self.machine.go_back(ItemSource::Read, at);
+                self.reading += 1;
+                self.is_caught_up = false;
+            }
+            self.lens = (self.members.lenses)(&next.settings);
+            self.machine.configure(next.settings.clone(), now);
         }
-        self.group = now;
-        None
+        // What waited for this is done by the right of the group as it is now.
+        self.again.retain(|kind, _| !matches!(kind, TenureJob::Park | TenureJob::Checkpoint));
+        (next.ended_consumers > before.ended_consumers).then_some(GroupEnd::Updated)
     }
 
     fn take_command(&mut self, command: GroupCommand) -> Option<GroupEnd> {
@@ -415,7 +509,7 @@ impl<'a> GroupTenure<'a> {
                 let _ = reply.send(());
             }
             GroupCommand::Look { reply } => drop(reply.send(self.info(now))),
-            GroupCommand::Changed => self.look(),
+            GroupCommand::Changed => self.is_stale = true,
             GroupCommand::Stop => return Some(GroupEnd::Stopped),
         }
         None
@@ -432,6 +526,7 @@ impl<'a> GroupTenure<'a> {
             retrying: load.retrying,
             parking: load.parking,
             settled: self.machine.settled(),
+            failing: self.failures.values().next().map(|(_, error)| error.clone()),
             served_ms: now - self.began,
             consumers: self.members.infos(|id| {
                 let of = self.machine.consumers().get(&id);
@@ -447,71 +542,4 @@ fn away(why: impl ToString) -> GroupEnd {
 
 fn millis(during: std::time::Duration) -> Millis {
     u64::try_from(during.as_millis()).unwrap_or(Millis::MAX)
-}
-
-/// Writes a checkpoint. It is contended if somebody else moved it.
-async fn write_checkpoint(
-    store: &Store,
-    name: &GroupName,
-    source: ItemSource,
-    from: Position,
-    position: Position,
-    lease: &Lease,
-) -> Result<(), GroupError> {
-    let (consumer, from) = match source {
-        ItemSource::Read => (name.consumer(), MoveFrom::Exactly(from)),
-        // It may be that of a group of this name that was there before.
-        ItemSource::Parked => (name.replayer(), MoveFrom::Anywhere),
-    };
-    let checkpoint = store.checkpoint_at(position).await?;
-    let append: Append = records::moving(CheckpointRecord { consumer, from, checkpoint });
-    match store.append(append.under(lease)).await {
-        Ok(Outcome::Appended(_) | Outcome::Repeated(_)) => Ok(()),
-        Ok(Outcome::Conflict(_))
-        | Err(AppendError::CheckpointMoved { .. } | AppendError::Fenced { .. }) => {
-            Err(GroupError::Contended)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Reads the next events of the group.
-async fn fetched(
-    store: &Store,
-    query: Query,
-    from: Position,
-    count: usize,
-    lens: &dyn EventLens,
-) -> Result<FetchedPage, ReadError> {
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
-    let page = store.page(Read::matching(query, from).page_of(count)).await?;
-    let mut events = Vec::with_capacity(page.events.len());
-    for event in page.events {
-        if lens.passes(&event).await? {
-            events.push((event.position, event));
-        }
-    }
-    Ok(FetchedPage { events, through: page.through, is_end: page.next.is_none() })
-}
-
-/// Reads the next parked events, each with the position of its record.
-async fn replayed(
-    store: &Store,
-    query: Query,
-    from: Position,
-    through: Position,
-    count: usize,
-) -> Result<FetchedPage, ReadError> {
-    let count = u32::try_from(count.min(REPLAYED_AT_ONCE)).unwrap_or(1);
-    let page = store.page(Read::matching(query, from).page_of(count)).await?;
-    let mut events = Vec::new();
-    for record in page.events.iter().filter(|record| record.position <= through) {
-        let Some(parked) = ParkedEntry::of(record) else { continue };
-        let at = Position(parked.position);
-        let read = Read::matching(Query::everything(), at).page_of(1);
-        let found = store.page(read).await?.events.into_iter().find(|event| event.position == at);
-        events.extend(found.map(|event| (record.position, event)));
-    }
-    let is_end = page.next.is_none() || page.through >= through;
-    Ok(FetchedPage { events, through: page.through.min(through), is_end })
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use leftfold::store::{
-    Append, Backend, EventType, Lease, LeaseError, MemoryBackend, NewEvent, Query, Read, StreamName,
+    Append, AppendError, Backend, EventType, Lease, LeaseError, Leased, MemoryBackend, NewEvent,
+    Outcome, Query, Read, StreamName,
 };
+use leftfold::testing::{RefusingStore, Treatment};
 
 use super::*;
 
@@ -15,6 +17,15 @@ fn name() -> GroupName {
 
 fn lenses() -> LensMaker {
     Arc::new(|_| Arc::new(EveryEvent))
+}
+
+/// Settings by which each settled event is written down at once.
+fn eager() -> GroupSettings {
+    GroupSettings {
+        checkpoint_events_min: 1,
+        checkpoint_events_max: 1,
+        ..GroupSettings::of(Query::all())
+    }
 }
 
 async fn append(store: &Store, count: usize) {
@@ -160,6 +171,8 @@ async fn changes_reach_consumers_and_a_deletion_ends_them() {
     assert_eq!(second.next().await.unwrap_err(), GroupEnd::Updated);
     let third = consume(&store, 1).await;
     assert_eq!(given(&third, 1).await[0].retries, 0);
+    let stored = groups.stored(&store, &name()).await.unwrap();
+    assert_eq!(groups.all(&store).await.unwrap(), [(name(), stored)]);
     groups.delete(&store, &name()).await.unwrap();
     assert_eq!(third.next().await.unwrap_err(), GroupEnd::Deleted);
     let who = ConsumerName::default();
@@ -198,7 +211,7 @@ async fn another_server_goes_on_when_one_stops_and_when_one_is_killed() {
 #[tokio::test]
 async fn a_server_that_lost_its_lease_ends_its_consumers_and_writes_nothing() {
     let store = Store::memory();
-    settings(&store, GroupSettings::of(Query::all())).await;
+    settings(&store, eager()).await;
     append(&store, 2).await;
     let consumer = consume(&store, 2).await;
     let all = given(&consumer, 2).await;
@@ -238,17 +251,203 @@ async fn a_consumer_that_takes_nothing_keeps_no_more_than_it_asked_for() {
     assert!(first.retries > 0);
 }
 
+/// Two servers of one store.
+fn two_servers() -> (Store, Store) {
+    let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
+    (Store::shared(Arc::clone(&backend)), Store::shared(backend))
+}
+
+async fn checkpoint(store: &Store) -> Position {
+    store.checkpoint(name().consumer()).await.unwrap().unwrap().position
+}
+
+/// A tenure wrote its checkpoint, and what it parked, for another group of the same name.
+#[tokio::test]
+async fn a_group_that_is_made_anew_has_nothing_of_the_tenure_of_the_old_one() {
+    for answer in [ConsumerAnswer::Ack, ConsumerAnswer::Park { reason: String::new() }] {
+        let (one, other) = two_servers();
+        settings(&one, eager()).await;
+        append(&one, 12).await;
+        let consumer = consume(&one, 12).await;
+        let had = given(&consumer, 12).await;
+        ConsumerGroups::of(&other).delete(&other, &name()).await.unwrap();
+        settings(&other, eager()).await;
+        // The server of the consumer has not looked yet.
+        consumer.answer(ids(&had[..10]), answer).await;
+        assert_eq!(consumer.next().await.unwrap_err(), GroupEnd::Deleted);
+        let consumer = consume(&one, 20).await;
+        assert_eq!(positions(&given(&consumer, 12).await), positions(&had));
+        let info = ConsumerGroups::of(&one).info(&one, &name()).await.unwrap();
+        assert_eq!((info.parked.count(), info.checkpoint), (0, Position::START));
+    }
+}
+
+/// An event behind an update was read by the query before it, and passed.
+#[tokio::test]
+async fn what_is_recorded_after_an_update_is_read_by_its_query() {
+    for connected in [ConnectedConsumers::Stay, ConnectedConsumers::End] {
+        let (one, other) = two_servers();
+        let first = GroupSettings { query: Query::category("order"), ..eager() };
+        settings(&one, first.clone()).await;
+        append(&one, 2).await;
+        let mut consumer = consume(&one, 10).await;
+        let all = given(&consumer, 2).await;
+        consumer.answer(ids(&all), ConsumerAnswer::Ack).await;
+        until(&one, |info| info.running.as_ref().unwrap().settled == 2).await;
+        let second = first.query.clone().or(Query::category("cart"));
+        let second = GroupSettings { query: second, ..first };
+        let groups = ConsumerGroups::of(&other);
+        groups.update(&other, &name(), &second, None, connected).await.unwrap();
+        let cart = StreamName::of("cart", "1").unwrap();
+        let event = NewEvent::new(EventType::new("cart.Filled").unwrap(), "{}").in_stream(cart);
+        let Outcome::Appended(at) = other.append(Append::of(vec![event])).await.unwrap() else {
+            panic!("it is not appended")
+        };
+        // The server of the consumer has read it by the query that it knows.
+        let has_read =
+            |running: &RunningInfo| running.settled_through >= at.last() || running.in_flight > 0;
+        until(&one, |info| info.running.as_ref().is_none_or(has_read)).await;
+        append(&one, 1).await;
+        if connected == ConnectedConsumers::End {
+            let end = loop {
+                match consumer.next().await {
+                    Ok(early) => consumer.answer(vec![early.id], ConsumerAnswer::Ack).await,
+                    Err(end) => break end,
+                }
+            };
+            assert_eq!(end, GroupEnd::Updated);
+            consumer = consume(&one, 10).await;
+        }
+        let missed = loop {
+            let next = consumer.next().await.unwrap();
+            if next.event.position <= at.last() {
+                break next;
+            }
+            consumer.answer(vec![next.id], ConsumerAnswer::Ack).await;
+            let position = next.event.position;
+            until(&one, |info| {
+                let settled = info.running.as_ref().unwrap().settled_through;
+                assert!(info.checkpoint < position, "it is passed over: {info:?}");
+                settled < at.last() || settled >= position
+            })
+            .await;
+        };
+        assert_eq!(missed.event.position, at.last());
+    }
+}
+
+/// The answer of the store to the release of a lease was waited for before consumers heard of it.
+#[tokio::test]
+async fn a_server_whose_store_hangs_gives_nothing_out_when_its_lease_is_over() {
+    let backend = RefusingStore::new(AppendError::Unknown { detail: "it hangs".to_owned() });
+    let store = Store::shared(backend.clone());
+    settings(&store, GroupSettings::of(Query::all())).await;
+    append(&store, 4).await;
+    let consumer = consume(&store, 2).await;
+    let first = consumer.next().await.unwrap();
+    backend.set(Treatment::Hangs(Vec::new()));
+    consumer.queue.ended().await;
+    assert!(matches!(consumer.next().await, Err(GroupEnd::Away { .. })));
+    consumer.answer(vec![first.id], ConsumerAnswer::Ack).await;
+    backend.set(Treatment::Takes);
+}
+
+/// The age of a lease was counted from the answer, and not from the request.
+#[tokio::test]
+async fn a_lease_that_is_over_when_it_is_answered_gives_nothing_out() {
+    let backend = RefusingStore::new(AppendError::Unknown { detail: "it hangs".to_owned() });
+    let store = Store::shared(backend.clone());
+    settings(&store, GroupSettings::of(Query::all())).await;
+    append(&store, 1).await;
+    backend.set(Treatment::Hangs(Vec::new()));
+    let consumer = consume(&store, 1).await;
+    while store.leases().await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    while !store.leases().await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // Another server has it by now.
+    let (holder, during) = (leftfold::store::Holder::random(), Duration::from_secs(60));
+    let request = leftfold::store::LeaseRequest::new(name().consumer(), holder, during);
+    let other = backend.lease(request);
+    let asked = backend.leases_asked();
+    backend.set(Treatment::Takes);
+    let asks_again = async {
+        while backend.leases_asked() < asked + 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        given = consumer.next() => panic!("{given:?}"),
+        () = asks_again => {}
+    }
+    let Leased::Held(lease) = other.await.unwrap() else { panic!("it is not leased") };
+    store.release(lease).await.unwrap();
+    assert_eq!(given(&consumer, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_checkpoint_whose_answer_is_lost_ends_nobody() {
+    let backend = RefusingStore::new(AppendError::Unknown { detail: "it is lost".to_owned() });
+    let store = Store::shared(backend.clone());
+    settings(&store, eager()).await;
+    append(&store, 3).await;
+    let consumer = consume(&store, 3).await;
+    let all = given(&consumer, 3).await;
+    backend.set(Treatment::Loses);
+    consumer.answer(ids(&all[..1]), ConsumerAnswer::Ack).await;
+    until(&store, |info| info.checkpoint == all[0].event.position).await;
+    backend.set(Treatment::Takes);
+    consumer.answer(ids(&all[1..2]), ConsumerAnswer::Ack).await;
+    until(&store, |info| info.checkpoint == all[1].event.position).await;
+    let info = ConsumerGroups::of(&store).info(&store, &name()).await.unwrap();
+    assert_eq!(info.running.unwrap().consumers[0].given, 3);
+}
+
 #[tokio::test]
 async fn an_event_that_kills_its_only_worker_is_parked_in_the_end() {
     let store = Store::memory();
-    let settings_of = GroupSettings { retries_max: 2, ..GroupSettings::of(Query::all()) };
-    settings(&store, settings_of).await;
+    settings(&store, GroupSettings { retries_max: 2, ..GroupSettings::of(Query::all()) }).await;
     append(&store, 1).await;
-    for retries in 0..3 {
-        let worker = consume(&store, 1).await;
-        assert_eq!(given(&worker, 1).await[0].retries, retries);
-        drop(worker);
+    for retries in 0..=2 {
+        let consumer = consume(&store, 1).await;
+        assert_eq!(given(&consumer, 1).await[0].retries, retries);
+        drop(consumer);
         until(&store, |info| info.running.is_none()).await;
     }
-    until(&store, |info| info.parked.count() == 1).await;
+    let info = until(&store, |info| info.parked.count() == 1).await;
+    assert_eq!(info.checkpoint, Position(2));
+}
+
+/// A lens that never answers as it should.
+struct BrokenLens;
+
+impl EventLens for BrokenLens {
+    fn passes<'a>(&'a self, _: &'a RecordedEvent) -> Judging<'a> {
+        let detail = "the filter cannot be read".to_owned();
+        Box::pin(std::future::ready(Err(ReadError::Io { detail })))
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_go_on_says_why_and_goes_to_another_server() {
+    let store = Store::memory();
+    let groups = settings(&store, eager()).await;
+    append(&store, 1).await;
+    let broken: LensMaker = Arc::new(|_| Arc::new(BrokenLens));
+    let who = ConsumerName::default();
+    let consumer = groups.consume(&store, &name(), 1, who.clone(), broken).await.unwrap();
+    until(&store, |info| info.running.as_ref().is_some_and(|running| running.failing.is_some()))
+        .await;
+    assert!(matches!(consumer.next().await, Err(GroupEnd::Away { .. })));
+    until(&store, |info| info.running.is_none()).await;
+    assert!(checkpoint(&store).await < Position(2));
+    // A task that fails tells its consumers too, and another one takes its place.
+    let failing: LensMaker = Arc::new(|_| panic!("this is what the test wants"));
+    let consumer = groups.consume(&store, &name(), 1, who, failing).await.unwrap();
+    assert!(matches!(consumer.next().await, Err(GroupEnd::Away { .. })));
+    let consumer = consume(&store, 1).await;
+    assert_eq!(given(&consumer, 1).await.len(), 1);
 }
