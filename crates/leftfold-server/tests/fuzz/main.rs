@@ -1,5 +1,5 @@
 //! Inputs of strangers: requests of every protocol, and bytes on the port, made at random by the
-//! descriptions and changed at random. The same targets are run with coverage by `fuzz/`.
+//! descriptions and changed at random.
 
 mod changes;
 mod frames;

@@ -106,7 +106,7 @@ pub(crate) struct Harness {
     store: Store,
     descriptions: Descriptions,
     directory: TempDir,
-    resident_before: u64,
+    most_before: u64,
 }
 
 impl Harness {
@@ -130,8 +130,8 @@ impl Harness {
         };
         let server = runtime.block_on(async { Arc::new(DrivenServer::new(options, stores)) });
         let descriptions = Descriptions::read();
-        let resident_before = resident();
-        Self { runtime, server, store, descriptions, directory, resident_before }
+        let most_before = most_resident();
+        Self { runtime, server, store, descriptions, directory, most_before }
     }
 
     /// Makes a call of the protocol, and listens to its answer.
@@ -181,7 +181,7 @@ impl Harness {
     /// Expects that nothing has happened to the server.
     pub(crate) fn check(&self, input: &[u8]) {
         assert_eq!(PANICS.load(Ordering::Relaxed), 0, "a panic: {input:?}");
-        let more = resident().saturating_sub(self.resident_before);
+        let more = most_resident().saturating_sub(self.most_before);
         assert!(more < MEMORY_BYTES_MAX, "{} MiB more: {input:?}", more >> 20);
     }
 
@@ -226,10 +226,10 @@ fn is_spurious(panic: &PanicHookInfo<'_>) -> bool {
         && panic.payload().downcast_ref::<&str>().is_some_and(|text| text.contains("has_streams"))
 }
 
-/// Memory of the process, in bytes; 0 where that is not known.
-fn resident() -> u64 {
+/// Most memory that the process has had, in bytes; 0 where that is not known.
+fn most_resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     kib.unwrap_or(0) << 10
 }
