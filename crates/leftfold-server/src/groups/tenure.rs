@@ -100,7 +100,7 @@ impl<'a> GroupTenure<'a> {
             }
         };
         let now = members.now();
-        if now.saturating_sub(asked) > millis(members.lease_time()) {
+        if now.saturating_sub(asked) >= millis(members.lease_time()) {
             return TenureEnd::Late;
         }
         let mut machine =
@@ -152,7 +152,7 @@ impl<'a> GroupTenure<'a> {
     async fn serve(&mut self) -> TenureEnd {
         let mut status = self.members.store.status();
         loop {
-            if self.members.now() > self.lease_end() {
+            if self.members.now() >= self.lease_end() {
                 self.is_lost = true;
                 return TenureEnd::Ended(away("its lease could not be renewed"));
             }
@@ -181,7 +181,7 @@ impl<'a> GroupTenure<'a> {
         }
     }
 
-    /// Time after which another server may have the lease.
+    /// Time from which on another server may have the lease.
     fn lease_end(&self) -> Millis {
         self.renewed.saturating_add(millis(self.members.lease_time()))
     }
@@ -366,7 +366,7 @@ impl<'a> GroupTenure<'a> {
             self.machine.next_checkpoint().filter(|_| self.may_start(TenureJob::Checkpoint, now));
         let failed = self.again.values().copied().filter(|at| *at > now);
         let known = [self.machine.next_tick(), renewal, checkpoint].into_iter().flatten();
-        known.chain(failed).fold(self.renewed + lease + 1, Millis::min)
+        known.chain(failed).fold(self.lease_end(), Millis::min)
     }
 
     fn take_done(&mut self, done: JobDone) -> Option<GroupEnd> {
