@@ -124,3 +124,24 @@ async fn the_metadata_of_a_call_names_its_store() {
         assert_eq!(refused.code(), Code::NotFound, "{bad}: {refused:?}");
     }
 }
+
+/// Metadata of a stream of parked events would hide what is parked, for all and for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_parked_events_are_neither_deleted_nor_given_metadata() {
+    let store = Store::memory();
+    let stores = vec![("default".to_owned(), store.clone())];
+    let server = RunningServer::with_stores(usual_options(), stores).await;
+    let mut client = client(server.port).await;
+    let parked = "$persistentsubscription-order-1::billing-parked";
+    let deleted = client.delete(delete(parked)).await.map(drop).unwrap_err();
+    assert_eq!(deleted.code(), Code::PermissionDenied, "{deleted:?}");
+    for stream in [parked.to_owned(), format!("$${parked}")] {
+        let appended = client.append(tokio_stream::iter(append(&stream))).await;
+        let refused = match appended.map(tonic::Response::into_inner) {
+            Ok(answered) => panic!("{stream}: {answered:?}"),
+            Err(refused) => refused,
+        };
+        assert_eq!(refused.code(), Code::PermissionDenied, "{stream}: {refused:?}");
+    }
+    assert_eq!(store.head().position.0, 0);
+}

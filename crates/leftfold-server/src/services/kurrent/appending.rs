@@ -152,11 +152,13 @@ impl Facade {
         Err(Status::aborted("Operation timed out: others write into the streams all the time"))
     }
 
-    /// Streams that the index answers have no events of their own.
+    /// Streams that the index answers have no events of their own, and those of parked events are
+    /// the server's: metadata of theirs would hide what is parked.
     fn refuse_indexed(&self, stream: &NamedStream) -> Result<(), Status> {
         let is_answered =
             stream.shown == names::STREAMLESS || IndexedStream::named(&stream.shown).is_some();
-        if is_answered { Err(faults::access_denied()) } else { Ok(()) }
+        let is_parked = names::parked_in(&stream.owner().shown).is_some();
+        if is_answered || is_parked { Err(faults::access_denied()) } else { Ok(()) }
     }
 
     async fn try_append(

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use leftfold::store::{Query, RecordedEvent, Store, StreamName, Version};
+use leftfold::store::{Query, ReadError, RecordedEvent, Store, StreamName, Version};
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 
@@ -12,7 +12,7 @@ use super::super::filter::{EventFilter, StoredFilter};
 use super::super::indexed::IndexedStream;
 use super::super::marks::StreamMarks;
 use super::super::names::{NamedStream, group_name};
-use crate::groups::{EventLens, EveryEvent, GroupName, GroupSettings, Judging, LensMaker};
+use crate::groups::{EventLens, GroupName, GroupSettings, Judging, LensMaker};
 use crate::users::Wish;
 
 /// Name under which all events are a source.
@@ -130,11 +130,25 @@ impl EventLens for GroupLens {
     }
 }
 
+/// Lens of a subscription whose settings cannot be read: it fails, so that nothing is consumed.
+struct UnreadLens;
+
+impl EventLens for UnreadLens {
+    fn passes<'a>(&'a self, _: &'a RecordedEvent) -> Judging<'a> {
+        let detail = "this release cannot read the settings of the subscription, update it";
+        Box::pin(std::future::ready(Err(ReadError::Io { detail: detail.to_owned() })))
+    }
+}
+
 /// Makes the lenses of the groups of a store.
 pub(super) fn lenses(facade: &Facade) -> LensMaker {
-    let (store, marks) = (facade.store.clone(), Arc::clone(&facade.marks));
+    lenses_of(facade.store.clone(), Arc::clone(&facade.marks))
+}
+
+fn lenses_of(store: Store, marks: Arc<StreamMarks>) -> LensMaker {
     Arc::new(move |settings| {
-        let Some(face) = GroupFace::of(settings) else { return Arc::new(EveryEvent) };
+        // Without its filter, consumers would get and settle what nobody meant for them.
+        let Some(face) = GroupFace::of(settings) else { return Arc::new(UnreadLens) };
         let source = face.named().map(|named| named.source);
         let (indexed, first) = match source {
             Some(GroupSource::Indexed(stream)) => (Some(stream), None),
@@ -143,7 +157,9 @@ pub(super) fn lenses(facade: &Facade) -> LensMaker {
             }
             _ => (None, None),
         };
-        let filter = face.filter.and_then(|filter| EventFilter::stored(filter).ok());
+        let Ok(filter) = face.filter.map(EventFilter::stored).transpose() else {
+            return Arc::new(UnreadLens);
+        };
         let (store, marks) = (store.clone(), Arc::clone(&marks));
         Arc::new(GroupLens { store, marks, filter, indexed, first })
     })
@@ -154,5 +170,41 @@ impl Facade {
     pub(super) fn may_consume(&self, settings: &GroupSettings) -> Result<(), Status> {
         self.may(Wish::AppendAll)?;
         self.may(Wish::Query(&settings.query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold::store::{Append, EventType, NewEvent, Position, Read};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_subscription_whose_settings_cannot_be_read_lets_nothing_pass() {
+        let store = Store::memory();
+        let event = NewEvent::new(EventType::new("order.Placed").unwrap(), "{}");
+        store.append(Append::of(vec![event])).await.unwrap();
+        let read = Read::matching(Query::all(), Position::START).page_of(1);
+        let event = store.page(read).await.unwrap().events.remove(0);
+        let lenses = lenses_of(store, Arc::new(StreamMarks::new()));
+        let face = |filter: serde_json::Value| {
+            serde_json::json!({
+                "stream": "$all", "group": "billing", "strategy": "RoundRobin", "start_from": "0",
+                "resolves_links": false, "extra_statistics": false, "live_buffer": 500,
+                "history_buffer": 500, "read_batch": 20, "filter": filter,
+            })
+        };
+        let filter = |regex: &str| serde_json::json!({ "is_of_streams": false, "regex": regex, "prefixes": [] });
+        for (face, passes) in [
+            (face(serde_json::Value::Null), Some(true)),
+            (face(filter("^order")), Some(true)),
+            (face(filter("^cart")), Some(false)),
+            (face(filter("(")), None),
+            (serde_json::json!({ "release": "a newer one" }), None),
+        ] {
+            let settings = GroupSettings { face, ..GroupSettings::of(Query::all()) };
+            let lens = lenses(&settings);
+            assert_eq!(lens.passes(&event).await.ok(), passes, "{:?}", settings.face);
+        }
     }
 }

@@ -12,6 +12,7 @@ mod telling;
 mod wishes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use leftfold::store::Version;
 use tonic::{Request, Response, Status, Streaming};
@@ -40,6 +41,8 @@ use wishes::WishedGroup;
 
 /// Metadata by which a client tells its name.
 const CONNECTION_NAME: &str = "connection-name";
+/// Time within which a call says what it consumes.
+const OPENED_WITHIN: Duration = Duration::from_secs(10);
 /// Characters of the name of a client that are kept.
 const NAME_CHARACTERS_MAX: usize = 100;
 
@@ -111,7 +114,10 @@ impl GroupsService {
             from: String::new(),
         };
         let mut incoming = request.into_inner();
-        let first = incoming.message().await?.and_then(|first| first.content);
+        let first = tokio::time::timeout(OPENED_WITHIN, incoming.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("the call did not say what it consumes"))??;
+        let first = first.and_then(|first| first.content);
         let Some(read_req::Content::Options(options)) = first else { return Err(missing()) };
         let stream = options.stream_option.map(|option| match option {
             ReadOption::StreamIdentifier(identifier) => Some(identifier),
