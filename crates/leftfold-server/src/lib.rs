@@ -28,7 +28,6 @@
 pub mod drive;
 #[doc(hidden)]
 pub mod foreign;
-#[allow(dead_code, unused_imports, reason = "protocols come to stand on it")]
 mod groups;
 mod guard;
 mod metrics;

@@ -90,7 +90,7 @@ async fn appends_over_connections_that_are_cut_go_in_once_and_in_their_order() {
     let server = RunningServer::of(Store::memory()).await;
     let proxy = CuttingProxy::before(server.port);
     let store = open_at(proxy.port()).await;
-    proxy.cut_after(11..16, seed());
+    proxy.cut_after(9..14, seed());
     proxy.cut();
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
