@@ -2,9 +2,9 @@
 
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 use crate::failure::CliFailure;
 use crate::screen::{bytes, count};
@@ -109,29 +109,41 @@ fn short(seconds: f64) -> String {
 
 /// Switch that SIGINT or SIGTERM turns: long work looks at it, and ends where it can go on later.
 #[derive(Clone, Debug)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
     /// Takes the signals from now on.
     pub(crate) fn listen() -> Self {
-        let switch = Arc::new(AtomicBool::new(false));
-        let turned = Arc::clone(&switch);
+        Self::listen_within(ENDED_WITHIN)
+    }
+
+    /// The same, for work that needs up to this time to put in order what others see of it.
+    pub(crate) fn listen_within(ended_within: Duration) -> Self {
+        let (switch, turned) = watch::channel(false);
         tokio::spawn(async move {
             let Some(mut signals) = Signals::take() else { return };
             if signals.next().await {
-                turned.store(true, Ordering::Relaxed);
+                switch.send_replace(true);
                 // Work that waits for its input, or is told twice, is ended as a crash would: all
                 // of it may be.
-                let _ = tokio::time::timeout(ENDED_WITHIN, signals.next()).await;
+                let _ = tokio::time::timeout(ended_within, signals.next()).await;
                 let _ = writeln!(std::io::stderr(), "leftfold: interrupted");
                 std::process::exit(130);
             }
         });
-        Self(switch)
+        Self(turned)
     }
 
     pub(crate) fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
+    }
+
+    /// Waits until it is turned.
+    pub(crate) async fn turned(&self) {
+        if self.0.clone().wait_for(|is_on| *is_on).await.is_err() {
+            // Nobody takes signals.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The answer to work that asks if it is to go on.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use super::place::BucketPlace;
+use crate::progress::Interrupt;
 
 /// Bytes of a part of an object that is uploaded or read at once.
 pub(super) const PART_BYTES: usize = 8 << 20;
@@ -32,6 +33,9 @@ const SIGNED_FOR: Duration = Duration::from_secs(15 * 60);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// Times that a call is made, if the storage does not answer or is busy.
 const TRIES: u32 = 5;
+/// Time after which it is not made again. With the last try it is less than the time after which
+/// somebody else takes the lock over.
+const TRIED_AGAIN_WITHIN: Duration = Duration::from_secs(8 * 60);
 /// The wait after the first of them, which is doubled.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
@@ -39,6 +43,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct BucketCalls {
     pub(super) place: BucketPlace,
+    interrupt: Interrupt,
     runtime: Handle,
     connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
 }
@@ -70,9 +75,10 @@ struct StorageAnswer {
 }
 
 impl BucketCalls {
-    /// Calls from the runtime of the caller.
-    pub(super) fn to(place: BucketPlace) -> Self {
-        Self { place, runtime: Handle::current(), connection: Mutex::default() }
+    /// Calls from the runtime of the caller. An interrupt ends those that move parts and change
+    /// nothing that others see; what comes behind it is not begun.
+    pub(super) fn to(place: BucketPlace, interrupt: Interrupt) -> Self {
+        Self { place, interrupt, runtime: Handle::current(), connection: Mutex::default() }
     }
 
     /// Finds an object: [`io::ErrorKind::NotFound`] if it is not there.
@@ -96,7 +102,9 @@ impl BucketCalls {
         let object = self.place.object(name);
         let action = self.place.bucket.get_object(self.place.credentials.as_ref(), &object);
         let range = format!("bytes={offset}-{}", offset + bytes.max(1) - 1);
-        let answer = self.call(Method::GET, &action, &[(RANGE.as_str(), range)], Bytes::new())?;
+        let url = action.sign(SIGNED_FOR);
+        let headers = [(RANGE.as_str(), range)];
+        let answer = self.send_part(Method::GET, url.as_str(), &headers, Bytes::new())?;
         let body = self.good(&format!("read {object}"), answer)?.body;
         match body.len() as u64 == bytes {
             true => Ok(body),
@@ -104,8 +112,13 @@ impl BucketCalls {
         }
     }
 
-    /// Writes an object. Returns false if the condition does not allow it.
-    pub(super) fn put(&self, name: &str, content: Vec<u8>, unless: Unless) -> io::Result<bool> {
+    /// Writes an object, and returns its tag; `None` if the condition does not allow it.
+    pub(super) fn put(
+        &self,
+        name: &str,
+        content: Vec<u8>,
+        unless: Unless,
+    ) -> io::Result<Option<String>> {
         let object = self.place.object(name);
         let action = self.place.bucket.put_object(self.place.credentials.as_ref(), &object);
         let condition = match unless {
@@ -115,12 +128,15 @@ impl BucketCalls {
         };
         let headers: Vec<_> = condition.into_iter().collect();
         let answer = self.call(Method::PUT, &action, &headers, content.into())?;
-        if !headers.is_empty()
-            && matches!(answer.status, StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT)
-        {
-            return Ok(false);
+        let is_refused = match answer.status {
+            StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT => true,
+            // The one that was to be replaced is gone.
+            status => status == StatusCode::NOT_FOUND && is_missing(&answer.body),
+        };
+        if !headers.is_empty() && is_refused {
+            return Ok(None);
         }
-        self.good(&format!("write {object}"), answer).map(|_| true)
+        tag_of(&self.good(&format!("write {object}"), answer)?).map(Some)
     }
 
     pub(super) fn delete(&self, name: &str) -> io::Result<()> {
@@ -128,6 +144,19 @@ impl BucketCalls {
         let action = self.place.bucket.delete_object(self.place.credentials.as_ref(), &object);
         let answer = self.call(Method::DELETE, &action, &[], Bytes::new())?;
         self.good(&format!("remove {object}"), answer).map(drop)
+    }
+
+    /// Removes an object if it has the content of the tag. Storage that knows no such condition
+    /// removes any: look at the tag first.
+    pub(super) fn delete_same(&self, name: &str, tag: String) -> io::Result<()> {
+        let object = self.place.object(name);
+        let action = self.place.bucket.delete_object(self.place.credentials.as_ref(), &object);
+        let headers = [(IF_MATCH.as_str(), tag)];
+        let answer = self.call(Method::DELETE, &action, &headers, Bytes::new())?;
+        match answer.status {
+            StatusCode::NOT_IMPLEMENTED => self.delete(name),
+            _ => self.good(&format!("remove {object}"), answer).map(drop),
+        }
     }
 
     /// The names behind the prefix, without those that are deeper.
@@ -178,11 +207,9 @@ impl BucketCalls {
         let object = self.place.object(name);
         let credentials = self.place.credentials.as_ref();
         let action = self.place.bucket.upload_part(credentials, &object, number, upload);
-        let answer = self.call(Method::PUT, &action, &[], content.into())?;
-        let answer = self.good(&format!("write part {number} of {object}"), answer)?;
-        let tag = answer.headers.get(ETAG).and_then(|tag| tag.to_str().ok());
-        let tag = tag.ok_or_else(|| io::Error::other("the storage gives no tag of a part"))?;
-        Ok(tag.to_owned())
+        let url = action.sign(SIGNED_FOR);
+        let answer = self.send_part(Method::PUT, url.as_str(), &[], content.into())?;
+        tag_of(&self.good(&format!("write part {number} of {object}"), answer)?)
     }
 
     /// Puts the parts together.
@@ -237,8 +264,8 @@ impl BucketCalls {
         self.send(method, url.as_str(), headers, body)
     }
 
-    /// Sends a request, again if it has no answer or the storage is busy.
-    fn send(
+    /// Sends a request that moves a part, and gives it up when it is interrupted.
+    fn send_part(
         &self,
         method: Method,
         url: &str,
@@ -246,25 +273,49 @@ impl BucketCalls {
         body: Bytes,
     ) -> io::Result<StorageAnswer> {
         self.runtime.block_on(async {
-            let mut tries = 1;
-            loop {
-                let tried = self.try_send(&method, url, headers, body.clone());
-                let tried = timeout(ANSWERED_WITHIN, tried).await;
-                let tried = tried.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                let again = match &tried {
-                    Ok(answer) => {
-                        answer.status.is_server_error()
-                            || answer.status == StatusCode::TOO_MANY_REQUESTS
-                    }
-                    Err(_) => true,
-                };
-                if !again || tries == TRIES {
-                    return tried;
-                }
-                sleep(FIRST_WAIT * (1 << (tries - 1))).await;
-                tries += 1;
+            tokio::select! {
+                biased;
+                () = self.interrupt.turned() => Err(io::Error::other("interrupted")),
+                answer = self.try_often(method, url, headers, body) => answer,
             }
         })
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, String)],
+        body: Bytes,
+    ) -> io::Result<StorageAnswer> {
+        self.runtime.block_on(self.try_often(method, url, headers, body))
+    }
+
+    /// Sends a request, again if it has no answer or the storage is busy.
+    async fn try_often(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, String)],
+        body: Bytes,
+    ) -> io::Result<StorageAnswer> {
+        // This clock goes on while the machine sleeps.
+        let (began, mut tries) = (SystemTime::now(), 1);
+        loop {
+            let tried = self.try_send(&method, url, headers, body.clone());
+            let tried = timeout(ANSWERED_WITHIN, tried).await;
+            let tried = tried.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let again = match &tried {
+                Ok(answer) => is_busy(answer.status),
+                Err(_) => true,
+            };
+            let is_late = began.elapsed().unwrap_or_default() >= TRIED_AGAIN_WITHIN;
+            if !again || is_late || tries == TRIES {
+                return tried;
+            }
+            sleep(FIRST_WAIT * (1 << (tries - 1))).await;
+            tries += 1;
+        }
     }
 
     async fn try_send(
@@ -296,6 +347,17 @@ impl BucketCalls {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         Ok(StorageAnswer { status: parts.status, headers: parts.headers, body })
     }
+}
+
+fn is_busy(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+}
+
+fn tag_of(answer: &StorageAnswer) -> io::Result<String> {
+    let tag = answer.headers.get(ETAG).and_then(|tag| tag.to_str().ok());
+    let tag = tag.ok_or_else(|| io::Error::other("the storage gives no tag of what it writes"))?;
+    Ok(tag.to_owned())
 }
 
 /// Tells whether an answer says that the object is not there, and not its bucket.

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use leftfold::log::disk::File;
 
-use super::calls::{BucketCalls, PART_BYTES, Unless};
+use super::calls::{PART_BYTES, Unless};
+use super::lock::BucketOwner;
 
 /// An object, or one that becomes one when it is synced.
 #[derive(Debug)]
 pub(super) struct BucketFile {
-    calls: Arc<BucketCalls>,
+    owner: Arc<BucketOwner>,
     name: String,
     state: Mutex<FileState>,
 }
@@ -28,11 +29,11 @@ struct FileState {
 }
 
 impl BucketFile {
-    pub(super) fn of(calls: Arc<BucketCalls>, name: &str, bytes: u64) -> Self {
+    pub(super) fn of(owner: Arc<BucketOwner>, name: &str, bytes: u64) -> Self {
         // An object of nothing is one, too.
         let state =
             FileState { bytes, changed: None, is_dirty: bytes == 0, range: Default::default() };
-        Self { calls, name: name.to_owned(), state: Mutex::new(state) }
+        Self { owner, name: name.to_owned(), state: Mutex::new(state) }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut FileState) -> io::Result<T>) -> io::Result<T> {
@@ -52,7 +53,7 @@ impl BucketFile {
             let behind = at.checked_sub(*begins).filter(|behind| *behind < range.len() as u64);
             let Some(behind) = behind else {
                 let bytes = (state.bytes - at).min(PART_BYTES as u64);
-                state.range = (at, self.calls.range(&self.name, at, bytes)?);
+                state.range = (at, self.owner.calls.range(&self.name, at, bytes)?);
                 continue;
             };
             let there = &range[behind as usize..];
@@ -112,7 +113,7 @@ impl File for BucketFile {
         self.with(|state| {
             if state.is_dirty {
                 let bytes = state.bytes;
-                upload(&self.calls, &self.name, bytes, &mut |buffer, offset| {
+                upload(&self.owner, &self.name, bytes, &mut |buffer, offset| {
                     self.read(state, buffer, offset)
                 })?;
                 state.is_dirty = false;
@@ -123,9 +124,10 @@ impl File for BucketFile {
 }
 
 /// Makes an object of what is read, in one step: a large one in parts, which are put together at
-/// the end. Until then the object of that name is as it was.
+/// the end. Until then the object of that name is as it was. Each step begins only if
+/// the lock is still its own.
 pub(super) fn upload(
-    calls: &BucketCalls,
+    owner: &BucketOwner,
     name: &str,
     bytes: u64,
     read: &mut dyn FnMut(&mut [u8], u64) -> io::Result<()>,
@@ -134,19 +136,24 @@ pub(super) fn upload(
         let mut part = vec![0; (bytes - offset).min(PART_BYTES as u64) as usize];
         read(&mut part, offset).map(|()| part)
     };
+    let calls = &owner.calls;
     if bytes <= PART_BYTES as u64 {
-        return calls.put(name, part_at(0)?, Unless::Never).map(drop);
+        let content = part_at(0)?;
+        owner.confirm()?;
+        return calls.put(name, content, Unless::Never).map(drop);
     }
+    owner.confirm()?;
     let upload = calls.begin_upload(name)?;
     let mut tags = Vec::new();
     let mut offset = 0;
     let done = loop {
         if offset == bytes {
-            break calls.end_upload(name, &upload, &tags);
+            break owner.confirm().and_then(|()| calls.end_upload(name, &upload, &tags));
         }
         let number = tags.len() as u16 + 1;
         let put = part_at(offset).and_then(|part| {
             offset += part.len() as u64;
+            owner.confirm()?;
             calls.put_part(name, (&upload, number), part)
         });
         match put {

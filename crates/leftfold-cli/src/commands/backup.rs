@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use leftfold::log::disk::{Disk, Real};
@@ -13,7 +14,7 @@ use leftfold::log::{
 use serde_json::json;
 
 use crate::access::{StoreArgument, in_use_or};
-use crate::bucket::{BucketDisk, BucketPlace};
+use crate::bucket::{BucketDisk, BucketPlace, LOCK_LOST};
 use crate::failure::CliFailure;
 use crate::progress::{Interrupt, Measure, ProgressLine};
 use crate::screen::{Screen, Tint, bytes, count};
@@ -68,6 +69,9 @@ pub(crate) struct ArchiveArguments {
     keep: usize,
 }
 
+/// Time in which an interrupted backup removes its lock in object storage, after the object that it
+/// writes at that moment: less than the usual 30 seconds between SIGTERM and SIGKILL.
+const LOCK_REMOVED_WITHIN: Duration = Duration::from_secs(20);
 const ELSEWHERE: &str = "use pg_dump for PostgreSQL, and \"dump\" for a store that a server keeps";
 
 pub(crate) async fn run(
@@ -78,9 +82,13 @@ pub(crate) async fn run(
     // Nothing is made for a store that is not there.
     drop(arguments.store.open_to_read().await?);
     let (to, shown) = (arguments.to.clone(), arguments.to.display().to_string());
-    let interrupt = Interrupt::listen();
+    let place = bucket(&to)?;
+    let interrupt = match place {
+        Some(_) => Interrupt::listen_within(LOCK_REMOVED_WITHIN),
+        None => Interrupt::listen(),
+    };
     let mut told = telling("backing up", &interrupt);
-    let done = match bucket(&to)? {
+    let done = match place.map(|place| BucketDisk::open(place, interrupt.clone())) {
         Some(disk) => {
             blocking(move || -> Result<_, BackupError> {
                 let (log, _) = Log::open_read_only(log, Options::default())?;
@@ -91,7 +99,7 @@ pub(crate) async fn run(
         None => blocking(move || backup(log, to, &mut told)).await?,
     };
     let BackedUp { identity, head, segments, copied_bytes } = match done {
-        Err(BackupError::Stopped) => {
+        Err(error) if is_stopped(&error, &interrupt) => {
             return Err(CliFailure::Interrupted(Some("the same call goes on")));
         }
         done => done.map_err(of_backup)?,
@@ -119,12 +127,13 @@ pub(crate) async fn restore(
     let interrupt = Interrupt::listen();
     let mut told = telling("restoring", &interrupt);
     let options = Options::default();
-    let restored = match bucket(&from)? {
+    let place = bucket(&from)?;
+    let restored = match place.map(|place| BucketDisk::open(place, interrupt.clone())) {
         Some(disk) => blocking(move || restore_bucket(&disk, &log, options, &mut told)).await?,
         None => blocking(move || restore_backup(from, log, options, &mut told)).await?,
     };
     let restored = match restored {
-        Err(BackupError::Stopped) => {
+        Err(error) if is_stopped(&error, &interrupt) => {
             return Err(CliFailure::Interrupted(Some("the same call begins anew")));
         }
         restored => restored.map_err(of_backup)?,
@@ -178,9 +187,17 @@ pub(crate) async fn archive(
 }
 
 /// Returns the bucket that a place of a backup names; `None` if it is a directory.
-fn bucket(place: &Path) -> Result<Option<BucketDisk>, CliFailure> {
-    let place = place.to_str().and_then(BucketPlace::of).transpose()?;
-    Ok(place.map(BucketDisk::open))
+fn bucket(place: &Path) -> Result<Option<BucketPlace>, CliFailure> {
+    place.to_str().and_then(BucketPlace::of).transpose()
+}
+
+/// Tells whether a copy has ended because it was interrupted. A part that is on its way then fails.
+fn is_stopped(error: &BackupError, interrupt: &Interrupt) -> bool {
+    match error {
+        BackupError::Stopped => true,
+        BackupError::Io { .. } => interrupt.is_on(),
+        _ => false,
+    }
 }
 
 fn restore_bucket(
@@ -228,6 +245,7 @@ fn of_backup(error: BackupError) -> CliFailure {
             "another backup is made in {place}; one that was killed is taken over after 15 \
              minutes, or when you remove {place}/backup.lock"
         )),
+        BackupError::Io { detail } if detail == LOCK_LOST => CliFailure::Failed(detail),
         error => CliFailure::of(error),
     }
 }
