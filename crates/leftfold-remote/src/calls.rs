@@ -11,9 +11,9 @@ use crate::channel::Client;
 use crate::shared::{LinkState, RemoteShared};
 
 /// First wait before a call is repeated whose connection broke.
-const FIRST_WAIT: Duration = Duration::from_millis(2);
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(2);
 /// Longest such wait.
-const LONGEST_WAIT: Duration = Duration::from_millis(200);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
 /// Error of a call that has no answer.
 #[derive(Debug)]

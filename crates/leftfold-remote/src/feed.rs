@@ -4,6 +4,7 @@
 //! while the server is away, as one does that asks for page after page.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use leftfold_core::store::{
@@ -11,11 +12,12 @@ use leftfold_core::store::{
 };
 use leftfold_protocol::{Malformed, event_of, wire};
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::sleep;
 use tonic::Streaming;
 use wire::subscribe_reply::Signal as WireSignal;
 use wire::{SubscribeReply, SubscribeRequest, subscribe_request};
 
-use crate::calls::{UnansweredCall, call, is_answer};
+use crate::calls::{FIRST_WAIT, LONGEST_WAIT, UnansweredCall, call, is_answer};
 use crate::channel::Client;
 use crate::connect::request;
 use crate::shared::{LinkState, RemoteShared};
@@ -30,6 +32,8 @@ struct FeedCall {
     is_live: bool,
     /// `None` if it is to be made.
     replies: Option<Streaming<SubscribeReply>>,
+    /// Time until it is made again if it breaks before it has told anything new.
+    wait: Duration,
     _place: OwnedSemaphorePermit,
 }
 
@@ -49,6 +53,7 @@ pub(crate) fn feed(
         through: after,
         is_live: false,
         replies: None,
+        wait: FIRST_WAIT,
         _place: place,
     };
     Some(stream::unfold(call, move |mut call| {
@@ -89,8 +94,10 @@ impl FeedCall {
             };
             match replied {
                 Ok(Some((reply, replies))) => {
+                    // What cannot be read is asked for again: the call would go on behind it.
+                    let found = self.take(reply)?;
                     self.replies = Some(replies);
-                    if let Some(found) = self.take(reply)? {
+                    if let Some(found) = found {
                         return Ok(found);
                     }
                 }
@@ -98,7 +105,10 @@ impl FeedCall {
                     return Err(UnansweredCall::Refused(status).into());
                 }
                 // The call broke, or the server stops.
-                Ok(None) | Err(_) => {}
+                Ok(None) | Err(_) => {
+                    sleep(self.wait).await;
+                    self.wait = (self.wait * 2).min(LONGEST_WAIT);
+                }
             }
         }
     }
@@ -175,7 +185,10 @@ impl FeedCall {
             ) => Some(position),
             _ => None,
         };
-        self.through = self.through.max(last.max(marked).unwrap_or_default());
+        let through = self.through.max(last.max(marked).unwrap_or_default());
+        if through > self.through {
+            (self.through, self.wait) = (through, FIRST_WAIT);
+        }
         Ok(Some(FedEvents { events, mark }))
     }
 }

@@ -16,7 +16,7 @@ use crate::failure::CliFailure;
 use crate::screen::{Screen, Side, TextTable, count, counted};
 use crate::selection::SelectionArguments;
 
-/// Looks at groups of consumers, makes and deletes them, and gives parked events out again
+/// Shows, makes and deletes groups of consumers, and replays parked events
 ///
 /// The workers of a group share the events that its query finds; a server gives each event to one
 /// of them at a time. So the store is one behind an address.

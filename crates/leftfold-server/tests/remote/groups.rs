@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use leftfold::store::{Append, EventType, NewEvent, Query, Store, StreamName, Tags, Version};
+use leftfold_protocol::wire;
 use leftfold_remote::{
     GivenEvent, GroupCallError, GroupKey, GroupOptions, GroupPlace, GroupState, GroupStrategy,
     RemoteConsumer, RemoteGroups, RemoteOptions, RemoteStore,
@@ -15,7 +16,7 @@ use leftfold_server::{ServerOptions, Users};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::support::{RunningServer, options_at, usual_options};
+use crate::support::{RunningServer, options_at, raw_client, usual_options};
 use crate::users::file;
 
 async fn groups(server: &RunningServer) -> RemoteGroups {
@@ -292,6 +293,28 @@ async fn options_come_back_as_they_were_given_and_change_under_consumers() {
     assert_eq!(groups.update("none", &everything()).await, Err(GroupCallError::NotFound));
     assert_eq!(groups.consume("none", 1).next().await.err(), Some(GroupCallError::NotFound));
     assert_eq!(groups.replay("none", None).await, Err(GroupCallError::NotFound));
+}
+
+/// A client that knows fewer settings than the one that made the group.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_an_update_leaves_out_stay_as_they_were() {
+    let server = RunningServer::of(Store::memory()).await;
+    let mut client = raw_client(server.port).await;
+    let settings = wire::GroupSettings {
+        query: Some((&Query::all()).into()),
+        buffer_events: Some(10),
+        checkpoint_after_ms: Some(77),
+        ..wire::GroupSettings::default()
+    };
+    let name = "reports".to_owned();
+    let made = wire::CreateGroupRequest { name, settings: Some(settings), start: None };
+    client.create_group(made).await.unwrap();
+    groups(&server).await.update("reports", &everything().retries(3)).await.unwrap();
+    let asked = wire::GetGroupRequest { name: "reports".to_owned() };
+    let info = client.get_group(asked).await.unwrap().into_inner().group.unwrap();
+    let settings = info.settings.unwrap();
+    assert_eq!(settings.retries_max, Some(3));
+    assert_eq!((settings.buffer_events, settings.checkpoint_after_ms), (Some(10), Some(77)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

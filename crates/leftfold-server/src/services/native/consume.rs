@@ -43,7 +43,7 @@ pub(super) async fn begin(
 ) -> Result<Messages<ConsumeReply>, Status> {
     let name = name_of(&open.group)?;
     calls.may_consume(&name).await?;
-    calls.refuse_foreign(&name).await?;
+    calls.own(&name).await?;
     let who = ConsumerName {
         name: cut(&open.name, NAME_CHARACTERS_MAX),
         user: calls.caller.name().to_string(),

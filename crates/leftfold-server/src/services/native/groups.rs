@@ -48,15 +48,16 @@ impl GroupCalls {
     }
 
     pub(super) async fn create(&self, request: wire::CreateGroupRequest) -> Result<(), Status> {
-        let (name, settings) = (name_of(&request.name)?, settings_of(request.settings)?);
+        let (name, settings) = (name_of(&request.name)?, settings_of(request.settings, None)?);
         let start = self.start_of(request.start.and_then(|start| start.start));
         let created = self.groups.create(self.store(), &name, settings, start).await;
         created.map_err(ungrouped)
     }
 
     pub(super) async fn update(&self, request: wire::UpdateGroupRequest) -> Result<(), Status> {
-        let (name, settings) = (name_of(&request.name)?, settings_of(request.settings)?);
-        self.refuse_foreign(&name).await?;
+        let name = name_of(&request.name)?;
+        let before = self.own(&name).await?;
+        let settings = settings_of(request.settings, Some(before))?;
         let start = request.start.map(|start| self.start_of(start.start));
         let connected = match request.ends_consumers {
             true => ConnectedConsumers::End,
@@ -110,7 +111,7 @@ impl GroupCalls {
         let read = Read::stream(name.parked_stream(), from).page_of(at_most);
         let page = self.store().page(read).await.map_err(unreadable)?;
         let (mut reply, mut bytes) = (wire::ListParkedReply::default(), 0);
-        reply.more = page.next.is_some() && page.events.len() == at_most as usize;
+        reply.more = page.next.is_some();
         for record in page.events {
             if bytes >= PARKED_BYTES {
                 reply.more = true;
@@ -118,7 +119,7 @@ impl GroupCalls {
             }
             let Some(entry) = ParkedEntry::of(&record) else { continue };
             let event = self.event_at(Position(entry.position)).await?;
-            bytes += event.as_ref().map_or(0, |event| event.data.len());
+            bytes += event.as_ref().map_or(0, prost::Message::encoded_len);
             reply.parked.push(wire::ParkedEvent {
                 number: record.version().0,
                 retries: entry.retries,
@@ -158,10 +159,11 @@ impl GroupCalls {
     }
 
     /// Refuses a group that another protocol has made, which leaves out some events.
-    pub(super) async fn refuse_foreign(&self, name: &GroupName) -> Result<(), Status> {
+    /// Returns the settings of a group, if this protocol has made it.
+    pub(super) async fn own(&self, name: &GroupName) -> Result<GroupSettings, Status> {
         let group = self.groups.stored(self.store(), name).await.map_err(ungrouped)?;
         if group.settings.face == Value::Null {
-            return Ok(());
+            return Ok(group.settings);
         }
         let text = "another protocol has made the group: change and consume it over that one";
         Err(group_status(group_problem::Problem::Foreign(wire::Empty {}), text.to_owned()))
@@ -207,10 +209,18 @@ fn key_of(key: wire::GroupKey) -> Result<KeyOf, Status> {
     })
 }
 
-fn settings_of(settings: Option<wire::GroupSettings>) -> Result<GroupSettings, Status> {
+/// Reads settings; numbers that are left out are as they were, or the usual ones.
+fn settings_of(
+    settings: Option<wire::GroupSettings>,
+    before: Option<GroupSettings>,
+) -> Result<GroupSettings, Status> {
     let settings = settings.ok_or_else(|| absent("settings"))?;
     let query = settings.query.ok_or_else(|| absent("query"))?;
-    let usual = GroupSettings::of(Query::try_from(query).map_err(refused)?);
+    let query = Query::try_from(query).map_err(refused)?;
+    let usual = match before {
+        Some(before) => GroupSettings { query, ..before },
+        None => GroupSettings::of(query),
+    };
     let strategy = match settings.strategy {
         None | Some(group_settings::Strategy::RoundRobin(_)) => ConsumerStrategy::RoundRobin,
         Some(group_settings::Strategy::Pinned(key)) => ConsumerStrategy::Pinned(key_of(key)?),

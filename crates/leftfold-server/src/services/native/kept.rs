@@ -80,6 +80,9 @@ pub(super) const ANSWERS_MAX: usize = 2 * IN_FLIGHT_MAX;
 /// Bytes of these answers.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes that an answer takes beside its own: its place, and what the allocator adds.
+const KEPT_EACH: usize = 64;
+
 /// Answers of a session, encoded, that its client has not confirmed. Nothing is kept if nobody can
 /// ask for them.
 pub(super) struct KeptAnswers {
@@ -125,8 +128,10 @@ impl KeptAnswers {
         let place = place.and_then(|place| self.answers.get_mut(place));
         // Nobody asks for one that was forgotten before it came.
         let Some(to_come @ None) = place else { return };
-        of_user.add(answer.len());
-        self.bytes += answer.len();
+        // It may be a part of a large message.
+        let answer = Bytes::copy_from_slice(&answer);
+        of_user.add(bytes_of(&answer));
+        self.bytes += bytes_of(&answer);
         *to_come = Some(answer);
         while self.bytes > ANSWER_BYTES_MAX || (self.bytes > 0 && of_user.is_too_much()) {
             self.forget_oldest();
@@ -152,7 +157,7 @@ impl KeptAnswers {
     fn forget_oldest(&mut self) {
         let Some(oldest) = self.answers.pop_front() else { return };
         self.first += 1;
-        let bytes = oldest.map_or(0, |answer| answer.len());
+        let bytes = oldest.as_ref().map_or(0, bytes_of);
         self.bytes -= bytes;
         if let Some(of_user) = &self.of_user {
             of_user.forget(bytes);
@@ -166,6 +171,11 @@ impl Drop for KeptAnswers {
             of_user.forget(self.bytes);
         }
     }
+}
+
+/// Memory of an answer that is kept.
+fn bytes_of(answer: &Bytes) -> usize {
+    KEPT_EACH + answer.len()
 }
 
 #[cfg(test)]
@@ -240,7 +250,7 @@ mod tests {
         };
         let states = |kept: &KeptAnswers| [4, 5, 6, 7, 8].map(|number| state(number, kept));
         assert_eq!(states(&kept), [usize::MAX, 0, 6, 0, usize::MAX]);
-        assert_eq!(of_user.own.load(Ordering::Relaxed), 6);
+        assert_eq!(of_user.own.load(Ordering::Relaxed), 6 + KEPT_EACH);
         kept.confirm(7);
         assert_eq!(states(&kept), [usize::MAX, usize::MAX, usize::MAX, 0, usize::MAX]);
         (8..8 + ANSWERS_MAX as u64).for_each(|number| kept.expect(number));

@@ -22,10 +22,10 @@
 //! runtime's own, and no query finds them.
 
 // `access` finds the store of a call, and what its caller may do with it. `append` judges a request
-// and hands it to the store, `read` and `subscribe` stream events, whose bytes go out by
-// `encoded`. `query` makes a query of the
-// store, `event` an event and back, with its `names` and its `metadata`; `status` has the errors.
-// `foreign` has what an import from another server of the protocol needs.
+// and hands it to the store, `read` and `subscribe` stream events, whose bytes go out by `encoded`.
+// `query` makes a query of the store, `event` an event and back, with its `names` and its
+// `metadata`; `status` has the errors. `foreign` has what an import from another server of the
+// protocol needs.
 
 mod access;
 mod append;
