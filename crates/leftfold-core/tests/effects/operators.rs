@@ -128,3 +128,43 @@ async fn a_word_that_cannot_be_taken_is_refused_with_the_reason() {
     assert_eq!(requests.find(nowhere).await.unwrap().unwrap().state, RequestState::Open);
     running.stop().await.unwrap();
 }
+
+/// She said that it happened, saw her mistake, and was told "done" for the contrary.
+#[tokio::test]
+async fn a_word_that_differs_from_what_the_same_person_has_said_is_never_told_as_done() {
+    let stage = Stage::in_time();
+    let process = stage.process();
+    let running = process.opens(&Opener::doing(|_| async { in_doubt("no answer") })).await;
+    let (happened, did_not) = (process.ask("a", 0).await, process.ask("b", 1).await);
+    for id in [happened, did_not] {
+        settled(&running.effects(), id).await;
+    }
+    stage.clock.advance(31 * SECOND);
+    let not_done = |effect, reason: &str| {
+        let verdict = Verdict::NotDone { reason: reason.to_owned() };
+        asked(OperatorAction::Conclude { effect, verdict })
+    };
+    let cancel = |effect| asked(OperatorAction::Cancel { effect });
+    let took_place = Some("took place, as ann has said");
+    let table = [
+        (opened(happened, json!("open")), None),
+        (opened(happened, json!("open")), None),
+        (opened(happened, json!("ajar")), Some("as ann has said, with another outcome")),
+        (opened(happened, json!(7)), Some("as ann has said, with another outcome")),
+        (not_done(happened, "it is shut"), took_place),
+        (cancel(happened), took_place),
+        (NewRequest { by: "ben".to_owned(), ..opened(happened, json!("open")) }, took_place),
+        (not_done(did_not, "it is shut"), None),
+        (not_done(did_not, "it stayed shut"), None),
+        (cancel(did_not), None),
+        (opened(did_not, json!("open")), Some("did not take place, as ann has said")),
+    ];
+    for (request, refusal) in table {
+        let status = ended(&process.store, request).await;
+        match refusal {
+            None => assert!(matches!(status.state, RequestState::Done { number: 1, .. })),
+            Some(says) => assert!(refused(&status).contains(says), "{status:?}"),
+        }
+    }
+    running.stop().await.unwrap();
+}

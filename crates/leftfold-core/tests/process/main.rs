@@ -8,6 +8,7 @@ mod digests;
 #[path = "../fuse/mod.rs"]
 mod fuse;
 mod late_owner;
+mod operators;
 mod panicking;
 mod parking;
 mod records;

@@ -150,3 +150,31 @@ async fn a_request_without_a_name_or_a_reason_is_not_recorded() {
     }
     assert_eq!(store.head().position, Position::START);
 }
+
+/// Nobody has looked at what came after the request.
+#[tokio::test]
+async fn a_skip_of_all_lets_nothing_go_that_came_after_it_was_asked() {
+    let process = Stage::in_time().process();
+    let (store, shelf) = (&process.store, Shelf::<1>::new());
+    let seen = add(store, "a", "x", "poison").await;
+    let code = Code::refusing("poison", u32::MAX);
+    let running = run(&process, &code, &shelf, seen).await;
+    let requests = OperatorRequests::of(store);
+    let action = OperatorAction::Skip {
+        consumer: "tally".to_owned(),
+        parked: ParkedChoice { saying: Some("refused".to_owned()), ..ParkedChoice::default() },
+    };
+    let later = NewRequest { runtime: Some("west".to_owned()), ..asked(action) };
+    let id = requests.ask(later).await.unwrap();
+    let unseen = add(store, "b", "y", "poison").await;
+    reach(&process, &running, unseen).await;
+    running.stop().await.unwrap();
+
+    let runtime = process.runtime().named("west").project(Tally::<1, 1>(code), shelf.clone());
+    let running = runtime.start().await.unwrap();
+    let status = requests.wait(id, 20 * SECOND).await.unwrap().unwrap();
+    assert!(matches!(status.state, RequestState::Done { number: 1, .. }), "{status:?}");
+    let parked = running.projections().parked("tally").unwrap();
+    assert_eq!(parked.iter().map(|item| item.position).collect::<Vec<_>>(), [unseen]);
+    running.stop().await.unwrap();
+}

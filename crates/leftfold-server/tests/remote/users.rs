@@ -7,11 +7,12 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use leftfold::runtime::operator::{OperatorRequests, RequestFilter};
 use leftfold::store::{
-    Append, AppendError, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Condition, Digest,
-    EventId, EventType, Expected, Fence, Hash, Holder, Label, LeaseError, LeaseRequest, Leased,
-    MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read, ReadError, Store, StreamName,
-    Tags, Timestamp, Version,
+    Append, AppendError, Authority, Checkpoint, CheckpointRecord, CommandId, CommandRecord,
+    Condition, Digest, EventId, EventType, Expected, Fence, Hash, Holder, Label, LeaseError,
+    LeaseRequest, Leased, MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read, ReadError,
+    Store, StreamName, Tags, Timestamp, Version,
 };
 use leftfold::testing::by_runtime;
 use leftfold_protocol::wire::{self, IdentifyRequest};
@@ -492,4 +493,42 @@ fn a_file_that_lets_nobody_in_or_cannot_be_understood_is_refused() {
     assert_eq!(Users::entry("a b", "read", "x"), Err(UsersError::Name));
     assert_eq!(Users::entry("ada", "king", "x"), Err(UsersError::Name));
     assert_eq!(Users::entry("ada", "read", ""), Err(UsersError::Password));
+}
+
+/// An append of a copy kept what the client had written, and a struct is read from an array too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_of_an_operator_names_the_user_who_wrote_it_unless_an_admin_copies_it() {
+    let users = [("app", "runtime", "p"), ("root", "admin", "r")];
+    let users = users.map(|(name, role, password)| Users::entry(name, role, password).unwrap());
+    let served = Served::with(&[&users[0], &users[1]]).await;
+    let (runtime, copy) = (1, 2);
+    let asked = |authority: i32, data: &[u8]| {
+        let id = uuid::Uuid::now_v7();
+        let event = NewEvent::new(EventType::new("$operator.Asked").unwrap(), data.to_vec());
+        let event = event.in_stream(stream(&format!("$operator-{id}")));
+        Append { authority: Authority::of_number(authority).unwrap(), ..Append::of(vec![event]) }
+    };
+    let forged = r#"{"action":{"Cancel":{"effect":7}},"by":"ada","reason":"no","caller":"ada"}"#;
+    let unknown = [&forged.as_bytes()[..forged.len() - 1], b",\"more\":\"\xff\"}"].concat();
+    let listed = br#"[{"Cancel":{"effect":7}},"ada","no",null,"ada"]"#;
+    let mut expected = Vec::new();
+    for (user, authority, caller) in [
+        ("app:p", runtime, "app"),
+        ("app:p", copy, "app"),
+        ("root:r", runtime, "root"),
+        ("root:r", copy, "ada"),
+    ] {
+        let store = served.open(user, "default").await.unwrap();
+        store.append(asked(authority, forged.as_bytes())).await.unwrap();
+        expected.push(Some(caller.to_owned()));
+    }
+    let store = served.open("app:p", "default").await.unwrap();
+    for (authority, data) in [(runtime, &unknown[..]), (runtime, listed), (copy, listed)] {
+        let refused = store.append(asked(authority, data)).await;
+        assert!(matches!(refused, Err(AppendError::Denied { .. })), "{refused:?}");
+    }
+    let mut callers = Vec::new();
+    let requests = OperatorRequests::of(&store);
+    requests.each(RequestFilter::All, |status| callers.push(status.caller)).await.unwrap();
+    assert_eq!(callers, expected);
 }

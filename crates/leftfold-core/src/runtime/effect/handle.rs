@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::intent::{self, Intent};
 use super::ledger::{EffectState, Ledger};
 use super::word::{CancelError, PersonsWord, ResolveError, Verdict, Word};
-use super::{Effect, EffectId};
+use super::{Effect, EffectId, word};
 use crate::fold::LoadError;
 use crate::runtime::consumer::status::Board;
 use crate::store::{
@@ -41,6 +41,8 @@ pub(in crate::runtime) struct EffectKind {
     /// Returns the reason why this release cannot carry out such an intent of a store; `None` if it
     /// can.
     unreadable: fn(&Store, &RecordedEvent) -> Option<String>,
+    /// Returns an outcome as the ledger shows it when it is recorded; `None` if it is none.
+    recorded: fn(&Value) -> Option<Value>,
     pub(super) asked: mpsc::Sender<PersonsWord>,
 }
 
@@ -54,6 +56,7 @@ impl EffectKind {
             intent,
             names: intent::names::<E>,
             unreadable: intent::unreadable::<E>,
+            recorded: word::recorded::<E>,
             asked,
         })
     }
@@ -379,6 +382,17 @@ impl Effects {
     /// spent. Those that wait for a process that has them [here](Effect::is_here) are asked again.
     pub fn look_again(&self) {
         self.board.look_again();
+    }
+
+    /// Tells whether an outcome that a person gives is the one that is recorded of an effect.
+    pub(in crate::runtime) fn is_outcome(
+        &self,
+        effect: &str,
+        given: &Value,
+        recorded: &Value,
+    ) -> bool {
+        let kind = self.kinds.iter().find(|kind| kind.name == effect);
+        kind.and_then(|kind| (kind.recorded)(given)).as_ref() == Some(recorded)
     }
 
     /// The kinds with the event types that ask for each in this store.

@@ -11,6 +11,7 @@ use super::turn::{EffectTurns, NextTurn, ROUNDS_MAX, TurnError};
 use super::{Effect, EffectId};
 use crate::json;
 use crate::runtime::consumer::shortened;
+use crate::runtime::json::Json;
 use crate::store::Timestamp;
 
 /// A person's word on its way to the runner.
@@ -236,6 +237,13 @@ impl<E: Effect> EffectTurns<E> {
                 TurnError::Fenced => store("the work went to another runner".to_owned()),
             })
     }
+}
+
+/// Returns an outcome of a person as the ledger shows it when it is recorded; `None` if it is none
+/// of this effect.
+pub(super) fn recorded<E: Effect>(outcome: &Value) -> Option<Value> {
+    let outcome = parse::<E>(outcome.clone()).ok()?;
+    Some(Json::of(&outcome).ok()?.shown())
 }
 
 fn parse<E: Effect>(outcome: Value) -> Result<E::Outcome, ResolveError> {

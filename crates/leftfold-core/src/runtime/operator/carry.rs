@@ -127,7 +127,7 @@ impl ParkedWork<'_> {
             return None;
         }
         if let Some(processes) = self.processes() {
-            let retried = match filters(self.parked) {
+            let retried = match filters(self.parked, self.asked_at) {
                 filters if filters.is_empty() => Ok(RetriedAll::default()),
                 filters => retry_each(processes, self.consumer, filters).await,
             };
@@ -139,8 +139,7 @@ impl ParkedWork<'_> {
             };
             return answered(retried.map(answer));
         }
-        let retried =
-            self.projections()?.retry_all(self.consumer, |item| admits(self.parked, item)).await;
+        let retried = self.projections()?.retry_all(self.consumer, |item| self.admits(item)).await;
         if self.stands_by() {
             return None;
         }
@@ -155,7 +154,7 @@ impl ParkedWork<'_> {
         }
         if let Some(processes) = self.processes() {
             let mut number = 0;
-            for filter in filters(self.parked) {
+            for filter in filters(self.parked, self.asked_at) {
                 match processes.skip_all(self.consumer, &filter, by).await {
                     Ok(skipped) => number += skipped,
                     Err(error) => return answered(Err(error)),
@@ -164,7 +163,7 @@ impl ParkedWork<'_> {
             return Some(OperatorAnswer::of(number, Vec::new()));
         }
         let skipped =
-            self.projections()?.skip_all(self.consumer, |item| admits(self.parked, item), by).await;
+            self.projections()?.skip_all(self.consumer, |item| self.admits(item), by).await;
         if self.stands_by() {
             return None;
         }
@@ -173,6 +172,17 @@ impl ParkedWork<'_> {
             number => OperatorAnswer::of(number, failing(&skipped.retried)),
         };
         answered(skipped.map(answer))
+    }
+
+    /// The choice as a projection has it. Its target does not say when an item was parked: without
+    /// a position, the events up to the request are meant.
+    fn admits(&self, item: &Parked) -> bool {
+        let ParkedChoice { key, stream, position, saying } = self.parked;
+        let says = |text: &String| item.state.error().is_some_and(|error| error.contains(&**text));
+        key.as_ref().is_none_or(|key| *key == item.key)
+            && stream.as_ref().is_none_or(|stream| *stream == item.stream)
+            && position.map_or(item.position <= self.asked_at, |at| at == item.position)
+            && saying.as_ref().is_none_or(says)
     }
 }
 
@@ -200,14 +210,15 @@ fn answered(done: Result<OperatorAnswer, AskError>) -> Option<OperatorAnswer> {
     }
 }
 
-/// The choice as a process has it. A key and a stream name two owners, which nothing has both.
-fn filters(parked: &ParkedChoice) -> Vec<ParkedFilter> {
-    let mut filter = ParkedFilter::all();
+/// The choice as a process has it: without a position, what was parked before the request. A key
+/// and a stream name two owners, which nothing has both.
+fn filters(parked: &ParkedChoice, asked_at: Position) -> Vec<ParkedFilter> {
+    let mut filter = match parked.position {
+        Some(position) => ParkedFilter::all().at(position),
+        None => ParkedFilter::all().parked_until(asked_at),
+    };
     if let Some(saying) = &parked.saying {
         filter = filter.saying(saying.clone());
-    }
-    if let Some(position) = parked.position {
-        filter = filter.at(position);
     }
     match (&parked.key, &parked.stream) {
         (None, None) => vec![filter],
@@ -215,16 +226,6 @@ fn filters(parked: &ParkedChoice) -> Vec<ParkedFilter> {
         (None, Some(stream)) => vec![filter.of(Whose::Stream(stream.clone()))],
         (Some(_), Some(_)) => Vec::new(),
     }
-}
-
-/// The choice as a projection has it.
-fn admits(parked: &ParkedChoice, item: &Parked) -> bool {
-    let ParkedChoice { key, stream, position, saying } = parked;
-    let says = |text: &String| item.state.error().is_some_and(|error| error.contains(&**text));
-    key.as_ref().is_none_or(|key| *key == item.key)
-        && stream.as_ref().is_none_or(|stream| *stream == item.stream)
-        && position.is_none_or(|position| position == item.position)
-        && saying.as_ref().is_none_or(says)
 }
 
 fn failing(retried: &Retried) -> Vec<String> {
@@ -260,7 +261,7 @@ async fn conclude(
     }
     match effects.resolve(id, verdict.clone(), by).await {
         Ok(_) => OperatorAnswer::one(),
-        Err(ResolveError::NotOpen { .. }) => ended(effects, id, by).await,
+        Err(ResolveError::NotOpen { .. }) => ended(effects, id, Some(verdict), by).await,
         Err(ResolveError::Busy { .. } | ResolveError::Store { .. } | ResolveError::Stopped) => None,
         Err(error) => OperatorAnswer::refused(&error),
     }
@@ -274,23 +275,40 @@ async fn cancel(
     effects.find(id).await.ok()??;
     match effects.cancel(id, reason, by).await {
         Ok(_) => OperatorAnswer::one(),
-        Err(CancelError::NotOpen { .. }) => ended(effects, id, by).await,
+        Err(CancelError::NotOpen { .. }) => ended(effects, id, None, by).await,
         Err(CancelError::Busy { .. } | CancelError::Store { .. } | CancelError::Stopped) => None,
         Err(error) => OperatorAnswer::refused(&error),
     }
 }
 
-/// Tells how an effect has ended: by this person's word, as an earlier try has recorded it, or in
-/// another way.
-async fn ended(effects: &Effects, id: EffectId, person: &str) -> Option<OperatorAnswer> {
-    match effects.find(id).await.ok()??.state {
-        EffectState::Done { by, .. } | EffectState::NotDone { by, .. } if by == person => {
-            OperatorAnswer::one()
+/// Tells how an effect has ended: by this person's very word, as an earlier try has recorded it, or
+/// in another way. Without a verdict, the person wants the effect no more.
+async fn ended(
+    effects: &Effects,
+    id: EffectId,
+    verdict: Option<&Verdict>,
+    person: &str,
+) -> Option<OperatorAnswer> {
+    let status = effects.find(id).await.ok()??;
+    let is_persons = |by: &str| by == shortened(person.to_owned());
+    match (status.state, verdict) {
+        (EffectState::Done { outcome, by }, Some(Verdict::Done(given))) => {
+            let is_same = effects.is_outcome(status.name, given, &outcome);
+            if is_same && is_persons(&by) {
+                return OperatorAnswer::one();
+            }
+            let other = if is_same { "" } else { ", with another outcome" };
+            OperatorAnswer::refused(&format!("effect {id} took place, as {by} has said{other}"))
         }
-        EffectState::Done { by, .. } => {
+        (EffectState::Done { by, .. }, _) => {
             OperatorAnswer::refused(&format!("effect {id} took place, as {by} has said"))
         }
-        EffectState::NotDone { by, reason, .. } => OperatorAnswer::refused(&format!(
+        (EffectState::NotDone { by, .. }, None | Some(Verdict::NotDone { .. }))
+            if is_persons(&by) =>
+        {
+            OperatorAnswer::one()
+        }
+        (EffectState::NotDone { by, reason }, _) => OperatorAnswer::refused(&format!(
             "effect {id} did not take place, as {by} has said: {reason}"
         )),
         _ => None,

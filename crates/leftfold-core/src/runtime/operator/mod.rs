@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub(super) use follow::OperatorFollower;
 pub(super) use record::OWNER;
-pub use record::stamp;
+pub use record::{UnstampedRequest, stamp};
 pub use requests::{OperatorError, OperatorRequests, RequestFilter};
 
 use super::effect::{EffectId, Verdict};

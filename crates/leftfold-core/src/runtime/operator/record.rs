@@ -1,6 +1,7 @@
 //! Records of operators' requests: `$operator.…` events, a stream for each request.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::OperatorAction;
 use crate::fold::{Aggregate, Event};
@@ -120,26 +121,42 @@ impl AskedRecord {
     }
 }
 
-/// Writes the user of a server into the requests that an append asks for or takes back, so that
-/// nobody can ask in the name of somebody else. Other events stay as they are, and those of a copy.
+/// Error of a request into which the user of a server cannot be written.
 #[doc(hidden)]
-pub fn stamp(append: &mut Append, caller: &str) {
-    if append.authority != Authority::RUNTIME {
-        return;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the data of a request is no JSON object, ask as OperatorRequests does")]
+pub struct UnstampedRequest;
+
+/// Writes the user of a server into the requests that an append asks for or takes back, so that
+/// nobody can ask in the name of somebody else. Other events stay as they are, and those of a copy
+/// by a user who may copy the names of others.
+///
+/// # Errors
+/// [`UnstampedRequest`] if the data is no JSON object: a struct is read from an array too.
+#[doc(hidden)]
+pub fn stamp(
+    append: &mut Append,
+    caller: &str,
+    may_copy: impl FnOnce() -> bool,
+) -> Result<(), UnstampedRequest> {
+    // Of an application, such events are refused.
+    let is_untouched = append.authority == Authority::APPLICATION
+        || (append.authority == Authority::COPY && may_copy());
+    if is_untouched {
+        return Ok(());
     }
     for event in &mut append.events {
         // The answers of runtimes name the runtime.
         if !["$operator.Asked", "$operator.Withdrawn"].contains(&event.event_type.as_str()) {
             continue;
         }
-        let Ok(mut known) = serde_json::from_slice::<serde_json::Value>(&event.data) else {
-            continue;
+        let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(&event.data) else {
+            return Err(UnstampedRequest);
         };
-        if let Some(fields) = known.as_object_mut() {
-            fields.insert("caller".to_owned(), caller.into());
-            event.data = known.to_string().into();
-        }
+        fields.insert("caller".to_owned(), caller.into());
+        event.data = Value::from(fields).to_string().into();
     }
+    Ok(())
 }
 
 /// Requests in a copy of the store: the effects and items that they speak of are elsewhere there.
@@ -206,15 +223,21 @@ mod tests {
     /// The answer of a runtime had the user of the server in it, and a copy refused it then.
     #[test]
     fn a_server_names_its_user_in_what_people_ask_and_every_record_goes_over_in_a_copy() {
-        let mut append = Append::of(records());
-        stamp(&mut append, "eve");
-        let is_untouched = append.events == records();
-        assert!(is_untouched, "an application, and a copy, write what they write");
-        append.authority = Authority::RUNTIME;
-        stamp(&mut append, "eve");
+        let stamped = |authority, may_copy| {
+            let mut append = Append { authority, ..Append::of(records()) };
+            stamp(&mut append, "eve", || may_copy).unwrap();
+            append
+        };
+        for (authority, may_copy) in [(Authority::APPLICATION, false), (Authority::COPY, true)] {
+            assert_eq!(stamped(authority, may_copy).events, records(), "{authority:?}");
+        }
         let named = |event: &NewEvent| String::from_utf8_lossy(&event.data).contains("eve");
-        let all: Vec<bool> = append.events.iter().map(named).collect();
-        assert_eq!(all, [true, false, false, true]);
+        for (authority, may_copy) in [(Authority::RUNTIME, true), (Authority::COPY, false)] {
+            let append = stamped(authority, may_copy);
+            let all: Vec<bool> = append.events.iter().map(named).collect();
+            assert_eq!(all, [true, false, false, true], "{authority:?}");
+        }
+        let append = stamped(Authority::RUNTIME, false);
         let schema = Schema::of::<OperatorEvent>().unwrap();
         for (number, new) in append.events.into_iter().enumerate() {
             let (at, id) = (Timestamp::from_micros(1), EventId(uuid::Uuid::nil()));

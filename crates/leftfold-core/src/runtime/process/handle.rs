@@ -53,6 +53,7 @@ pub struct ParkedFilter {
     said: Option<String>,
     through: Option<Position>,
     at: Option<Position>,
+    parked_until: Option<Position>,
 }
 
 impl ParkedFilter {
@@ -83,6 +84,12 @@ impl ParkedFilter {
     /// Only the one at a position. Triggers that wait behind it are not meant.
     pub fn at(mut self, position: Position) -> Self {
         self.at = Some(position);
+        self
+    }
+
+    /// Only those that were parked by a record up to a position.
+    pub(in crate::runtime) fn parked_until(mut self, position: Position) -> Self {
+        self.parked_until = Some(position);
         self
     }
 
@@ -267,6 +274,15 @@ impl Processes {
     /// Lists the triggers parked in a process, by the instance or stream they are parked for, in
     /// order.
     pub async fn parked(&self, process: &str) -> Result<Vec<ParkedTrigger>, LoadError> {
+        self.parked_until(process, Position::END).await
+    }
+
+    /// Lists the triggers that were parked by a record up to a position, and still are.
+    async fn parked_until(
+        &self,
+        process: &str,
+        until: Position,
+    ) -> Result<Vec<ParkedTrigger>, LoadError> {
         let schema = Schema::of::<ProcessEvent>()?;
         let unread = super::parking::unread_category(process);
         let about_parking = super::parking::about_parking(process)?;
@@ -280,7 +296,9 @@ impl Processes {
             // What cannot be read is parked by the runner itself.
             for own in schema.decode::<ProcessEvent>(&event, Unknown::Ignore).unwrap_or_default() {
                 match own {
-                    ProcessEvent::Parked(ParkedRecord { cause, error, .. }) => {
+                    ProcessEvent::Parked(ParkedRecord { cause, error, .. })
+                        if event.position <= until =>
+                    {
                         let (whose, position, since) =
                             (whose.clone(), cause.position(), event.recorded_at);
                         let command_for = match &cause {
@@ -300,7 +318,7 @@ impl Processes {
                             parked.remove(at);
                         }
                     }
-                    ProcessEvent::Reacted(_) => {}
+                    ProcessEvent::Parked(_) | ProcessEvent::Reacted(_) => {}
                 }
             }
         }
@@ -407,7 +425,7 @@ impl Processes {
             return Err(AskError::UnknownProcess { name: process.to_owned() });
         }
         let parked = self
-            .parked(process)
+            .parked_until(process, which.parked_until.unwrap_or(Position::END))
             .await
             .map_err(|error| AskError::Store { detail: error.to_string() })?;
         Ok(parked.into_iter().filter(|trigger| which.admits(trigger)))

@@ -35,7 +35,7 @@ use super::shown;
 use crate::services::traced::note_trace;
 use crate::stopping::Stopping;
 use crate::stores::ServedStore;
-use crate::users::{Caller, Wish};
+use crate::users::{Caller, UserRole, Wish};
 
 /// Time for which a session without a call is kept: longer than clients try to come back.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(60);
@@ -77,7 +77,9 @@ impl AppendRight {
         }
         note_trace(&mut append, self.trace.as_ref());
         if !self.caller.name().is_empty() {
-            operator::stamp(&mut append, self.caller.name());
+            let is_admin = || self.caller.has(name, Wish::Role(UserRole::Admin));
+            operator::stamp(&mut append, self.caller.name(), is_admin)
+                .map_err(|error| AppendError::Denied { detail: error.to_string() })?;
         }
         match self.store.pace(&self.caller, &append) {
             Ok(turn) => Ok((append, turn)),
