@@ -52,7 +52,9 @@ pub struct BackedUp {
 /// Backs up the log in a directory into another one, while a process writes it or not. The first
 /// time everything is copied, later only what is new since the backup that is there.
 ///
-/// The backup ends at a group: everything up to [`BackedUp::head`], and nothing behind it. Every
+/// The backup ends at a group: everything up to [`BackedUp::head`], and nothing behind it. Of a log
+/// that is open elsewhere it may lack the group that was acknowledged about a millisecond before,
+/// as every [reader](Log::open_read_only) beside a writer; [`Log::backup`] lacks nothing. Every
 /// group is checked before it is copied, and a damaged one is never put in the place of a good one.
 /// It may be interrupted at any moment, by a kill too: until the new backup is complete, the former
 /// one is the backup, or a longer beginning of the same log.
@@ -72,9 +74,11 @@ pub struct BackedUp {
 /// let store = Store::new(Log::open(&directory, Options::default())?.0);
 /// let opened = NewEvent::new(EventType::new("shop.Opened")?, "{}");
 /// store.append(Append::of(vec![opened])).await?;
+/// let head = store.head();
+/// store.close().await?;
 ///
 /// let done = backup(&directory, &backups, &mut |_| ControlFlow::Continue(()))?;
-/// assert_eq!(done.head.position, store.head().position);
+/// assert_eq!(done.head.position, head.position);
 ///
 /// // The machine is gone. Consumers notice that the log was restored by its new epoch.
 /// restore_backup(&backups, &restored, Options::default(), &mut |_| ControlFlow::Continue(()))?;
