@@ -25,6 +25,7 @@ class KurrentDb:
         self.event, self.none = NewEvent, StreamState.NO_STREAM
         self.away = exceptions.KurrentDBClientError
         self.wrong = exceptions.WrongCurrentVersionError
+        self.absent = exceptions.NotFoundError
 
     def append(self, ids, before):
         events = [self.event(type="Placed", data=DATA, id=one) for one in ids]
@@ -36,7 +37,10 @@ class KurrentDb:
         return type(error).__name__ == "UnknownError"
 
     def ids(self):
-        return [event.id for event in self.client.get_stream(NAME)]
+        try:
+            return [event.id for event in self.client.get_stream(NAME)]
+        except self.absent:
+            return []
 
 
 class UmaDb:
@@ -70,7 +74,8 @@ def main():
     is_over = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), is_over.set()), daemon=True).start()
     accepted, again = [], 0
-    while not is_over.is_set():
+    # One that starts late has something to compare, too.
+    while not accepted or not is_over.is_set():
         ids = [uuid.uuid4() for _ in range(BATCH)]
         again += accept(load, ids, len(accepted))
         accepted += ids
