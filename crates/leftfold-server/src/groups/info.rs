@@ -13,16 +13,20 @@ pub(crate) struct GroupInfo {
     pub(crate) group: StoredGroup,
     /// Everything up to here is settled, and was written down.
     pub(crate) checkpoint: Position,
-    /// Last event of the group up to there; `None` if nothing was settled.
-    pub(crate) last_settled: Option<RecordedEvent>,
-    /// Last event that the query finds.
-    pub(crate) last_known: Option<RecordedEvent>,
     /// Records of what is parked and not being replayed.
     pub(crate) parked: ParkedRange,
     /// Positions of the store that are not settled.
     pub(crate) lag: u64,
     /// `None` if this server does not serve the group now.
     pub(crate) running: Option<RunningInfo>,
+}
+
+/// Last events of a group.
+pub(crate) struct LastEvents {
+    /// Up to the checkpoint; `None` if nothing was settled.
+    pub(crate) settled: Option<RecordedEvent>,
+    /// Of those that the query finds.
+    pub(crate) known: Option<RecordedEvent>,
 }
 
 /// State of a group while this server serves it.
@@ -70,16 +74,21 @@ impl GroupInfo {
     ) -> Result<Self, GroupError> {
         let places = group.places(store, name).await?;
         let parked = group.parked(store, name).await?;
-        let query = &group.settings.query;
-        let last_known = last(store, query, Position::END).await?;
-        let last_settled = match places.read > group.start {
-            true => last(store, query, places.read).await?,
-            false => None,
-        };
         let settled = running.as_ref().map_or(places.read, |running| running.settled_through);
         let lag = store.head().position.0.saturating_sub(settled.max(places.read).0);
         let checkpoint = places.read;
-        Ok(Self { group, checkpoint, last_settled, last_known, parked, lag, running })
+        Ok(Self { group, checkpoint, parked, lag, running })
+    }
+
+    /// Looks for the last events of the group, backwards from the end: as far as it takes.
+    pub(crate) async fn last_events(&self, store: &Store) -> Result<LastEvents, GroupError> {
+        let query = &self.group.settings.query;
+        let known = last(store, query, Position::END).await?;
+        let settled = match self.checkpoint > self.group.start {
+            true => last(store, query, self.checkpoint).await?,
+            false => None,
+        };
+        Ok(LastEvents { settled, known })
     }
 }
 

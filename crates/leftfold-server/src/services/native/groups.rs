@@ -102,8 +102,8 @@ impl GroupCalls {
         request: wire::ListParkedRequest,
     ) -> Result<wire::ListParkedReply, Status> {
         let name = name_of(&request.name)?;
-        let info = self.groups.info(self.store(), &name).await.map_err(ungrouped)?;
-        let from = Version(request.after).max(info.parked.before).next();
+        let parked = self.groups.parked(self.store(), &name).await.map_err(ungrouped)?;
+        let from = Version(request.after).max(parked.before).next();
         let at_most = match request.at_most {
             0 => PARKED,
             most => most.min(PARKED_MAX),

@@ -10,6 +10,7 @@ use super::super::names::{self, NamedStream};
 use super::super::wire::persistent::SubscriptionInfo;
 use super::super::wire::persistent::subscription_info::{ConnectionInfo, Measurement};
 use super::face::{GroupFace, GroupSource, NamedGroup};
+use super::refused;
 use crate::groups::{ConsumerGroups, ConsumerInfo, GroupError, GroupInfo};
 
 fn count(count: impl TryInto<i32>) -> i32 {
@@ -31,12 +32,13 @@ pub(super) async fn told(
     face: GroupFace,
     info: GroupInfo,
 ) -> Result<SubscriptionInfo, Status> {
-    let last_settled = shown_place(facade, named, info.last_settled.as_ref()).await?;
-    let last_known = shown_place(facade, named, info.last_known.as_ref()).await?;
+    let last = info.last_events(&facade.store).await.map_err(|error| refused(named, error))?;
+    let last_settled = shown_place(facade, named, last.settled.as_ref()).await?;
+    let last_known = shown_place(facade, named, last.known.as_ref()).await?;
     let settings = &info.group.settings;
     let is_live = match &info.running {
         Some(running) => running.is_caught_up,
-        None => info.last_known.is_none_or(|last| last.position <= info.checkpoint),
+        None => last.known.is_none_or(|last| last.position <= info.checkpoint),
     };
     let running = info.running.unwrap_or_default();
     let is_watched = face.extra_statistics;
