@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use leftfold::fold::Answer;
@@ -15,6 +15,7 @@ use leftfold::prelude::{Executed, Timestamp};
 use leftfold::runtime::EffectId;
 use leftfold::store::TraceContext;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::effects::effect_json;
 use super::json_body;
@@ -28,7 +29,7 @@ use crate::domain::request::{
 };
 use crate::domain::station::{self, OnBehalf, StationCommand, StationEvent};
 use crate::effects::FaultPoint;
-use crate::http::Problem;
+use crate::http::{ApiCaller, Problem};
 use crate::ocpp::v16::IdToken;
 
 /// The longest a caller may wait.
@@ -66,12 +67,13 @@ struct RemoteStartBody {
 /// Starts a transaction.
 pub(super) async fn remote_start(
     State(csms): State<Arc<Csms>>,
+    Extension(caller): Extension<ApiCaller>,
     headers: HeaderMap,
     id: Id,
     wait: Waiting,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let request = OperatorRequest::read("remote-start", &headers, id, wait, bytes)?;
+    let request = OperatorRequest::read("remote-start", caller, &headers, id, wait, bytes)?;
     let RemoteStartBody { connector_id, id_tag } = parse(&request.bytes)?;
     let now = Timestamp::now();
     let tag = csms.tags.load(&IdTag::id(id_tag.as_str())).await?;
@@ -109,12 +111,13 @@ struct RemoteStopBody {
 /// Stops a transaction.
 pub(super) async fn remote_stop(
     State(csms): State<Arc<Csms>>,
+    Extension(caller): Extension<ApiCaller>,
     headers: HeaderMap,
     id: Id,
     wait: Waiting,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let request = OperatorRequest::read("remote-stop", &headers, id, wait, bytes)?;
+    let request = OperatorRequest::read("remote-stop", caller, &headers, id, wait, bytes)?;
     let RemoteStopBody { transaction_id, id_tag } = parse(&request.bytes)?;
     let now = Timestamp::now();
     let on_behalf = match id_tag {
@@ -145,12 +148,13 @@ struct UnlockBody {
 /// Unlocks a connector.
 pub(super) async fn unlock(
     State(csms): State<Arc<Csms>>,
+    Extension(caller): Extension<ApiCaller>,
     headers: HeaderMap,
     id: Id,
     wait: Waiting,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let request = OperatorRequest::read("unlock", &headers, id, wait, bytes)?;
+    let request = OperatorRequest::read("unlock", caller, &headers, id, wait, bytes)?;
     let UnlockBody { connector_id } = parse(&request.bytes)?;
     let asked = UnlockRequested {
         station: request.station.clone(),
@@ -172,12 +176,13 @@ struct ReserveBody {
 /// Keeps a connector for a driver.
 pub(super) async fn reserve(
     State(csms): State<Arc<Csms>>,
+    Extension(caller): Extension<ApiCaller>,
     headers: HeaderMap,
     id: Id,
     wait: Waiting,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let request = OperatorRequest::read("reserve", &headers, id, wait, bytes)?;
+    let request = OperatorRequest::read("reserve", caller, &headers, id, wait, bytes)?;
     let ReserveBody { connector_id, id_tag, expiry_date } = parse(&request.bytes)?;
     let now = Timestamp::now();
     let info =
@@ -206,12 +211,13 @@ struct CancelReservationBody {
 /// Takes a reservation back.
 pub(super) async fn cancel_reservation(
     State(csms): State<Arc<Csms>>,
+    Extension(caller): Extension<ApiCaller>,
     headers: HeaderMap,
     id: Id,
     wait: Waiting,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let request = OperatorRequest::read("cancel-reservation", &headers, id, wait, bytes)?;
+    let request = OperatorRequest::read("cancel-reservation", caller, &headers, id, wait, bytes)?;
     let CancelReservationBody { reservation_id } = parse(&request.bytes)?;
     let asked = ReservationCancelRequested {
         station: request.station.clone(),
@@ -225,6 +231,7 @@ pub(super) async fn cancel_reservation(
 /// Request of a caller, before its body is read.
 struct OperatorRequest {
     route: &'static str,
+    caller: ApiCaller,
     station: String,
     key: Option<String>,
     trace: Option<TraceContext>,
@@ -235,6 +242,7 @@ struct OperatorRequest {
 impl OperatorRequest {
     fn read(
         route: &'static str,
+        caller: ApiCaller,
         headers: &HeaderMap,
         id: Id,
         wait: Waiting,
@@ -243,6 +251,7 @@ impl OperatorRequest {
         let (key, wait) = (idempotency_key(headers)?, query(wait)?.duration()?);
         Ok(Self {
             route,
+            caller,
             station: path(id)?,
             key,
             trace: trace(headers),
@@ -252,7 +261,9 @@ impl OperatorRequest {
     }
 
     async fn execute(self, csms: &Csms, command: StationCommand) -> Result<Response, Problem> {
-        let mut command = csms.stations.command(&self.station, command).trace(self.trace);
+        let by = json!({ "by": &*self.caller.name }).to_string();
+        let mut command =
+            csms.stations.command(&self.station, command).trace(self.trace).metadata(by);
         if let Some(key) = &self.key {
             // There is one caller: whoever has the token, or is on this machine.
             let scope = format!("api/operator/{}/{}", self.station, self.route);

@@ -18,11 +18,25 @@ use super::Problem;
 use crate::app::Csms;
 use crate::domain::id_tag::Strangers;
 
+/// ApiCaller who was admitted; a request that was passed on has it among its extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiCaller {
+    /// Name that is recorded with what the caller does.
+    pub(crate) name: Arc<str>,
+}
+
 /// Passes on the requests of callers that may call, and refuses others: for the API, and for the
 /// dashboard.
-pub(crate) async fn guard(State(csms): State<Arc<Csms>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(
+    State(csms): State<Arc<Csms>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     match admit(&csms, request.method(), request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(problem) => challenge(problem),
     }
 }
@@ -41,7 +55,11 @@ fn challenge(problem: Problem) -> Response {
 }
 
 /// Checks that the caller may call; the error is the refusal.
-pub(crate) fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn admit(
+    csms: &Csms,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<ApiCaller, Problem> {
     if *method != Method::GET {
         refuse_foreign_origin(headers)?;
     }
@@ -49,13 +67,16 @@ pub(crate) fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result
         Some(token) => {
             let given = text(headers, &header::AUTHORIZATION).and_then(token_of);
             if given.is_some_and(|given| is_equal(given.as_bytes(), token.reveal().as_bytes())) {
-                return Ok(());
+                return Ok(ApiCaller { name: "api-token".into() });
             }
             let detail =
                 "send the token that the server was started with: Authorization: Bearer TOKEN";
             Err(Problem::new(StatusCode::UNAUTHORIZED, "token-required", detail))
         }
-        None => refuse_foreign_host(headers),
+        None => {
+            refuse_foreign_host(headers)?;
+            Ok(ApiCaller { name: "local".into() })
+        }
     }
 }
 

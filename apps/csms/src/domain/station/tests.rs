@@ -5,8 +5,15 @@ use leftfold::prelude::Timestamp;
 use leftfold::testing::{Given, given};
 
 use super::*;
-use crate::domain::request::{ReservationCancelRequested, ReservationRequested};
-use crate::ocpp::v16::{ChargePointErrorCode, Reason};
+use crate::domain::connector::StatusChanged;
+use crate::domain::request::{
+    RemoteStartRequested, RemoteStopRequested, RequestAnswered, RequestId,
+    ReservationCancelRequested, ReservationRequested, StationAnswer, UnlockRequested,
+};
+use crate::domain::transaction::{TransactionStarted, TransactionStopped};
+use crate::ocpp::v16::{
+    AuthorizationStatus, ChargePointErrorCode, ChargePointStatus, IdToken, Reason, TransactionId,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -1,0 +1,149 @@
+//! Reports of stations, and the answers to them.
+//!
+//! A report is answered when it is durable. If the store fails, the answer is an error, so that the
+//! station sends the report again; a report that is recorded already is recognized by its content.
+//!
+//! - `station`: of itself and its connectors
+//! - `transactions`: starts and stops
+//! - `meter_values`: meter values
+
+mod meter_values;
+mod station;
+mod transactions;
+
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+use leftfold::prelude::{Cause, ExecuteError, Timestamp};
+use leftfold::store::CommandId;
+use serde_json::json;
+
+use crate::app::{Csms, NoNumber};
+use crate::domain::id_tag::IdTag;
+use crate::domain::station::{StationCommand, StationEvent, StationRefusal};
+use crate::ocpp::frame::ErrorCode;
+use crate::ocpp::session::{Reply, StationCall};
+use crate::ocpp::v16::{AuthorizationStatus, Confirmation, IdTagInfo, StationRequest};
+
+/// The longest raw message that is kept with an event, in bytes.
+const RAW_BYTES_MAX: usize = 16 * 1024;
+
+/// Error of taking a report.
+#[derive(Debug, thiserror::Error)]
+enum ReportError {
+    #[error(transparent)]
+    Station(#[from] ExecuteError<StationRefusal>),
+    #[error(transparent)]
+    TransactionIds(#[from] NoNumber),
+    #[error(transparent)]
+    Load(#[from] leftfold::fold::LoadError),
+    #[error(transparent)]
+    Record(#[from] leftfold::fold::RecordError),
+    #[error("a start was taken for one that is running, and none is")]
+    NoSuchStart,
+}
+
+impl From<ReportError> for Reply {
+    fn from(error: ReportError) -> Self {
+        let code = match &error {
+            ReportError::Station(ExecuteError::Refused(_)) => {
+                ErrorCode::PropertyConstraintViolation
+            }
+            _ => ErrorCode::InternalError,
+        };
+        Self::Error { code, description: error.to_string() }
+    }
+}
+
+/// One report, on its way.
+struct StationReport<'a> {
+    csms: &'a Csms,
+    station: &'a str,
+    /// The message that it came with.
+    cause: Option<Cause>,
+    /// Violations in the report as JSON, with the raw message unless it is too long; empty if there
+    /// are none.
+    note: Bytes,
+    now: Timestamp,
+}
+
+/// Takes a report, and says what to answer.
+pub(super) async fn answer(csms: &Csms, station: &str, received: &StationCall) -> Reply {
+    let StationCall { call, violations, .. } = received;
+    let read = match StationRequest::read(&call.action, &call.payload) {
+        Ok(read) => read,
+        Err(error) => return error.into(),
+    };
+    let violations: Vec<_> = violations.iter().chain(&read.violations).collect();
+    let note = match violations.is_empty() {
+        true => Bytes::new(),
+        false => {
+            let raw = call.payload.as_str();
+            let raw = (raw.len() <= RAW_BYTES_MAX).then_some(raw);
+            json!({ "violations": violations, "raw": raw }).to_string().into()
+        }
+    };
+    let report = StationReport {
+        csms,
+        station,
+        cause: Cause::message(call.id.as_str()).ok(),
+        note,
+        now: Timestamp::now(),
+    };
+    let records = !matches!(read.message, StationRequest::Heartbeat | StationRequest::Authorize(_));
+    let answered = match read.message {
+        StationRequest::BootNotification(boot) => report.boot(boot).await,
+        StationRequest::Heartbeat => report.heartbeat().await,
+        StationRequest::StatusNotification(status) => report.status(status).await,
+        StationRequest::Authorize(authorize) => report.authorize(&authorize.id_tag).await,
+        StationRequest::StartTransaction(start) => report.start(start).await,
+        StationRequest::MeterValues(values) => report.meter_values(values).await,
+        StationRequest::StopTransaction(stop) => report.stop(stop).await,
+    };
+    match answered {
+        Ok(confirmation) => {
+            if records {
+                csms.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+            (&confirmation).into()
+        }
+        Err(error) => {
+            if !matches!(error, ReportError::Station(ExecuteError::Refused(_))) {
+                *csms.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(error.to_string());
+            }
+            tracing::error!(station, action = call.action, %error, "a report could not be recorded");
+            error.into()
+        }
+    }
+}
+
+type Confirmed = Result<Confirmation, ReportError>;
+
+impl StationReport<'_> {
+    async fn tag(&self, id_tag: &str) -> Result<IdTagInfo, ReportError> {
+        if id_tag.is_empty() {
+            return Ok(AuthorizationStatus::Invalid.into());
+        }
+        let tag = self.csms.tags.load(&IdTag::id(id_tag)).await?;
+        Ok(tag.state.info(self.now, self.csms.config.strangers()))
+    }
+
+    async fn execute(
+        &self,
+        command: StationCommand,
+        id: Option<CommandId>,
+    ) -> Result<Vec<StationEvent>, ReportError> {
+        let mut command =
+            self.csms.stations.command(self.station, command).metadata(self.note.clone());
+        if let Some(id) = id {
+            // The id is made of what tells one report from another: a station that sends it again
+            // may say the rest anew.
+            command = command.with_id(id).without_request_check();
+        }
+        if let Some(cause) = &self.cause {
+            command = command.caused_by(cause.clone());
+        }
+        Ok(command.execute().await?.events)
+    }
+}
