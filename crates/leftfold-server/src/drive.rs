@@ -8,11 +8,11 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
 use leftfold::store::Store;
+use leftfold_callers::AddressPrefix;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::codegen::Service;
 
-use crate::guard::AddressPrefix;
 use crate::options::ServerOptions;
 use crate::serve_error::ServeError;
 use crate::server::{Connections, close, stores_of};

@@ -17,12 +17,11 @@
 //! # Ok(()) }
 //! ```
 
-// A `server` has the `options`, the sockets and the connections, which `tls` encrypts; `users` may
-// call, within the bounds of the `guard`. `stores` has what is served by `services`, with the
-// `groups` of consumers that share a subscription, until `stopping` says that it ends; `reloading`
-// follows the files meanwhile, and `metrics` counts what goes on. `serve_error` says why it cannot
-// begin. `foreign` reads other servers of its protocols, and `drive` is the door of tests that need
-// no socket.
+// A `server` has the `options`, the sockets and the connections; `users` may call, within the
+// bounds of the `guard`. `stores` has what is served by `services`, with the `groups` of consumers
+// that share a subscription, until `stopping` says that it ends; `metrics` counts what goes on.
+// `serve_error` says why it cannot begin. `foreign` reads other servers of its protocols, and
+// `drive` is the door of tests that need no socket.
 
 #[doc(hidden)]
 pub mod drive;
@@ -32,20 +31,17 @@ mod groups;
 mod guard;
 mod metrics;
 mod options;
-mod reloading;
 mod serve_error;
 mod server;
 mod services;
 mod stopping;
 mod stores;
-mod tls;
 mod users;
 
 pub use guard::{StoreLimits, UserLimits};
+pub use leftfold_callers::{Reloader, ServerTls, TlsError, TlsFiles};
 pub use options::ServerOptions;
-pub use reloading::Reloader;
 pub use serve_error::ServeError;
 pub use server::Server;
 pub use stores::{STORE_NAME_MAX, Tenants, TenantsError, is_store_name};
-pub use tls::{ServerTls, TlsError, TlsFiles};
 pub use users::{NewUser, UserRole, Users, UsersError};

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use leftfold_callers::ServerTls;
+
 use crate::guard::{StoreLimits, UserLimits};
 use crate::serve_error::ServeError;
 use crate::stores::{Tenants, is_store_name};
-use crate::tls::ServerTls;
 use crate::users::Users;
 
 /// Addresses and limits of a server.

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use leftfold::store::Store;
+use leftfold_callers::{AddressPrefix, Reloader};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -19,10 +20,9 @@ use tokio::task::JoinSet;
 use tonic::codegen::Service;
 
 use crate::groups::ConsumerGroups;
-use crate::guard::{AddressPrefix, Guard, Refusals};
+use crate::guard::Guard;
 use crate::metrics::{ConnectionRefusal, CountedStream, ServerCounts};
 use crate::options::ServerOptions;
-use crate::reloading::{Reloader, follow_files};
 use crate::serve_error::ServeError;
 use crate::services;
 use crate::stopping::Stopping;
@@ -94,13 +94,21 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { options, stores, listeners, reloader, .. } = self;
         let (stops, stopping) = Stopping::new();
+        let stopped = || {
+            let mut stopping = stopping.clone();
+            async move { stopping.wanted().await }
+        };
         let connections = Connections::new(options.clone(), &stores, stopping.clone());
         let stop_within = options.stop_within;
-        tokio::spawn(follow_files(options, reloader, stopping.clone()));
+        let stopped_following = stopped();
+        tokio::spawn(async move {
+            reloader.follow(move || reload(&options), stopped_following).await;
+        });
         if let Some(tenants) = stores.tenants() {
             tokio::spawn(tenants.close_unused_ones(stopping.clone()));
         }
-        let telling = tokio::spawn(Refusals::tell(Arc::clone(&connections.guard), stopping));
+        let (guard, stopped) = (Arc::clone(&connections.guard), stopped());
+        let telling = tokio::spawn(async move { guard.refusals.tell(stopped).await });
         let mut accepting = JoinSet::new();
         for listener in listeners {
             accepting.spawn(connections.clone().accept(listener));
@@ -115,6 +123,20 @@ impl Server {
         // It tells at once that the server stops.
         let _ = telling.await;
         close(&stores).await
+    }
+}
+
+/// Reads the files of the options again if they have changed.
+fn reload(options: &ServerOptions) {
+    if let Some(users) = &options.users
+        && let Err(error) = users.reload()
+    {
+        tracing::warn!(%error, "the users stay as they were");
+    }
+    if let Some(tls) = &options.tls
+        && let Err(error) = tls.reload()
+    {
+        tracing::warn!(%error, "the certificates stay as they were");
     }
 }
 

@@ -4,7 +4,8 @@
 //! core imports no other room. The testing kit imports the core; `leftfold` offers it, and tests of
 //! the core and of backends take it. The bench additionally imports what it measures, layer by
 //! layer. The server and the backend that speaks to it share their messages, which know the words
-//! of the core. Tests of any room may look below it, but they too never import a front door, nor
+//! of the core. The server and applications share what bounds those who call, which knows no other
+//! room. Tests of any room may look below it, but they too never import a front door, nor
 //! one backend another. The program `leftfold` additionally imports the server, and so do the
 //! examples that speak to other services: one has it inside.
 
@@ -20,6 +21,8 @@ enum Room {
     Backend,
     /// The messages between a server and the backend that speaks to it.
     Protocol,
+    /// Bounds and proofs that servers share about those who call them.
+    Callers,
     /// The crate that users name: `leftfold`.
     Door,
     /// A part that any application can mount.
@@ -73,6 +76,7 @@ fn room(package: &str, folder: &str) -> Option<Room> {
         ("crates", "leftfold-console") => Some(Room::Mountable),
         ("crates", "leftfold-proving") => Some(Room::Proving),
         ("crates", "leftfold-protocol") => Some(Room::Protocol),
+        ("crates", "leftfold-callers") => Some(Room::Callers),
         ("crates", "kurrent-calls") => Some(Room::Foreign),
         ("crates", backend) if BACKENDS.contains(&backend) => Some(Room::Backend),
         _ => None,
@@ -82,13 +86,13 @@ fn room(package: &str, folder: &str) -> Option<Room> {
 /// The law. A new arrow needs a reason in ARCHITECTURE.md.
 fn may_import(from: Room, to: Room) -> bool {
     match from {
-        Room::Core | Room::Proving | Room::Foreign | Room::Xtask => false,
+        Room::Core | Room::Proving | Room::Callers | Room::Foreign | Room::Xtask => false,
         Room::Protocol | Room::Kit => to == Room::Core,
         Room::Backend => matches!(to, Room::Core | Room::Protocol),
         Room::Door => matches!(to, Room::Core | Room::Backend | Room::Kit),
         Room::Mountable => to == Room::Door,
         Room::Front | Room::Server => {
-            matches!(to, Room::Door | Room::Mountable | Room::Protocol)
+            matches!(to, Room::Door | Room::Mountable | Room::Protocol | Room::Callers)
         }
         Room::Program => matches!(to, Room::Door | Room::Protocol | Room::Server),
         Room::Services => matches!(to, Room::Door | Room::Mountable | Room::Server),
@@ -175,12 +179,13 @@ mod tests {
     use super::*;
 
     /// One crate of each kind, and a second backend.
-    const HOUSE: [(&str, &str); 15] = [
+    const HOUSE: [(&str, &str); 16] = [
         ("crates/leftfold-core", "leftfold-core"),
         ("crates/leftfold-testing", "leftfold-testing"),
         ("crates/leftfold-log", "leftfold-log"),
         ("crates/leftfold-sqlite", "leftfold-sqlite"),
         ("crates/leftfold-protocol", "leftfold-protocol"),
+        ("crates/leftfold-callers", "leftfold-callers"),
         ("crates/leftfold", "leftfold"),
         ("crates/leftfold-console", "leftfold-console"),
         ("crates/leftfold-proving", "leftfold-proving"),
@@ -209,9 +214,11 @@ mod tests {
             "leftfold -> leftfold-sqlite",
             "leftfold-console -> leftfold",
             "csms -> leftfold-protocol",
+            "csms -> leftfold-callers",
             "csms -> leftfold",
             "csms -> leftfold-console",
             "leftfold-server -> leftfold-protocol",
+            "leftfold-server -> leftfold-callers",
             "leftfold-server -> leftfold",
             "leftfold-server -> leftfold-console",
             "leftfold-cli -> leftfold-protocol",

@@ -1,26 +1,18 @@
 //! Bounds on callers: how many connections and calls, how fast, and how much is written of those
 //! that were refused.
 
-// An address counts by its `prefix`. `crowd` bounds the connections of each, `guesses` slows
-// passwords that are wrong, `rates` has what users and stores take a second, and `refusals` records
-// who was refused.
+// `rates` has what users and stores take a second; the rest is shared with other servers.
 
-mod crowd;
-mod guesses;
-mod prefix;
 mod rates;
-mod refusals;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use leftfold_callers::{Crowd, Guesses, Refusals};
+
 use crate::metrics::ServerCounts;
-pub(crate) use crowd::Crowd;
-pub(crate) use guesses::Guesses;
-pub(crate) use prefix::AddressPrefix;
 pub(crate) use rates::{CallPlace, RateUse, TooFast};
 pub use rates::{StoreLimits, UserLimits};
-pub(crate) use refusals::Refusals;
 
 /// Everything that bounds the callers of a server.
 pub(crate) struct Guard {

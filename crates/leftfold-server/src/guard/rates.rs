@@ -1,18 +1,12 @@
 //! Calls and bytes that users and stores take: at once, and a second.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use leftfold_callers::RateBucket;
 use serde::Deserialize;
 use tokio::time::Instant;
-
-/// Credit of one who has taken nothing for long.
-const BURST: Duration = Duration::from_secs(1);
-/// Longest time that a call waits for its turn; one beyond it is refused.
-const PACED_WITHIN: Duration = Duration::from_secs(5);
-/// Longest time, in seconds, that one call or append uses up.
-const COST_MAX_SECONDS: f64 = 600.0;
 
 /// Limits of a store; `None` if there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -86,55 +80,11 @@ impl RateUse {
 
     /// Counts a call, and returns the time until its turn.
     pub(crate) fn call(&self, per_second: Option<u64>) -> Result<Duration, TooFast> {
-        self.calls.take(1, per_second, Instant::now())
+        self.calls.take(1, per_second, Instant::now()).ok_or(TooFast)
     }
 
     /// Counts bytes of an append, and returns the time until the turn of the next one.
     pub(crate) fn bytes(&self, bytes: u64, per_second: Option<u64>) -> Result<Duration, TooFast> {
-        self.bytes.take(bytes, per_second, Instant::now())
-    }
-}
-
-/// A rate, as the moment up to which it is used up.
-#[derive(Default)]
-struct RateBucket(Mutex<Option<Instant>>);
-
-impl RateBucket {
-    fn take(&self, cost: u64, rate: Option<u64>, now: Instant) -> Result<Duration, TooFast> {
-        let Some(rate) = rate else { return Ok(Duration::ZERO) };
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let credit = now.checked_sub(BURST).unwrap_or(now);
-        let before = used.map_or(credit, |used| used.max(credit));
-        if before.saturating_duration_since(now) > PACED_WITHIN {
-            return Err(TooFast);
-        }
-        let seconds = cost as f64 / rate.max(1) as f64;
-        let after = before + Duration::from_secs_f64(seconds.min(COST_MAX_SECONDS));
-        *used = Some(after);
-        Ok(after.saturating_duration_since(now))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_beyond_a_second_of_credit_waits_for_its_turn_and_the_rest_is_refused() {
-        let (bucket, now) = (RateBucket::default(), Instant::now());
-        let take = |now| bucket.take(1, Some(10), now);
-        let turns: Vec<_> = (0..11).map(|_| take(now).unwrap()).collect();
-        assert_eq!(turns[8], Duration::ZERO);
-        assert!(turns[10] > Duration::ZERO);
-        let mut taken = turns.len();
-        while take(now).is_ok() {
-            taken += 1;
-        }
-        assert!((60..=62).contains(&taken), "{taken}");
-        // What was refused counts for nothing.
-        assert!(take(now + Duration::from_secs(1)).is_ok());
-        assert_eq!(take(now + Duration::from_secs(20)), Ok(Duration::ZERO));
-        assert_eq!(bucket.take(u64::MAX, None, now), Ok(Duration::ZERO));
-        assert!(RateBucket::default().take(u64::MAX, Some(1), now).is_ok());
+        self.bytes.take(bytes, per_second, Instant::now()).ok_or(TooFast)
     }
 }

@@ -15,14 +15,15 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::body::{Frame, SizeHint};
+use leftfold_callers::{AddressPrefix, NotLetIn};
 use tonic::{Code, Status};
 use tracing::Instrument;
 
 use super::kurrent;
 use super::traced::trace_in;
-use crate::guard::{AddressPrefix, CallPlace, Guard};
+use crate::guard::{CallPlace, Guard};
 use crate::metrics::{CallRefusal, OpenCall, ServerCounts};
-use crate::users::{Caller, NotLetIn, Users};
+use crate::users::{Caller, Users};
 
 /// Reason why calls end that are open.
 const CHANGED: &str = "the user has other rights now, or is not let in any more: call again";
@@ -111,7 +112,7 @@ pub(super) async fn pass(State(door): State<Arc<Door>>, request: Request, next: 
                 NotLetIn::Busy => CallRefusal::Guessing,
             });
             door.guard.refusals.count_stranger(prefix_of(&parts.extensions));
-            return door.answer(why.into(), &parts);
+            return door.answer(status_of(why), &parts);
         }
     };
     let place = match caller.begin_call().await {
@@ -155,16 +156,12 @@ fn shown(headers: &HeaderMap) -> Option<Shown> {
     Some(Shown::Password(name.to_owned(), password.to_owned()))
 }
 
-impl From<NotLetIn> for Status {
-    fn from(why: NotLetIn) -> Self {
-        match why {
-            NotLetIn::Wrong => Self::unauthenticated(
-                "say who you are: a user of this server and the password, or a token",
-            ),
-            NotLetIn::Busy => {
-                Self::unavailable("too many passwords wait to be compared, try again")
-            }
-        }
+fn status_of(why: NotLetIn) -> Status {
+    match why {
+        NotLetIn::Wrong => Status::unauthenticated(
+            "say who you are: a user of this server and the password, or a token",
+        ),
+        NotLetIn::Busy => Status::unavailable("too many passwords wait to be compared, try again"),
     }
 }
 

@@ -21,8 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use argon2::Argon2;
-use argon2::password_hash::{PasswordHasher, phc};
+use leftfold_callers::{hash_password, is_password_hash};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -31,8 +30,6 @@ use super::{NewUser, User, UserTable, UsersError};
 use crate::guard::UserLimits;
 use crate::stores::is_store_name;
 
-/// Bytes of a password.
-pub(super) const PASSWORD_BYTES_MAX: usize = 1_024;
 /// Bytes of a file of users.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Beginning of the hash of a token, which names its function.
@@ -102,8 +99,11 @@ impl TryFrom<String> for PasswordHash {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let is_hash = text.starts_with("$argon2") && phc::PasswordHash::new(&text).is_ok();
-        if is_hash { Ok(Self(text)) } else { Err("a password is an argon2 hash: `leftfold user`") }
+        if is_password_hash(&text) {
+            Ok(Self(text))
+        } else {
+            Err("a password is an argon2 hash: `leftfold user`")
+        }
     }
 }
 
@@ -225,10 +225,7 @@ fn without_values(message: &str) -> String {
 
 /// Makes the entry of a user with a password.
 pub(super) fn with_password(name: &str, role: &str, password: &str) -> Result<String, UsersError> {
-    if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
-        return Err(UsersError::Password);
-    }
-    entry(name, role, &format!("password = \"{}\"", hash_of(password)?))
+    entry(name, role, &format!("password = \"{}\"", hash_password(password.as_bytes())?))
 }
 
 /// Makes the entry of a user with a token, which is drawn.
@@ -249,12 +246,6 @@ fn entry(name: &str, role: &str, secret: &str) -> Result<String, UsersError> {
         format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
     };
     Ok(format!("[users.{key}]\n{secret}\nrole = \"{role}\"\n"))
-}
-
-pub(super) fn hash_of(password: &str) -> Result<String, UsersError> {
-    let hash: phc::PasswordHash =
-        Argon2::default().hash_password(password.as_bytes()).map_err(|_| UsersError::Password)?;
-    Ok(hash.to_string())
 }
 
 #[cfg(test)]

@@ -88,11 +88,14 @@ impl ServerTls {
     }
 
     /// Tells whether clients must show a certificate.
-    pub(crate) fn knows_clients(&self) -> bool {
+    #[must_use]
+    pub fn knows_clients(&self) -> bool {
         self.0.files.clients.is_some()
     }
 
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    /// Returns what encrypts connections from now on.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
         self.0.acceptor.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

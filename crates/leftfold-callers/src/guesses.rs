@@ -22,17 +22,17 @@ const PREFIXES_MAX: usize = 4_096;
 
 /// Wrong passwords by prefix. A password that was found right before is not compared again, so its
 /// user does not wait. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Guesses(Arc<Mutex<GuessLanes>>);
+#[derive(Clone, Debug, Default)]
+pub struct Guesses(Arc<Mutex<GuessLanes>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct GuessLanes {
     of: HashMap<AddressPrefix, GuessLane>,
     /// Of all prefixes that had no room.
     crowded: GuessLane,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct GuessLane {
     wrong: u32,
     /// Passwords of which is not known yet if they are wrong.
@@ -44,17 +44,19 @@ struct GuessLane {
 }
 
 /// A password that waits to be compared, or is compared.
-pub(crate) struct GuessTurn {
+#[derive(Debug)]
+pub struct GuessTurn {
     guesses: Guesses,
     /// `None` if the prefix had no room.
     prefix: Option<AddressPrefix>,
     /// Time before which it is not compared.
-    pub(crate) not_before: Instant,
+    pub not_before: Instant,
 }
 
 impl Guesses {
     /// Returns the turn of a password of this prefix; `None` if it would be too far away.
-    pub(crate) fn turn(&self, prefix: AddressPrefix, now: Instant) -> Option<GuessTurn> {
+    #[must_use]
+    pub fn turn(&self, prefix: AddressPrefix, now: Instant) -> Option<GuessTurn> {
         let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let prefix = lanes.make_room(prefix, now).then_some(prefix);
         let lane = lanes.lane(prefix);
@@ -83,7 +85,7 @@ impl Guesses {
 
 impl GuessTurn {
     /// Notes that the password is wrong.
-    pub(crate) fn end_wrong(self, now: Instant) {
+    pub fn end_wrong(self, now: Instant) {
         let mut lanes = self.guesses.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.lane(self.prefix);
         lane.forget(now);

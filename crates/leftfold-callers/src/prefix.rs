@@ -5,13 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Beginning of an address: 24 bits of IPv4, 48 of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum AddressPrefix {
+pub enum AddressPrefix {
+    /// The first 24 bits of an address of IPv4.
     V4([u8; 3]),
+    /// The first 48 bits of an address of IPv6.
     V6([u8; 6]),
 }
 
 impl AddressPrefix {
-    pub(crate) fn of(address: IpAddr) -> Self {
+    /// Returns the beginning of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
         // An address of IPv4 on a socket of IPv6 is the same one.
         match address.to_canonical() {
             IpAddr::V4(address) => {

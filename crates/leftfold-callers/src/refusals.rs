@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::AddressPrefix;
-use crate::stopping::Stopping;
 
 /// Time between two tellings.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
@@ -31,10 +30,10 @@ impl fmt::Display for RefusedParty {
 }
 
 /// Counts of refused callers since the last telling.
-#[derive(Default)]
-pub(crate) struct Refusals(Mutex<RefusalCounts>);
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<RefusalCounts>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct RefusalCounts {
     of: HashMap<RefusedParty, u64>,
     /// Of all who had no room.
@@ -43,12 +42,12 @@ struct RefusalCounts {
 
 impl Refusals {
     /// Counts a caller of whom nobody knows who it is.
-    pub(crate) fn count_stranger(&self, prefix: AddressPrefix) {
+    pub fn count_stranger(&self, prefix: AddressPrefix) {
         self.count(RefusedParty::Prefix(prefix));
     }
 
     /// Records a user who may not do something: the first time in a minute with the reason.
-    pub(crate) fn record_user(&self, user: &Arc<str>, store: &str, reason: &dyn fmt::Display) {
+    pub fn record_user(&self, user: &Arc<str>, store: &str, reason: &dyn fmt::Display) {
         if self.count(RefusedParty::User(Arc::clone(user))) == 1 {
             tracing::warn!(%user, store, %reason, "a user was refused");
         }
@@ -67,11 +66,12 @@ impl Refusals {
     }
 
     /// Tells the counts once a minute, and a last time when the server stops.
-    pub(crate) async fn tell(guard: Arc<super::Guard>, mut stopping: Stopping) {
+    pub async fn tell(&self, stopping: impl Future<Output = ()>) {
+        let mut stopping = std::pin::pin!(stopping);
         let mut is_last = false;
         while !is_last {
-            is_last = tokio::time::timeout(TOLD_EVERY, stopping.wanted()).await.is_ok();
-            for (who, count) in guard.refusals.lines() {
+            is_last = tokio::time::timeout(TOLD_EVERY, stopping.as_mut()).await.is_ok();
+            for (who, count) in self.lines() {
                 tracing::warn!(%who, count, "calls were refused");
             }
         }

@@ -8,24 +8,29 @@ use super::AddressPrefix;
 type Counts = Mutex<HashMap<AddressPrefix, usize>>;
 
 /// The open connections of each prefix; as many prefixes as there are connections.
-pub(crate) struct Crowd {
+#[derive(Debug)]
+pub struct Crowd {
     counts: Arc<Counts>,
     of_prefix_max: usize,
 }
 
 /// A connection that counts for its prefix until it is dropped.
-pub(crate) struct CrowdPlace {
+#[derive(Debug)]
+pub struct CrowdPlace {
     counts: Arc<Counts>,
     prefix: AddressPrefix,
 }
 
 impl Crowd {
-    pub(super) fn new(of_prefix_max: usize) -> Self {
+    /// Creates a crowd without connections.
+    #[must_use]
+    pub fn new(of_prefix_max: usize) -> Self {
         Self { counts: Arc::default(), of_prefix_max }
     }
 
     /// Returns a place for a connection; `None` if its prefix has as many as it may.
-    pub(crate) fn enter(&self, prefix: AddressPrefix) -> Option<CrowdPlace> {
+    #[must_use]
+    pub fn enter(&self, prefix: AddressPrefix) -> Option<CrowdPlace> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.get(&prefix).copied().unwrap_or(0);
         if count >= self.of_prefix_max {
