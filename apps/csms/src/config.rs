@@ -35,6 +35,8 @@ pub struct Config {
     pub open: bool,
     /// Token that callers of the API must send; `None` is possible in open mode only.
     pub(crate) api_token: Option<Confidential>,
+    /// True if stations may spell the subprotocol in any case, or leave it out.
+    pub(crate) lax_subprotocol: bool,
     /// File with the identities of stations to register, one a line; `None` if there is no file.
     pub(crate) stations: Option<PathBuf>,
 }
@@ -126,6 +128,7 @@ usage: csms [flags]
   --heartbeat-interval 60s
                          how often stations are to send heartbeats
   --keep-heartbeats      record heartbeats too
+  --lax-subprotocol      take stations that spell the subprotocol ocpp1.6 in capitals, or offer none
 
 Closed mode knows stations by their registered identity alone, which anyone can claim: it asks them for no password and
 speaks no TLS. Where others can reach the address, put a proxy before it that does TLS and basic authentication.
@@ -146,7 +149,8 @@ const VALUES: [&str; 9] = [
     "heartbeat-interval",
 ];
 /// The flags that take no value.
-const SWITCHES: [&str; 4] = ["open", "closed", "keep-heartbeats", "rebuild-read-models"];
+const SWITCHES: [&str; 5] =
+    ["open", "closed", "keep-heartbeats", "lax-subprotocol", "rebuild-read-models"];
 
 impl Config {
     /// Reads flags and environment. The program's own name is not among the flags.
@@ -247,6 +251,7 @@ impl GivenSettings {
             offline_after: self.duration("offline-after", 120)?,
             start_within: self.duration("start-within", 60)?,
             heartbeat_interval: self.duration("heartbeat-interval", 60)?,
+            lax_subprotocol: self.switches.contains(&"lax-subprotocol"),
             keep_heartbeats: self.switches.contains(&"keep-heartbeats"),
             open,
             api_token: api_token.map(Confidential::new),

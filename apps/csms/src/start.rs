@@ -6,6 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold::postgres::PostgresError;
@@ -179,10 +181,9 @@ pub async fn start(
         assume_nobody_online(&csms).await?;
     }
     let router = axum::Router::new()
-        .route("/ocpp/{identity}", axum::routing::any(gateway::connect))
         .merge(api::router(csms.clone()))
         .merge(web::router(csms.clone()))
-        .fallback(api::not_found)
+        .fallback(station_or_not_found)
         .with_state(csms.clone());
     let listener = listener.tap_io(|stream| {
         // Only slower without it.
@@ -199,6 +200,14 @@ pub async fn start(
         peers.push(tokio::spawn(gateway::watch_servers(csms.clone())));
     }
     Ok(Some(RunningServer { address, csms, serving, watching, peers }))
+}
+
+/// Answers what has no route: stations, whose paths come in more spellings than a route has.
+async fn station_or_not_found(State(csms): State<Arc<Csms>>, request: Request) -> Response {
+    if gateway::is_station_path(request.uri().path()) {
+        return gateway::connect(csms, request).await;
+    }
+    api::not_found(request.uri().clone()).await.into_response()
 }
 
 /// Opens the store; `None` if it was interrupted while the database was waited for.

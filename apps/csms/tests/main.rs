@@ -12,6 +12,7 @@ mod dashboard;
 mod database_away;
 mod deadlines;
 mod frames;
+mod gate;
 mod liveness;
 mod postgres_store;
 mod read_models;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::harness::folder::Folder;
 use crate::harness::http::status_of;
+use crate::harness::raw::handshake;
 use crate::harness::server::{Ended, Options};
 use crate::harness::views::StationView;
 use crate::harness::{Server, Station};
@@ -81,24 +82,21 @@ fn in_closed_mode_callers_need_the_token_and_stations_and_tags_must_be_known() {
 }
 
 /// In open mode any page in the operator's browser could open a WebSocket to this machine and be a
-/// station.
+/// station; in closed mode a page could be one that shows no proof.
 #[test]
 fn a_web_page_of_another_origin_cannot_act_as_a_station() {
     let folder = Folder::new();
     let (open, closed) = (Server::start(), Server::start_with(closed(&folder)));
+    let browser = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0\r\n";
     for (server, identity) in [(&open, "CP-9"), (&closed, "CP-1")] {
-        let host = server.address().to_string();
-        let handshake = |host: &str, origin: &str| {
-            let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
-            let request =
-                format!("GET /ocpp/{identity} HTTP/1.1\r\nHost: {host}\r\n{origin}{upgrade}");
-            let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-            status_of(server.address(), &format!("{request}\r\n{key}\r\n\r\n"))
+        let host = server.address();
+        let status = |headers: &str| {
+            status_of(host, &handshake(host, &format!("/ocpp/{identity}"), headers))
         };
-        assert_eq!(handshake(&host, "Origin: https://evil.example\r\n"), 403);
-        assert_eq!(handshake(&host, "Origin: null\r\n"), 403);
-        assert_eq!(handshake(&host, &format!("Origin: http://{host}\r\n")), 101);
-        assert_eq!(handshake(&host, ""), 101);
+        assert_eq!(status(&format!("Origin: https://evil.example\r\n{browser}")), 403);
+        assert_eq!(status(&format!("Origin: null\r\n{browser}")), 403);
+        assert_eq!(status(&format!("Origin: http://{host}\r\n{browser}")), 101);
+        assert_eq!(status(browser), 101);
     }
     assert_eq!(
         open.api().send("GET", "/ocpp/CP-9", &[("Origin", "https://evil.example")], "").status,

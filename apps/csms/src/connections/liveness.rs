@@ -30,10 +30,10 @@ impl Liveness {
         Self { countdowns: Countdowns::new(), online: Mutex::default(), offline_after }
     }
 
-    /// A station was heard of.
+    /// A station was heard of, and may be silent for so long.
     #[must_use]
-    pub(crate) fn heard(&self, station: &str) -> SignOfLife {
-        self.restart(station.to_owned());
+    pub(crate) fn heard(&self, station: &str, silent_for: Duration) -> SignOfLife {
+        self.countdowns.restart(station.to_owned(), silent_for);
         let mut online = self.online();
         if online.contains(station) {
             return SignOfLife::Further;

@@ -1,11 +1,13 @@
-//! The endpoint of the stations, with its sockets: `ws://…/ocpp/{identity}`. This file admits a
-//! station and upgrades its connection.
+//! The endpoint of the stations, with its sockets: `ws://…/ocpp/{identity}`. This file upgrades the
+//! connection of a station that is admitted.
 //!
+//! - `admission`: who may connect: the path, the origin, and proofs
 //! - `socket`: the task of one connection, which drives a session of [`ocpp`](crate::ocpp)
 //! - `report`: what a station reports becomes a command, a confirmation answers it
 //! - `silence`: what is recorded of silence and its end
 //! - `peers`: the servers that share the store, and where stations are heard
 
+mod admission;
 mod peers;
 mod report;
 mod silence;
@@ -14,20 +16,17 @@ mod socket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{FromRequestParts, Request};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+pub(crate) use admission::is_station_path;
 pub(crate) use peers::{follow_stations, watch_servers};
 pub(crate) use silence::watch_for_silence;
 
 use crate::app::Csms;
-use crate::domain::id_tag::Strangers;
-use crate::domain::station::is_identity;
-use crate::http::{Problem, admit_station};
+use crate::http::Problem;
 use crate::ocpp::frame::FRAME_BYTES_MAX;
 use crate::ocpp::v16::{CentralRequest, MessageTrigger, SUBPROTOCOL};
 
@@ -42,63 +41,59 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 const ASK_AFTER: Duration = Duration::from_secs(1);
 
 /// Takes a connection.
-pub(crate) async fn connect(
-    State(csms): State<Arc<Csms>>,
-    headers: HeaderMap,
-    identity: Result<Path<String>, PathRejection>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Response {
-    if let Err(problem) = admit_station(csms.config.strangers(), &headers) {
-        return problem.into_response();
-    }
-    if csms.registry.is_shut() {
-        let detail = "the server cannot reach its store; connect to another one, or try again";
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store-away", detail).into_response();
-    }
-    let unknown =
-        |detail| Problem::new(StatusCode::NOT_FOUND, "unknown-station", detail).into_response();
-    let Ok(Path(identity)) = identity else {
-        return unknown("the identity is no text; percent-encode its UTF-8 bytes");
+pub(crate) async fn connect(csms: Arc<Csms>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let station = match admission::admit(&csms, &parts).await {
+        Ok(station) => station,
+        Err(problem) => return problem.into_response(),
     };
-    if !is_identity(&identity) {
-        return unknown(
-            "this cannot be an identity; use up to 128 bytes without control characters",
-        );
-    }
-    if csms.config.strangers() == Strangers::Refused {
-        match csms.stations.load(&identity).await {
-            Ok(station) if station.state.registered => {}
-            Ok(_) => {
-                return unknown(
-                    "the station is not registered; register it with PUT /api/stations/{id}",
-                );
-            }
-            Err(error) => return Problem::from(error).into_response(),
-        }
-    }
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(_) => {
-            let detail = "stations connect here by WebSocket, with the subprotocol ocpp1.6";
-            return Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket-required", detail)
-                .into_response();
-        }
+    let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await else {
+        let detail = "stations connect here by WebSocket, with the subprotocol ocpp1.6";
+        return Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket-required", detail)
+            .into_response();
     };
-    let upgrade = upgrade
-        .protocols([SUBPROTOCOL])
+    let mut upgrade = upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX);
-    let speaks = upgrade.selected_protocol().is_some();
+    let agreed = agree(&upgrade, csms.config.lax_subprotocol);
+    if let AgreedSubprotocol::On(protocol) = &agreed {
+        upgrade.set_selected_protocol(protocol.clone());
+    }
     upgrade.on_upgrade(move |socket| async move {
-        if !speaks {
+        if agreed == AgreedSubprotocol::Nothing {
             return turn_away(socket).await;
         }
-        let station: Arc<str> = identity.into();
         tokio::spawn(ask(csms.clone(), station.clone()));
         socket::serve(csms, station, socket).await;
     })
+}
+
+/// Result of looking for a common subprotocol.
+#[derive(Debug, PartialEq)]
+enum AgreedSubprotocol {
+    /// One that the station offers, in its spelling.
+    On(HeaderValue),
+    /// The station offers none, and is taken for one of OCPP 1.6.
+    Unspoken,
+    Nothing,
+}
+
+/// Looks for the subprotocol among those that the station offers. Lax is what some firmware needs:
+/// it spells the name in capitals, or offers nothing.
+fn agree(upgrade: &WebSocketUpgrade, is_lax: bool) -> AgreedSubprotocol {
+    let offered = || upgrade.requested_protocols();
+    let named = |is_it: fn(&[u8]) -> bool| offered().find(|offer| is_it(offer.as_bytes())).cloned();
+    let exact = named(|offer| offer == SUBPROTOCOL.as_bytes());
+    let in_any_case = || named(|offer| offer.eq_ignore_ascii_case(SUBPROTOCOL.as_bytes()));
+    if let Some(protocol) = exact.or_else(|| is_lax.then(in_any_case).flatten()) {
+        return AgreedSubprotocol::On(protocol);
+    }
+    match is_lax && offered().all(HeaderValue::is_empty) {
+        true => AgreedSubprotocol::Unspoken,
+        false => AgreedSubprotocol::Nothing,
+    }
 }
 
 /// OCPP-J 1.6 section 3.1.2: without a common subprotocol the handshake is completed without that

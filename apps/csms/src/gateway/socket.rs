@@ -13,6 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep_until, timeou
 use super::report::answer;
 use super::silence::{come_online, connect};
 use crate::app::Csms;
+use crate::config::Config;
 use crate::connections::{OutgoingCall, RegisteredConnection, SignOfLife};
 use crate::domain::request::RequestId;
 use crate::ocpp::frame::MessageId;
@@ -21,6 +22,9 @@ use crate::ocpp::session::{
     StationCall, Transmission,
 };
 
+/// Silences, each of which makes a station offline, after which its connection is ended: the other
+/// end of it is gone.
+const CUT_AFTER_SILENCES: u32 = 3;
 /// Time that writing one message may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -55,6 +59,10 @@ struct Connection {
     jobs: VecDeque<StationJob>,
     working: Option<Working>,
     pings: Interval,
+    /// Moment of the last sign of life; that of the connection before the first.
+    heard_at: Instant,
+    /// True if the station has answered a ping.
+    answers_pings: bool,
 }
 
 /// Cause of the end of a connection.
@@ -83,6 +91,8 @@ pub(super) async fn serve(csms: Arc<Csms>, station: Arc<str>, socket: WebSocket)
         jobs: VecDeque::new(),
         working: None,
         pings,
+        heard_at: Instant::now(),
+        answers_pings: false,
     };
     connection.run().await;
     tracing::info!(station = &*station, "disconnected");
@@ -202,8 +212,26 @@ impl Connection {
             },
             () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)),
                 if deadline.is_some() => Ok(()),
-            _ = self.pings.tick() => self.send(Message::Ping(bytes::Bytes::new())).await,
+            _ = self.pings.tick() => self.ping().await,
             () = self.csms.stopping() => Err(End::Close(close_code::AWAY, "the server is going down")),
+        }
+    }
+
+    /// Sends a ping, or ends a connection on which nothing was heard for too long.
+    async fn ping(&mut self) -> Result<(), End> {
+        if self.heard_at.elapsed() > self.silent_for() * CUT_AFTER_SILENCES {
+            return Err(End::Close(close_code::POLICY, "nothing was heard for too long"));
+        }
+        self.send(Message::Ping(bytes::Bytes::new())).await
+    }
+
+    /// Returns the time for which the station may be silent. One that answers no ping is heard of
+    /// no sooner than it sends its next heartbeat.
+    fn silent_for(&self) -> Duration {
+        let Config { offline_after, heartbeat_interval, .. } = self.csms.config;
+        match self.answers_pings {
+            true => offline_after,
+            false => offline_after.max(2 * heartbeat_interval),
         }
     }
 
@@ -219,8 +247,12 @@ impl Connection {
     }
 
     fn take(&mut self, message: Message) -> Result<(), End> {
-        let sign = self.csms.liveness.heard(&self.station);
+        self.heard_at = Instant::now();
+        self.answers_pings |= matches!(message, Message::Pong(_));
+        let sign = self.csms.liveness.heard(&self.station, self.silent_for());
         if !std::mem::replace(&mut self.is_heard, true) {
+            // A ping now tells soon whether the station answers any.
+            self.pings.reset_immediately();
             self.jobs.push_back(StationJob::Connect);
         } else if sign == SignOfLife::First {
             self.jobs.push_back(StationJob::ComeOnline);

@@ -3,7 +3,7 @@
 //! With a token, callers that send it: as `Authorization: Bearer`, or, from a browser, as the
 //! password of basic authentication. In open mode, callers on this machine; but not a web page of
 //! another origin in a browser on this machine, which would come with a foreign `Host` or `Origin`.
-//! Stations are not browsers, and are admitted by [`admit_station`].
+//! Stations are no browsers, and are admitted by the gateway.
 
 use std::sync::Arc;
 
@@ -16,7 +16,6 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::Problem;
 use crate::app::Csms;
-use crate::domain::id_tag::Strangers;
 
 /// ApiCaller who was admitted; a request that was passed on has it among its extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,17 +79,6 @@ pub(crate) fn admit(
     }
 }
 
-/// Checks that a station may connect; the error is the refusal. A browser lets any page open a
-/// WebSocket to anywhere, and names the origin of the page only in `Origin`; a foreign name that
-/// was made to resolve to this address arrives as `Host`.
-pub(crate) fn admit_station(strangers: Strangers, headers: &HeaderMap) -> Result<(), Problem> {
-    refuse_foreign_origin(headers)?;
-    match strangers {
-        Strangers::Welcome => refuse_foreign_host(headers),
-        Strangers::Refused => Ok(()),
-    }
-}
-
 fn refuse_foreign_origin(headers: &HeaderMap) -> Result<(), Problem> {
     // What cannot be read as an origin is a foreign one, as is `null`.
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
@@ -109,7 +97,9 @@ fn refuse_foreign_origin(headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-fn refuse_foreign_host(headers: &HeaderMap) -> Result<(), Problem> {
+/// Refuses a caller that names this machine by a foreign name: one that was made to resolve to its
+/// address.
+pub(crate) fn refuse_foreign_host(headers: &HeaderMap) -> Result<(), Problem> {
     if text(headers, &header::HOST).is_some_and(is_local) {
         return Ok(());
     }
@@ -169,53 +159,6 @@ mod tests {
         ] {
             assert!(!is_local(host), "{host}");
         }
-    }
-
-    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
-        origin.map(|origin| headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap()));
-        headers
-    }
-
-    /// In open mode any page in the operator's browser could open ws://127.0.0.1:8180/ocpp/X and be
-    /// a station.
-    #[test]
-    fn a_web_page_of_somewhere_else_is_no_station() {
-        let status = |strangers, host, origin| {
-            admit_station(strangers, &headers(host, origin))
-                .map_err(|problem| problem.into_response().status())
-        };
-        for strangers in [Strangers::Welcome, Strangers::Refused] {
-            for origin in [
-                "https://evil.example",
-                "null",
-                "http://127.0.0.1:3000",
-                "127.0.0.1:8180",
-                "http://",
-            ] {
-                assert_eq!(
-                    status(strangers, "127.0.0.1:8180", Some(origin)),
-                    Err(StatusCode::FORBIDDEN),
-                    "{origin}"
-                );
-            }
-            assert_eq!(status(strangers, "127.0.0.1:8180", Some("http://127.0.0.1:8180")), Ok(()));
-            assert_eq!(status(strangers, "[::1]:8180", None), Ok(()), "stations send no origin");
-        }
-        // A name that its owner made point to this machine.
-        let rebound = "evil.example:8180";
-        assert_eq!(
-            status(Strangers::Welcome, rebound, Some("http://evil.example:8180")),
-            Err(StatusCode::FORBIDDEN)
-        );
-        assert_eq!(status(Strangers::Welcome, rebound, None), Err(StatusCode::FORBIDDEN));
-        assert_eq!(
-            status(Strangers::Refused, "csms.example", None),
-            Ok(()),
-            "closed mode is reached by any name"
-        );
-        assert!(admit_station(Strangers::Welcome, &HeaderMap::new()).is_err());
     }
 
     #[test]

@@ -6,7 +6,6 @@
 mod guard;
 mod problem;
 
-pub(crate) use guard::admit_station;
-pub(crate) use guard::{ApiCaller, admit, guard};
+pub(crate) use guard::{ApiCaller, admit, guard, refuse_foreign_host};
 pub(crate) use problem::Problem;
 pub(crate) use problem::execute_failed;

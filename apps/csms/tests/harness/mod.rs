@@ -2,6 +2,7 @@
 //!
 //! - [`server`]: the binary `csms` on a free port of the loopback interface and a store of its own.
 //! - [`station`]: a charge point, python/station.py, driven step by step.
+//! - [`raw`]: a station on a bare socket, which answers no ping.
 //! - [`proxy`]: what stands between a server and its database.
 //! - [`api`]: the JSON API; what it answers with is spelt in [`views`], and only there.
 //! - [`browser`]: the dashboard as headless Chromium sees it.
@@ -12,6 +13,7 @@ pub(crate) mod deadline;
 pub(crate) mod folder;
 pub(crate) mod http;
 pub(crate) mod proxy;
+pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod station;
 pub(crate) mod views;

@@ -104,6 +104,14 @@ impl Station {
         self.reply_to(request)
     }
 
+    /// Tries to open a socket in another way: with other options of the command `connect`.
+    #[track_caller]
+    pub(crate) fn try_connect_with(&self, mut options: Value) -> Value {
+        options["do"] = json!("connect");
+        let request = self.command(options);
+        self.reply_to(request)
+    }
+
     /// The closing handshake.
     #[track_caller]
     pub(crate) fn close(&self) {

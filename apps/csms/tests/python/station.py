@@ -5,7 +5,8 @@ JSON event a line on stdout. It ends with its stdin. Requests and confirmations 
 the package, so an answer that csms spells wrongly is an error here.
 
 Commands (`do`; `request` names the command in the events that answer it):
-  connect     subprotocols?, url?, within?    -> connected | refused | failed; within: seconds
+  connect     subprotocols?, url?, within?    -> connected | refused | failed; within: seconds;
+              headers?, ca?, cert?, key?         more headers; files of PEM to encrypt the connection by
   call        action, payload, messageId?     -> answer | error | failed
   policy      action, status | hold | error   how calls of that action are answered from now on
   release     action, status                  answers the oldest held call of that action
@@ -20,6 +21,7 @@ Events further: frame (every text received), closed (of every connection).
 import asyncio
 import json
 import logging
+import ssl
 import sys
 
 from ocpp.charge_point import camel_to_snake_case
@@ -30,6 +32,7 @@ from ocpp.v16 import ChargePoint, call, call_result
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+CONNECT_OPTIONS = ("url", "within", "headers", "ca", "cert", "key")
 ERRORS = {"NotImplemented": NotImplementedCallError, "NotSupported": NotSupportedError}
 
 
@@ -177,12 +180,23 @@ class Program:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def connect(self, request, subprotocols, url=None, within=10):
+    async def connect(self, request, subprotocols, url=None, within=10, headers=None, ca=None, cert=None, key=None):
         self.connections += 1
+        encryption = {}
+        if ca:
+            encryption["ssl"] = ssl.create_default_context(cafile=ca)
+            if cert:
+                encryption["ssl"].load_cert_chain(cert, key)
         try:
             # Pings of ours would be signs of life that a test did not ask for.
             connection = await connect(
-                url or self.url, subprotocols=subprotocols or None, ping_interval=None, close_timeout=2, open_timeout=within
+                url or self.url,
+                subprotocols=subprotocols or None,
+                additional_headers=headers,
+                ping_interval=None,
+                close_timeout=2,
+                open_timeout=within,
+                **encryption,
             )
         except InvalidStatus as refusal:
             report("refused", request=request, status=refusal.response.status_code)
@@ -198,7 +212,7 @@ class Program:
         do, request = command["do"], command.get("request")
         station = self.station
         if do == "connect":
-            options = {key: command[key] for key in ("url", "within") if key in command}
+            options = {key: command[key] for key in CONNECT_OPTIONS if key in command}
             await self.connect(request, command.get("subprotocols", ["ocpp1.6"]), **options)
         elif do == "call":
             action, payload = command["action"], command["payload"]
