@@ -37,6 +37,8 @@ pub struct Config {
     pub(crate) api_token: Option<Confidential>,
     /// True if stations may spell the subprotocol in any case, or leave it out.
     pub(crate) lax_subprotocol: bool,
+    /// Vendors whose own messages are taken from stations.
+    pub(crate) vendors: Vec<String>,
     /// File with the identities of stations to register, one a line; `None` if there is no file.
     pub(crate) stations: Option<PathBuf>,
 }
@@ -122,6 +124,7 @@ usage: csms [flags]
   --api-token TEXT       callers of the API must send it: Authorization: Bearer TEXT
                          [better given as CSMS_API_TOKEN: everyone here can see arguments with ps]
   --stations FILE        register these stations at the start, one identity a line
+  --vendors NAME,NAME    take the messages (DataTransfer) of these vendors from stations [none]
   --call-timeout 30s     how long a station may take to answer
   --offline-after 120s   how long a station may be silent before it counts as offline
   --start-within 60s     how long a connector is kept for a remote start
@@ -137,12 +140,13 @@ Each flag can be given by the environment: --call-timeout as CSMS_CALL_TIMEOUT=3
 RUST_LOG is not read; CSMS_LOG=debug says more on standard error.";
 
 /// The flags that take a value.
-const VALUES: [&str; 9] = [
+const VALUES: [&str; 10] = [
     "read-models",
     "listen",
     "store",
     "api-token",
     "stations",
+    "vendors",
     "call-timeout",
     "offline-after",
     "start-within",
@@ -256,6 +260,7 @@ impl GivenSettings {
             open,
             api_token: api_token.map(Confidential::new),
             stations: self.value("stations").map(PathBuf::from),
+            vendors: names(self.value("vendors")),
         })
     }
 
@@ -289,6 +294,12 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// A folder, or the URL of a database.
+/// Reads names between commas.
+fn names(text: Option<&str>) -> Vec<String> {
+    let names = text.unwrap_or_default().split(',').map(str::trim);
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 fn place(text: &str) -> Result<ReadModelPlace, ConfigError> {
     match text.split_once("://") {
         None if !text.is_empty() => Ok(ReadModelPlace::Directory(text.into())),

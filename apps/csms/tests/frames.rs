@@ -20,9 +20,7 @@ fn an_unknown_action_is_not_implemented_and_a_known_one_without_support_is_not_s
     let server = Server::start();
     let station = server.ready_station("CP-1", 1);
     assert_eq!(refused(&station, "u", r#"[2,"u","MakeCoffee",{}]"#), "NotImplemented");
-    for (number, action) in
-        ["DiagnosticsStatusNotification", "FirmwareStatusNotification"].iter().enumerate()
-    {
+    for (number, action) in ["GetLog", "SetChargingProfile"].iter().enumerate() {
         let id = format!("k-{number}");
         assert_eq!(
             refused(&station, &id, &format!(r#"[2,"{id}","{action}",{{"status":"Idle"}}]"#)),

@@ -14,6 +14,7 @@ mod deadlines;
 mod frames;
 mod gate;
 mod liveness;
+mod operations;
 mod postgres_store;
 mod read_models;
 mod remote_start;

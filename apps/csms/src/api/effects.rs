@@ -18,8 +18,11 @@ use super::reading::{PageBounds, body, list as page, parse, path, query};
 use super::{camel, json_body};
 use crate::app::Csms;
 use crate::connections::NO_ANSWER;
+use crate::domain::operation::OperationRequested;
 use crate::domain::request::StationAnswer;
+use crate::effects::{OPERATION, OperationOutcome};
 use crate::http::Problem;
+use crate::ocpp::v16::{action_of, payload_of, route_of};
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct EffectsQuery {
@@ -79,18 +82,24 @@ pub(super) async fn resolve(
 ) -> Result<Response, Problem> {
     let id = effect_id(&path(id)?)?;
     let Resolve { verdict: said, reason, by } = parse(&body(bytes)?)?;
-    let verdict = verdict(&said, reason.as_deref())?;
     let by = by.as_deref().filter(|by| !by.trim().is_empty()).unwrap_or("operator");
     let effects = effects(&csms)?;
-    effects.find(id).await?.ok_or_else(unknown)?;
+    let found = effects.find(id).await?.ok_or_else(unknown)?;
+    let verdict = verdict(&said, reason.as_deref(), found.name == OPERATION)?;
     let status = effects.resolve(id, verdict, &by.chars().take(100).collect::<String>()).await?;
     Ok(json_body(&effect_json(&status)).into_response())
 }
 
 /// Reads the verdict of a person.
-fn verdict(said: &str, reason: Option<&str>) -> Result<Verdict, Problem> {
+fn verdict(said: &str, reason: Option<&str>, of_operation: bool) -> Result<Verdict, Problem> {
     let reason: String = reason.unwrap_or("a person said so").chars().take(500).collect();
-    let outcome = |answer: StationAnswer| serde_json::to_value(answer).unwrap_or_default();
+    let outcome = |answer: StationAnswer| {
+        let outcome = match of_operation {
+            true => serde_json::to_value(OperationOutcome::from(answer)),
+            false => serde_json::to_value(answer),
+        };
+        outcome.unwrap_or_default()
+    };
     match said {
         "done" => Ok(Verdict::Done(outcome(StationAnswer::Accepted))),
         "rejected" => Ok(Verdict::Done(outcome(StationAnswer::Rejected { status: reason }))),
@@ -133,7 +142,15 @@ fn unknown() -> Problem {
 /// caller who asked.
 #[must_use]
 pub(super) fn effect_json(status: &EffectStatus) -> Value {
-    let outcome = |outcome: &Value| serde_json::from_value::<StationAnswer>(outcome.clone()).ok();
+    let mut response = None;
+    let mut outcome = |outcome: &Value| {
+        if status.name != OPERATION {
+            return serde_json::from_value::<StationAnswer>(outcome.clone()).ok();
+        }
+        let outcome: OperationOutcome = serde_json::from_value(outcome.clone()).ok()?;
+        response = outcome.response;
+        Some(outcome.answer)
+    };
     let (state, answer, reason, by) = match &status.state {
         EffectState::Pending => ("pending", None, None, None),
         EffectState::InFlight { .. } => ("inFlight", None, None, None),
@@ -160,16 +177,33 @@ pub(super) fn effect_json(status: &EffectStatus) -> Value {
     };
     json!({
         "id": status.id.to_string(),
-        "kind": status.name,
+        "kind": route_of(&status.intent["operation"]).unwrap_or(status.name),
         "station": status.stream.as_ref().map(|stream| stream.id()),
-        "request": camel(&status.intent),
+        "request": request_json(&status.intent),
         "requestedAt": status.requested_at,
         "state": state,
         "answer": answer,
         "reason": reason,
+        "response": response,
         "by": by,
         "attempts": status.attempts,
         "refused": status.report_refused,
         "link": format!("/api/effects/{}", status.id),
     })
+}
+
+/// Returns what was asked for: an operation in the names of OCPP, as it was sent.
+fn request_json(intent: &Value) -> Value {
+    let mut request = camel(intent);
+    let asked = serde_json::from_value::<OperationRequested>(intent.clone());
+    if let (Ok(asked), Some(fields)) = (asked, request.as_object_mut()) {
+        let mut payload = payload_of(&asked.operation);
+        if asked.has_secret && payload.get("value").is_some() {
+            payload["value"] = "[hidden]".into();
+        }
+        fields.remove("operation");
+        fields.insert("action".to_owned(), action_of(&asked.operation).into());
+        fields.insert("payload".to_owned(), payload);
+    }
+    request
 }

@@ -13,15 +13,18 @@
 //! This file has the routes. Each other file has those of the name that it bears; beside them:
 //!
 //! - `reading`: parts of requests: paths, queries, bodies, keys and positions
-//! - `requests`: what is asked of a station; `effects` tells what became of it
+//! - `requests` and `operations`: what is asked of a station; `effects` tells what became of it
+//! - `equipment`: what is known of a station by what was asked of it
 //! - `consumers`: read models and processes, with what they have parked
 
 mod availability;
 mod consumers;
 mod effects;
 mod energy;
+mod equipment;
 mod health;
 mod meter_values;
+mod operations;
 mod reading;
 mod requests;
 mod servers;
@@ -40,6 +43,7 @@ use serde_json::Value;
 
 use crate::app::Csms;
 use crate::http::{Problem, guard};
+use crate::ocpp::v16::ACTIONS;
 pub(crate) use energy::EnergyQuery;
 pub(crate) use health::stands_still;
 
@@ -48,16 +52,33 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Returns the routes of the API.
 pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
-    let api = Router::new()
+    let api = ACTIONS
+        .iter()
+        .fold(Router::new(), |router, action| {
+            let path = format!("/api/stations/{{id}}/{}", action.route);
+            router.route(&path, post(operations::ask))
+        })
         .route("/api/stations", get(stations::list))
         .route("/api/stations/{id}", get(stations::one).put(stations::put))
         .route("/api/stations/{id}/history", get(stations::history))
         .route("/api/stations/{id}/availability", get(availability::one))
         .route("/api/stations/{id}/remote-start", post(requests::remote_start))
+        .route("/api/stations/{id}/remote-start-transaction", post(requests::remote_start))
         .route("/api/stations/{id}/remote-stop", post(requests::remote_stop))
+        .route("/api/stations/{id}/remote-stop-transaction", post(requests::remote_stop))
         .route("/api/stations/{id}/unlock", post(requests::unlock))
+        .route("/api/stations/{id}/unlock-connector", post(requests::unlock))
         .route("/api/stations/{id}/reserve", post(requests::reserve))
+        .route("/api/stations/{id}/reserve-now", post(requests::reserve))
         .route("/api/stations/{id}/cancel-reservation", post(requests::cancel_reservation))
+        .route("/api/stations/{id}/configuration", get(equipment::configuration))
+        .route("/api/stations/{id}/local-list", get(equipment::local_list))
+        .route("/api/stations/{id}/charging-profiles", get(equipment::charging_profiles))
+        .route("/api/stations/{id}/composite-schedule", get(equipment::composite_schedule))
+        .route("/api/stations/{id}/firmware", get(equipment::firmware))
+        .route("/api/stations/{id}/diagnostics", get(equipment::diagnostics))
+        .route("/api/stations/{id}/security-events", get(equipment::security_events))
+        .route("/api/stations/{id}/certificates", get(equipment::certificates))
         .route("/api/transactions", get(transactions::list))
         .route("/api/transactions/{id}", get(transactions::one))
         .route("/api/effects", get(effects::list))

@@ -1,5 +1,5 @@
 //! `POST /api/stations/{id}/…`: requests to a station. The answer is 202 and an effect, or, with
-//! `?wait=`, its outcome.
+//! `?wait=`, its outcome. With `?force=true` a request is sent that would be refused.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -38,9 +38,18 @@ const WAIT_MAX: Duration = Duration::from_secs(120);
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Wait {
     wait: Option<String>,
+    force: Option<String>,
 }
 
 impl Wait {
+    fn is_forced(&self) -> Result<bool, Problem> {
+        match self.force.as_deref() {
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
+            Some(_) => Err(Problem::bad_request("invalid-query", "force is true or false")),
+        }
+    }
+
     fn duration(&self) -> Result<Option<Duration>, Problem> {
         let Some(text) = &self.wait else { return Ok(None) };
         match duration(text) {
@@ -52,9 +61,9 @@ impl Wait {
     }
 }
 
-type Id = Result<Path<String>, PathRejection>;
-type Waiting = Result<Query<Wait>, QueryRejection>;
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Id = Result<Path<String>, PathRejection>;
+pub(super) type Waiting = Result<Query<Wait>, QueryRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -229,18 +238,19 @@ pub(super) async fn cancel_reservation(
 }
 
 /// Request of a caller, before its body is read.
-struct OperatorRequest {
+pub(super) struct OperatorRequest {
     route: &'static str,
-    caller: ApiCaller,
-    station: String,
+    pub(super) caller: ApiCaller,
+    pub(super) station: String,
+    pub(super) is_forced: bool,
     key: Option<String>,
     trace: Option<TraceContext>,
     wait: Option<Duration>,
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
 }
 
 impl OperatorRequest {
-    fn read(
+    pub(super) fn read(
         route: &'static str,
         caller: ApiCaller,
         headers: &HeaderMap,
@@ -248,11 +258,13 @@ impl OperatorRequest {
         wait: Waiting,
         bytes: Body,
     ) -> Result<Self, Problem> {
-        let (key, wait) = (idempotency_key(headers)?, query(wait)?.duration()?);
+        let (key, asked) = (idempotency_key(headers)?, query(wait)?);
+        let (wait, is_forced) = (asked.duration()?, asked.is_forced()?);
         Ok(Self {
             route,
             caller,
             station: path(id)?,
+            is_forced,
             key,
             trace: trace(headers),
             wait,
@@ -260,7 +272,15 @@ impl OperatorRequest {
         })
     }
 
-    async fn execute(self, csms: &Csms, command: StationCommand) -> Result<Response, Problem> {
+    pub(super) async fn execute(
+        self,
+        csms: &Csms,
+        command: StationCommand,
+    ) -> Result<Response, Problem> {
+        let command = match self.is_forced {
+            true => StationCommand::Forced(Box::new(command)),
+            false => command,
+        };
         let by = json!({ "by": &*self.caller.name }).to_string();
         let mut command =
             csms.stations.command(&self.station, command).trace(self.trace).metadata(by);
@@ -275,7 +295,7 @@ impl OperatorRequest {
     }
 }
 
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Answers with the state of the effect, after waiting at most `wait` for its outcome.
 async fn respond(

@@ -161,7 +161,7 @@ pub(super) async fn history(
     Ok(json_body(&page(items, more.then(|| last.to_string()))).into_response())
 }
 
-fn unknown() -> Problem {
+pub(super) fn unknown() -> Problem {
     Problem::not_found(StationRefusal::Unknown.code(), StationRefusal::Unknown.to_string())
 }
 

@@ -1,8 +1,10 @@
 //! What requests need, whether of stations or of people: the handles of the store, of what follows
 //! it, and of the connections. `start` makes it and ends it.
 //!
+//! - `secrets`: secret parts of requests, until they are sent
 //! - `transaction_numbers`: free transaction ids
 
+mod secrets;
 mod transaction_numbers;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,6 +16,7 @@ use leftfold::runtime::projection::Projections;
 use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime, RuntimeHandle};
 use tokio::sync::{Semaphore, watch};
 
+pub(crate) use secrets::RequestSecrets;
 pub(crate) use transaction_numbers::{NoNumber, TransactionNumbers};
 
 use crate::config::Config;
@@ -43,6 +46,8 @@ pub(crate) struct Csms {
     pub(crate) transaction_numbers: TransactionNumbers,
     /// Connections of the stations.
     pub(crate) registry: Registry,
+    /// Secret parts of requests to stations.
+    pub(crate) secrets: RequestSecrets,
     /// Stations that were heard of lately.
     pub(crate) liveness: Liveness,
     /// Read models for lists, reports and the dashboard.
@@ -84,6 +89,7 @@ impl Csms {
             tags: store.aggregate(),
             transaction_numbers: TransactionNumbers::new(&store),
             registry: Registry::default(),
+            secrets: RequestSecrets::default(),
             liveness: Liveness::new(config.offline_after),
             read: ReadModels::at(&config.read_models)?,
             boots: Semaphore::new(BOOTS_MAX),

@@ -3,6 +3,7 @@
 //!
 //! - [`station`]: the aggregate of a charging station. Its [`connector`]s are a fold nested in it,
 //!   as are its open [`transaction`]s; requests to it are in [`request`].
+//! - [`operation`]: what else can be asked of a station, and what is known of it from that
 //! - [`id_tag`]: the aggregate of a tag that may charge
 //! - [`server`]: the running servers that share a store
 //! - [`transaction_ids`]: the aggregate of the numbers that are reserved for transactions
@@ -13,6 +14,7 @@ pub(crate) mod availability;
 pub(crate) mod connector;
 pub(crate) mod id_tag;
 pub(crate) mod meter;
+pub(crate) mod operation;
 pub(crate) mod request;
 pub(crate) mod server;
 pub(crate) mod station;

@@ -146,7 +146,7 @@ pub(crate) struct RequestAnswered {
 }
 
 /// Outcome of a request, and of its effect.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum StationAnswer {
     /// The station will do it, or has done it.
     Accepted,

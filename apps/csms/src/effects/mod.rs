@@ -3,11 +3,13 @@
 //!
 //! - `remote_start`, `remote_stop`, `unlock`, `reservation`: an effect for each request, with what
 //!   proves that a request in doubt took place, or did not
+//! - `operation`: one effect for all other operations
 //! - `fault`: where tests have the process end
 //!
 //! This file has what they share: the call, and what its answer means.
 
 mod fault;
+mod operation;
 mod remote_start;
 mod remote_stop;
 mod reservation;
@@ -20,6 +22,8 @@ use leftfold::prelude::{Runtime, Timestamp};
 use leftfold::runtime::{Conclusion, Performed, Policy};
 
 pub(crate) use fault::FaultPoint;
+use operation::AskForOperation;
+pub(crate) use operation::{OPERATION, OperationOutcome};
 use remote_start::RemoteStartTransaction;
 use remote_stop::RemoteStopTransaction;
 use reservation::{CancelReservation, ReserveNow};
@@ -44,6 +48,7 @@ pub(crate) fn register(runtime: Runtime, csms: &Arc<Csms>) -> Runtime {
         .effect(UnlockConnector(csms.clone()))
         .effect(ReserveNow(csms.clone()))
         .effect(CancelReservation(csms.clone()))
+        .effect(AskForOperation(csms.clone()))
 }
 
 impl Csms {
@@ -69,14 +74,27 @@ impl Csms {
         request: &CentralRequest,
         until: Timestamp,
     ) -> Performed<StationAnswer> {
+        match self.called(station, Some(name), request, until).await {
+            Ok(called) => performed(called),
+            Err(reason) => Performed::NotDone { reason },
+        }
+    }
+
+    /// Calls a station, unless the time for that is over.
+    async fn called(
+        &self,
+        station: &str,
+        name: Option<&RequestId>,
+        request: &CentralRequest,
+        until: Timestamp,
+    ) -> Result<Called, String> {
         // After a restart, or a broken line, the station is about to come back.
         let left = until.since(Timestamp::now());
         self.registry.wait_for(station, self.config.call_timeout.min(left)).await;
         if Timestamp::now() >= until {
-            let reason = "its time was over before it could be sent".to_owned();
-            return Performed::NotDone { reason };
+            return Err("its time was over before it could be sent".to_owned());
         }
-        performed(self.registry.call(station, Some(name), request, self.config.call_timeout).await)
+        Ok(self.registry.call(station, name, request, self.config.call_timeout).await)
     }
 
     /// Returns the result of an answer that came after its call was given up; `None` if there is no
@@ -87,7 +105,7 @@ impl Csms {
     }
 }
 
-fn doubt(reason: &str) -> Performed<StationAnswer> {
+fn doubt<O>(reason: &str) -> Performed<O> {
     Performed::InDoubt { reason: reason.to_owned() }
 }
 
@@ -121,6 +139,7 @@ fn performed(called: Called) -> Performed<StationAnswer> {
             rejected(status.as_str())
         }
         Called::Answered(StationConfirmation::TriggerMessage(status)) => rejected(status.as_str()),
+        Called::Answered(StationConfirmation::Operation(reply)) => Performed::Done(reply.answer),
         Called::Refused(error) => rejected(error.code.as_str()),
         Called::NotSent(reason) => Performed::NotDone { reason: reason.to_owned() },
         Called::Unknown(reason) => doubt(reason),

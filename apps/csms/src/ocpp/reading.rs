@@ -36,6 +36,13 @@ pub(crate) struct WithViolations<T> {
     pub(crate) violations: Vec<Violation>,
 }
 
+impl<T> WithViolations<T> {
+    /// Returns the message as another one, with the same departures.
+    pub(crate) fn map<U>(self, into: impl FnOnce(T) -> U) -> WithViolations<U> {
+        WithViolations { message: into(self.message), violations: self.violations }
+    }
+}
+
 /// A departure from the specification that was tolerated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Violation {
@@ -155,8 +162,12 @@ impl<'a> Fields<'a> {
         Some(Self { values, prefix: prefix.into() })
     }
 
-    pub(crate) fn empty() -> Self {
-        Self { values: BTreeMap::new(), prefix: String::new() }
+    /// Splits a payload into its fields; no fields if it is not an object.
+    pub(crate) fn of_any(json: &'a str, notes: &mut Notes) -> Self {
+        Self::of(json, "").unwrap_or_else(|| {
+            notes.note("", ViolationKind::Unreadable);
+            Self { values: BTreeMap::new(), prefix: String::new() }
+        })
     }
 
     /// Tells whether the field is present with a value other than `null`.
@@ -244,6 +255,77 @@ impl<'a> Fields<'a> {
             Spelling::Unknown => notes.note(&self.path(name), ViolationKind::UnknownValue),
         }
         Some(value)
+    }
+
+    /// A yes or no; also as text or as 1 and 0.
+    pub(crate) fn boolean(&mut self, name: &str, p: Presence, notes: &mut Notes) -> Option<bool> {
+        let raw = self.take(name, p, notes)?;
+        let (value, is_exact) = match raw.get() {
+            "true" => (Some(true), true),
+            "false" => (Some(false), true),
+            json if json.trim_matches('"').eq_ignore_ascii_case("true") || json == "1" => {
+                (Some(true), false)
+            }
+            json if json.trim_matches('"').eq_ignore_ascii_case("false") || json == "0" => {
+                (Some(false), false)
+            }
+            _ => (None, true),
+        };
+        if value.is_none() {
+            notes.note(&self.path(name), ViolationKind::Unreadable);
+        } else if !is_exact {
+            notes.note(&self.path(name), ViolationKind::Converted);
+        }
+        value
+    }
+
+    /// An amount in tenths; what is finer is rounded.
+    pub(crate) fn tenths(&mut self, name: &str, p: Presence, notes: &mut Notes) -> Option<i64> {
+        let raw = self.take(name, p, notes)?;
+        let text = raw.get();
+        let number: Option<f64> = text.trim_matches('"').trim().parse().ok();
+        let exact = number.filter(|number| number.abs() < EXACT_FLOAT_MAX / 10.0);
+        if exact.is_none() {
+            notes.note(&self.path(name), ViolationKind::Unreadable);
+        } else if text.starts_with('"') {
+            notes.note(&self.path(name), ViolationKind::Converted);
+        }
+        exact.map(|number| (number * 10.0).round() as i64)
+    }
+
+    /// An object.
+    pub(crate) fn object(&mut self, name: &str, p: Presence, notes: &mut Notes) -> Option<Self> {
+        let raw = self.take(name, p, notes)?;
+        let path = self.path(name);
+        let fields = Self::of(raw.get(), format!("{path}."));
+        if fields.is_none() {
+            notes.note(&path, ViolationKind::Unreadable);
+        }
+        fields
+    }
+
+    /// A text of any length, which is not cut: whoever takes it has a limit of its own. Another
+    /// value is taken as its JSON.
+    pub(crate) fn content(
+        &mut self,
+        name: &str,
+        chars_max: usize,
+        p: Presence,
+        notes: &mut Notes,
+    ) -> Option<String> {
+        let raw = self.take(name, p, notes)?;
+        let path = self.path(name);
+        let text = match raw.get().starts_with(['{', '[']) {
+            true => {
+                notes.note(&path, ViolationKind::Converted);
+                raw.get().to_owned()
+            }
+            false => text_of(raw, &path, notes)?,
+        };
+        if text.len() > chars_max && text.chars().count() > chars_max {
+            notes.note(&path, ViolationKind::TooLong { chars_max });
+        }
+        Some(text)
     }
 
     /// The elements of a list with the path of each. A single object is taken as a list of one.

@@ -191,6 +191,22 @@ impl Api {
         )
     }
 
+    /// Asks for an operation by its route, and waits for what the station says.
+    pub(crate) fn operate(&self, station: &str, route: &str, payload: &Value) -> Reply {
+        self.post(&station_path(station, &format!("/{route}?wait=15s")), payload)
+    }
+
+    /// The same, whatever speaks against it.
+    pub(crate) fn force(&self, station: &str, route: &str, payload: &Value) -> Reply {
+        self.post(&station_path(station, &format!("/{route}?wait=15s&force=true")), payload)
+    }
+
+    /// What is known of a station by what was asked of it.
+    #[track_caller]
+    pub(crate) fn known(&self, station: &str, route: &str) -> Value {
+        self.fetch(&station_path(station, &format!("/{route}"))).expect(200).json()
+    }
+
     #[track_caller]
     pub(crate) fn effect(&self, id: &str) -> EffectView {
         self.fetch(&format!("/api/effects/{id}")).expect(200).view()

@@ -18,6 +18,8 @@ use super::server::Server;
 pub(crate) enum Policy {
     /// With this status.
     Answer(&'static str),
+    /// With this payload.
+    Payload(Value),
     /// Not before [`Station::release`].
     Hold,
     /// With a CALLERROR of this code.
@@ -306,6 +308,7 @@ impl Station {
         let mut command = json!({"do": "policy", "action": action});
         match policy {
             Policy::Answer(status) => command["status"] = json!(status),
+            Policy::Payload(payload) => command["payload"] = payload.clone(),
             Policy::Hold => command["hold"] = json!(true),
             Policy::Error(code) => command["error"] = json!(code),
         }

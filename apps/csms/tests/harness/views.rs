@@ -114,6 +114,8 @@ pub(crate) struct EffectView {
     pub(crate) state: State,
     pub(crate) attempts: u32,
     pub(crate) reason: Option<String>,
+    /// The station's whole answer to an operation.
+    pub(crate) response: Option<Value>,
     /// Names the request, also towards the station: it is the message id of the call.
     pub(crate) request: String,
 }
@@ -128,6 +130,8 @@ struct WireEffect {
     answer: Option<WireAnswer>,
     attempts: u32,
     reason: Option<String>,
+    #[serde(default)]
+    response: Option<Value>,
     request: WireRequest,
 }
 
@@ -197,8 +201,9 @@ impl From<WireEffect> for EffectView {
             (WireState::NotDone, Some(WireAnswer::NotDone)) => State::NotDone,
             _ => panic!("effect {}: its answer does not belong to its state", wire.id),
         };
-        let WireEffect { id, kind: name, station, attempts, reason, request, .. } = wire;
-        Self { id, name, station, state, attempts, reason, request: request.request }
+        let WireEffect { id, kind: name, station, attempts, reason, response, request, .. } = wire;
+        let request = request.request;
+        Self { id, name, station, state, attempts, reason, response, request }
     }
 }
 

@@ -8,7 +8,8 @@ Commands (`do`; `request` names the command in the events that answer it):
   connect     subprotocols?, url?, within?    -> connected | refused | failed; within: seconds;
               headers?, ca?, cert?, key?         more headers; files of PEM to encrypt the connection by
   call        action, payload, messageId?     -> answer | error | failed
-  policy      action, status | hold | error   how calls of that action are answered from now on
+  policy      action, status | payload | hold | error
+                                              how calls of that action are answered from now on
   release     action, status                  answers the oldest held call of that action
   send        text                            a text frame as it is
   ping                                        -> answer
@@ -33,6 +34,31 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 CONNECT_OPTIONS = ("url", "within", "headers", "ca", "cert", "key")
+
+# The actions that are answered with a payload, and the answers unless a policy says otherwise.
+OPERATIONS = {
+    "CertificateSigned": {"status": "Accepted"},
+    "ChangeAvailability": {"status": "Accepted"},
+    "ChangeConfiguration": {"status": "Accepted"},
+    "ClearCache": {"status": "Accepted"},
+    "ClearChargingProfile": {"status": "Accepted"},
+    "DataTransfer": {"status": "Accepted"},
+    "DeleteCertificate": {"status": "Accepted"},
+    "ExtendedTriggerMessage": {"status": "Accepted"},
+    "GetCompositeSchedule": {"status": "Rejected"},
+    "GetConfiguration": {"configurationKey": []},
+    "GetDiagnostics": {"fileName": "diagnostics.zip"},
+    "GetInstalledCertificateIds": {"status": "NotFound"},
+    "GetLocalListVersion": {"listVersion": 0},
+    "GetLog": {"status": "Accepted", "filename": "log.txt"},
+    "InstallCertificate": {"status": "Accepted"},
+    "Reset": {"status": "Accepted"},
+    "SendLocalList": {"status": "Accepted"},
+    "SetChargingProfile": {"status": "Accepted"},
+    "SignedUpdateFirmware": {"status": "Accepted"},
+    "UpdateFirmware": {},
+}
+
 ERRORS = {"NotImplemented": NotImplementedCallError, "NotSupported": NotSupportedError}
 
 
@@ -51,6 +77,7 @@ class Behaviour:
             "ReserveNow": {"status": "Accepted"},
             "CancelReservation": {"status": "Accepted"},
             "TriggerMessage": {"status": "Accepted"},
+            **{action: {"payload": payload} for action, payload in OPERATIONS.items()},
         }
         self.held = []
         # Releases that came before their call was held: a frame is reported before it is handled.
@@ -70,7 +97,7 @@ class Behaviour:
             answer = asyncio.get_running_loop().create_future()
             self.held.append((action, answer))
             return await answer
-        return policy["status"]
+        return policy.get("payload", policy.get("status"))
 
     def release(self, action, status):
         for at, (held, answer) in enumerate(self.held):
@@ -164,6 +191,23 @@ class Station(ChargePoint):
             wanted = known if connector_id is None else {connector_id: known.get(connector_id)}
             for payload in [payload for payload in wanted.values() if payload]:
                 await self.call(call.StatusNotification(**camel_to_snake_case(payload)))
+
+
+def answering(action):
+    """A handler that answers as the policy of the action says: with a payload, or with a status."""
+
+    async def answer(self, **_):
+        answer = await self.behaviour.status_for(action)
+        payload = {"status": answer} if isinstance(answer, str) else answer
+        return getattr(call_result, action)(**camel_to_snake_case(payload))
+
+    # The package finds handlers by this name.
+    answer.__name__ = f"on_{action}"
+    return on(action)(answer)
+
+
+for operation in OPERATIONS:
+    setattr(Station, f"on_{operation}", answering(operation))
 
 
 class Program:

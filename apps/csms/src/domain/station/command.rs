@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Booted, OfflineReason};
 use crate::domain::connector::StatusChanged;
+use crate::domain::operation::{
+    EquipmentReport, OperationAnswered, OperationRefusal, OperationRequested,
+};
 use crate::domain::request::{
     RemoteStartRequested, RequestAnswered, RequestId, ReservationCancelRequested,
     ReservationRequested, UnlockRequested,
@@ -70,6 +73,15 @@ pub(crate) enum StationCommand {
     RemoteStop(RemoteStop),
     /// Ask the station to unlock a connector, under a new request id.
     Unlock(UnlockRequested),
+    /// Ask the station as the command says, whatever speaks against it but that the station is
+    /// unknown, or that too much is under way.
+    Forced(Box<StationCommand>),
+    /// Ask the station for an operation, under a new request id.
+    Operate(Box<OperationRequested>),
+    /// An operation has ended.
+    ConcludeOperation(Box<OperationAnswered>),
+    /// The station reports what it does for itself, or something about its security.
+    ReportEquipment(EquipmentReport),
     /// A remote start has ended.
     ConcludeRemoteStart(RequestAnswered),
     /// A remote stop has ended.
@@ -242,6 +254,9 @@ pub(crate) enum StationRefusal {
         /// Connectors of a station that are kept at most.
         connectors_max: usize,
     },
+    /// Something speaks against the operation.
+    #[error(transparent)]
+    Operation(#[from] OperationRefusal),
     /// Too many requests to the station are under way.
     #[error("too many requests to this station are under way; wait for their answers")]
     TooManyRequests,
@@ -269,6 +284,7 @@ impl StationRefusal {
             Self::ForeignTag { .. } => "foreign-tag",
             Self::BeingStopped { .. } => "transaction-being-stopped",
             Self::TooManyConnectors { .. } => "too-many-connectors",
+            Self::Operation(refusal) => refusal.code(),
             Self::TooManyRequests => "too-many-requests",
         }
     }

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::connector::StatusChanged;
 use crate::domain::meter::transaction_tag;
+use crate::domain::operation::{
+    CertificateRequested, FirmwareReported, OperationAnswered, OperationRequested,
+    SecurityEventReported, UploadReported, VendorMessageReceived,
+};
 use crate::domain::request::{
     RemoteStartRequested, RemoteStopRequested, RequestAnswered, RequestId,
     ReservationCancelRequested, ReservationRequested, UnlockRequested,
@@ -88,6 +92,20 @@ pub(crate) enum StationEvent {
     UnlockRequested(UnlockRequested),
     /// An unlocking has ended.
     UnlockAnswered(RequestAnswered),
+    /// An operation is asked for: the intent of an effect.
+    OperationRequested(Box<OperationRequested>),
+    /// An operation has ended.
+    OperationAnswered(Box<OperationAnswered>),
+    /// The station reported the progress of an update of its firmware.
+    FirmwareReported(FirmwareReported),
+    /// The station reported the progress of an upload.
+    UploadReported(UploadReported),
+    /// The station reported something that concerns its security.
+    SecurityEventReported(SecurityEventReported),
+    /// The station asked for a certificate of its own.
+    CertificateRequested(CertificateRequested),
+    /// The station sent a message of a vendor that is registered here.
+    VendorMessageReceived(VendorMessageReceived),
 }
 
 /// Data that a station sent about itself when it started.

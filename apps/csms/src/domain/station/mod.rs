@@ -11,12 +11,14 @@
 //! - `identity`: the name that a station connects by
 //! - `event` and `command`: its facts, and what may be decided, with the refusals
 //! - `reporting`: what it reports of its connectors and transactions
+//! - `operating`: the other operations that are asked of it, and its reports of them
 //! - `requesting`: what is asked of it, and what keeps a connector for that
 //! - `reserving`: the part of the fold and the decisions that keep a connector for a driver
 
 mod command;
 mod event;
 mod identity;
+mod operating;
 mod reporting;
 mod requesting;
 mod reserving;
@@ -31,6 +33,7 @@ use leftfold::prelude::{Aggregate, SnapshotPolicy, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::connector::Connector;
+use super::operation::{Shared, StationOperations};
 use super::request::{RemoteStart, Reservation};
 use super::server::ServerId;
 use super::transaction::Transaction;
@@ -74,11 +77,14 @@ pub(crate) struct Station {
     /// Id of the last reservation that was requested; 0 before the first.
     #[serde(default)]
     pub(crate) reservation_last: i64,
+    /// State that the operations that were asked of it tell.
+    #[serde(default)]
+    pub(crate) operations: Shared<StationOperations>,
 }
 
 impl Aggregate for Station {
     const CATEGORY: &'static str = "station";
-    const FOLD_VERSION: u32 = 3;
+    const FOLD_VERSION: u32 = 4;
     type Event = StationEvent;
     type Command = StationCommand;
     type Refusal = StationRefusal;
@@ -97,6 +103,7 @@ impl Aggregate for Station {
             StationEvent::Booted(booted) => {
                 self.booted = Some(booted.clone());
                 self.connectors.values_mut().for_each(Connector::booted);
+                self.operations.change().booted();
             }
             StationEvent::CameOnline { at, server } => {
                 if !self.online {
@@ -143,7 +150,15 @@ impl Aggregate for Station {
                     reservation.cancel = Some(asked.request.clone());
                 }
             }
-            StationEvent::UnlockRequested(_) | StationEvent::UnlockAnswered(_) => {}
+            StationEvent::UnlockRequested(_)
+            | StationEvent::UnlockAnswered(_)
+            | StationEvent::VendorMessageReceived(_) => {}
+            StationEvent::OperationRequested(_)
+            | StationEvent::OperationAnswered(_)
+            | StationEvent::FirmwareReported(_)
+            | StationEvent::UploadReported(_)
+            | StationEvent::SecurityEventReported(_)
+            | StationEvent::CertificateRequested(_) => self.operated(event),
         }
     }
 
@@ -186,6 +201,10 @@ impl Aggregate for Station {
             }
             StationCommand::RemoteStop(wanted) => self.decide_remote_stop(wanted),
             StationCommand::Unlock(asked) => self.decide_unlock(asked),
+            StationCommand::Forced(command) => self.decide_forced(command),
+            StationCommand::Operate(asked) => self.decide_operation(asked),
+            StationCommand::ConcludeOperation(answered) => Ok(self.decide_conclusion(answered)),
+            StationCommand::ReportEquipment(report) => Ok(self.decide_equipment(report)),
             StationCommand::ConcludeRemoteStart(answered) => {
                 Ok(vec![StationEvent::RemoteStartAnswered(answered.clone())])
             }

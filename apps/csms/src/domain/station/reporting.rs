@@ -46,6 +46,10 @@ impl Station {
         if let Some(connector) = self.connectors.get_mut(&transaction.connector_id) {
             connector.stopped(transaction.id);
         }
+        if self.operations.profiles.has_of_transaction(transaction.connector_id) {
+            let (connector_id, id) = (transaction.connector_id, transaction.id.value());
+            self.operations.change().profiles.transaction_ended(connector_id, id);
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! What is asked of a station: remote starts and stops, unlocking, and what keeps a connector.
 
-use leftfold::prelude::Timestamp;
+use leftfold::prelude::{Aggregate, Timestamp};
 
-use super::{OnBehalf, REMOTE_STARTS_MAX, RemoteStop, Station, StationEvent, StationRefusal};
+use super::{
+    OnBehalf, REMOTE_STARTS_MAX, RemoteStop, Station, StationCommand, StationEvent, StationRefusal,
+};
 use crate::domain::connector::Connector;
 use crate::domain::request::{
     RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestAnswered, RequestId,
@@ -108,6 +110,35 @@ impl Station {
             transaction_id,
             until,
         })])
+    }
+
+    /// Decides on a request that is sent whatever speaks against it: laboratories want to see what
+    /// a station says.
+    pub(super) fn decide_forced(
+        &self,
+        command: &StationCommand,
+    ) -> Result<Vec<StationEvent>, StationRefusal> {
+        if !self.known {
+            return Err(StationRefusal::Unknown);
+        }
+        Ok(vec![match command {
+            StationCommand::RemoteStart { asked, .. } => {
+                StationEvent::RemoteStartRequested(asked.clone())
+            }
+            StationCommand::RemoteStop(wanted) => {
+                let RemoteStop { station, request, transaction_id, until, .. } = wanted.clone();
+                let transaction_id = TransactionId::new(transaction_id)
+                    .map_err(|_| StationRefusal::NotRunning { transaction_id })?;
+                let asked = RemoteStopRequested { station, request, transaction_id, until };
+                StationEvent::RemoteStopRequested(asked)
+            }
+            StationCommand::Unlock(asked) => StationEvent::UnlockRequested(asked.clone()),
+            StationCommand::Reserve { asked, .. } => self.reserved_next(asked),
+            StationCommand::CancelReservation(asked) => {
+                StationEvent::ReservationCancelRequested(asked.clone())
+            }
+            command => return self.decide(command),
+        }])
     }
 
     pub(super) fn decide_unlock(

@@ -118,11 +118,13 @@ impl Station {
         if claims.reservations.len() >= RESERVATIONS_MAX {
             return Err(StationRefusal::TooManyRequests);
         }
+        Ok(vec![self.reserved_next(asked)])
+    }
+
+    /// Returns the request under the next id of this station.
+    pub(super) fn reserved_next(&self, asked: &ReservationRequested) -> StationEvent {
         let reservation_id = self.reservation_last + 1;
-        Ok(vec![StationEvent::ReservationRequested(ReservationRequested {
-            reservation_id,
-            ..asked.clone()
-        })])
+        StationEvent::ReservationRequested(ReservationRequested { reservation_id, ..asked.clone() })
     }
 
     pub(super) fn decide_cancel_reservation(

@@ -6,7 +6,9 @@
 //! - `station`: of itself and its connectors
 //! - `transactions`: starts and stops
 //! - `meter_values`: meter values
+//! - `equipment`: firmware, uploads, security, and messages of vendors
 
+mod equipment;
 mod meter_values;
 mod station;
 mod transactions;
@@ -99,6 +101,12 @@ pub(super) async fn answer(csms: &Csms, station: &str, received: &StationCall) -
         StationRequest::StartTransaction(start) => report.start(start).await,
         StationRequest::MeterValues(values) => report.meter_values(values).await,
         StationRequest::StopTransaction(stop) => report.stop(stop).await,
+        StationRequest::DataTransfer(transfer) => report.vendor_message(transfer).await,
+        StationRequest::DiagnosticsStatusNotification(it) => report.upload(it, false).await,
+        StationRequest::LogStatusNotification(it) => report.upload(it, true).await,
+        StationRequest::FirmwareStatusNotification(it) => report.firmware(it).await,
+        StationRequest::SecurityEventNotification(event) => report.security_event(event).await,
+        StationRequest::SignCertificate(csr) => report.sign_certificate(csr).await,
     };
     match answered {
         Ok(confirmation) => {

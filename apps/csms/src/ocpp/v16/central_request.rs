@@ -6,10 +6,13 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::confirmation::moment;
+use super::operation::{OperationReply, action_of, payload_of, read_reply};
+use super::parts::ConfirmationError;
 use super::types::{
     CancelReservationStatus, IdToken, MessageTrigger, RemoteStartStopStatus, ReservationStatus,
     TransactionId, TriggerMessageStatus, UnlockStatus,
 };
+use crate::domain::operation::StationOperation;
 use crate::ocpp::frame::{Call, MessageId, Payload};
 use crate::ocpp::open_enum::OpenEnum;
 use crate::ocpp::reading::{Fields, Notes, Presence, WithViolations};
@@ -62,6 +65,8 @@ pub(crate) enum CentralRequest {
         /// connectors.
         connector_id: Option<NonZeroU32>,
     },
+    /// An operation of the domain.
+    Operation(StationOperation),
 }
 
 /// A station's answer to a [`CentralRequest`].
@@ -79,12 +84,9 @@ pub(crate) enum StationConfirmation {
     CancelReservation(CancelReservationStatus),
     /// To TriggerMessage.
     TriggerMessage(TriggerMessageStatus),
+    /// To an operation of the domain.
+    Operation(OperationReply),
 }
-
-/// The station answered, but its status cannot be read: it is unknown if the station acts.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the answer has no readable status; treat the outcome as unknown")]
-pub(crate) struct ConfirmationError;
 
 impl CentralRequest {
     /// The action's name.
@@ -96,6 +98,7 @@ impl CentralRequest {
             Self::ReserveNow { .. } => "ReserveNow",
             Self::CancelReservation { .. } => "CancelReservation",
             Self::TriggerMessage { .. } => "TriggerMessage",
+            Self::Operation(operation) => action_of(operation),
         }
     }
 
@@ -126,6 +129,11 @@ impl CentralRequest {
             }
             Self::TriggerMessage { .. } => {
                 read_status(payload, StationConfirmation::TriggerMessage)
+            }
+            Self::Operation(operation) => {
+                let WithViolations { message, violations } = read_reply(operation, payload)?;
+                let message = StationConfirmation::Operation(message);
+                Ok(WithViolations { message, violations })
             }
         }
     }
@@ -169,6 +177,7 @@ impl CentralRequest {
             Self::TriggerMessage { requested_message, connector_id: Some(connector_id) } => {
                 json!({ "requestedMessage": requested_message.as_str(), "connectorId": connector_id })
             }
+            Self::Operation(operation) => payload_of(operation),
         };
         json.into()
     }

@@ -43,6 +43,18 @@ pub(crate) enum Confirmation {
     },
     /// MeterValues.conf (section 6.32)
     MeterValues,
+    /// DataTransfer.conf (section 6.20)
+    DataTransfer {
+        /// True if the message was taken; otherwise its vendor is not known.
+        is_taken: bool,
+    },
+    /// SignCertificate.conf of the security extension
+    SignCertificate {
+        /// True if the request for a certificate was taken.
+        is_taken: bool,
+    },
+    /// The confirmation without fields of the reports about firmware, uploads and security.
+    Report,
     /// StopTransaction.conf (section 6.50)
     StopTransaction {
         /// Authorization of the tag that stopped it; `None` if the request named no tag.
@@ -71,7 +83,14 @@ impl From<&Confirmation> for Payload {
             Confirmation::StopTransaction { id_tag_info: Some(info) } => {
                 json!({ "idTagInfo": tag_info(info) })
             }
+            Confirmation::DataTransfer { is_taken } => {
+                json!({ "status": if *is_taken { "Accepted" } else { "UnknownVendorId" } })
+            }
+            Confirmation::SignCertificate { is_taken } => {
+                json!({ "status": if *is_taken { "Accepted" } else { "Rejected" } })
+            }
             Confirmation::StatusNotification
+            | Confirmation::Report
             | Confirmation::MeterValues
             | Confirmation::StopTransaction { id_tag_info: None } => json!({}),
         };

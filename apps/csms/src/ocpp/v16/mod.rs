@@ -6,7 +6,9 @@
 //!
 //! - `station_request`: what stations ask of us, and `confirmation`: our answers
 //! - `central_request`: what we ask of stations, and the reading of their answers
-//! - `meter` and `types`: parts of messages
+//! - `operation`: the operations of the domain as messages, by profile in `core`, `local_list`,
+//!   `smart_charging`, `firmware` and `security`, beside what stations report of these
+//! - `meter`, `types` and `parts`: parts of messages
 //!
 //! The types are our own. The crate `ocpp-types`, generated from the schemas, was tried for what we
 //! send: version 0.3.0 compiles every OCPP version at once, which made it by far the slowest
@@ -15,13 +17,28 @@
 
 mod central_request;
 mod confirmation;
+mod core;
+mod firmware;
+mod local_list;
 mod meter;
+mod operation;
+mod parts;
+mod security;
+mod smart_charging;
 mod station_request;
 mod types;
 
 pub(crate) use central_request::{CentralRequest, StationConfirmation};
 pub(crate) use confirmation::Confirmation;
+pub(crate) use core::DataTransfer;
+pub(crate) use firmware::{FirmwareStatus, ProgressReport, UploadStatus};
+pub(crate) use local_list::terms_of_tag;
 pub(crate) use meter::{MeterValue, SampledValue, energy_active_import_register_wh};
+pub(crate) use operation::{
+    ACTIONS, OperationReply, action_of, payload_of, read_operation, route_of,
+};
+pub(crate) use security::{SecurityEventNotification, certificate_hash, use_name};
+pub(crate) use smart_charging::charging_profile;
 pub(crate) use station_request::{
     BootNotification, MeterValues, StartTransaction, StationRequest, StatusNotification,
     StopTransaction,
@@ -35,5 +52,7 @@ pub(crate) use types::{
 /// The WebSocket subprotocol of OCPP 1.6J (OCPP-J 1.6 section 3.1.2).
 pub(crate) const SUBPROTOCOL: &str = "ocpp1.6";
 
+#[cfg(test)]
+mod schema_tests;
 #[cfg(test)]
 mod tests;

@@ -2,19 +2,22 @@
 
 use jiff::Timestamp;
 
+use super::core::{DataTransfer, read_data_transfer};
+use super::firmware::{FirmwareStatus, ProgressReport, UploadStatus, read_progress};
 use super::meter::{MeterValue, read_meter_values};
+use super::security::{SecurityEventNotification, read_security_event, read_sign_certificate};
 use super::types::{ChargePointErrorCode, ChargePointStatus, Reason};
 use crate::ocpp::frame::{ErrorCode, Payload};
-use crate::ocpp::reading::{Fields, Notes, Presence, ViolationKind, WithViolations};
+use crate::ocpp::reading::{Fields, Notes, Presence, WithViolations};
 use crate::ocpp::session::Reply;
 
 /// A station's request, an operation initiated by the charge point (OCPP 1.6 section 4).
 ///
-/// BootNotification, Heartbeat and the three messages of a transaction can be read from any
-/// payload. A CALLERROR to StartTransaction, StopTransaction or MeterValues makes the station send
-/// it again, with everything that it has queued waiting behind, and in the end drop it (section
-/// 9.1, TransactionMessageAttempts); so a missing field is `None`, and reading these messages never
-/// fails.
+/// BootNotification, Heartbeat, the three messages of a transaction, and all that came with later
+/// profiles can be read from any payload. A CALLERROR to StartTransaction, StopTransaction or
+/// MeterValues makes the station send it again, with everything that it has queued waiting behind,
+/// and in the end drop it (section 9.1, TransactionMessageAttempts); so a missing field is `None`,
+/// and reading these messages never fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StationRequest {
     /// BootNotification
@@ -31,6 +34,18 @@ pub(crate) enum StationRequest {
     MeterValues(MeterValues),
     /// StopTransaction
     StopTransaction(StopTransaction),
+    /// DataTransfer
+    DataTransfer(DataTransfer),
+    /// DiagnosticsStatusNotification
+    DiagnosticsStatusNotification(ProgressReport<UploadStatus>),
+    /// FirmwareStatusNotification, and SignedFirmwareStatusNotification of the security extension
+    FirmwareStatusNotification(ProgressReport<FirmwareStatus>),
+    /// LogStatusNotification
+    LogStatusNotification(ProgressReport<UploadStatus>),
+    /// SecurityEventNotification
+    SecurityEventNotification(SecurityEventNotification),
+    /// SignCertificate; `None` if there is no text that could be a request for a certificate.
+    SignCertificate(Option<String>),
 }
 
 /// A station has started (OCPP 1.6 sections 4.2 and 6.3). No field of it is needed to serve the
@@ -194,7 +209,7 @@ impl StationRequest {
         let mut notes = Notes::default();
         let request = match action {
             "Heartbeat" => {
-                any_object(json, &mut notes).finish(&mut notes);
+                Fields::of_any(json, &mut notes).finish(&mut notes);
                 Self::Heartbeat
             }
             "BootNotification" => Self::BootNotification(read_boot_notification(json, &mut notes)),
@@ -205,6 +220,24 @@ impl StationRequest {
                 Self::StatusNotification(read_status_notification(json, &mut notes)?)
             }
             "Authorize" => Self::Authorize(read_authorize(json, &mut notes)?),
+            "DataTransfer" => {
+                return Ok(read_data_transfer(payload).map(Self::DataTransfer));
+            }
+            "DiagnosticsStatusNotification" => {
+                return Ok(read_progress(payload).map(Self::DiagnosticsStatusNotification));
+            }
+            "FirmwareStatusNotification" | "SignedFirmwareStatusNotification" => {
+                return Ok(read_progress(payload).map(Self::FirmwareStatusNotification));
+            }
+            "LogStatusNotification" => {
+                return Ok(read_progress(payload).map(Self::LogStatusNotification));
+            }
+            "SecurityEventNotification" => {
+                return Ok(read_security_event(payload).map(Self::SecurityEventNotification));
+            }
+            "SignCertificate" => {
+                return Ok(read_sign_certificate(payload).map(Self::SignCertificate));
+            }
             action if UNSUPPORTED_ACTIONS.contains(&action) => {
                 return Err(RequestError::UnsupportedAction { action: action.to_owned() });
             }
@@ -218,18 +251,15 @@ impl StationRequest {
 
 /// Actions of OCPP 1.6 and its security extension that we do not take from a station, including
 /// those that are only sent to stations.
-const UNSUPPORTED_ACTIONS: [&str; 32] = [
+const UNSUPPORTED_ACTIONS: [&str; 25] = [
     "CancelReservation",
     "CertificateSigned",
     "ChangeAvailability",
     "ChangeConfiguration",
     "ClearCache",
     "ClearChargingProfile",
-    "DataTransfer",
     "DeleteCertificate",
-    "DiagnosticsStatusNotification",
     "ExtendedTriggerMessage",
-    "FirmwareStatusNotification",
     "GetCompositeSchedule",
     "GetConfiguration",
     "GetDiagnostics",
@@ -237,16 +267,12 @@ const UNSUPPORTED_ACTIONS: [&str; 32] = [
     "GetLocalListVersion",
     "GetLog",
     "InstallCertificate",
-    "LogStatusNotification",
     "RemoteStartTransaction",
     "RemoteStopTransaction",
     "ReserveNow",
     "Reset",
-    "SecurityEventNotification",
     "SendLocalList",
     "SetChargingProfile",
-    "SignCertificate",
-    "SignedFirmwareStatusNotification",
     "SignedUpdateFirmware",
     "TriggerMessage",
     "UnlockConnector",
@@ -257,7 +283,7 @@ const ID_TAG_CHARS_MAX: usize = super::types::IdToken::CHARS_MAX;
 
 fn read_boot_notification(json: &str, notes: &mut Notes) -> BootNotification {
     use Presence::{Optional, Required};
-    let mut fields = any_object(json, notes);
+    let mut fields = Fields::of_any(json, notes);
     let boot = BootNotification {
         charge_point_vendor: fields.text("chargePointVendor", 20, Required, notes),
         charge_point_model: fields.text("chargePointModel", 20, Required, notes),
@@ -309,7 +335,7 @@ fn read_authorize(json: &str, notes: &mut Notes) -> Result<Authorize, RequestErr
 
 fn read_start_transaction(json: &str, notes: &mut Notes) -> StartTransaction {
     use Presence::{Optional, Required};
-    let mut fields = any_object(json, notes);
+    let mut fields = Fields::of_any(json, notes);
     let start = StartTransaction {
         connector_id: fields.ordinal("connectorId", Required, notes),
         id_tag: fields.text("idTag", ID_TAG_CHARS_MAX, Required, notes),
@@ -323,7 +349,7 @@ fn read_start_transaction(json: &str, notes: &mut Notes) -> StartTransaction {
 
 fn read_meter_values_request(json: &str, notes: &mut Notes) -> MeterValues {
     use Presence::{Optional, Required};
-    let mut fields = any_object(json, notes);
+    let mut fields = Fields::of_any(json, notes);
     let values = MeterValues {
         connector_id: fields.ordinal("connectorId", Required, notes),
         transaction_id: fields.integer("transactionId", Optional, notes),
@@ -335,7 +361,7 @@ fn read_meter_values_request(json: &str, notes: &mut Notes) -> MeterValues {
 
 fn read_stop_transaction(json: &str, notes: &mut Notes) -> StopTransaction {
     use Presence::{Optional, Required};
-    let mut fields = any_object(json, notes);
+    let mut fields = Fields::of_any(json, notes);
     let stop = StopTransaction {
         transaction_id: fields.integer("transactionId", Required, notes),
         id_tag: fields.text("idTag", ID_TAG_CHARS_MAX, Optional, notes),
@@ -346,14 +372,6 @@ fn read_stop_transaction(json: &str, notes: &mut Notes) -> StopTransaction {
     };
     fields.finish(notes);
     stop
-}
-
-/// Returns the fields of a payload; no fields if it is not an object.
-fn any_object<'a>(json: &'a str, notes: &mut Notes) -> Fields<'a> {
-    Fields::of(json, "").unwrap_or_else(|| {
-        notes.note("", ViolationKind::Unreadable);
-        Fields::empty()
-    })
 }
 
 /// Returns the error for a field that cannot be read.

@@ -2,8 +2,8 @@ use std::num::NonZeroU32;
 
 use jiff::Timestamp;
 
-use super::central_request::ConfirmationError;
 use super::meter::{Measurand, Phase, UnitOfMeasure};
+use super::parts::ConfirmationError;
 use super::station_request::Authorize;
 use super::*;
 use crate::ocpp::frame::{ErrorCode, MessageId, Payload};
@@ -147,7 +147,7 @@ fn what_is_really_missing_is_refused_with_the_right_code() {
 
 #[test]
 fn unsupported_and_unknown_actions_are_told_apart() {
-    assert_eq!(error_code("DataTransfer", "{}"), ErrorCode::NotSupported);
+    assert_eq!(error_code("GetLog", "{}"), ErrorCode::NotSupported);
     assert_eq!(error_code("Reset", "{}"), ErrorCode::NotSupported);
     assert_eq!(error_code("MakeCoffee", "{}"), ErrorCode::NotImplemented);
     let reply = Reply::from(StationRequest::read("MakeCoffee", &Payload::empty()).unwrap_err());

@@ -1,0 +1,87 @@
+//! `POST /api/stations/{id}/…` for the operations that have no route of their own: one for each
+//! action of OCPP 1.6, with its payload as the body.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use leftfold::prelude::Timestamp;
+
+use super::requests::{Body, Id, OperatorRequest, REPLAYED, Waiting};
+use crate::app::Csms;
+use crate::domain::operation::{
+    KEYS_MAX, LOCAL_LIST_MAX, OperationRequested, PERIODS_MAX, StationOperation,
+};
+use crate::domain::request::RequestId;
+use crate::domain::station::StationCommand;
+use crate::http::{ApiCaller, Problem};
+use crate::ocpp::v16::{ACTIONS, read_operation};
+
+/// Asks a station for an operation; the last part of the path names it.
+pub(super) async fn ask(
+    State(csms): State<Arc<Csms>>,
+    Extension(caller): Extension<ApiCaller>,
+    uri: Uri,
+    headers: HeaderMap,
+    id: Id,
+    wait: Waiting,
+    bytes: Body,
+) -> Result<Response, Problem> {
+    let last = uri.path().rsplit('/').next().unwrap_or_default();
+    let action = ACTIONS.iter().find(|row| row.route == last);
+    let action = action.ok_or_else(|| {
+        Problem::not_found("no-such-route", "there is no such action; README.md lists them")
+    })?;
+    let request = OperatorRequest::read(action.route, caller, &headers, id, wait, bytes)?;
+    let mut operation = read_operation(action, &request.bytes).map_err(|error| {
+        Problem::bad_request("invalid-json", format!("the body is not as expected: {error}"))
+    })?;
+    check_bounds(&operation)?;
+    let secret = operation.take_secret();
+    let (name, now) = (RequestId::random(), Timestamp::now());
+    let asked = OperationRequested {
+        station: request.station.clone(),
+        request: name.clone(),
+        operation,
+        has_secret: secret.is_some(),
+        by: request.caller.name.to_string(),
+        forced: request.is_forced,
+        requested_at: now,
+        until: now.plus(2 * csms.config.call_timeout),
+    };
+    let has_secret = secret.is_some();
+    if let Some(secret) = secret {
+        csms.secrets.keep(name.clone(), secret);
+    }
+    let answered = request.execute(&csms, StationCommand::Operate(Box::new(asked))).await;
+    let is_new = answered.as_ref().is_ok_and(|response| !response.headers().contains_key(REPLAYED));
+    if has_secret && !is_new {
+        csms.secrets.forget(&name);
+    }
+    answered
+}
+
+/// Checks the bounds of lists, and that what may be missing in events is there.
+fn check_bounds(operation: &StationOperation) -> Result<(), Problem> {
+    let too_many = |what: &str, max: usize| {
+        Err(Problem::bad_request("too-many", format!("more than {max} {what}; send fewer")))
+    };
+    match operation {
+        StationOperation::ChangeSetting { value: None, .. } => {
+            Err(Problem::bad_request("invalid-json", "value is missing; give the value to set"))
+        }
+        StationOperation::ReadSettings { keys } if keys.len() > KEYS_MAX => {
+            too_many("keys", KEYS_MAX)
+        }
+        StationOperation::UpdateLocalList { entries, .. } if entries.len() > LOCAL_LIST_MAX => {
+            too_many("entries", LOCAL_LIST_MAX)
+        }
+        StationOperation::SetChargingProfile { profile, .. }
+            if profile.schedule.periods.len() > PERIODS_MAX =>
+        {
+            too_many("periods", PERIODS_MAX)
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,106 @@
+//! Parts of operations that are secrets. They are in no event: whoever asked keeps them in memory
+//! until the operation has been sent.
+
+use super::bounded::BoundedText;
+use super::request::{FileLocation, StationOperation};
+
+/// Parts of the keys of settings whose values are secrets.
+const SECRET_KEYS: [&str; 5] =
+    ["authorizationkey", "password", "passphrase", "secret", "privatekey"];
+/// Shown in the place of a password.
+const HIDDEN: &str = "***";
+
+/// Tells whether the value of a setting is a secret.
+#[must_use]
+pub(crate) fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    SECRET_KEYS.iter().any(|secret| key.contains(secret))
+}
+
+impl StationOperation {
+    /// Takes the secret out of the operation; `None` if it has none.
+    pub(crate) fn take_secret(&mut self) -> Option<String> {
+        match self {
+            Self::ChangeSetting { key, value } if is_secret(key.as_str()) => {
+                value.take().map(String::from)
+            }
+            Self::UploadDiagnostics { location, .. } | Self::UpdateFirmware { location, .. } => {
+                hide_password(location)
+            }
+            Self::UploadLog { log, .. } => hide_password(&mut log.location),
+            Self::UpdateSignedFirmware { firmware, .. } => hide_password(&mut firmware.location),
+            _ => None,
+        }
+    }
+
+    /// Returns the operation with its secret.
+    #[must_use]
+    pub(crate) fn with_secret(mut self, secret: &str) -> Self {
+        let place = match &mut self {
+            Self::ChangeSetting { value, .. } => {
+                *value = BoundedText::new(secret).ok();
+                return self;
+            }
+            Self::UploadDiagnostics { location, .. } | Self::UpdateFirmware { location, .. } => {
+                location
+            }
+            Self::UploadLog { log, .. } => &mut log.location,
+            Self::UpdateSignedFirmware { firmware, .. } => &mut firmware.location,
+            _ => return self,
+        };
+        if let Ok(location) = FileLocation::new(secret) {
+            *place = location;
+        }
+        self
+    }
+}
+
+/// Hides the password in a URL; returns the URL with it, `None` if it has none.
+fn hide_password(location: &mut FileLocation) -> Option<String> {
+    let url = location.as_str();
+    let from = url.find("://")? + 3;
+    let authority = &url[from..][..url[from..].find(['/', '?', '#']).unwrap_or(url.len() - from)];
+    let at = authority.rfind('@')?;
+    let colon = authority[..at].find(':')?;
+    let hidden = format!("{}:{HIDDEN}{}", &url[..from + colon], &url[from + at..]);
+    let whole = url.to_owned();
+    // A password may be shorter than what stands for it; then the end is cut, which shows less.
+    *location = FileLocation::new(hidden.chars().take(512).collect::<String>()).ok()?;
+    Some(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_leaves_the_operation_and_comes_back() {
+        let cases = [
+            r#"{"ChangeSetting":{"key":"AuthorizationKey","value":"00112233"}}"#,
+            r#"{"UpdateFirmware":{"location":"ftp://u:00112233@h/f.bin","retrieve_at":"2026-01-01T00:00:00Z"}}"#,
+            r#"{"UploadDiagnostics":{"location":"sftp://u:00112233@h"}}"#,
+        ];
+        for json in cases {
+            let whole: StationOperation = serde_json::from_str(json).unwrap();
+            let mut bare = whole.clone();
+            let secret = bare.take_secret().unwrap();
+            let shown = format!("{bare:?}{}", serde_json::to_string(&bare).unwrap());
+            assert!(!shown.contains("00112233"), "{shown}");
+            assert_eq!(bare.with_secret(&secret), whole);
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_stays() {
+        let cases = [
+            r#"{"ChangeSetting":{"key":"HeartbeatInterval","value":"60"}}"#,
+            r#"{"UploadDiagnostics":{"location":"ftp://u@h/a:b@c"}}"#,
+            r#"{"UploadDiagnostics":{"location":"nonsense"}}"#,
+            r#"{"ClearCache":{}}"#,
+        ];
+        for json in cases {
+            let mut operation: StationOperation = serde_json::from_str(json).unwrap();
+            assert_eq!(operation.take_secret(), None, "{json}");
+        }
+    }
+}
