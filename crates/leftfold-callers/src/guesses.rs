@@ -1,7 +1,9 @@
-//! Wrong passwords: each prefix that says many of them waits longer and longer for the next answer,
-//! and nobody else does.
+//! Wrong passwords: whoever says many of them waits longer and longer for the next answer, and
+//! nobody else does. Who that is, is the prefix of an address, or whatever else guesses are counted
+//! by.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,16 +22,29 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Prefixes that are remembered; those beyond them wait together.
 const PREFIXES_MAX: usize = 4_096;
 
-/// Wrong passwords by prefix. A password that was found right before is not compared again, so its
-/// user does not wait. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Guesses(Arc<Mutex<GuessLanes>>);
+/// Wrong passwords by prefix, or by another key. A password that was found right before is not
+/// compared again, so its user does not wait. Cheap to clone.
+#[derive(Debug)]
+pub struct Guesses<K = AddressPrefix>(Arc<Mutex<GuessLanes<K>>>);
 
-#[derive(Debug, Default)]
-struct GuessLanes {
-    of: HashMap<AddressPrefix, GuessLane>,
+#[derive(Debug)]
+struct GuessLanes<K> {
+    of: HashMap<K, GuessLane>,
     /// Of all prefixes that had no room.
     crowded: GuessLane,
+}
+
+impl<K> Clone for Guesses<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K> Default for Guesses<K> {
+    fn default() -> Self {
+        let lanes = GuessLanes { of: HashMap::new(), crowded: GuessLane::default() };
+        Self(Arc::new(Mutex::new(lanes)))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -45,18 +60,18 @@ struct GuessLane {
 
 /// A password that waits to be compared, or is compared.
 #[derive(Debug)]
-pub struct GuessTurn {
-    guesses: Guesses,
+pub struct GuessTurn<K: Copy + Eq + Hash = AddressPrefix> {
+    guesses: Guesses<K>,
     /// `None` if the prefix had no room.
-    prefix: Option<AddressPrefix>,
+    prefix: Option<K>,
     /// Time before which it is not compared.
     pub not_before: Instant,
 }
 
-impl Guesses {
+impl<K: Copy + Eq + Hash> Guesses<K> {
     /// Returns the turn of a password of this prefix; `None` if it would be too far away.
     #[must_use]
-    pub fn turn(&self, prefix: AddressPrefix, now: Instant) -> Option<GuessTurn> {
+    pub fn turn(&self, prefix: K, now: Instant) -> Option<GuessTurn<K>> {
         let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let prefix = lanes.make_room(prefix, now).then_some(prefix);
         let lane = lanes.lane(prefix);
@@ -83,7 +98,7 @@ impl Guesses {
     }
 }
 
-impl GuessTurn {
+impl<K: Copy + Eq + Hash> GuessTurn<K> {
     /// Notes that the password is wrong.
     pub fn end_wrong(self, now: Instant) {
         let mut lanes = self.guesses.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +109,7 @@ impl GuessTurn {
     }
 }
 
-impl Drop for GuessTurn {
+impl<K: Copy + Eq + Hash> Drop for GuessTurn<K> {
     fn drop(&mut self) {
         let mut lanes = self.guesses.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.lane(self.prefix);
@@ -107,9 +122,9 @@ impl Drop for GuessTurn {
     }
 }
 
-impl GuessLanes {
+impl<K: Copy + Eq + Hash> GuessLanes<K> {
     /// Tells whether the prefix has a lane of its own, or there is room for one.
-    fn make_room(&mut self, prefix: AddressPrefix, now: Instant) -> bool {
+    fn make_room(&mut self, prefix: K, now: Instant) -> bool {
         if self.of.contains_key(&prefix) || self.of.len() < PREFIXES_MAX {
             return true;
         }
@@ -120,7 +135,7 @@ impl GuessLanes {
         self.of.len() < PREFIXES_MAX
     }
 
-    fn lane(&mut self, prefix: Option<AddressPrefix>) -> &mut GuessLane {
+    fn lane(&mut self, prefix: Option<K>) -> &mut GuessLane {
         match prefix {
             Some(prefix) => self.of.entry(prefix).or_default(),
             None => &mut self.crowded,

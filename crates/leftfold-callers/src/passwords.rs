@@ -107,6 +107,23 @@ impl PasswordPool {
         found.retain(|name, (hash, _)| is_kept(name, hash));
     }
 
+    /// Returns the argon2 hash of a password, made in its turn among the comparisons.
+    ///
+    /// # Errors
+    /// [`NotLetIn::Wrong`] if the password cannot be one, [`NotLetIn::Busy`] if too many wait.
+    pub async fn hash(&self, password: &[u8]) -> Result<String, NotLetIn> {
+        let room = Arc::clone(&self.0.compares).acquire_owned();
+        let room = tokio::time::timeout(COMPARED_WITHIN, room).await;
+        let room = room.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Busy)?;
+        let password = password.to_vec();
+        let hashed = tokio::task::spawn_blocking(move || {
+            let hash = hash_password(&password);
+            drop(room);
+            hash
+        });
+        hashed.await.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Wrong)
+    }
+
     /// Compares a password with the hash of its name; `None` if the name has no password, which
     /// takes as long. A caller of a prefix that said many wrong ones waits.
     ///
