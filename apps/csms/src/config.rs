@@ -1,12 +1,13 @@
 //! Configuration by flags, or by environment variables of the same names. Flags win.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::confidential::{Confidential, StorePlace, shown};
 use crate::domain::id_tag::Strangers;
+use crate::people::SessionTimes;
 use crate::read::ReadModelPlace;
 
 /// Configuration of the server. Its `Debug` shows neither the token nor a URL with a password.
@@ -20,6 +21,10 @@ pub struct Config {
     pub(crate) read_models: ReadModelPlace,
     /// True if the read models are rebuilt at the start.
     pub(crate) rebuild_read_models: bool,
+    /// Place of the keys of personal data: a folder, or the URL of a database.
+    pub(crate) keys: Confidential,
+    /// Times after which a login ends.
+    pub(crate) sessions: SessionTimes,
     /// Time that a station may take to answer.
     pub(crate) call_timeout: Duration,
     /// Silence after which a station counts as offline.
@@ -33,7 +38,7 @@ pub struct Config {
     pub(crate) keep_heartbeats: bool,
     /// True if unknown stations and tags are served.
     pub open: bool,
-    /// Token that callers of the API must send; `None` is possible in open mode only.
+    /// Token of an admin that needs no user; `None` if people and programs have their own.
     pub(crate) api_token: Option<Confidential>,
     /// True if stations may spell the subprotocol in any case, or leave it out.
     pub(crate) lax_subprotocol: bool,
@@ -85,17 +90,12 @@ pub enum ConfigError {
     /// The address can be reached from outside, and open mode is only for trying out.
     #[error(
         "{listen} can be reached from outside: open mode is only for loopback addresses; \
-         listen on 127.0.0.1, or leave --open out and set --api-token and the stations"
+         listen on 127.0.0.1, or leave --open out, and add users and stations"
     )]
     OpenToAll {
         /// Address that was to be listened on.
         listen: SocketAddr,
     },
-    /// There is no token outside open mode.
-    #[error(
-        "without open mode the API needs a token: set CSMS_API_TOKEN, or --api-token, to a long random text"
-    )]
-    NoToken,
     /// The token is too easily guessed.
     #[error("the API token has {bytes} bytes; use at least {TOKEN_BYTES_MIN}")]
     WeakToken {
@@ -111,6 +111,7 @@ const TOKEN_BYTES_MIN: usize = 16;
 pub const HELP: &str = "csms: a charging station management system for OCPP 1.6J
 
 usage: csms [flags]
+       csms user add NAME --role viewer|operator|admin [flags]     see csms user --help
 
   --listen ADDRESS       where to listen [127.0.0.1:8180]
   --store PLACE          where the events are kept: a folder, or postgres://user@host/database?schema=NAME, which
@@ -118,11 +119,16 @@ usage: csms [flags]
   --read-models PLACE    where transactions, meter values and reports are kept for reading: a folder, for SQLite,
                          or postgres://user@host/database, whose password is better given as CSMS_READ_MODELS
                          [read-models in the store's folder, or the store's database]
+  --keys PLACE           where the keys of personal data are kept, apart from the events: a folder, or
+                         postgres://user@host/database?schema=NAME, which is better given as CSMS_KEYS
+                         [the store's folder with -keys behind its name, or the schema leftfold_keys of its database]
   --rebuild-read-models  have them built anew: after the store was replaced or restored
   --open, --closed       serve unknown stations and id tags, or only registered ones
                          [open on a loopback address without a token, else closed]
-  --api-token TEXT       callers of the API must send it: Authorization: Bearer TEXT
+  --api-token TEXT       a token of an admin, for what is set up without people: Authorization: Bearer TEXT
                          [better given as CSMS_API_TOKEN: everyone here can see arguments with ps]
+  --session-idle 8h      how long a login lasts without use
+  --session-most 24h     how long a login lasts at most
   --stations FILE        register these stations at the start, one identity a line
   --vendors NAME,NAME    take the messages (DataTransfer) of these vendors from stations [none]
   --call-timeout 30s     how long a station may take to answer
@@ -140,10 +146,13 @@ Each flag can be given by the environment: --call-timeout as CSMS_CALL_TIMEOUT=3
 RUST_LOG is not read; CSMS_LOG=debug says more on standard error.";
 
 /// The flags that take a value.
-const VALUES: [&str; 10] = [
+const VALUES: [&str; 13] = [
     "read-models",
     "listen",
     "store",
+    "keys",
+    "session-idle",
+    "session-most",
     "api-token",
     "stations",
     "vendors",
@@ -235,12 +244,8 @@ impl GivenSettings {
         if open && !listen.ip().is_loopback() {
             return Err(ConfigError::OpenToAll { listen });
         }
-        match api_token {
-            None if !open => return Err(ConfigError::NoToken),
-            Some(token) if token.len() < TOKEN_BYTES_MIN => {
-                return Err(ConfigError::WeakToken { bytes: token.len() });
-            }
-            _ => {}
+        if let Some(token) = api_token.filter(|token| token.len() < TOKEN_BYTES_MIN) {
+            return Err(ConfigError::WeakToken { bytes: token.len() });
         }
         let store = StorePlace::new(self.value("store").unwrap_or("./csms-data"));
         Ok(Config {
@@ -248,6 +253,14 @@ impl GivenSettings {
             read_models: match self.value("read-models") {
                 Some(text) => place(text)?,
                 None => beside(&store)?,
+            },
+            keys: match self.value("keys") {
+                Some(text) => Confidential::new(text),
+                None => keys_beside(&store)?,
+            },
+            sessions: SessionTimes {
+                idle: self.duration("session-idle", 8 * 60 * 60)?,
+                most: self.duration("session-most", 24 * 60 * 60)?,
             },
             store,
             rebuild_read_models: self.switches.contains(&"rebuild-read-models"),
@@ -322,6 +335,29 @@ fn beside(store: &StorePlace) -> Result<ReadModelPlace, ConfigError> {
         Some(directory) => directory.join("read-models"),
         None => std::env::temp_dir().join(format!("csms-read-models-{}", std::process::id())),
     }))
+}
+
+/// Returns the default place of the keys of personal data: a folder beside that of the events, and
+/// not in it, so that no copy of the one has the other; a schema of their own in the database of
+/// the events; or a temporary folder of this process if the events are kept in memory.
+fn keys_beside(store: &StorePlace) -> Result<Confidential, ConfigError> {
+    if is_postgres(store.as_str()) {
+        let (place, options) = store.as_str().split_once('?').unwrap_or((store.as_str(), ""));
+        let is_of_store =
+            |option: &&str| ["schema=", "payload="].iter().any(|name| option.starts_with(name));
+        let others: Vec<&str> = options.split('&').filter(|option| !is_of_store(option)).collect();
+        return Ok(Confidential::new(format!("{place}?{}", others.join("&"))));
+    }
+    let directory = leftfold::directory_of(store.as_str())
+        .map_err(|error| ConfigError::Store { store: store.clone(), error: Box::new(error) })?;
+    let keys = match directory {
+        Some(directory) => {
+            let name = directory.file_name().map_or("store".into(), OsStr::to_string_lossy);
+            directory.with_file_name(format!("{name}-keys"))
+        }
+        None => std::env::temp_dir().join(format!("csms-keys-{}", std::process::id())),
+    };
+    Ok(Confidential::new(keys.to_string_lossy()))
 }
 
 /// Tells whether the events are kept in PostgreSQL.
@@ -402,11 +438,11 @@ mod tests {
 
     #[test]
     fn open_mode_is_only_for_loopback_and_anything_else_needs_a_token() {
-        assert!(read(&["--listen", "0.0.0.0:8180"], &[]).unwrap_err().contains("--api-token"));
+        assert!(!read(&["--listen", "0.0.0.0:8180"], &[]).unwrap().open);
         assert!(
             read(&["--listen", "0.0.0.0:8180", "--open"], &[]).unwrap_err().contains("loopback")
         );
-        assert!(read(&["--closed"], &[]).unwrap_err().contains("--api-token"));
+        assert!(!read(&["--closed"], &[]).unwrap().open);
         assert!(
             read(&["--closed", "--api-token", "short"], &[]).unwrap_err().contains("at least 16")
         );
@@ -473,6 +509,23 @@ mod tests {
     }
 
     #[test]
+    fn keys_live_beside_the_events_and_never_in_their_folder() {
+        for (store, expected) in [
+            ("data", "data-keys"),
+            ("file:///var/data?clock-doubtful=refuse", "/var/data-keys"),
+            (
+                "postgres://csms@h/d?schema=events&sslmode=require",
+                "postgres://csms@h/d?sslmode=require",
+            ),
+        ] {
+            let config = read(&["--store", store], &[]).unwrap();
+            assert_eq!(config.keys.reveal(), expected);
+        }
+        let elsewhere = read(&["--keys", "/secrets"], &[]).unwrap();
+        assert_eq!(elsewhere.keys.reveal(), "/secrets");
+    }
+
+    #[test]
     fn a_store_that_cannot_be_is_refused_before_read_models_are_looked_for_beside_it() {
         let refused = read(&["--store", "file://elsewhere/data"], &[]).unwrap_err();
         assert!(refused.contains("file://elsewhere/data") && refused.contains("host"), "{refused}");
@@ -524,7 +577,10 @@ mod tests {
         let debugged = format!("{invocation:?} {invocation:#?}");
         assert!(debugged.contains("[hidden]") && debugged.contains("127.0.0.1"), "{debugged}");
         let Invocation::Serve(config) = invocation else { panic!("{debugged}") };
-        let csms = crate::app::Csms::new(*config, leftfold::prelude::Store::memory()).unwrap();
+        let store = leftfold::prelude::Store::memory();
+        let keys = leftfold::personal::Keys::memory(&store).await.unwrap();
+        let people = crate::people::People::new(&store, keys, config.sessions).unwrap();
+        let csms = crate::app::Csms::new(*config, store, people).unwrap();
         for said in [debugged, format!("{csms:?} {csms:#?}")] {
             assert!(!said.contains("geheim"), "{said}");
         }

@@ -14,6 +14,7 @@
 //!   or in PostgreSQL
 //! - `config`: the configuration, by flags and environment
 //! - `connections`: the stations that are connected now, and calls to them
+//! - `people`: users, sessions and tokens over the store: what proves who calls
 //! - `app`: what requests need: the handles of the store, its consumers and the connections
 //! - `effects`: requests to stations, after the commit
 //! - `processes`: deadlines that survive restarts, with durable timers
@@ -21,6 +22,7 @@
 //! - `gateway`: the endpoint of the stations, with its sockets
 //! - `api`: JSON over HTTP
 //! - `dashboard`: pages for people, rendered from plain values; `web` fills and serves them
+//! - `user_command`: users from the command line; `remote_api` for those of a server that runs
 //! - `start`: opens the store, starts what follows the log, serves, and stops it all
 
 mod api;
@@ -34,11 +36,16 @@ mod effects;
 mod gateway;
 mod http;
 mod ocpp;
+mod people;
 mod processes;
 mod read;
+mod remote_api;
 mod start;
+mod user_command;
 mod web;
 
 pub use confidential::StorePlace;
 pub use config::{Config, ConfigError, HELP, Invocation};
+pub use remote_api::RemoteApiError;
 pub use start::{RunningServer, ServerStartError, start};
+pub use user_command::{USER_HELP, UserCommandError, UserCommandLine};

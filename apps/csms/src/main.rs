@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::process::ExitCode;
 
-use csms::{Config, HELP, Invocation, StorePlace};
+use csms::{Config, HELP, Invocation, StorePlace, USER_HELP, UserCommandLine};
 use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main]
@@ -16,13 +16,29 @@ async fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_target(false)
         .init();
-    match serve().await {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    let done = match arguments.next_if(|word| word == "user") {
+        Some(_) => change_users(arguments).await,
+        None => serve().await,
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("csms: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Carries out `csms user`.
+async fn change_users(
+    arguments: impl Iterator<Item = std::ffi::OsString>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    match UserCommandLine::read(arguments, |name| std::env::var_os(name))? {
+        Some(line) => println!("{}", line.run().await?),
+        None => println!("{USER_HELP}"),
+    }
+    Ok(())
 }
 
 async fn serve() -> Result<(), Box<dyn std::error::Error>> {

@@ -10,11 +10,14 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use leftfold::OpenKeysError;
+use leftfold::personal::Keys;
 use leftfold::postgres::PostgresError;
 use leftfold::prelude::{Position, Store, Timestamp};
 use leftfold::runtime::projection::NotReached;
 use leftfold::runtime::{Runtime, StartError};
 use leftfold::store::{CloseError, Kind, ReadError, StoreId, SubscribeError};
+use leftfold_callers::PasswordError;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -24,6 +27,7 @@ use crate::confidential::StorePlace;
 use crate::config::Config;
 use crate::domain::id_tag::Strangers;
 use crate::domain::station::{OfflineReason, StationCommand, is_identity};
+use crate::people::People;
 use crate::read::fleet::{self, Fleet, StationRow};
 use crate::{api, effects, gateway, processes, web};
 
@@ -49,6 +53,21 @@ pub enum ServerStartError {
         /// Error of opening it.
         error: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The keys of personal data cannot be opened.
+    #[error("the keys of personal data cannot be opened: {0}; they are where --keys says")]
+    Keys(OpenKeysError),
+    /// Passwords cannot be hashed.
+    #[error("the system gives no random bytes: {0}")]
+    Passwords(#[from] PasswordError),
+    /// Nobody could call.
+    #[error(
+        "without open mode callers must be known, and nobody is: add a person with \
+         csms user add NAME --role admin, or set CSMS_API_TOKEN to a long random text"
+    )]
+    Nobody,
+    /// The users cannot be read.
+    #[error("the users cannot be read: {0}")]
+    People(Box<dyn std::error::Error + Send + Sync>),
     /// The list of stations cannot be read.
     #[error("the list of stations {} cannot be read: {error}", .path.display())]
     StationsFile {
@@ -165,8 +184,12 @@ pub async fn start(
     let bound =
         TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|error| ServerStartError::Listen { listen, error })?;
-    let Some(store) = open(&config, interrupted).await? else { return Ok(None) };
-    let csms = Arc::new(Csms::new(config, store)?);
+    let Some((store, keys)) = open(&config, interrupted).await? else { return Ok(None) };
+    let people = People::new(&store, keys, config.sessions)?;
+    let csms = Arc::new(Csms::new(config, store, people)?);
+    let forgetting = csms.people.finish_forgetting().await;
+    forgetting.map_err(|error| ServerStartError::People(error.into()))?;
+    check_anyone_may_call(&csms).await?;
     let before = csms.store.head().position;
     start_consumers(&csms).await?;
     let registered = register_listed(&csms).await?;
@@ -190,11 +213,14 @@ pub async fn start(
         let _ = stream.set_nodelay(true);
     });
     let stopping = csms.clone();
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(listener, router)
         .with_graceful_shutdown(async move { stopping.stopping().await });
     let serving = tokio::spawn(served.into_future());
     let watching = tokio::spawn(gateway::watch_for_silence(csms.clone()));
-    let mut peers = Vec::new();
+    let telling = csms.clone();
+    let tell = async move { telling.refusals.tell(telling.stopping()).await };
+    let mut peers = vec![tokio::spawn(tell)];
     if csms.config.shares_store() {
         peers.push(tokio::spawn(gateway::follow_stations(csms.clone(), before)));
         peers.push(tokio::spawn(gateway::watch_servers(csms.clone())));
@@ -210,14 +236,15 @@ async fn station_or_not_found(State(csms): State<Arc<Csms>>, request: Request) -
     api::not_found(request.uri().clone()).await.into_response()
 }
 
-/// Opens the store; `None` if it was interrupted while the database was waited for.
+/// Opens the store and the keys of its personal data; `None` if it was interrupted while the
+/// database was waited for.
 async fn open(
     config: &Config,
     interrupted: impl Future<Output = ()>,
-) -> Result<Option<Store>, ServerStartError> {
+) -> Result<Option<(Store, Keys)>, ServerStartError> {
     let mut interrupted = pin!(interrupted);
     loop {
-        let opening = leftfold::open(config.store.as_str());
+        let opening = open_once(config);
         let opened = if config.shares_store() {
             tokio::select! {
                 biased;
@@ -227,19 +254,47 @@ async fn open(
         } else {
             opening.await
         };
-        let error = match opened {
-            Ok(store) => return Ok(Some(store)),
-            Err(error) => error,
+        let (error, kind) = match opened {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(failed) => failed,
         };
-        let store = config.store.clone();
-        if !config.shares_store() || error.kind() != Kind::Unavailable {
-            return Err(ServerStartError::Store { store, error: error.into() });
+        if !config.shares_store() || kind != Kind::Unavailable {
+            return Err(error);
         }
-        tracing::warn!(%store, %error, "the store cannot be opened yet; waiting for its database");
+        tracing::warn!(%error, "not open yet; waiting for its database");
         tokio::select! {
             () = &mut interrupted => return Ok(None),
             () = sleep(OPEN_AGAIN) => {}
         }
+    }
+}
+
+/// Opens the store and its keys once. An error comes with its kind.
+pub(crate) async fn open_once(config: &Config) -> Result<(Store, Keys), (ServerStartError, Kind)> {
+    let store = leftfold::open(config.store.as_str()).await.map_err(|error| {
+        let (store, kind) = (config.store.clone(), error.kind());
+        (ServerStartError::Store { store, error: error.into() }, kind)
+    })?;
+    match leftfold::open_keys(&store, config.keys.reveal()).await {
+        Ok(keys) => Ok((store, keys)),
+        Err(error) => {
+            // The error of the keys is the one to tell.
+            let _ = store.close().await;
+            let kind = error.kind();
+            Err((ServerStartError::Keys(error), kind))
+        }
+    }
+}
+
+/// Checks that somebody may call: without open mode there is a token, or an admin who can log in.
+async fn check_anyone_may_call(csms: &Csms) -> Result<(), ServerStartError> {
+    if csms.config.open || csms.config.api_token.is_some() {
+        return Ok(());
+    }
+    let found = csms.people.has_admin().await;
+    match found.map_err(|error| ServerStartError::People(error.into()))? {
+        true => Ok(()),
+        false => Err(ServerStartError::Nobody),
     }
 }
 

@@ -15,6 +15,7 @@ mod frames;
 mod gate;
 mod liveness;
 mod operations;
+mod people;
 mod postgres_store;
 mod read_models;
 mod remote_start;

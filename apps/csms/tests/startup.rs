@@ -39,7 +39,7 @@ fn without_a_token_only_loopback_is_served() {
     let folder = Folder::new();
     let ended =
         Server::refuses_to_start(&Options::default().everywhere(), &folder.path().join("store"));
-    assert_said(&ended, &["CSMS_API_TOKEN"]);
+    assert_said(&ended, &["CSMS_API_TOKEN", "csms user add NAME --role admin"]);
     let short = Options::default().everywhere().variable("CSMS_API_TOKEN", "short");
     assert_said(&Server::refuses_to_start(&short, &folder.path().join("store")), &["token"]);
 }

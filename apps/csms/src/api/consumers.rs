@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use leftfold::prelude::Position;
@@ -19,6 +19,7 @@ use super::json_body;
 use super::reading::{body, list as page, parse, path};
 use crate::app::Csms;
 use crate::http::Problem;
+use crate::people::{Act, OperatorAct};
 use crate::processes::PROCESSES;
 
 type Id = Result<Path<String>, PathRejection>;
@@ -52,31 +53,33 @@ struct RetryKey {
 /// Tries the parked events of a key again.
 pub(super) async fn retry_events(
     State(csms): State<Arc<Csms>>,
+    Extension(act): Extension<Act>,
     name: Id,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let (name, RetryKey { key }) = (path(name)?, parse(&body(bytes)?)?);
-    retried(csms.consumers()?.projections.retry(&name, &key).await?)
+    let (name, RetryKey { key }): (String, _) = (path(name)?, parse(&body(bytes)?)?);
+    let done = csms.consumers()?.projections.retry(&name, &key).await?;
+    act.record(&csms.store, OperatorAct::ParkedRetried { consumer: name, key }).await?;
+    retried(done)
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SkipEvent {
     position: u64,
-    #[serde(default)]
-    by: Option<String>,
 }
 
 /// Lets one parked event go.
 pub(super) async fn skip_event(
     State(csms): State<Arc<Csms>>,
+    Extension(act): Extension<Act>,
     name: Id,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let (name, SkipEvent { position, by }) = (path(name)?, parse(&body(bytes)?)?);
-    let skipped =
-        csms.consumers()?.projections.skip(&name, Position(position), &who(by.as_deref())).await;
-    retried(skipped?)
+    let (name, SkipEvent { position }): (String, _) = (path(name)?, parse(&body(bytes)?)?);
+    let skipped = csms.consumers()?.projections.skip(&name, Position(position), act.by()).await?;
+    act.record(&csms.store, OperatorAct::ParkedSkipped { consumer: name, position }).await?;
+    retried(skipped)
 }
 
 /// Answers a retry or a skip: the events that were applied, and the event that failed again.
@@ -115,8 +118,6 @@ struct ParkedTriggerBody {
     stream: Option<String>,
     #[serde(default)]
     position: Option<u64>,
-    #[serde(default)]
-    by: Option<String>,
 }
 
 impl ParkedTriggerBody {
@@ -135,17 +136,24 @@ impl ParkedTriggerBody {
 /// Lets a process react to its parked triggers.
 pub(super) async fn retry_triggers(
     State(csms): State<Arc<Csms>>,
+    Extension(act): Extension<Act>,
     name: Id,
     bytes: Body,
 ) -> Result<Response, Problem> {
     let (name, waiting): (String, ParkedTriggerBody) = (process_name(name)?, parse(&body(bytes)?)?);
-    let done = csms.consumers()?.processes.retry(&name, &waiting.whose()?).await?;
+    let whose = waiting.whose()?;
+    let done = csms.consumers()?.processes.retry(&name, &whose).await?;
+    let key = match whose {
+        Whose::Instance(key) | Whose::Stream(key) => key,
+    };
+    act.record(&csms.store, OperatorAct::ParkedRetried { consumer: name, key }).await?;
     Ok(json_body(&json!({ "done": done })).into_response())
 }
 
 /// Lets one trigger go without a reaction.
 pub(super) async fn skip_trigger(
     State(csms): State<Arc<Csms>>,
+    Extension(act): Extension<Act>,
     name: Id,
     bytes: Body,
 ) -> Result<Response, Problem> {
@@ -153,9 +161,9 @@ pub(super) async fn skip_trigger(
     let position = waiting.position.ok_or_else(|| {
         Problem::bad_request("invalid-json", "name the position of what is parked")
     })?;
-    let by = who(waiting.by.as_deref());
-    let done =
-        csms.consumers()?.processes.skip(&name, &waiting.whose()?, Position(position), &by).await?;
+    let (whose, at) = (waiting.whose()?, Position(position));
+    let done = csms.consumers()?.processes.skip(&name, &whose, at, act.by()).await?;
+    act.record(&csms.store, OperatorAct::ParkedSkipped { consumer: name, position }).await?;
     Ok(json_body(&json!({ "done": done })).into_response())
 }
 
@@ -168,10 +176,6 @@ fn process_name(name: Id) -> Result<String, Problem> {
         ));
     }
     Ok(name)
-}
-
-fn who(by: Option<&str>) -> String {
-    by.filter(|by| !by.trim().is_empty()).unwrap_or("operator").chars().take(100).collect()
 }
 
 fn projection_json(status: &ProjectionStatus) -> Value {

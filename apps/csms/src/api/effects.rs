@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use leftfold::prelude::Position;
@@ -23,6 +23,7 @@ use crate::domain::request::StationAnswer;
 use crate::effects::{OPERATION, OperationOutcome};
 use crate::http::Problem;
 use crate::ocpp::v16::{action_of, payload_of, route_of};
+use crate::people::{Act, OperatorAct};
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct EffectsQuery {
@@ -70,23 +71,23 @@ struct Resolve {
     verdict: String,
     #[serde(default)]
     reason: Option<String>,
-    #[serde(default)]
-    by: Option<String>,
 }
 
 /// Takes a person's verdict on an effect in doubt.
 pub(super) async fn resolve(
     State(csms): State<Arc<Csms>>,
+    Extension(act): Extension<Act>,
     id: Result<Path<String>, PathRejection>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let id = effect_id(&path(id)?)?;
-    let Resolve { verdict: said, reason, by } = parse(&body(bytes)?)?;
-    let by = by.as_deref().filter(|by| !by.trim().is_empty()).unwrap_or("operator");
+    let Resolve { verdict: said, reason } = parse(&body(bytes)?)?;
     let effects = effects(&csms)?;
     let found = effects.find(id).await?.ok_or_else(unknown)?;
     let verdict = verdict(&said, reason.as_deref(), found.name == OPERATION)?;
-    let status = effects.resolve(id, verdict, &by.chars().take(100).collect::<String>()).await?;
+    let status = effects.resolve(id, verdict, act.by()).await?;
+    let resolved = OperatorAct::EffectResolved { effect: id.to_string(), verdict: said };
+    act.record(&csms.store, resolved).await?;
     Ok(json_body(&effect_json(&status)).into_response())
 }
 

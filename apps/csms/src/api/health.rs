@@ -8,7 +8,7 @@
 use std::sync::{Arc, PoisonError};
 
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use leftfold::runtime::ConsumerStatus;
 use leftfold::store;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::consumers::consumer_json;
 use super::json_body;
 use crate::app::Csms;
-use crate::http::admit;
+use crate::http::identify;
 
 /// Returns the health of the server. Callers that may not use the API get only the status, without
 /// the problems in detail.
@@ -53,7 +53,7 @@ pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) ->
         "position": status.head.position.0,
         "connected": csms.registry.connected(),
     });
-    if admit(&csms, &Method::GET, &headers).is_ok() {
+    if matches!(identify(&csms, &headers).await, Ok(Some(_))) {
         body["problems"] = problems.into();
         body["consumers"] = consumers.iter().map(consumer_json).collect();
     }

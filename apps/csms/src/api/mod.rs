@@ -15,14 +15,17 @@
 //! - `reading`: parts of requests: paths, queries, bodies, keys and positions
 //! - `requests` and `operations`: what is asked of a station; `effects` tells what became of it
 //! - `equipment`: what is known of a station by what was asked of it
+//! - `login`: sessions of people, and who the caller is
 //! - `consumers`: read models and processes, with what they have parked
 
+mod audit;
 mod availability;
 mod consumers;
 mod effects;
 mod energy;
 mod equipment;
 mod health;
+mod login;
 mod meter_values;
 mod operations;
 mod reading;
@@ -30,7 +33,9 @@ mod requests;
 mod servers;
 mod stations;
 mod tags;
+mod tokens;
 mod transactions;
+mod users;
 
 use std::sync::Arc;
 
@@ -38,7 +43,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, patch, post};
 use serde_json::Value;
 
 use crate::app::Csms;
@@ -46,6 +51,9 @@ use crate::http::{Problem, guard};
 use crate::ocpp::v16::ACTIONS;
 pub(crate) use energy::EnergyQuery;
 pub(crate) use health::stands_still;
+pub(crate) use login::sign_in;
+pub(crate) use tokens::token_state;
+pub(crate) use users::standing_name;
 
 /// The longest body, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -96,6 +104,15 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/processes/{name}/skip", post(consumers::skip_trigger))
         .route("/api/servers", get(servers::servers))
         .route("/metrics", get(health::metrics))
+        .route("/api/login", post(login::log_in))
+        .route("/api/logout", post(login::log_out))
+        .route("/api/me", get(login::me))
+        .route("/api/users", get(users::list).post(users::add))
+        .route("/api/users/{id}", patch(users::patch).delete(users::forget))
+        .route("/api/users/{id}/password", post(users::change_password))
+        .route("/api/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/tokens/{id}", delete(tokens::revoke))
+        .route("/api/audit", get(audit::list))
         .route("/api/tags/{id_tag}", get(tags::one).put(tags::put).delete(tags::delete))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -8,7 +8,6 @@ use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use leftfold::prelude::{Position, Timestamp};
 use leftfold::runtime::projection::NotReached;
-use leftfold::store::TraceContext;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -163,13 +162,6 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         Problem::bad_request("invalid-json", format!("the body is not as expected: {error}"))
     })
-}
-
-/// Returns the caller's place in a distributed trace. A header that says none is no fault of the
-/// request: then it is not traced, as the standard asks.
-pub(super) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    TraceContext::parse(text("traceparent")?, text("tracestate")).ok()
 }
 
 /// Returns the key that makes a request take effect at most once, 1 to 255 bytes; `None` if there

@@ -13,13 +13,11 @@ use axum::response::{IntoResponse, Response};
 use leftfold::fold::Answer;
 use leftfold::prelude::{Executed, Timestamp};
 use leftfold::runtime::EffectId;
-use leftfold::store::TraceContext;
 use serde::Deserialize;
-use serde_json::json;
 
 use super::effects::effect_json;
 use super::json_body;
-use super::reading::{at_position, body, idempotency_key, parse, path, query, trace};
+use super::reading::{at_position, body, idempotency_key, parse, path, query};
 use crate::app::{Csms, Starting};
 use crate::config::duration;
 use crate::domain::id_tag::IdTag;
@@ -31,6 +29,7 @@ use crate::domain::station::{self, OnBehalf, StationCommand, StationEvent};
 use crate::effects::FaultPoint;
 use crate::http::{ApiCaller, Problem};
 use crate::ocpp::v16::IdToken;
+use crate::people::Act;
 
 /// The longest a caller may wait.
 const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -244,7 +243,7 @@ pub(super) struct OperatorRequest {
     pub(super) station: String,
     pub(super) is_forced: bool,
     key: Option<String>,
-    trace: Option<TraceContext>,
+    act: Act,
     wait: Option<Duration>,
     pub(super) bytes: Bytes,
 }
@@ -262,11 +261,11 @@ impl OperatorRequest {
         let (wait, is_forced) = (asked.duration()?, asked.is_forced()?);
         Ok(Self {
             route,
+            act: caller.act(headers),
             caller,
             station: path(id)?,
             is_forced,
             key,
-            trace: trace(headers),
             wait,
             bytes: body(bytes)?,
         })
@@ -281,12 +280,9 @@ impl OperatorRequest {
             true => StationCommand::Forced(Box::new(command)),
             false => command,
         };
-        let by = json!({ "by": &*self.caller.name }).to_string();
-        let mut command =
-            csms.stations.command(&self.station, command).trace(self.trace).metadata(by);
+        let mut command = self.act.on(csms.stations.command(&self.station, command));
         if let Some(key) = &self.key {
-            // There is one caller: whoever has the token, or is on this machine.
-            let scope = format!("api/operator/{}/{}", self.station, self.route);
+            let scope = format!("api/{}/{}/{}", self.caller.scope(), self.station, self.route);
             command = command.id(&scope, key).request(&self.bytes);
         }
         let executed = command.execute().await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use leftfold::fold::Moment;
@@ -12,15 +12,14 @@ use leftfold::prelude::{Folded, Recorded, Timestamp, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::reading::{
-    At, PageBounds, at_position, body, list as page, parse, path, query, shown, trace,
-};
+use super::reading::{At, PageBounds, at_position, body, list as page, parse, path, query, shown};
 use super::{camel, json_body};
 use crate::app::Csms;
 use crate::domain::connector::Connector;
 use crate::domain::request::{RemoteStart, Reservation};
 use crate::domain::station::{Station, StationCommand, StationEvent, StationRefusal, is_identity};
 use crate::http::Problem;
+use crate::people::Act;
 use crate::read::fleet::{self, Fleet};
 
 /// Lists the stations by identity.
@@ -113,7 +112,7 @@ struct PutStationBody {
 /// Registers a station, and sets its limit of transactions at a time.
 pub(super) async fn put(
     State(csms): State<Arc<Csms>>,
-    headers: HeaderMap,
+    Extension(act): Extension<Act>,
     id: Result<Path<String>, PathRejection>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
@@ -128,7 +127,7 @@ pub(super) async fn put(
         if bytes.is_empty() { PutStationBody::default() } else { parse(&bytes)? };
     let limit = StationCommand::LimitTransactions { transactions_max: max_transactions };
     let commands = csms.stations.commands(&id, vec![StationCommand::Register, limit]);
-    let executed = commands.trace(trace(&headers)).execute().await?;
+    let executed = act.on(commands).execute().await?;
     let is_new = executed.version.0 == executed.events.len() as u64 && !executed.events.is_empty();
     let Folded { state, version, .. } = csms.stations.load(&id).await?;
     let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use leftfold::prelude::{ExecuteError, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::json_body;
-use super::reading::{at_position, body, parse, path, trace};
+use super::reading::{at_position, body, parse, path};
 use crate::app::Csms;
 use crate::domain::id_tag::{IdTag, IdTagCommand, IdTagRefusal, TagStatus, Terms};
 use crate::http::{Problem, execute_failed};
 use crate::ocpp::v16::IdToken;
+use crate::people::Act;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -33,7 +34,7 @@ type Id = Result<Path<String>, PathRejection>;
 /// Defines the terms of a tag.
 pub(super) async fn put(
     State(csms): State<Arc<Csms>>,
-    headers: HeaderMap,
+    Extension(act): Extension<Act>,
     id: Id,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
@@ -41,12 +42,8 @@ pub(super) async fn put(
     let PutTagBody { status, parent_id_tag, expiry_date } = parse(&body(bytes)?)?;
     let id = IdTag::id(id_tag.as_str());
     let terms = Terms { id_tag, status, parent_id_tag, expiry_date };
-    let executed = csms
-        .tags
-        .command(&id, IdTagCommand::Define(terms.clone()))
-        .trace(trace(&headers))
-        .execute()
-        .await?;
+    let define = csms.tags.command(&id, IdTagCommand::Define(terms.clone()));
+    let executed = act.on(define).execute().await?;
     let code = if executed.version.0 == 1 && !executed.events.is_empty() {
         StatusCode::CREATED
     } else {
@@ -68,11 +65,11 @@ pub(super) async fn one(State(csms): State<Arc<Csms>>, id: Id) -> Result<Respons
 /// Removes the terms of a tag.
 pub(super) async fn delete(
     State(csms): State<Arc<Csms>>,
-    headers: HeaderMap,
+    Extension(act): Extension<Act>,
     id: Id,
 ) -> Result<Response, Problem> {
     let id = IdTag::id(token(id)?.as_str());
-    csms.tags.command(&id, IdTagCommand::Remove).trace(trace(&headers)).execute().await?;
+    act.on(csms.tags.command(&id, IdTagCommand::Remove)).execute().await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

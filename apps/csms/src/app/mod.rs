@@ -14,6 +14,7 @@ use leftfold::prelude::{Aggregates, Store};
 use leftfold::runtime::process::Processes;
 use leftfold::runtime::projection::Projections;
 use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime, RuntimeHandle};
+use leftfold_callers::Refusals;
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use secrets::RequestSecrets;
@@ -24,6 +25,7 @@ use crate::connections::{Liveness, Registry};
 use crate::domain::id_tag::IdTag;
 use crate::domain::server::ServerId;
 use crate::domain::station::Station;
+use crate::people::People;
 use crate::read::ReadModels;
 
 /// Boots that are worked on at a time. After a restart all stations come at once.
@@ -42,6 +44,10 @@ pub(crate) struct Csms {
     pub(crate) stations: Aggregates<Station>,
     /// The id tags.
     pub(crate) tags: Aggregates<IdTag>,
+    /// Users, their sessions, and tokens.
+    pub(crate) people: People,
+    /// Callers that were refused in this minute.
+    pub(crate) refusals: Refusals,
     /// Free transaction ids.
     pub(crate) transaction_numbers: TransactionNumbers,
     /// Connections of the stations.
@@ -78,15 +84,17 @@ pub(crate) struct Consumers {
 pub(crate) struct Starting;
 
 impl Csms {
-    /// Creates the handles of a store. No consumer of the log runs yet.
+    /// Creates the handles of a store and its people. No consumer of the log runs yet.
     ///
     /// # Errors
     /// [`PostgresError::Url`] if the URL of the read models is not valid.
-    pub(crate) fn new(config: Config, store: Store) -> Result<Self, PostgresError> {
+    pub(crate) fn new(config: Config, store: Store, people: People) -> Result<Self, PostgresError> {
         Ok(Self {
             server: ServerId::random(),
             stations: store.aggregate(),
             tags: store.aggregate(),
+            people,
+            refusals: Refusals::default(),
             transaction_numbers: TransactionNumbers::new(&store),
             registry: Registry::default(),
             secrets: RequestSecrets::default(),

@@ -15,6 +15,10 @@ function listen() {
     // Someone who is about to answer a question keeps it in front of him.
     if (!main.querySelector("[data-asking]")) main.innerHTML = event.data;
   });
+  source.addEventListener("over", () => {
+    source.close();
+    location.assign("/login");
+  });
   source.onerror = () => say("lost", "reconnecting…");
 }
 
@@ -32,10 +36,10 @@ async function answer(button) {
   }
   const card = button.closest("article");
   const note = card.querySelector("[data-note]");
-  const token = localStorage.getItem("csms-token");
   const headers = { "Content-Type": "application/json" };
-  if (token) headers.Authorization = "Bearer " + token;
   try {
+    const me = await (await fetch("/api/me")).json();
+    if (me.csrfToken) headers["X-CSRF-Token"] = me.csrfToken;
     const reply = await fetch(button.dataset.url, {
       method: "POST",
       headers,

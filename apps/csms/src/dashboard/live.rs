@@ -132,8 +132,7 @@ fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
         .raw(". It is not repeated: the station is asked, or you say what happened.</p>");
     html.raw("<div class=\"answers\">");
     let url = format!("/api/effects/{}/resolve", effect.id);
-    let (done, not_done) =
-        (r#"{"verdict":"done","by":"dashboard"}"#, r#"{"verdict":"notDone","by":"dashboard"}"#);
+    let (done, not_done) = (r#"{"verdict":"done"}"#, r#"{"verdict":"notDone"}"#);
     write_answer(html, &url, ("It happened", "Record that it happened?"), done);
     write_answer(html, &url, ("It did not", "Record that it did not?"), not_done);
     html.raw("<span class=\"soft\" role=\"status\" data-note></span></div></article>");

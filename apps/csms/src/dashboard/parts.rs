@@ -30,9 +30,12 @@ pub(super) fn write_head(
             .raw("<script src=\"/dashboard.js\" defer></script>");
     }
     html.raw("</head>\n<body><header><h1>").raw(title).raw("</h1><nav>");
-    for (path, name) in
-        [("/", "Stations"), ("/transactions", "Transactions"), ("/energy", "Energy")]
-    {
+    for (path, name) in [
+        ("/", "Stations"),
+        ("/transactions", "Transactions"),
+        ("/energy", "Energy"),
+        ("/account", "Account"),
+    ] {
         html.raw("<a").attribute("href", path);
         if path == here {
             html.raw(" aria-current=\"page\"");

@@ -145,9 +145,7 @@ fn what_is_in_doubt_comes_first_and_can_be_answered() {
         (live.find("In doubt</h2>").unwrap(), live.find("Stations</h2>").unwrap());
     assert!(doubt < stations);
     assert!(live.contains("data-effect=\"881\""));
-    assert!(live.contains(
-        "data-body=\"{&quot;verdict&quot;:&quot;done&quot;,&quot;by&quot;:&quot;dashboard&quot;}\""
-    ));
+    assert!(live.contains("data-body=\"{&quot;verdict&quot;:&quot;done&quot;}\""));
     assert!(live.contains("18.45 kWh"));
     assert!(live.contains("1 h 30 min"));
 }

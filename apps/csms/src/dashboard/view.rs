@@ -310,3 +310,72 @@ pub(crate) enum OpenState {
     /// It is unknown if it took place, for this reason.
     InDoubt(String),
 }
+
+/// The page that asks for name and password.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LoginPage {
+    /// Name that was tried.
+    pub(crate) name: String,
+    /// Reason why nobody is logged in yet, for people; `None` at first.
+    pub(crate) fault: Option<String>,
+    /// Path to go on to.
+    pub(crate) next: String,
+}
+
+/// The page of the caller's own account.
+#[derive(Clone, Debug)]
+pub(crate) struct AccountPage {
+    /// Moment that it is of.
+    pub(crate) as_of: Timestamp,
+    /// Id of the user; `None` if the caller is none.
+    pub(crate) user: Option<String>,
+    /// Name of the caller.
+    pub(crate) name: String,
+    /// Role of the caller.
+    pub(crate) role: &'static str,
+    /// True if the caller may say who may call.
+    pub(crate) may_manage: bool,
+    /// Begin and last use of the open sessions.
+    pub(crate) sessions: Vec<(Timestamp, Timestamp)>,
+}
+
+/// The page of users and tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct PeoplePage {
+    /// Roles that there are.
+    pub(crate) roles: Vec<&'static str>,
+    /// The users.
+    pub(crate) users: Vec<UserLine>,
+    /// The tokens.
+    pub(crate) tokens: Vec<TokenLine>,
+}
+
+/// A user.
+#[derive(Clone, Debug)]
+pub(crate) struct UserLine {
+    /// Id of the user.
+    pub(crate) id: String,
+    /// Name; `None` if it was forgotten.
+    pub(crate) name: Option<String>,
+    /// Role of the user.
+    pub(crate) role: &'static str,
+    /// State of the user, in a word.
+    pub(crate) state: &'static str,
+    /// True if it is the one who looks at the page.
+    pub(crate) is_own: bool,
+}
+
+/// A token.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenLine {
+    /// Id of the token.
+    pub(crate) id: String,
+    /// Name of the program.
+    pub(crate) name: String,
+    /// Role of the program.
+    pub(crate) role: &'static str,
+    /// State of the token, in a word.
+    pub(crate) state: &'static str,
+    /// Moment when it expires.
+    pub(crate) expires_at: Timestamp,
+}

@@ -5,6 +5,7 @@
 //!   as are its open [`transaction`]s; requests to it are in [`request`].
 //! - [`operation`]: what else can be asked of a station, and what is known of it from that
 //! - [`id_tag`]: the aggregate of a tag that may charge
+//! - [`person`]: who may call: users, their sessions, and tokens
 //! - [`server`]: the running servers that share a store
 //! - [`transaction_ids`]: the aggregate of the numbers that are reserved for transactions
 //! - [`meter`]: the values that stations read from their meters: facts that nothing depends on
@@ -15,6 +16,7 @@ pub(crate) mod connector;
 pub(crate) mod id_tag;
 pub(crate) mod meter;
 pub(crate) mod operation;
+pub(crate) mod person;
 pub(crate) mod request;
 pub(crate) mod server;
 pub(crate) mod station;

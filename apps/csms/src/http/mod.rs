@@ -1,11 +1,16 @@
 //! What every endpoint needs, be it for stations, programs or browsers.
 //!
-//! - `guard`: who may call
-//! - `problem`: errors as problem documents
+//! - `guard`: who calls; `access`: who may call which route
+//! - `cookies`: how a browser keeps a session
+//! - `problem`: errors as problem documents; `people_problem` those of users and tokens
 
+mod access;
+mod cookies;
 mod guard;
+mod people_problem;
 mod problem;
 
-pub(crate) use guard::{ApiCaller, admit, guard, refuse_foreign_host};
+pub(crate) use cookies::{SetCookies, browser_mark, ended_session, is_path_of_ours, kept_session};
+pub(crate) use guard::{ApiCaller, CallerProof, guard, identify, refuse_foreign_host};
 pub(crate) use problem::Problem;
 pub(crate) use problem::execute_failed;

@@ -33,6 +33,18 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
+    /// Creates a problem with status 401: nobody is known to call.
+    #[must_use]
+    pub(crate) fn unauthorized(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, detail)
+    }
+
+    /// Creates a problem with status 403: the caller may not do that.
+    #[must_use]
+    pub(crate) fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, detail)
+    }
+
     /// Creates a problem with status 404: the thing does not exist.
     #[must_use]
     pub(crate) fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
@@ -46,9 +58,19 @@ impl Problem {
         self
     }
 
+    /// Returns the status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Returns what it says, for a page.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// A failure that is not the caller's, with the status of its kind. Of what somebody has to
     /// mend the log has all, and the caller is told no more than that: it names places and types.
-    fn internal(kind: Kind, error: &dyn std::error::Error) -> Self {
+    pub(super) fn internal(kind: Kind, error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, ?kind, "a request failed");
         let status =
             StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -130,7 +130,7 @@ fn parked_events(consumers: &Consumers, name: &'static str) -> Vec<ParkedView> {
         key: item.key.clone(),
         error: item.state.error().map(str::to_owned),
         retry: json!({ "key": item.key }).to_string(),
-        skip: json!({ "position": item.position.0, "by": "dashboard" }).to_string(),
+        skip: json!({ "position": item.position.0 }).to_string(),
     };
     parked.iter().take(PARKED_SHOWN_MAX).map(view).collect()
 }
@@ -147,6 +147,6 @@ fn parked_trigger(process: &'static str, trigger: &ParkedTrigger) -> ParkedView 
         key: key.clone(),
         error: trigger.error.clone(),
         retry: json!({ field: key }).to_string(),
-        skip: json!({ field: key, "position": trigger.position.0, "by": "dashboard" }).to_string(),
+        skip: json!({ field: key, "position": trigger.position.0 }).to_string(),
     }
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -24,7 +24,7 @@ use crate::dashboard::{
 use crate::domain::connector::Connector;
 use crate::domain::id_tag::Strangers;
 use crate::domain::station::Station;
-use crate::http::Problem;
+use crate::http::{ApiCaller, Problem};
 use crate::ocpp::v16::{ChargePointErrorCode, ChargePointStatus};
 use crate::read::fleet::{self, Fleet, Lapsed};
 use crate::read::transactions::{self, TransactionFilter, TransactionRow};
@@ -62,12 +62,14 @@ async fn show_all(csms: &Csms, within: Duration) {
 /// The page again, whenever something was recorded.
 pub(super) async fn live(
     State(csms): State<Arc<Csms>>,
+    Extension(caller): Extension<ApiCaller>,
     headers: HeaderMap,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let first = (csms.store.status(), host(&headers), None);
-    let updates = stream::unfold(first, move |(mut changes, host, last)| {
-        let csms = csms.clone();
+    let first = Some((csms.store.status(), host(&headers), None));
+    let updates = stream::unfold(first, move |state| {
+        let (csms, caller) = (csms.clone(), caller.clone());
         async move {
+            let (mut changes, host, last) = state?;
             if let Some(last) = last {
                 tokio::select! {
                     () = csms.stopping() => return None,
@@ -75,10 +77,15 @@ pub(super) async fn live(
                 }
             }
             changes.mark_unchanged();
+            // A session that is over sees nothing more, and neither does a token that was revoked.
+            // A store that is away ends neither.
+            if !caller.is_still_admitted(&csms).await.unwrap_or(true) {
+                return Some((Ok(Event::default().event("over").data("")), None));
+            }
             show_all(&csms, LIVE_WITHIN).await;
             let view = view(&csms, &host).await.ok()?;
             let event = Event::default().event("view").data(dashboard::live(&view));
-            Some((Ok(event), (changes, host, Some(Instant::now()))))
+            Some((Ok(event), Some((changes, host, Some(Instant::now())))))
         }
     });
     Sse::new(updates).keep_alive(KeepAlive::default())

@@ -2,11 +2,12 @@
 //!
 //! - `live`: fills the first page, and sends it again whenever something was recorded
 //! - `consumers`: the part of it about what follows the log
-//! - `pages`: fills the other pages
+//! - `pages`: fills the other pages; `people` those about people
 
 mod consumers;
 mod live;
 mod pages;
+mod people;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,9 @@ use crate::http::guard;
 /// Time that a page waits for read models that are behind.
 const PAGE_WITHIN: Duration = Duration::from_secs(2);
 
+/// Bytes of a form at most.
+const FORM_BYTES_MAX: usize = 16 * 1024;
+
 /// Returns the routes of the dashboard, for callers that may use the API.
 pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
     Router::new()
@@ -39,6 +43,17 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
             "/dashboard.js",
             get(([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], dashboard::SCRIPT)),
         )
+        .route(
+            "/people.js",
+            get((
+                [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
+                dashboard::PEOPLE_SCRIPT,
+            )),
+        )
+        .route("/login", get(people::login).post(people::log_in))
+        .route("/account", get(people::account))
+        .route("/users", get(people::people))
+        .layer(axum::extract::DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(from_fn_with_state(csms, guard))
 }
 

@@ -108,6 +108,42 @@ pub(crate) fn stream_until(to: SocketAddr, path: &str, text: &str, bring: impl F
     }
 }
 
+/// Reads an endless reply to its end, which something brings about that is done once a text has
+/// come.
+///
+/// # Panics
+/// When it does not end in time.
+pub(crate) fn stream_until_end(
+    to: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    text: &str,
+    end: impl FnOnce(),
+) -> String {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let headers: String =
+        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n{headers}\r\n")
+        .unwrap();
+    let mut read = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    let mut end = Some(end);
+    loop {
+        let bytes = stream
+            .read(&mut buffer)
+            .unwrap_or_else(|error| panic!("waited {PATIENCE:?} for the end: {error}"));
+        read.extend_from_slice(&buffer[..bytes]);
+        let said = String::from_utf8_lossy(&read);
+        if bytes == 0 {
+            return said.into_owned();
+        }
+        if said.contains(text) {
+            end.take().into_iter().for_each(|end| end());
+        }
+    }
+}
+
 fn join_chunks(mut rest: &str) -> String {
     let mut body = String::new();
     while let Some((size, chunks)) = rest.split_once("\r\n") {

@@ -5,6 +5,7 @@
 //! - [`raw`]: a station on a bare socket, which answers no ping.
 //! - [`proxy`]: what stands between a server and its database.
 //! - [`api`]: the JSON API; what it answers with is spelt in [`views`], and only there.
+//! - [`people`]: users who log in.
 //! - [`browser`]: the dashboard as headless Chromium sees it.
 
 pub(crate) mod api;
@@ -12,6 +13,7 @@ pub(crate) mod browser;
 pub(crate) mod deadline;
 pub(crate) mod folder;
 pub(crate) mod http;
+pub(crate) mod people;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod server;

@@ -251,6 +251,11 @@ impl Server {
         self.store.path().join("store")
     }
 
+    /// Where the keys of personal data are.
+    pub(crate) fn keys_path(&self) -> PathBuf {
+        self.store.path().join("store-keys")
+    }
+
     /// A station that has connected, and said nothing.
     #[track_caller]
     pub(crate) fn station(&self, identity: &str) -> Station {
