@@ -146,7 +146,9 @@ def check_nacks():
         subscription.ack(seen[3])
         wanted = lambda found: (found.parked_message_count, found.total_in_flight_messages) == (2, 1)
         until(stream, wanted)
+        # It settles the event, and stops nothing.
         subscription.nack(seen[4], "stop")
+        until(stream, lambda found: found.total_in_flight_messages == 0)
         append(stream, events(1))
         assert next(subscription).stream_position == 5
     parked = client.get_stream(f"$persistentsubscription-{stream}::workers-parked")
@@ -344,6 +346,35 @@ def check_hidden_events_are_left_out_and_a_stream_need_not_be_there_yet():
     create(stream, "late")
     with read(stream, "late") as subscription:
         assert next(subscription).stream_position == 3
+
+
+def check_count_and_age_of_the_metadata_leave_events_out():
+    counted, aged, young = name(), name(), name()
+    for stream, metadata in [(counted, {"$maxCount": 2}), (aged, {"$maxAge": 1}), (young, {"$maxAge": 3600})]:
+        append(stream, events(3))
+        client.set_stream_metadata(stream, metadata=metadata, current_version=ANY)
+        create(stream)
+    with read(counted) as subscription:
+        assert numbers(take(subscription, 2)) == [1, 2]
+        append(counted, events(1))
+        assert next(subscription).stream_position == 3
+    with read(young) as subscription:
+        assert numbers(take(subscription, 3)) == [0, 1, 2]
+    # They grow too old to be read.
+    while is_shown(aged):
+        pass
+    with read(aged) as subscription:
+        until(aged, lambda found: found.connections and found.status == "Live")
+        client.set_stream_metadata(aged, metadata={"$maxAge": 3600}, current_version=ANY)
+        append(aged, events(1))
+        assert next(subscription).stream_position == 3
+
+
+def is_shown(stream):
+    try:
+        return client.get_stream(stream)
+    except NotFoundError:
+        return False
 
 
 def check_a_restart_of_the_subsystem_drops_consumers():

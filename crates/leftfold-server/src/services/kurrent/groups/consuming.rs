@@ -89,15 +89,13 @@ impl AnswerableEvents {
         }
     }
 
-    /// Returns the events of some ids, and forgets them unless they are kept.
-    fn take(&self, ids: &[WireUuid], keeps: bool) -> Vec<ItemId> {
+    /// Returns the events of some ids, and forgets them.
+    fn take(&self, ids: &[WireUuid]) -> Vec<ItemId> {
         let mut known = self.known();
         let ids = ids.iter().filter_map(|id| id_of(Some(id)));
         ids.filter_map(|id| {
             let (_, item) = *known.by_id.get(&id)?.first()?;
-            if !keeps {
-                known.forget(id, |other| other == item);
-            }
+            known.forget(id, |other| other == item);
             Some(item)
         })
         .collect()
@@ -231,7 +229,7 @@ async fn take_answers(
     loop {
         let (ids, answer) = match incoming.message().await {
             Ok(Some(ReadReq { content: Some(Answered::Ack(Ack { ids, .. })) })) => {
-                (ids, Some(ConsumerAnswer::Ack))
+                (ids, ConsumerAnswer::Ack)
             }
             Ok(Some(ReadReq { content: Some(Answered::Nack(nack)) })) => {
                 let answer = answer_of(&nack);
@@ -247,23 +245,20 @@ async fn take_answers(
             let text = format!("an answer names at most {ANSWERED_MAX} events");
             return Status::invalid_argument(text);
         }
-        let items = given.take(&ids, answer.is_none());
-        if let Some(answer) = answer {
-            consumer.answer(items, answer).await;
-        }
+        consumer.answer(given.take(&ids), answer).await;
     }
 }
 
-/// Returns what an answer means; `None` if the event stays with the client until it is given out
-/// again in its time.
-fn answer_of(nack: &Nack) -> Option<ConsumerAnswer> {
+/// Returns what an answer means. To stop does nothing but settle the event, as in KurrentDB: its
+/// server takes every event that was answered from those that are out, whatever the answer, and has
+/// no other action for this one.
+fn answer_of(nack: &Nack) -> ConsumerAnswer {
     match nack.action() {
-        Action::Unknown | Action::Retry => Some(ConsumerAnswer::Retry),
+        Action::Unknown | Action::Retry => ConsumerAnswer::Retry,
         Action::Park => {
             let reason = format!("Client explicitly NAK'ed message.\n{}", nack.reason);
-            Some(ConsumerAnswer::Park { reason })
+            ConsumerAnswer::Park { reason }
         }
-        Action::Skip => Some(ConsumerAnswer::Skip),
-        Action::Stop => None,
+        Action::Skip | Action::Stop => ConsumerAnswer::Skip,
     }
 }

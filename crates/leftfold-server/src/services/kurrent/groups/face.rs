@@ -2,21 +2,27 @@
 //! out of the events of its query.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use leftfold::store::{Query, ReadError, RecordedEvent, Store, StreamName, Version};
+use leftfold::store::{Position, Query, ReadError, RecordedEvent, Store, Version};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::super::Facade;
 use super::super::filter::{EventFilter, StoredFilter};
 use super::super::indexed::IndexedStream;
-use super::super::marks::StreamMarks;
+use super::super::marks::{self, StreamMarks};
 use super::super::names::{NamedStream, group_name};
 use crate::groups::{EventLens, GroupName, GroupSettings, Judging, LensMaker};
 use crate::users::Wish;
 
 /// Name under which all events are a source.
 const ALL: &str = "$all";
+/// Time after which the count and the age of a stream's metadata are looked at again, so that a
+/// page of events needs few looks.
+const RETENTION_FOR: Duration = Duration::from_millis(100);
 
 /// Source of the events of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,8 +121,23 @@ struct GroupLens {
     marks: Arc<StreamMarks>,
     filter: Option<EventFilter>,
     indexed: Option<IndexedStream>,
-    /// The stream, and the version of the first event that is wanted.
-    first: Option<(StreamName, Version)>,
+    stream: Option<StreamLens>,
+}
+
+/// Leaves out what is before the beginning in one stream, and what its metadata hides.
+struct StreamLens {
+    stream: NamedStream,
+    /// Version of the first event that is wanted.
+    first: Version,
+    /// Shown as of a moment; `None` before the first look.
+    retained: Mutex<Option<(Instant, Retained)>>,
+}
+
+/// Events of a stream that its metadata shows: those behind both places.
+#[derive(Clone, Copy, Debug)]
+struct Retained {
+    first: Version,
+    aged_through: Position,
 }
 
 impl EventLens for GroupLens {
@@ -124,9 +145,39 @@ impl EventLens for GroupLens {
         Box::pin(async move {
             let passes = self.filter.as_ref().is_none_or(|filter| filter.passes(event))
                 && self.indexed.as_ref().is_none_or(|stream| stream.has(event))
-                && self.first.as_ref().is_none_or(|(_, first)| event.version() >= *first);
-            Ok(passes && !self.marks.hide(&self.store, event).await?)
+                && self.stream.as_ref().is_none_or(|stream| event.version() >= stream.first);
+            if !passes || self.marks.hide(&self.store, event).await? {
+                return Ok(false);
+            }
+            let Some(stream) = &self.stream else { return Ok(true) };
+            let retained = stream.retained(&self.store, &self.marks).await?;
+            Ok(event.version() >= retained.first && event.position > retained.aged_through)
         })
+    }
+}
+
+impl StreamLens {
+    fn new(stream: NamedStream, first: Version) -> Self {
+        Self { stream, first, retained: Mutex::new(None) }
+    }
+
+    /// Returns what `$maxCount` and `$maxAge` leave of the stream, as a read of it would.
+    async fn retained(&self, store: &Store, marks: &StreamMarks) -> Result<Retained, ReadError> {
+        let mut kept = self.retained.lock().await;
+        if let Some((at, retained)) = *kept
+            && at.elapsed() < RETENTION_FOR
+        {
+            return Ok(retained);
+        }
+        marks.refresh(store).await?;
+        let mark = marks.of(&self.stream.name);
+        let version = store.version(self.stream.name.clone()).await?;
+        let retained = Retained {
+            first: Version(mark.first_shown(&self.stream, version).saturating_add(1)),
+            aged_through: marks::aged_through(store, mark.max_age).await?,
+        };
+        *kept = Some((Instant::now(), retained));
+        Ok(retained)
     }
 }
 
@@ -150,10 +201,11 @@ fn lenses_of(store: Store, marks: Arc<StreamMarks>) -> LensMaker {
         // Without its filter, consumers would get and settle what nobody meant for them.
         let Some(face) = GroupFace::of(settings) else { return Arc::new(UnreadLens) };
         let source = face.named().map(|named| named.source);
-        let (indexed, first) = match source {
+        let (indexed, stream) = match source {
             Some(GroupSource::Indexed(stream)) => (Some(stream), None),
             Some(GroupSource::Stream(stream)) => {
-                (None, Some((stream.name, Version(face.first_revision.saturating_add(1)))))
+                let first = Version(face.first_revision.saturating_add(1));
+                (None, Some(StreamLens::new(stream, first)))
             }
             _ => (None, None),
         };
@@ -161,7 +213,7 @@ fn lenses_of(store: Store, marks: Arc<StreamMarks>) -> LensMaker {
             return Arc::new(UnreadLens);
         };
         let (store, marks) = (store.clone(), Arc::clone(&marks));
-        Arc::new(GroupLens { store, marks, filter, indexed, first })
+        Arc::new(GroupLens { store, marks, filter, indexed, stream })
     })
 }
 
