@@ -2,7 +2,8 @@
 //! room on its disk, and while they are killed themselves.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -122,6 +123,11 @@ async fn foreign_clients_are_told_of_a_full_disk_and_go_on_when_there_is_room() 
         ForeignLoad::python("umadb", port, "uma-1", 20_000),
     ];
     clients.iter_mut().for_each(ForeignLoad::is_full);
+    // A balancer leaves it in place for reads, and may send appends elsewhere.
+    let degraded = health(port, "/health");
+    assert!(degraded.starts_with("HTTP/1.1 200"), "{degraded}");
+    assert!(degraded.ends_with("no room, reads are answered: default\n"), "{degraded}");
+    assert!(health(port, "/health?for=appends").starts_with("HTTP/1.1 503"));
     // What is there is read all the same.
     let store = open(port).await;
     let head = store.head().position;
@@ -130,7 +136,17 @@ async fn foreign_clients_are_told_of_a_full_disk_and_go_on_when_there_is_room() 
     let program = Program::serve(directory.path(), port);
     store.status().wait_for(|status| status.head.position > head).await.unwrap();
     clients.into_iter().for_each(ForeignLoad::end);
+    assert!(health(port, "/health?for=appends").ends_with("serving\n"));
     program.stop();
+}
+
+/// The answer of the server to a question about its health.
+fn health(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// Counts of events by their streams, or by the tags of those without one.

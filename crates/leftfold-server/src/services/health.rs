@@ -1,5 +1,5 @@
-//! The health service of gRPC: `SERVING` while the server takes calls and every store takes
-//! appends.
+//! The health service of gRPC: `SERVING` while the server takes calls and every store is open to
+//! appends; asked about [`APPENDS`], also while none of them lacks room.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,10 @@ use crate::stopping::Stopping;
 use crate::stores::Stores;
 
 /// Services that may be asked about, beside the whole server, which is the empty name.
-const SERVICES: [&str; 2] = ["leftfold.v1.Store", super::umadb::SERVICE];
+const SERVICES: [&str; 3] = ["leftfold.v1.Store", super::umadb::SERVICE, APPENDS];
+/// Name for appends of any protocol: those of a store whose disk is full are refused, and its reads
+/// are answered.
+const APPENDS: &str = "appends";
 
 /// Time between two looks at the stores for somebody who watches.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -38,8 +41,10 @@ fn is_known(service: &str) -> bool {
 }
 
 impl HealthService {
-    fn serving(&self) -> HealthCheckResponse {
-        let serves = !self.stopping.is_wanted() && self.stores.not_open().is_empty();
+    fn serving(&self, service: &str) -> HealthCheckResponse {
+        let serves = !self.stopping.is_wanted()
+            && self.stores.not_open().is_empty()
+            && (service != APPENDS || self.stores.short_of_room().is_empty());
         let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
         HealthCheckResponse { status: status.into() }
     }
@@ -47,10 +52,11 @@ impl HealthService {
     /// Waits until the status is another one than was told; a server that stops tells that once.
     async fn changed(
         &mut self,
+        service: &str,
         told: Option<HealthCheckResponse>,
     ) -> Result<HealthCheckResponse, Status> {
         loop {
-            let now = self.serving();
+            let now = self.serving(service);
             if told != Some(now) {
                 return Ok(now);
             }
@@ -75,7 +81,7 @@ impl health_server::Health for HealthService {
             let service = cut(&service, SHOWN_CHARACTERS_MAX);
             return Err(Status::not_found(format!("this server has no service {service:?}")));
         }
-        Ok(Response::new(self.serving()))
+        Ok(Response::new(self.serving(&service)))
     }
 
     /// Says the status now, and again within a second when it has changed.
@@ -83,15 +89,16 @@ impl health_server::Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        if !is_known(&request.into_inner().service) {
+        let asked = request.into_inner().service;
+        if !is_known(&asked) {
             let status = ServingStatus::ServiceUnknown.into();
             let once = async move { Ok(HealthCheckResponse { status }) };
             return Ok(Response::new(Box::pin(stream::once(once))));
         }
-        let watched = (HealthService::clone(self), None);
-        let states = stream::try_unfold(watched, |(mut service, told)| async move {
-            let now = service.changed(told).await?;
-            Ok(Some((now, (service, Some(now)))))
+        let watched = (HealthService::clone(self), asked, None);
+        let states = stream::try_unfold(watched, |(mut service, asked, told)| async move {
+            let now = service.changed(&asked, told).await?;
+            Ok(Some((now, (service, asked, Some(now)))))
         });
         Ok(Response::new(Box::pin(states)))
     }

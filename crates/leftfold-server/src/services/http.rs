@@ -25,23 +25,53 @@ pub(super) fn router(stores: Arc<Stores>, sessions: Arc<Sessions>, stopping: Sto
         .with_state((stores, sessions, stopping))
 }
 
-/// Answers 200 while the server takes calls and every store takes appends, 503 otherwise, with the
-/// stores that do not and that the caller may read.
+#[derive(Deserialize)]
+struct AskedHealth {
+    #[serde(rename = "for", default)]
+    wish: HealthWish,
+}
+
+/// Use that somebody who asks for the health of the server has for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum HealthWish {
+    /// Calls, most of which are answered though there is no room for appends.
+    #[default]
+    Calls,
+    /// Appends, which other servers may have room for.
+    Appends,
+}
+
+/// Answers 200 while the server takes calls and every store is open to appends, 503 otherwise, with
+/// the stores that are not and that the caller may read. One whose disk is full is open, and reads
+/// are answered: then the server is degraded, which is a 503 only for `?for=appends`.
 async fn health(
     State((stores, _, stopping)): State<Shared>,
     Extension(caller): Extension<Caller>,
+    Query(asked): Query<AskedHealth>,
 ) -> impl IntoResponse {
     if stopping.is_wanted() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
+    let is_known = |name: &Arc<str>| caller.has(name, Wish::Role(UserRole::Read));
+    let named = |names: Vec<Arc<str>>| {
+        let names: Vec<_> = names.into_iter().filter(is_known).collect();
+        if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) }
+    };
     let not_open = stores.not_open();
-    if not_open.is_empty() {
+    if !not_open.is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("not open{}\n", named(not_open)));
+    }
+    let short = stores.short_of_room();
+    if short.is_empty() {
         return (StatusCode::OK, "serving\n".to_owned());
     }
-    let is_known = |name: &Arc<str>| caller.has(name, Wish::Role(UserRole::Read));
-    let names: Vec<_> = not_open.into_iter().filter(is_known).collect();
-    let text = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not open{text}\n"))
+    let status = match asked.wish {
+        HealthWish::Calls => StatusCode::OK,
+        HealthWish::Appends => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let text = "degraded, appends are refused since there is no room, reads are answered";
+    (status, format!("{text}{}\n", named(short)))
 }
 
 #[derive(Deserialize)]

@@ -1,8 +1,10 @@
 //! The stores of a server, by name.
 
-// Those of the `tenants` are opened on demand; `live` is the end of each, for all who follow it.
+// Those of the `tenants` are opened on demand; `live` is the end of each, for all who follow it,
+// `room` the notice that its disk is full.
 
 mod live;
+mod room;
 mod tenants;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ use crate::metrics::{CallProtocol, CallRefusal, OpenSubscription, ServerCounts};
 use crate::users::{Caller, UserRole, Wish};
 use live::LiveEnd;
 pub(crate) use live::{LiveEvents, LiveSubscription};
+pub(crate) use room::RoomNotice;
 pub(crate) use tenants::OpenTenants;
 pub use tenants::{Tenants, TenantsError};
 
@@ -44,6 +47,7 @@ pub(crate) struct ServedStore {
     limits: StoreLimits,
     counts: Arc<ServerCounts>,
     live: LiveEnd,
+    pub(crate) room: RoomNotice,
 }
 
 impl ServedStore {
@@ -114,8 +118,8 @@ impl Stores {
 
     fn served(&self, name: Arc<str>, store: Store, limits: StoreLimits) -> ServedStore {
         let counts = Arc::clone(&self.counts);
-        let live = LiveEnd::default();
-        ServedStore { name, store, uses: Arc::default(), limits, counts, live }
+        let (live, room) = (LiveEnd::default(), RoomNotice::new());
+        ServedStore { name, store, uses: Arc::default(), limits, counts, live, room }
     }
 
     pub(crate) fn counts(&self) -> &Arc<ServerCounts> {
@@ -179,6 +183,7 @@ impl Stores {
                     limits,
                     counts,
                     live: LiveEnd::default(),
+                    room: RoomNotice::new(),
                 };
                 tenants.open(name, caller, wished, make).await
             }
@@ -210,6 +215,12 @@ impl Stores {
         let is_open = |served: &ServedStore| served.store.status().borrow().state == State::Open;
         let all = self.all().into_iter();
         all.filter(|served| !is_open(served)).map(|served| served.name).collect()
+    }
+
+    /// Returns the names of the open stores that refused appends lately since they have no room.
+    pub(crate) fn short_of_room(&self) -> Vec<Arc<str>> {
+        let all = self.all().into_iter();
+        all.filter(|served| served.room.is_short()).map(|served| served.name).collect()
     }
 }
 

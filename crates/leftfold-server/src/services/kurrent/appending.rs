@@ -189,7 +189,7 @@ impl Facade {
         }
         let Draft { append, judged, last_events, .. } = self.drafted(parts, marks).await?;
         let clauses = append.condition.streams.clone();
-        match self.store.append(append).await.map_err(faults::unappended)? {
+        match self.append_noted(append).await? {
             Outcome::Appended(appended) => {
                 let written = last_events.iter().map(|last| written(&appended, *last));
                 let written = written.collect::<Vec<_>>();
@@ -494,7 +494,7 @@ impl Facade {
             let condition = Condition::stream(stream.metadata(), Expected::Exact(mark.version))
                 .and_stream(stream.name.clone(), on_stream);
             let append = Append::of(vec![event]).when(condition);
-            match self.store.append(append).await.map_err(faults::unappended)? {
+            match self.append_noted(append).await? {
                 Outcome::Appended(appended) => return Ok(Deletion::Deleted(appended.last())),
                 Outcome::Conflict(Conflict::Stream { stream: of, actual, .. })
                     if of == stream.name =>

@@ -54,7 +54,7 @@ mod wire;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use leftfold::store::{Append, Expected, NewEvent, Position, RecordedEvent, Store};
+use leftfold::store::{Append, Expected, NewEvent, Outcome, Position, RecordedEvent, Store};
 use tonic::service::Routes;
 use tonic::{Request, Status};
 
@@ -148,6 +148,13 @@ impl Facade {
             Denied::Role { .. } | Denied::Events { .. } => faults::access_denied(),
             other => other.into(),
         })
+    }
+
+    /// Hands an append to the store, and notes whether there is room for it.
+    async fn append_noted(&self, append: Append) -> Result<Outcome, Status> {
+        let answer = self.store.append(append).await;
+        self.served.room.note(&answer);
+        answer.map_err(faults::unappended)
     }
 
     /// Waits for the turn of an append.

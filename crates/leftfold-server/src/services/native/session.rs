@@ -34,7 +34,7 @@ use super::replies::ReplySender;
 use super::shown;
 use crate::services::traced::note_trace;
 use crate::stopping::Stopping;
-use crate::stores::ServedStore;
+use crate::stores::{RoomNotice, ServedStore};
 use crate::users::{Caller, UserRole, Wish};
 
 /// Time for which a session without a call is kept: longer than clients try to come back.
@@ -145,6 +145,7 @@ struct InFlight {
     /// Id of its command, as the client knows it.
     command: Option<CommandId>,
     pending: Pending<Outcome, AppendError>,
+    room: RoomNotice,
 }
 
 impl Future for InFlight {
@@ -152,9 +153,12 @@ impl Future for InFlight {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let (number, command) = (self.number, self.command);
-        Pin::new(&mut self.pending).poll(context).map(|answer| match command {
-            Some(id) => (number, answer_with(id, answer)),
-            None => (number, answer),
+        Pin::new(&mut self.pending).poll(context).map(|answer| {
+            self.room.note(&answer);
+            match command {
+                Some(id) => (number, answer_with(id, answer)),
+                None => (number, answer),
+            }
         })
     }
 }
@@ -394,8 +398,8 @@ impl AppendSession {
                 if let Some(command) = &mut append.command {
                     command.id = author.commands().kept(command.id);
                 }
-                let pending = self.backend.append(append);
-                self.in_flight.push(InFlight { number, command, pending });
+                let (pending, room) = (self.backend.append(append), author.store.room.clone());
+                self.in_flight.push(InFlight { number, command, pending, room });
                 turn
             }
             Err(problem) => {

@@ -1,6 +1,6 @@
 //! The store of a call, and the right of its caller to it.
 
-use leftfold::store::{Append, Store};
+use leftfold::store::{Append, AppendError, Outcome, Store};
 use tonic::{Request, Status};
 
 use super::status;
@@ -36,6 +36,11 @@ impl AskedStore {
     /// Counts a subscription for as long as the value is kept.
     pub(super) fn subscribed(&self) -> OpenSubscription {
         self.served.subscribed(CallProtocol::UmaDb)
+    }
+
+    /// Notes how an append was answered.
+    pub(super) fn noted(&self, answer: &Result<Outcome, AppendError>) {
+        self.served.room.note(answer);
     }
 
     /// Waits until it is the turn of an append, by the limits of the caller and of the store.

@@ -43,7 +43,9 @@ pub(super) async fn append(
         Ok(append) => {
             asked.may(Wish::Append(&append))?;
             asked.pace(&append).await?;
-            match store.append(append).await {
+            let answer = store.append(append).await;
+            asked.noted(&answer);
+            match answer {
                 Ok(Outcome::Appended(appended)) => {
                     return Ok(if ids.is_empty() { 0 } else { appended.last().0 });
                 }
