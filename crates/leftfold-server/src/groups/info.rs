@@ -17,6 +17,8 @@ pub(crate) struct GroupInfo {
     pub(crate) parked: ParkedRange,
     /// Positions of the store that are not settled.
     pub(crate) lag: u64,
+    /// Positions of the store behind the checkpoint.
+    pub(crate) checkpoint_lag: u64,
     /// `None` if this server does not serve the group now.
     pub(crate) running: Option<RunningInfo>,
 }
@@ -75,9 +77,10 @@ impl GroupInfo {
         let places = group.places(store, name).await?;
         let parked = group.parked(store, name).await?;
         let settled = running.as_ref().map_or(places.read, |running| running.settled_through);
-        let lag = store.head().position.0.saturating_sub(settled.max(places.read).0);
-        let checkpoint = places.read;
-        Ok(Self { group, checkpoint, parked, lag, running })
+        let (head, checkpoint) = (store.head().position.0, places.read);
+        let lag = head.saturating_sub(settled.max(checkpoint).0);
+        let checkpoint_lag = head.saturating_sub(checkpoint.0);
+        Ok(Self { group, checkpoint, parked, lag, checkpoint_lag, running })
     }
 
     /// Looks for the last events of the group, backwards from the end: as far as it takes.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::LensMaker;
 use super::command::{GroupCommand, NewConsumer};
 use super::error::{GroupEnd, GroupError};
+use super::figures::GroupTotals;
 use super::info::ConsumerInfo;
 use super::machine::{ConsumerId, ItemId, Millis};
 use super::queue::{ConsumerName, ConsumerQueue};
@@ -65,6 +66,7 @@ pub(super) struct GroupMembers {
     pub(super) all: BTreeMap<ConsumerId, GroupMember>,
     pub(super) commands: mpsc::UnboundedReceiver<GroupCommand>,
     pub(super) given: GivenBefore,
+    pub(super) totals: GroupTotals,
     holder: Holder,
     began: Instant,
 }
@@ -84,9 +86,11 @@ impl GroupMembers {
         lenses: LensMaker,
         commands: mpsc::UnboundedReceiver<GroupCommand>,
         given: GivenBefore,
+        totals: GroupTotals,
     ) -> Self {
         let (holder, began) = (Holder::random(), Instant::now());
-        Self { store, name, lenses, all: BTreeMap::new(), commands, given, holder, began }
+        let all = BTreeMap::new();
+        Self { store, name, lenses, all, commands, given, totals, holder, began }
     }
 
     pub(super) fn lease_request(&self) -> LeaseRequest {

@@ -13,12 +13,14 @@
 // `settings` has what a group is, `records` what the store keeps of it, `machine` its state without
 // I/O. `driver` is the task of a group, which has the `members` and takes a `command`; it reads and
 // writes during the `tenure` of a lease, by `jobs`. `consumer` is the end that protocols hold, with
-// a `queue`. `info` is told to those who look, `error` says why something is not done.
+// a `queue`. `info` is told to those who look, `figures` to `/metrics`, `error` says why something
+// is not done.
 
 mod command;
 mod consumer;
 mod driver;
 mod error;
+mod figures;
 mod info;
 mod jobs;
 mod machine;
@@ -44,6 +46,7 @@ use command::{GroupCommand, NewConsumer};
 pub(crate) use consumer::GroupConsumer;
 use driver::GroupDriver;
 pub(crate) use error::{GroupEnd, GroupError};
+use figures::GroupTotals;
 pub(crate) use info::{ConsumerInfo, GroupInfo, RunningInfo};
 use machine::ConsumerId;
 pub(crate) use machine::{ConsumerAnswer, GroupDelivery, ItemId, ItemSource};
@@ -92,9 +95,16 @@ pub(crate) enum ConnectedConsumers {
 pub(crate) struct ConsumerGroups {
     running: Mutex<HashMap<GroupName, RunningGroup>>,
     /// Of groups that were served before.
-    given: Mutex<HashMap<GroupName, GivenBefore>>,
+    before: Mutex<HashMap<GroupName, ServedBefore>>,
     /// Numbers of consumers and of tasks.
     numbers: AtomicU64,
+}
+
+/// What is remembered of a group, also while it is not served.
+#[derive(Clone, Default)]
+struct ServedBefore {
+    given: GivenBefore,
+    totals: GroupTotals,
 }
 
 struct RunningGroup {
@@ -108,7 +118,7 @@ impl ConsumerGroups {
     pub(crate) fn of(store: &Store) -> Arc<Self> {
         store.attached(|| Self {
             running: Mutex::default(),
-            given: Mutex::default(),
+            before: Mutex::default(),
             numbers: AtomicU64::new(1),
         })
     }
@@ -279,8 +289,9 @@ impl ConsumerGroups {
         let group = running.entry(name.clone()).or_insert_with(|| {
             let (commands, received) = mpsc::unbounded_channel();
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            let (store, given) = (store.clone(), self.given_before(name));
-            let members = GroupMembers::new(store, name.clone(), lenses, received, given);
+            let ServedBefore { given, totals } = self.served_before(name);
+            let (store, name) = (store.clone(), name.clone());
+            let members = GroupMembers::new(store, name, lenses, received, given, totals);
             let driver = GroupDriver::new(members, Arc::clone(self), number);
             RunningGroup { number, commands, task: tokio::spawn(driver.run()) }
         });
@@ -289,15 +300,21 @@ impl ConsumerGroups {
     }
 
     /// Returns what is remembered of a group while it is not served.
-    fn given_before(&self, name: &GroupName) -> GivenBefore {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        if given.len() >= REMEMBERED_GROUPS_MAX {
-            given.retain(|_, of| !of.is_empty());
+    fn served_before(&self, name: &GroupName) -> ServedBefore {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        if before.len() >= REMEMBERED_GROUPS_MAX && !before.contains_key(name) {
+            before.retain(|_, of| !of.given.is_empty());
         }
-        if given.len() >= REMEMBERED_GROUPS_MAX {
-            given.clear();
+        if before.len() >= REMEMBERED_GROUPS_MAX && !before.contains_key(name) {
+            before.clear();
         }
-        given.entry(name.clone()).or_default().clone()
+        before.entry(name.clone()).or_default().clone()
+    }
+
+    /// Returns what was counted of a group.
+    fn totals(&self, name: &GroupName) -> GroupTotals {
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        before.get(name).map(|before| before.totals.clone()).unwrap_or_default()
     }
 
     /// Tells something to a group that is served; false if it is not.

@@ -237,6 +237,7 @@ impl<'a> GroupTenure<'a> {
             if parked.is_ok() {
                 let ids: Vec<_> = orders.iter().map(|order| order.id).collect();
                 self.to_park.drain(..count);
+                self.members.totals.park(count);
                 self.machine.parked(&ids, self.members.now());
             }
         }
@@ -270,6 +271,7 @@ impl<'a> GroupTenure<'a> {
         }
         for (consumer, delivery) in self.machine.deliveries() {
             if let Some(member) = self.members.all.get(&consumer) {
+                self.members.totals.deliver(delivery.retries);
                 member.queue.give(delivery);
             }
         }
@@ -391,6 +393,7 @@ impl<'a> GroupTenure<'a> {
             }
             JobDone::Parked(ids, Ok(())) => {
                 self.to_park.retain(|order| !ids.contains(&order.id));
+                self.members.totals.park(ids.len());
                 self.machine.parked(&ids, now);
                 Ok(())
             }

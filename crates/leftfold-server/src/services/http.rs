@@ -1,6 +1,7 @@
 //! What is answered over plain HTTP: `/health` and `/metrics`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -12,9 +13,13 @@ use leftfold_protocol::DEFAULT_STORE;
 use serde::Deserialize;
 
 use super::native::Sessions;
+use crate::groups::ConsumerGroups;
 use crate::stopping::Stopping;
-use crate::stores::Stores;
+use crate::stores::{ServedStore, Stores};
 use crate::users::{Caller, UserRole, Wish};
+
+/// Time that a store has to tell of its groups, for their figures.
+const MEASURED_WITHIN: Duration = Duration::from_secs(2);
 
 type Shared = (Arc<Stores>, Arc<Sessions>, Stopping);
 
@@ -102,7 +107,10 @@ async fn metrics(
         metrics.to_string()
     });
     let of_store = open.iter().find(|served| *served.name == *name);
-    let of_store = of_store.map(|served| served.store.metrics());
+    let of_store = match of_store {
+        Some(served) => Some(served.store.metrics() + &of_groups(served).await),
+        None => None,
+    };
     match (of_server, of_store) {
         (Some(of_server), of_store) => {
             (StatusCode::OK, plain, of_server + &of_store.unwrap_or_default())
@@ -114,5 +122,21 @@ async fn metrics(
                 format!("no store {name:?}, ask with ?store= for one that is open: {known}\n");
             (StatusCode::NOT_FOUND, plain, text)
         }
+    }
+}
+
+/// Returns the figures of the groups of a store; none if they cannot be read, so that the others
+/// are there when the store is not.
+async fn of_groups(served: &ServedStore) -> String {
+    let mut metrics = Metrics::default();
+    let groups = ConsumerGroups::of(&served.store);
+    let measured = groups.measure(&served.store, &mut metrics);
+    match tokio::time::timeout(MEASURED_WITHIN, measured).await {
+        Ok(Ok(())) => metrics.to_string(),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the groups of a store are not measured");
+            String::new()
+        }
+        Err(_) => String::new(),
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use leftfold::store::{Query, Store};
+use leftfold::store::{Append, EventType, NewEvent, Query, Store};
 use leftfold_protocol::bounded::RequestShapes;
 use leftfold_protocol::{DESCRIPTIONS, wire};
+use leftfold_remote::{GroupOptions, RemoteStore};
 use leftfold_server::{ServerOptions, Users};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -17,7 +18,7 @@ use tonic::codegen::Service;
 use tonic::{Code, Request};
 
 use crate::kurrent::calls;
-use crate::support::{RunningServer, raw, raw_client, usual_options};
+use crate::support::{RunningServer, options_at, raw, raw_client, usual_options};
 use crate::umadb;
 use crate::users::file;
 
@@ -136,6 +137,50 @@ async fn calls_connections_refusals_and_subscriptions_are_counted() {
     once.sort_unstable();
     once.dedup();
     assert_eq!(once.len(), names.len());
+}
+
+/// A subscription of KurrentDB's clients is a group too, and one that nobody consumes has figures.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_have_figures_whether_anybody_consumes_them_or_not() {
+    let server = RunningServer::of(Store::memory()).await;
+    let store = server.open().await;
+    let groups = RemoteStore::open_with(options_at(server.port)).await.unwrap().groups();
+    groups.create("mails", &GroupOptions::of(Query::all()).retries(5)).await.unwrap();
+    groups.create("idle", &GroupOptions::of(Query::all())).await.unwrap();
+    let event = NewEvent::new(EventType::new("test.Happened").unwrap(), "{}");
+    store.append(Append::of(vec![event; 4])).await.unwrap();
+    let mut consumer = groups.consume("mails", 4);
+    consumer.next().await.unwrap().park("bad");
+    consumer.next().await.unwrap().retry();
+    let mut held = Vec::new();
+    while held.len() < 3 {
+        held.push(consumer.next().await.unwrap());
+    }
+    let answer = loop {
+        let answer = asked(server.port, "/metrics", "").await;
+        let parked = "leftfold_group_parked{group=\"mails\",protocol=\"native\"} 1";
+        if answer.contains(parked) {
+            break answer;
+        }
+    };
+    let samples = samples(&answer);
+    let at = |name: &str, group: &str| {
+        let key = format!("leftfold_group_{name}{{group=\"{group}\",protocol=\"native\"}}");
+        *samples.get(&*key).unwrap_or_else(|| panic!("{key}: {answer}"))
+    };
+    let figures = [
+        ("consumers", 1.0),
+        ("in_flight", 3.0),
+        ("waiting", 0.0),
+        ("delivered_total", 5.0),
+        ("retried_total", 1.0),
+        ("parked_total", 1.0),
+    ];
+    for (name, of_mails) in figures {
+        assert_eq!((at(name, "mails"), at(name, "idle")), (of_mails, 0.0), "{name}: {answer}");
+    }
+    assert_eq!(samples["leftfold_groups"], 2.0);
+    assert!(at("checkpoint_lag", "idle") >= 4.0 && at("lag", "idle") >= 4.0, "{answer}");
 }
 
 /// Rule 55 of servers: what a client cancels is freed, by every protocol.
