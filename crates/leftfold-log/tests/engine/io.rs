@@ -147,6 +147,8 @@ fn a_fresh_volume_is_an_empty_directory() {
     assert!(matches!(opened, Err(LogOpenError::Foreign { file, .. }) if file == "lost+found"));
 }
 
+/// Rule 57 of servers: a file of another schema is refused with its version named. Those of older
+/// ones open, as the tests in `old` say.
 #[test]
 fn another_format_version_is_named_and_nothing_is_changed() {
     let folder = Folder::new("version");

@@ -47,6 +47,40 @@ async fn version(store: &Store) -> Version {
     store.page(read).await.unwrap().stream_version.unwrap()
 }
 
+/// Rule 57 of servers: a file of an older schema opens. One of a schema that is not known is
+/// refused with its version named, by the engine's test of its files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_every_earlier_format_is_served_with_all_that_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("../leftfold-log/tests/old");
+    let mut heads = Vec::new();
+    for format in ["1", "2"] {
+        let place = directory.path().join(format!("format-{format}"));
+        std::fs::create_dir(&place).unwrap();
+        for file in std::fs::read_dir(old.join(format)).unwrap() {
+            let file = file.unwrap();
+            if file.file_name() != "dump.txt" {
+                std::fs::copy(file.path(), place.join(file.file_name())).unwrap();
+            }
+        }
+        let dump = std::fs::read_to_string(old.join(format).join("dump.txt")).unwrap();
+        heads.push((format, dump));
+    }
+    let server = serve(Tenants::in_directory(directory.path()), None).await;
+    for (format, dump) in heads {
+        let store = open(&server, "", &format!("format-{format}")).await.unwrap();
+        let mut events = store.read(Read::matching(Query::everything(), Position(1)));
+        let mut count = 0;
+        while let Some(event) = events.next().await.unwrap() {
+            assert!(dump.contains(&*event.event_type), "{}", event.event_type);
+            count += 1;
+        }
+        assert!(count > 0 && store.head().position.0 >= count, "{count}");
+        let appended = place(&store, Expected::Absent).await;
+        assert!(matches!(appended, Outcome::Appended(_)), "{appended:?}");
+    }
+}
+
 /// Rules 30 and 31 of tenants: the same stream name lives apart, and an append for one moves and
 /// wakes nothing of another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
