@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use leftfold::log::{LogFollower, LogOpenError, Options};
-use leftfold::postgres::{PostgresStore, PostgresStoreOptions};
 use leftfold::store::Store;
 
 use crate::failure::CliFailure;
@@ -86,17 +85,6 @@ impl StoreArgument {
             leftfold::OpenError::Log(error) => in_use_or(path, &error),
             error => CliFailure::of(error),
         })
-    }
-
-    /// Opens a store in PostgreSQL that is there; `None` if it is elsewhere.
-    pub(crate) async fn open_rows(&self) -> Result<Option<PostgresStore>, CliFailure> {
-        let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme);
-        if !["postgres", "postgresql"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-            return Ok(None);
-        }
-        let options = PostgresStoreOptions::at(&self.url).map_err(CliFailure::of)?;
-        let options = PostgresStoreOptions { create: false, ..options };
-        PostgresStore::open_with(options).await.map(Some).map_err(CliFailure::of)
     }
 }
 

@@ -362,6 +362,8 @@ pub use leftfold_sqlite as sqlite;
 pub use leftfold_testing as testing;
 #[cfg(feature = "log")]
 pub use open::directory_of;
+#[cfg(feature = "postgres")]
+pub use open::open_existing_rows;
 pub use open::{OpenError, open, open_existing};
 #[cfg(all(feature = "personal", any(feature = "log", feature = "postgres")))]
 pub use open_keys::{OpenKeysError, open_keys};

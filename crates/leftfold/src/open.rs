@@ -74,16 +74,43 @@ pub async fn open_existing(url: &str) -> Result<Store, OpenError> {
     open_or_make(url, false).await
 }
 
+/// Opens a store in PostgreSQL that is there, as what it is: for questions that only such a store
+/// answers, as [`PostgresStore::verify`](leftfold_postgres::PostgresStore::verify). `None` if the
+/// URL names a store of another kind.
+///
+/// # Errors
+/// Those of [`open_existing`].
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), leftfold::OpenError> {
+/// assert!(leftfold::open_existing_rows("file:./events").await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "postgres")]
+pub async fn open_existing_rows(
+    url: &str,
+) -> Result<Option<leftfold_postgres::PostgresStore>, OpenError> {
+    match StoreUrl::parse(url)? {
+        StoreUrl::Postgres => open_rows(url, false).await.map(Some),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn open_rows(url: &str, make: bool) -> Result<leftfold_postgres::PostgresStore, OpenError> {
+    let mut options = leftfold_postgres::PostgresStoreOptions::at(url)?;
+    options.create &= make;
+    Ok(leftfold_postgres::PostgresStore::open_with(options).await?)
+}
+
 async fn open_or_make(url: &str, make: bool) -> Result<Store, OpenError> {
     match StoreUrl::parse(url)? {
         StoreUrl::Memory => Ok(Store::memory()),
         StoreUrl::Log { path, options } => open_log(path, options, make).await,
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres => {
-            let mut options = leftfold_postgres::PostgresStoreOptions::at(url)?;
-            options.create &= make;
-            Ok(Store::new(leftfold_postgres::PostgresStore::open_with(options).await?))
-        }
+        StoreUrl::Postgres => open_rows(url, make).await.map(Store::new),
         #[cfg(feature = "remote")]
         StoreUrl::Remote => {
             let mut options = leftfold_remote::RemoteOptions::at(url)?;

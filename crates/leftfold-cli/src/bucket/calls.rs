@@ -102,9 +102,8 @@ impl BucketCalls {
         let object = self.place.object(name);
         let action = self.place.bucket.get_object(self.place.credentials.as_ref(), &object);
         let range = format!("bytes={offset}-{}", offset + bytes.max(1) - 1);
-        let url = action.sign(SIGNED_FOR);
         let headers = [(RANGE.as_str(), range)];
-        let answer = self.send_part(Method::GET, url.as_str(), &headers, Bytes::new())?;
+        let answer = self.call_for_part(Method::GET, &action, &headers, Bytes::new())?;
         let body = self.good(&format!("read {object}"), answer)?.body;
         match body.len() as u64 == bytes {
             true => Ok(body),
@@ -207,8 +206,7 @@ impl BucketCalls {
         let object = self.place.object(name);
         let credentials = self.place.credentials.as_ref();
         let action = self.place.bucket.upload_part(credentials, &object, number, upload);
-        let url = action.sign(SIGNED_FOR);
-        let answer = self.send_part(Method::PUT, url.as_str(), &[], content.into())?;
+        let answer = self.call_for_part(Method::PUT, &action, &[], content.into())?;
         tag_of(&self.good(&format!("write part {number} of {object}"), answer)?)
     }
 
@@ -219,8 +217,8 @@ impl BucketCalls {
         let tags = tags.iter().map(String::as_str);
         let complete =
             self.place.bucket.complete_multipart_upload(credentials, &object, upload, tags);
-        let url = complete.sign(SIGNED_FOR);
-        let answer = self.send(Method::POST, url.as_str(), &[], complete.body().into())?;
+        let body = complete.clone().body().into();
+        let answer = self.call(Method::POST, &complete, &[], body)?;
         let answer = self.good(&format!("complete {object}"), answer)?;
         // It may fail after it has begun to answer.
         match answer.body.windows(6).any(|part| part == b"<Error") {
@@ -253,6 +251,7 @@ impl BucketCalls {
         io::Error::other(format!("{place} does not {doing}: {status} {said}"))
     }
 
+    /// Makes a call, and is not ended by an interrupt: what it changes is known to have happened.
     fn call<'a>(
         &self,
         method: Method,
@@ -260,15 +259,14 @@ impl BucketCalls {
         headers: &[(&str, String)],
         body: Bytes,
     ) -> io::Result<StorageAnswer> {
-        let url = action.sign(SIGNED_FOR);
-        self.send(method, url.as_str(), headers, body)
+        self.runtime.block_on(self.try_often(method, action, headers, body))
     }
 
-    /// Sends a request that moves a part, and gives it up when it is interrupted.
-    fn send_part(
+    /// Makes a call that moves a part, and gives it up when it is interrupted.
+    fn call_for_part<'a>(
         &self,
         method: Method,
-        url: &str,
+        action: &impl S3Action<'a>,
         headers: &[(&str, String)],
         body: Bytes,
     ) -> io::Result<StorageAnswer> {
@@ -276,33 +274,24 @@ impl BucketCalls {
             tokio::select! {
                 biased;
                 () = self.interrupt.turned() => Err(io::Error::other("interrupted")),
-                answer = self.try_often(method, url, headers, body) => answer,
+                answer = self.try_often(method, action, headers, body) => answer,
             }
         })
     }
 
-    fn send(
+    /// Signs a request and sends it, again if it has no answer or the storage is busy.
+    async fn try_often<'a>(
         &self,
         method: Method,
-        url: &str,
+        action: &impl S3Action<'a>,
         headers: &[(&str, String)],
         body: Bytes,
     ) -> io::Result<StorageAnswer> {
-        self.runtime.block_on(self.try_often(method, url, headers, body))
-    }
-
-    /// Sends a request, again if it has no answer or the storage is busy.
-    async fn try_often(
-        &self,
-        method: Method,
-        url: &str,
-        headers: &[(&str, String)],
-        body: Bytes,
-    ) -> io::Result<StorageAnswer> {
+        let url = action.sign(SIGNED_FOR);
         // This clock goes on while the machine sleeps.
         let (began, mut tries) = (SystemTime::now(), 1);
         loop {
-            let tried = self.try_send(&method, url, headers, body.clone());
+            let tried = self.try_send(&method, url.as_str(), headers, body.clone());
             let tried = timeout(ANSWERED_WITHIN, tried).await;
             let tried = tried.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             let again = match &tried {

@@ -43,7 +43,8 @@ pub(crate) async fn run(
         return screen.flush();
     }
     let Some(directory) = arguments.store.directory_there()? else {
-        if let Some(store) = arguments.store.open_rows().await? {
+        let url = &arguments.store.url;
+        if let Some(store) = leftfold::open_existing_rows(url).await.map_err(CliFailure::of)? {
             return verify_rows(&store, screen).await;
         }
         return read_through(arguments.store.open_to_read().await?, screen).await;

@@ -21,7 +21,6 @@ use super::faults;
 use super::names::NamedStream;
 use super::records::{EventForm, IdSpelling};
 use super::wire::persistent::list_req::options::ListOption;
-use super::wire::persistent::read_req::options::StreamOption as ReadOption;
 use super::wire::persistent::{
     CreateReq, CreateResp, DeleteReq, DeleteResp, GetInfoReq, GetInfoResp, ListReq, ListResp,
     ReadReq, ReadResp, ReplayParkedReq, ReplayParkedResp, UpdateReq, UpdateResp, delete_req,
@@ -61,12 +60,35 @@ fn missing() -> Status {
     Status::invalid_argument("the options are missing")
 }
 
-fn source_of(stream: Option<Option<StreamIdentifier>>) -> Result<GroupSource, Status> {
-    match stream {
+fn source_of(option: Option<impl Into<Option<StreamIdentifier>>>) -> Result<GroupSource, Status> {
+    match option.map(Into::into) {
         Some(Some(identifier)) => Ok(GroupSource::of(NamedStream::of(Some(identifier))?)),
         Some(None) => Ok(GroupSource::All),
         None => Err(Status::invalid_argument("a stream, or all, is missing")),
     }
+}
+
+/// Makes the stream of an option, `None` for all events: each request has an option of its own.
+macro_rules! streams_of_options {
+    ($($option:ty, $stream:ident;)*) => {$(
+        impl From<$option> for Option<StreamIdentifier> {
+            fn from(option: $option) -> Self {
+                type Chosen = $option;
+                match option {
+                    Chosen::$stream(stream) => Some(stream),
+                    Chosen::All(_) => None,
+                }
+            }
+        }
+    )*};
+}
+
+streams_of_options! {
+    read_req::options::StreamOption, StreamIdentifier;
+    delete_req::options::StreamOption, StreamIdentifier;
+    get_info_req::options::StreamOption, StreamIdentifier;
+    replay_parked_req::options::StreamOption, StreamIdentifier;
+    list_req::stream_option::StreamOption, Stream;
 }
 
 /// The status of a call about a subscription.
@@ -119,11 +141,7 @@ impl GroupsService {
             .map_err(|_| Status::deadline_exceeded("the call did not say what it consumes"))??;
         let first = first.and_then(|first| first.content);
         let Some(read_req::Content::Options(options)) = first else { return Err(missing()) };
-        let stream = options.stream_option.map(|option| match option {
-            ReadOption::StreamIdentifier(identifier) => Some(identifier),
-            ReadOption::All(_) => None,
-        });
-        let named = NamedGroup::of(source_of(stream)?, options.group_name)?;
+        let named = NamedGroup::of(source_of(options.stream_option)?, options.group_name)?;
         let spelling = match options.uuid_option.and_then(|option| option.content) {
             Some(uuid_option::Content::String(_)) => IdSpelling::Text,
             _ => IdSpelling::Structured,
@@ -177,11 +195,7 @@ impl persistent_subscriptions_server::PersistentSubscriptions for GroupsService 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
         let facade = self.to_administer(&request).await?;
         let options = request.into_inner().options.ok_or_else(missing)?;
-        let stream = options.stream_option.map(|option| match option {
-            delete_req::options::StreamOption::StreamIdentifier(of) => Some(of),
-            delete_req::options::StreamOption::All(_) => None,
-        });
-        let named = NamedGroup::of(source_of(stream)?, options.group_name)?;
+        let named = NamedGroup::of(source_of(options.stream_option)?, options.group_name)?;
         let deleted = facade.groups().delete(&facade.store, &named.name).await;
         deleted.map_err(|error| refused(&named, error))?;
         Ok(Response::new(DeleteResp {}))
@@ -201,11 +215,7 @@ impl persistent_subscriptions_server::PersistentSubscriptions for GroupsService 
         let facade = self.0.of(&request).await?;
         facade.may(Wish::ReadAll)?;
         let options = request.into_inner().options.ok_or_else(missing)?;
-        let stream = options.stream_option.map(|option| match option {
-            get_info_req::options::StreamOption::StreamIdentifier(of) => Some(of),
-            get_info_req::options::StreamOption::All(_) => None,
-        });
-        let named = NamedGroup::of(source_of(stream)?, options.group_name)?;
+        let named = NamedGroup::of(source_of(options.stream_option)?, options.group_name)?;
         let info = facade.groups().info(&facade.store, &named.name).await;
         let info = info.map_err(|error| refused(&named, error))?;
         let Some(face) = GroupFace::of(&info.group.settings) else {
@@ -221,11 +231,7 @@ impl persistent_subscriptions_server::PersistentSubscriptions for GroupsService 
     ) -> Result<Response<ReplayParkedResp>, Status> {
         let facade = self.0.of(&request).await?;
         let options = request.into_inner().options.ok_or_else(missing)?;
-        let stream = options.stream_option.map(|option| match option {
-            replay_parked_req::options::StreamOption::StreamIdentifier(of) => Some(of),
-            replay_parked_req::options::StreamOption::All(_) => None,
-        });
-        let named = NamedGroup::of(source_of(stream)?, options.group_name)?;
+        let named = NamedGroup::of(source_of(options.stream_option)?, options.group_name)?;
         let through = match options.stop_at_option {
             Some(replay_parked_req::options::StopAtOption::StopAt(stop_at)) => {
                 let stop_at = u64::try_from(stop_at);
@@ -246,11 +252,7 @@ impl persistent_subscriptions_server::PersistentSubscriptions for GroupsService 
         let option = request.into_inner().options.and_then(|options| options.list_option);
         let wanted = match option {
             Some(ListOption::ListForStream(list_req::StreamOption { stream_option })) => {
-                let stream = stream_option.map(|option| match option {
-                    list_req::stream_option::StreamOption::Stream(of) => Some(of),
-                    list_req::stream_option::StreamOption::All(_) => None,
-                });
-                Some(source_of(stream)?)
+                Some(source_of(stream_option)?)
             }
             Some(ListOption::ListAllSubscriptions(_)) => None,
             None => return Err(missing()),
