@@ -139,24 +139,34 @@ async fn checkpoints(
     }
 }
 
+/// Returns the names of the runtimes on a store by their ids, as their leases say.
+pub(crate) fn runtimes(leases: &[HeldLease]) -> BTreeMap<String, String> {
+    let named = leases.iter().filter_map(|lease| {
+        let member = note_of(lease)?;
+        Some((lease.work.strip_prefix("$runtime:")?.to_owned(), text_in(&member, "name")))
+    });
+    named.collect()
+}
+
+fn note_of(lease: &HeldLease) -> Option<Value> {
+    serde_json::from_slice(&lease.note).ok()
+}
+
+fn text_in(note: &Value, name: &str) -> String {
+    note[name].as_str().unwrap_or_default().to_owned()
+}
+
 /// Adds who does the work, by the leases of runtimes and the notes on them.
 fn add_works(consumers: &mut BTreeMap<(String, String), ListedConsumer>, leases: &[HeldLease]) {
-    let note = |lease: &HeldLease| serde_json::from_slice::<Value>(&lease.note).ok();
-    let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    let mut names = BTreeMap::new();
-    for lease in leases {
-        if let (Some(id), Some(member)) = (lease.work.strip_prefix("$runtime:"), note(lease)) {
-            names.insert(id.to_owned(), text(&member, "name"));
-        }
-    }
+    let names = runtimes(leases);
     for lease in leases.iter().filter(|lease| !lease.work.starts_with("$runtime:")) {
-        let Some(note) = note(lease) else { continue };
-        let runtime = text(&note, "runtime");
+        let Some(note) = note_of(lease) else { continue };
+        let runtime = text_in(&note, "runtime");
         let work = Work {
             runtime: names.get(&runtime).cloned().unwrap_or(runtime),
             until: lease.until,
             through: note["through"].as_u64().unwrap_or(0),
-            waits_for: text(&note, "waits_for"),
+            waits_for: text_in(&note, "waits_for"),
         };
         let name = lease.work.to_string();
         match consumers.values_mut().find(|consumer| consumer.name == name) {

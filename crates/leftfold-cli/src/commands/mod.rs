@@ -7,7 +7,8 @@
 //! `backup` makes copies of a log.
 //! `sql` answers questions, `transform` copies by rules. `consumers` and `open_work` say what the
 //! runtime has recorded, `operate` asks it for what a person wants, `doctor` says what is amiss.
-//! `groups` has the groups of consumers of a server. `shell` has completions and manual pages.
+//! `listed` asks it what read models have parked. `groups` has the groups of consumers of a server.
+//! `shell` has completions and manual pages.
 
 pub(crate) mod append;
 pub(crate) mod backup;
@@ -19,6 +20,7 @@ pub(crate) mod foreign;
 pub(crate) mod groups;
 pub(crate) mod head;
 pub(crate) mod list;
+pub(crate) mod listed;
 pub(crate) mod open_work;
 pub(crate) mod operate;
 pub(crate) mod read;

@@ -9,6 +9,7 @@ use leftfold::store::{
 };
 use serde_json::{Value, json};
 
+use super::listed::{ListArguments, ListedParked, listed};
 use crate::access::StoreArgument;
 use crate::failure::CliFailure;
 use crate::progress::{Interrupt, Measure, ProgressLine};
@@ -17,6 +18,9 @@ use crate::screen::{Screen, Side, TextTable, count, counted};
 const OF_EFFECTS: &str = "say what became of one in doubt with `leftfold resolve`";
 const OF_PARKED: &str =
     "have them tried again with `leftfold retry`, or let go with `leftfold skip`";
+
+/// Reason of an item that has none of its own.
+const WAITS: &str = "waits behind another";
 
 /// Lists effects whose attempts are open, in doubt or waiting
 ///
@@ -34,18 +38,20 @@ pub(crate) struct EffectsArguments {
     in_doubt: bool,
 }
 
-/// Lists triggers of processes and inboxes that are parked
+/// Lists what processes, inboxes, read models and outboxes have parked
 ///
-/// What could not be reacted to, and what waits behind it: see "leftfold retry" and "leftfold
-/// skip". Parked items of read models and outboxes are in their targets; those commands work on
-/// them, too.
+/// What failed for good, and what waits behind it: see "leftfold retry" and "leftfold skip". What
+/// processes and inboxes have parked is in the store. What read models and outboxes have parked is
+/// in their targets, and the application is asked for it with --ask.
 #[derive(Debug, Args)]
 pub(crate) struct ParkedArguments {
     #[command(flatten)]
     store: StoreArgument,
-    /// Lists those of this process alone
-    #[arg(long, value_name = "NAME")]
-    process: Option<String>,
+    /// Lists those of this process, inbox, read model or outbox alone
+    #[arg(long, visible_alias = "process", value_name = "NAME")]
+    consumer: Option<String>,
+    #[command(flatten)]
+    list: ListArguments,
 }
 
 /// An effect, as its ledger says.
@@ -144,7 +150,7 @@ pub(crate) async fn parked(
     let store = arguments.store.open_to_read().await?;
     let mut streams: BTreeMap<String, Vec<ParkedLine>> = BTreeMap::new();
     for prefix in ["$process:", "$parked:"] {
-        let at = match &arguments.process {
+        let at = match &arguments.consumer {
             Some(name) => StreamMatch::Category(format!("{prefix}{name}")),
             None => StreamMatch::Prefix(prefix.to_owned()),
         };
@@ -157,7 +163,12 @@ pub(crate) async fn parked(
         .await?;
     }
     streams.retain(|_, parked| !parked.is_empty());
-    print_parked(&streams, screen)
+    let listed = listed(&arguments.store, &arguments.list, arguments.consumer.as_deref()).await?;
+    print_parked(&streams, &listed, screen)?;
+    match listed.remark {
+        Some(remark) => Err(remark),
+        None => Ok(()),
+    }
 }
 
 /// Goes on with the triggers that are parked for a stream, by one record of the process.
@@ -174,10 +185,11 @@ fn take_parked(parked: &mut Vec<ParkedLine>, event: &RecordedEvent) {
 
 fn print_parked(
     streams: &BTreeMap<String, Vec<ParkedLine>>,
+    listed: &ListedParked,
     screen: &mut Screen,
 ) -> Result<(), CliFailure> {
     let left = Side::Left;
-    let heads = [("process", left), ("instance", left), ("trigger", left), ("since", left)];
+    let heads = [("consumer", left), ("key", left), ("trigger", left), ("since", left)];
     let mut table = TextTable::new(&[&heads[..], &[("reason", left)]].concat());
     let mut number = 0;
     for (stream, parked) in streams {
@@ -196,12 +208,28 @@ fn print_parked(
                     "reason": line.error,
                 }))?;
             }
-            let reason = line.error.clone().unwrap_or_else(|| "waits behind another".to_owned());
+            let reason = line.error.clone().unwrap_or_else(|| WAITS.to_owned());
             let (since, cause) = (screen.time(line.since), shown_cause(&line.cause));
             table.row(vec![process.to_owned(), instance.to_owned(), cause, since, reason]);
         }
     }
-    finish(&table, ("parked trigger", OF_PARKED), number, screen)
+    for (runtime, item) in &listed.items {
+        let (consumer, position) = (&item.place.consumer, item.place.position);
+        if screen.is_json() {
+            screen.object(&json!({
+                "consumer": consumer,
+                "runtime": runtime,
+                "key": item.key,
+                "stream": item.stream,
+                "position": position.0,
+                "reason": item.error,
+            }))?;
+        }
+        let reason = item.error.clone().unwrap_or_else(|| WAITS.to_owned());
+        let trigger = format!("event at {}", count(position.0));
+        table.row(vec![consumer.clone(), item.key.clone(), trigger, "-".to_owned(), reason]);
+    }
+    finish(&table, ("parked item", OF_PARKED), number + listed.items.len(), screen)
 }
 
 /// The trigger in words.

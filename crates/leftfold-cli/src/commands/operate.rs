@@ -332,6 +332,8 @@ fn described(action: &OperatorAction) -> String {
             format!("effect {effect} did not happen")
         }
         OperatorAction::Cancel { effect } => format!("cancel effect {effect}"),
+        OperatorAction::List { consumer: Some(name), .. } => format!("list parked of {name}"),
+        OperatorAction::List { consumer: None, .. } => "list parked".to_owned(),
     }
 }
 
@@ -344,6 +346,9 @@ fn told(state: &RequestState) -> String {
                 number => format!(", {number} fail again"),
             };
             format!("done by {runtime} at {at}: {number}{rest}")
+        }
+        RequestState::Listed { runtime, items, at, .. } => {
+            format!("listed by {runtime} at {at}: {}", items.len())
         }
         RequestState::Refused { runtime, reason, at } => {
             format!("refused by {runtime} at {at}: {reason}")
@@ -360,6 +365,10 @@ fn object(status: &RequestStatus) -> Value {
         RequestState::Open => json!({"state": "open"}),
         RequestState::Done { runtime, number, failing, at } => json!({
             "state": "done", "by": runtime, "number": number, "failing": failing,
+            "at": at.to_string(),
+        }),
+        RequestState::Listed { runtime, items, has_more, at } => json!({
+            "state": "listed", "by": runtime, "items": items, "more": has_more,
             "at": at.to_string(),
         }),
         RequestState::Refused { runtime, reason, at } => json!({

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use leftfold::prelude::*;
 use leftfold::runtime::process::{Context, ParkedFilter};
+use leftfold::runtime::projection::Memory;
 use leftfold::runtime::{Attempt, Conclusion, Effect, EffectId, EffectState, Performed, Policy};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::support::{Program, port, ran, store_of, until};
 
@@ -101,6 +103,30 @@ impl<const MENDED: bool> Process for Packing<MENDED> {
     }
 }
 
+/// Has no room for large orders.
+struct Totals;
+
+impl Projection<Memory<u64>> for Totals {
+    const NAME: &'static str = "totals";
+    type Event = OrderEvent;
+
+    async fn apply(
+        &self,
+        total: &mut u64,
+        event: &Recorded<OrderEvent>,
+    ) -> Result<(), ProjectionError> {
+        match event.event {
+            OrderEvent::Placed { cents } if cents > 100 => {
+                Err(ProjectionError::message("no column is so wide"))
+            }
+            _ => {
+                *total += 1;
+                Ok(())
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_work_is_listed_on_a_directory_and_on_an_address() {
     let (directory, port) = (tempfile::tempdir().unwrap(), port());
@@ -109,6 +135,7 @@ async fn open_work_is_listed_on_a_directory_and_on_an_address() {
     let address = format!("leftfold://127.0.0.1:{port}");
     let store = leftfold::open(&address).await.unwrap();
     let runtime = Runtime::new(&store).named("desk").effect(TakeMoney).process::<Packing<false>>();
+    let runtime = runtime.project(Totals, Memory::new());
     let runtime = runtime.start().await.unwrap();
     let orders = store.aggregate::<Order>();
     let mut effects = Vec::new();
@@ -150,7 +177,35 @@ async fn open_work_is_listed_on_a_directory_and_on_an_address() {
     let skipped = runtime.processes().skip_all("packing", &all, "bob").await.unwrap();
     assert_eq!(skipped, 2);
     assert!(ran(&["parked", &address, "--json"]).objects().is_empty());
+    what_a_read_model_has_parked_is_listed_and_let_go(&address, effects[1].0.0);
+    let told = ran(&["parked", &place, "--ask", "--as", "ada"]);
+    assert!(told.code == 2 && told.said.contains("address of its server"), "{told:?}");
     runtime.stop().await.unwrap();
     store.close().await.unwrap();
     program.stop();
+}
+
+/// The items are in the memory of the application.
+fn what_a_read_model_has_parked_is_listed_and_let_go(address: &str, position: u64) {
+    let person = ["--as", "ada"];
+    let list = [&["parked", address, "--ask", "--json"], &person[..]].concat();
+    until("the read model has parked them", || ran(&list).objects().len() == 2);
+    let parked = ran(&list).objects();
+    assert_eq!(
+        (&parked[0]["consumer"], &parked[0]["runtime"], &parked[0]["position"]),
+        (&"totals".into(), &"desk".into(), &position.into())
+    );
+    assert_eq!((&parked[0]["key"], &parked[1]["reason"]), (&"order-large".into(), &Value::Null));
+    let reason = parked[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("so wide"), "{reason}");
+    let named = [&["parked", address, "--ask", "--consumer", "totals"], &person[..]].concat();
+    let text = ran(&named).well();
+    assert!(text.contains("waits behind another") && text.contains("2 parked items"), "{text}");
+    let nobody = ["parked", address, "--ask", "--consumer", "totls", "--wait", "1"];
+    let nobody = ran(&[&nobody[..], &person].concat());
+    assert!(nobody.code == 5 && nobody.said.contains("totls did not answer"), "{nobody:?}");
+    let skip = ["skip", address, "totals", "--key", "order-large", "--reason", "a test"];
+    let skipped = ran(&[&skip[..], &person, &["--json"]].concat()).object();
+    assert_eq!(skipped["answer"]["number"], 2, "{skipped}");
+    assert!(ran(&list).objects().is_empty());
 }

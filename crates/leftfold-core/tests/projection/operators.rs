@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use leftfold_core::runtime::operator::{
-    NewRequest, OperatorAction, OperatorError, OperatorRequests, ParkedChoice, RequestFilter,
-    RequestState, RequestStatus,
+    LISTED_ITEMS_MAX, ListedItem, NewRequest, OperatorAction, OperatorError, OperatorRequests,
+    ParkedChoice, RequestFilter, RequestState, RequestStatus,
 };
 use leftfold_core::runtime::projection::PARKED_MAX;
 use leftfold_core::store::{Position, Store};
@@ -105,6 +105,50 @@ async fn a_request_that_fails_again_says_at_what_and_one_that_skips_names_the_pe
     assert_eq!(shelf.rows("tally", 1), fold_without(store, &[1]).await);
     let notes = shelf.notes("tally", 1, "skipped/");
     assert!(String::from_utf8_lossy(&notes[0].1).contains("ann"), "{notes:?}");
+    running.stop().await.unwrap();
+}
+
+/// Returns the pages of what a projection has parked.
+async fn listed(store: &Store, consumer: Option<&str>) -> Vec<Vec<ListedItem>> {
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let consumer = consumer.map(ToOwned::to_owned);
+        let status = ended(store, asked(OperatorAction::List { consumer, after })).await;
+        let RequestState::Listed { runtime, items, has_more, .. } = status.state else {
+            panic!("{status:?}")
+        };
+        assert_eq!(runtime, "east");
+        after = items.last().map(|last| last.place.clone());
+        pages.push(items);
+        if !has_more {
+            return pages;
+        }
+    }
+}
+
+/// The items are in the target, which only the runtime with the code knows.
+#[tokio::test]
+async fn what_is_parked_is_listed_in_pages_to_whoever_asks_from_another_program() {
+    let process = Stage::in_time().process();
+    let store = &process.store;
+    let poison = add(store, "a", "x", "poison").await;
+    let mut last = poison;
+    for _ in 0..LISTED_ITEMS_MAX {
+        last = add(store, "a", "x", "fine").await;
+    }
+    let shelf = Shelf::<1>::new();
+    let running = run(&process, &Code::refusing("poison", u32::MAX), &shelf, last).await;
+    for consumer in [None, Some("tally")] {
+        let pages = listed(store, consumer).await;
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [LISTED_ITEMS_MAX, 1]);
+        let first = &pages[0][0];
+        assert_eq!((first.place.consumer.as_str(), first.place.position), ("tally", poison));
+        assert_eq!((first.key.as_str(), first.error.as_deref()), ("x", Some("poison is refused")));
+        assert_eq!((pages[1][0].place.position, &pages[1][0].error), (last, &None));
+    }
+    let skipped = ended(store, skip(poison)).await;
+    assert!(matches!(skipped.state, RequestState::Done { .. }), "{skipped:?}");
+    assert_eq!(listed(store, None).await, [vec![]]);
     running.stop().await.unwrap();
 }
 

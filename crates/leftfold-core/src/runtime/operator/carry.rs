@@ -5,7 +5,7 @@
 //! tried: what is not parked any more is not skipped again, and an effect is concluded once.
 
 use super::record::{AskedRecord, OperatorEvent};
-use super::{OperatorAction, ParkedChoice};
+use super::{LISTED_ITEMS_MAX, ListedItem, ListedPlace, OperatorAction, ParkedChoice};
 use crate::runtime::consumer::{AskError, shortened, shortened_to};
 use crate::runtime::effect::{CancelError, EffectId, EffectState, Effects, ResolveError, Verdict};
 use crate::runtime::handle::RuntimeHandle;
@@ -22,6 +22,7 @@ const FAILING_BYTES_MAX: usize = 1_000;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum OperatorAnswer {
     Done { number: u64, failing: Vec<String> },
+    Listed { items: Vec<ListedItem>, has_more: bool },
     Refused(String),
 }
 
@@ -57,6 +58,7 @@ impl OperatorAnswer {
         let runtime = runtime.to_owned();
         match self {
             Self::Done { number, failing } => OperatorEvent::Done { runtime, number, failing },
+            Self::Listed { items, has_more } => OperatorEvent::Listed { runtime, items, has_more },
             Self::Refused(reason) => OperatorEvent::Refused { runtime, reason: shortened(reason) },
         }
     }
@@ -84,7 +86,51 @@ pub(super) async fn carry(
         OperatorAction::Cancel { effect } => {
             cancel(&runtime.effects, *effect, (&asked.reason, &by)).await
         }
+        OperatorAction::List { consumer, after } => {
+            list(&runtime, consumer.as_deref(), after.as_ref())
+        }
     }
+}
+
+/// Lists a page of what projections of this runtime have parked: of one, or of all of which it does
+/// the work.
+fn list(
+    runtime: &RuntimeHandle,
+    consumer: Option<&str>,
+    after: Option<&ListedPlace>,
+) -> Option<OperatorAnswer> {
+    if let Some(name) = consumer.filter(|name| runtime.processes.asked.contains_key(*name)) {
+        let text =
+            format!("{name} is a process: what it has parked is in the store, list it there");
+        return Some(OperatorAnswer::Refused(text));
+    }
+    let statuses = runtime.status();
+    let stands_by = |name: &str| statuses.iter().any(|of| of.name == name && of.standby);
+    let mut names: Vec<_> = runtime.projections.list().iter().map(|of| of.name).collect();
+    names.retain(|name| consumer.is_none_or(|of| of == *name) && !stands_by(name));
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() && consumer.is_some() {
+        return None;
+    }
+    let is_wanted = |place: &ListedPlace| after.is_none_or(|after| place > after);
+    let mut items: Vec<ListedItem> = Vec::new();
+    for name in names {
+        for parked in runtime.projections.parked(name).ok()? {
+            let place = ListedPlace { consumer: name.to_owned(), position: parked.position };
+            // Two versions of a projection may have parked the same event.
+            let is_known = items.last().is_some_and(|last| last.place == place);
+            if is_known || !is_wanted(&place) {
+                continue;
+            }
+            if items.len() == LISTED_ITEMS_MAX {
+                return Some(OperatorAnswer::Listed { items, has_more: true });
+            }
+            let error = parked.state.error().map(ToOwned::to_owned);
+            items.push(ListedItem { place, key: parked.key, stream: parked.stream, error });
+        }
+    }
+    Some(OperatorAnswer::Listed { items, has_more: false })
 }
 
 /// Items that are parked by a consumer of this runtime.

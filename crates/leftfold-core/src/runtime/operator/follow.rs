@@ -207,7 +207,15 @@ impl OperatorFollower {
         match step {
             CarriedStep::Answered(answer) => {
                 let by = request.asked.author();
-                tracing::info!(%id, by, ?answer, "a request of an operator is carried out");
+                // A list has what errors say.
+                match &answer {
+                    OperatorAnswer::Listed { items, .. } => {
+                        tracing::info!(%id, by, items = items.len(), "parked items are listed");
+                    }
+                    _ => {
+                        tracing::info!(%id, by, ?answer, "a request of an operator is carried out")
+                    }
+                }
                 (request.answer, request.tries) = (Some(answer), 0);
                 request.again_at = Instant::now();
             }

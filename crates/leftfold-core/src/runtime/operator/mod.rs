@@ -1,10 +1,10 @@
 //! Requests of operators: what a person asks of a running application from outside of it.
 //!
-//! To retry what is parked, to skip it, to say what became of an effect in doubt: each needs the
-//! code of the application. So a request is a record in the store, which a runtime that has the
-//! code follows, carries out and answers, with who asked, when and why. `record` has the records,
-//! `requests` is the door of whoever asks, `follow` finds in a runtime what is open, and `carry`
-//! does it.
+//! To retry what is parked, to skip it, to list what a read model has parked in its target, to say
+//! what became of an effect in doubt: each needs the code of the application. So a request is a
+//! record in the store, which a runtime that has the code follows, carries out and answers, with
+//! who asked, when and why. `record` has the records, `requests` is the door of whoever asks,
+//! `follow` finds in a runtime what is open, and `carry` does it.
 
 mod carry;
 mod follow;
@@ -30,6 +30,8 @@ use crate::store::{Position, Timestamp};
 pub const OPERATOR_TEXT_BYTES_MAX: usize = 4_096;
 /// Open requests of operators that a runtime takes up at once; the others follow.
 pub const OPEN_REQUESTS_MAX: usize = 1_000;
+/// Parked items that one answer to an operator lists, at most.
+pub const LISTED_ITEMS_MAX: usize = 50;
 // ANCHOR_END: limits
 
 /// Id of a request.
@@ -100,6 +102,39 @@ pub enum OperatorAction {
         /// The effect.
         effect: EffectId,
     },
+    /// To list what read models and outboxes have parked in their targets: a page, which is a
+    /// record of the store then. What processes and inboxes have parked is in the store.
+    List {
+        /// Name of the read model or outbox; `None` for all of the runtime that answers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        consumer: Option<String>,
+        /// Only items after this place; `None` for the first page.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<ListedPlace>,
+    },
+}
+
+/// Place of an item among those that a runtime lists: by name, and then in order of the log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ListedPlace {
+    /// Name of the read model or outbox.
+    pub consumer: String,
+    /// Position of the event.
+    pub position: Position,
+}
+
+/// Item that a read model or an outbox has parked, as a runtime has listed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedItem {
+    /// Its place.
+    pub place: ListedPlace,
+    /// The key that waits with it; if the event cannot be read, its stream.
+    pub key: String,
+    /// The stream of the event, empty if it is in none.
+    pub stream: String,
+    /// Message of the failure; `None` if it waits for an earlier item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Choice of parked items: those that everything given here is true of.
@@ -150,6 +185,17 @@ pub enum RequestState {
         number: u64,
         /// Items that failed again, and why; the first twenty.
         failing: Vec<String>,
+        /// Time of the answer.
+        at: Timestamp,
+    },
+    /// Parked items were listed.
+    Listed {
+        /// Name of the runtime.
+        runtime: String,
+        /// The items, at most [`LISTED_ITEMS_MAX`].
+        items: Vec<ListedItem>,
+        /// True if there are more after the last of them.
+        has_more: bool,
         /// Time of the answer.
         at: Timestamp,
     },

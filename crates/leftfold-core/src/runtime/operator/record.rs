@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::OperatorAction;
+use super::{ListedItem, OperatorAction};
 use crate::fold::{Aggregate, Event};
 use crate::runtime::effect::EffectId;
 use crate::runtime::positions::{self, Owner, Positions, RewriteError, no_label};
@@ -21,6 +21,8 @@ pub(super) enum OperatorEvent {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         failing: Vec<String>,
     },
+    /// A runtime lists what is parked.
+    Listed { runtime: String, items: Vec<ListedItem>, has_more: bool },
     /// A runtime found that it cannot be carried out.
     Refused { runtime: String, reason: String },
     /// A person took it back.
@@ -89,6 +91,7 @@ impl Aggregate for AskedOfRuntime {
         match event {
             OperatorEvent::Asked(_) => self.is_asked = true,
             OperatorEvent::Done { .. }
+            | OperatorEvent::Listed { .. }
             | OperatorEvent::Refused { .. }
             | OperatorEvent::Withdrawn { .. } => self.has_ended = true,
         }
@@ -171,13 +174,22 @@ fn rewrite(
         *position = positions.event(*position).unwrap_or_default();
     };
     positions::changed(record, |event: &mut OperatorEvent| {
-        let OperatorEvent::Asked(asked) = event else { return };
+        let asked = match event {
+            OperatorEvent::Asked(asked) => asked,
+            OperatorEvent::Listed { items, .. } => {
+                return items.iter_mut().for_each(|item| moved(&mut item.place.position));
+            }
+            _ => return,
+        };
         match &mut asked.action {
             OperatorAction::Retry { parked, .. } | OperatorAction::Skip { parked, .. } => {
                 parked.position.iter_mut().for_each(moved);
             }
             OperatorAction::Conclude { effect: EffectId(at), .. }
             | OperatorAction::Cancel { effect: EffectId(at) } => moved(at),
+            OperatorAction::List { after, .. } => {
+                after.iter_mut().for_each(|after| moved(&mut after.position));
+            }
         }
     })
     .map(Some)
@@ -187,7 +199,7 @@ fn rewrite(
 mod tests {
     use super::*;
     use crate::fold::{Schema, Unknown};
-    use crate::runtime::operator::ParkedChoice;
+    use crate::runtime::operator::{ListedPlace, ParkedChoice};
     use crate::store::{EventId, StreamName, Timestamp};
 
     /// Positions of a copy that has one event less.
@@ -203,6 +215,11 @@ mod tests {
         }
     }
 
+    fn item() -> ListedItem {
+        let place = ListedPlace { consumer: "views".to_owned(), position: Position(7) };
+        ListedItem { place, key: "k".to_owned(), stream: String::new(), error: None }
+    }
+
     fn records() -> Vec<NewEvent> {
         let parked = ParkedChoice { position: Some(Position(7)), ..ParkedChoice::default() };
         let action = OperatorAction::Skip { consumer: "views".to_owned(), parked };
@@ -213,6 +230,7 @@ mod tests {
             OperatorEvent::Asked(asked),
             OperatorEvent::Done { runtime: text("east"), number: 1, failing: Vec::new() },
             OperatorEvent::Refused { runtime: text("east"), reason: text("no") },
+            OperatorEvent::Listed { runtime: text("east"), items: vec![item()], has_more: false },
             OperatorEvent::Withdrawn { by: text("ann"), reason: text("no"), caller: None },
         ];
         let schema = Schema::of::<OperatorEvent>().unwrap();
@@ -235,7 +253,7 @@ mod tests {
         for (authority, may_copy) in [(Authority::RUNTIME, true), (Authority::COPY, false)] {
             let append = stamped(authority, may_copy);
             let all: Vec<bool> = append.events.iter().map(named).collect();
-            assert_eq!(all, [true, false, false, true], "{authority:?}");
+            assert_eq!(all, [true, false, false, false, true], "{authority:?}");
         }
         let append = stamped(Authority::RUNTIME, false);
         let schema = Schema::of::<OperatorEvent>().unwrap();
@@ -245,6 +263,9 @@ mod tests {
             let copied = rewrite(&recorded, &OneLess).unwrap().unwrap();
             let copied = RecordedEvent::of(copied, Position(8), at, None, id);
             let event = schema.decode::<OperatorEvent>(&copied, Unknown::Refuse).unwrap().remove(0);
+            if let OperatorEvent::Listed { items, .. } = &event {
+                assert_eq!(items[0].place.position, Position(6));
+            }
             if let OperatorEvent::Asked(asked) = event {
                 assert_eq!(asked.author(), "ann (eve)");
                 let OperatorAction::Skip { parked, .. } = asked.action else { panic!("{number}") };

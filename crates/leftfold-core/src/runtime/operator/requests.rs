@@ -276,6 +276,10 @@ fn check(action: &OperatorAction) -> Result<(), Invalid> {
                 Invalid::if_over("the choice of parked items", text.len(), OPERATOR_TEXT_BYTES_MAX)
             })
         }
+        OperatorAction::List { consumer, after } => {
+            let names = consumer.iter().chain(after.iter().map(|after| &after.consumer));
+            names.into_iter().try_for_each(|name| is_text("the name of a consumer", name))
+        }
         OperatorAction::Conclude { .. } | OperatorAction::Cancel { .. } => Ok(()),
     }
 }
@@ -317,6 +321,9 @@ pub(super) fn take(
         }
         Some(OperatorEvent::Done { runtime, number, failing }) => {
             RequestState::Done { runtime, number, failing, at }
+        }
+        Some(OperatorEvent::Listed { runtime, items, has_more }) => {
+            RequestState::Listed { runtime, items, has_more, at }
         }
         Some(OperatorEvent::Refused { runtime, reason }) => {
             RequestState::Refused { runtime, reason, at }
