@@ -60,6 +60,13 @@ enum Clause {
 }
 
 impl SelectionArguments {
+    /// Tells whether nothing is chosen, which stands for all events.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { stream, category, types, tags, conditions, system } = self;
+        let is_named = stream.is_some() || category.is_some() || *system;
+        !is_named && [types, tags, conditions].into_iter().all(Vec::is_empty)
+    }
+
     /// Finds the events that are meant. Times become positions by the index of the store.
     pub(crate) async fn resolve(&self, store: &Store) -> Result<Selection, CliFailure> {
         let mut clauses = Vec::new();

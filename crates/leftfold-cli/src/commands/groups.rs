@@ -16,7 +16,7 @@ use crate::failure::CliFailure;
 use crate::screen::{Screen, Side, TextTable, count, counted};
 use crate::selection::SelectionArguments;
 
-/// Shows, makes and deletes groups of consumers, and replays parked events
+/// Shows and changes groups of consumers, and what they have parked
 ///
 /// The workers of a group share the events that its query finds; a server gives each event to one
 /// of them at a time. So the store is one behind an address.
@@ -41,6 +41,8 @@ enum GroupsAction {
     },
     /// Makes a group, of all events or those that are selected
     Create(CreateArguments),
+    /// Gives a group other options; those that are left out stay, and so do its consumers
+    Update(UpdateArguments),
     /// Deletes a group: its consumers are ended, its parked events are forgotten
     Delete {
         #[command(flatten)]
@@ -59,7 +61,52 @@ enum GroupsAction {
         #[arg(long, value_name = "NUMBER")]
         through: Option<u64>,
     },
+    /// Gives single parked events to the consumers again: all that are named, or none
+    Retry(ParkedNumbers),
+    /// Forgets single parked events, which nobody handles then: all that are named, or none
+    Discard(ParkedNumbers),
 }
+
+/// Events that a group has parked.
+#[derive(Debug, Args)]
+struct ParkedNumbers {
+    #[command(flatten)]
+    group: GroupArguments,
+    /// Their numbers, as "leftfold groups parked" has them, at most 100
+    #[arg(required = true, num_args = 1..=100, value_name = "NUMBER")]
+    numbers: Vec<u64>,
+}
+
+/// Options of a group that is there.
+#[derive(Debug, Args)]
+struct UpdateArguments {
+    #[command(flatten)]
+    group: GroupArguments,
+    /// Of all events, instead of those that were selected
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    selection: SelectionArguments,
+    /// As for "create"; "none" for no order
+    #[arg(long, value_name = "KEY", value_parser = changed_key_of)]
+    ordered: Option<ChangedKey>,
+    /// As for "create"; "none" for consumers in turn
+    #[arg(long, value_name = "KEY", value_parser = changed_key_of)]
+    pinned: Option<ChangedKey>,
+    /// Gives an event out again at most so often, and parks it then
+    #[arg(long, value_name = "NUMBER")]
+    retries: Option<u32>,
+    /// Seconds after which an event without an answer is given out again; 0 for never
+    #[arg(long, value_name = "SECONDS")]
+    answer_within: Option<u64>,
+    /// Consumers at once; 0 for as many as the server allows
+    #[arg(long, value_name = "NUMBER")]
+    consumers: Option<u32>,
+}
+
+/// Key that a group has from now on; `None` for none.
+#[derive(Clone, Debug)]
+struct ChangedKey(Option<GroupKey>);
 
 /// A group of a store.
 #[derive(Debug, Args)]
@@ -107,6 +154,13 @@ fn key_of(text: &str) -> Result<GroupKey, String> {
     }
 }
 
+fn changed_key_of(text: &str) -> Result<ChangedKey, String> {
+    match text {
+        "none" => Ok(ChangedKey(None)),
+        _ => key_of(text).map(|key| ChangedKey(Some(key))),
+    }
+}
+
 fn key_text(key: &GroupKey) -> String {
     match key {
         GroupKey::Stream => "stream".to_owned(),
@@ -126,12 +180,19 @@ pub(crate) async fn run(
             show(&info, screen)
         }
         GroupsAction::Create(create) => make(create).await,
+        GroupsAction::Update(update) => change(update).await,
         GroupsAction::Delete { group } => {
             group.open().await?.delete(&group.name).await.map_err(CliFailure::of)
         }
         GroupsAction::Parked { group } => parked(group, screen).await,
         GroupsAction::Replay { group, through } => {
             group.open().await?.replay(&group.name, *through).await.map_err(CliFailure::of)
+        }
+        GroupsAction::Retry(ParkedNumbers { group, numbers }) => {
+            group.open().await?.retry(&group.name, numbers).await.map_err(CliFailure::of)
+        }
+        GroupsAction::Discard(ParkedNumbers { group, numbers }) => {
+            group.open().await?.discard(&group.name, numbers).await.map_err(CliFailure::of)
         }
     }
 }
@@ -177,6 +238,35 @@ async fn make(create: &CreateArguments) -> Result<(), CliFailure> {
         ..GroupOptions::of(selection.query)
     };
     remote.groups().create(&create.group.name, &options).await.map_err(CliFailure::of)
+}
+
+async fn change(update: &UpdateArguments) -> Result<(), CliFailure> {
+    if update.all && !update.selection.is_empty() {
+        let text = "the group is of --all events, or of those that are selected";
+        return Err(CliFailure::Usage(text.to_owned()));
+    }
+    let remote = groups_of(&update.group.store).await?;
+    let (groups, name) = (remote.groups(), &update.group.name);
+    let mut options = groups.info(name).await.map_err(CliFailure::of)?.options;
+    if update.all || !update.selection.is_empty() {
+        let selection = update.selection.resolve(&Store::new(remote.clone())).await?;
+        if (selection.from, selection.through) != (Position::START, Position::END) {
+            let text = "a group keeps its place, so a selection here has no positions and times";
+            return Err(CliFailure::Usage(text.to_owned()));
+        }
+        options.query = selection.query;
+    }
+    if let Some(ChangedKey(ordered)) = update.ordered.clone() {
+        options.ordered = ordered;
+    }
+    if let Some(ChangedKey(pinned)) = update.pinned.clone() {
+        options.strategy = pinned.map_or(GroupStrategy::RoundRobin, GroupStrategy::Pinned);
+    }
+    options.retries_max = update.retries.unwrap_or(options.retries_max);
+    options.consumers_max = update.consumers.unwrap_or(options.consumers_max);
+    let within = update.answer_within.map(Duration::from_secs);
+    options.answer_within = within.unwrap_or(options.answer_within);
+    groups.update(name, &options).await.map_err(CliFailure::of)
 }
 
 async fn list(groups: &RemoteGroups, screen: &mut Screen) -> Result<(), CliFailure> {

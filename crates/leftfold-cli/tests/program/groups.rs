@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use leftfold::remote::{GroupKey, GroupOptions, RemoteGroups, RemoteOptions, RemoteStore};
-use leftfold::store::{Append, EventType, NewEvent, Position, Query, Store, StreamName};
+use leftfold::store::{Append, EventType, NewEvent, Position, Query, Store, StreamName, Version};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::support::{Program, port, ran};
+use crate::support::{Program, port, ran, until};
 
 async fn open(port: u16) -> RemoteStore {
     let options = RemoteOptions::at(&format!("leftfold://127.0.0.1:{port}")).unwrap();
@@ -65,6 +65,7 @@ async fn groups_are_made_shown_replayed_and_deleted_from_a_terminal() {
     assert!(again.is_replayed && again.event.stream.as_ref().unwrap().name.as_str() == "order-1");
     again.acknowledge();
     consumer.close().await;
+    change_and_take_out(url, &remote).await;
     let new_only = ["groups", "create", url, "new", "--new-only", "--pinned", "tag:shop:"];
     ran(&new_only).well();
     let names: Vec<_> = ran(&["groups", "list", url, "--json"]).objects();
@@ -82,6 +83,37 @@ async fn groups_are_made_shown_replayed_and_deleted_from_a_terminal() {
         let wrong = ran(&wrong);
         assert_eq!(wrong.code, 2, "{wrong:?}");
     }
+}
+
+/// Options that are not named stay as they are; a parked event is retried or forgotten by itself.
+async fn change_and_take_out(url: &str, remote: &RemoteStore) {
+    let update = ["groups", "update", url, "orders"];
+    ran(&[&update[..], &["--retries", "7", "--ordered", "none"]].concat()).well();
+    let shown = ran(&["groups", "show", url, "orders", "--json"]).object();
+    assert_eq!(
+        (&shown["ordered"], &shown["retries"], &shown["answerWithinMs"]),
+        (&json!(null), &json!(7), &json!(5_000))
+    );
+    let place = [&update[..], &["--where", "position >= 7"]].concat();
+    assert!(ran(&place).said.contains("keeps its place"));
+    assert!(ran(&[&update[..], &["--retries", "1000001"]].concat()).said.contains("1000000"));
+
+    append(&Store::new(remote.clone()), "order-2", 3).await;
+    let mut consumer = remote.groups().consume("orders", 5);
+    for _ in 0..3 {
+        consumer.next().await.unwrap().park("no such customer");
+    }
+    let parked = || ran(&["groups", "parked", url, "orders", "--json"]).objects();
+    until("all are parked", || parked().len() == 3);
+    ran(&["groups", "retry", url, "orders", "3"]).well();
+    let again = consumer.next().await.unwrap();
+    assert!(again.is_replayed && again.event.version() == Version(2), "{:?}", again.event);
+    again.acknowledge();
+    consumer.close().await;
+    let twice = ran(&["groups", "retry", url, "orders", "4", "3"]);
+    assert!(twice.code == 1 && twice.said.contains("not parked number 3"), "{twice:?}");
+    ran(&["groups", "discard", url, "orders", "2", "4"]).well();
+    assert!(parked().is_empty());
 }
 
 /// Events in the hands of workers, by position, each with the life of the server that gave it.

@@ -66,7 +66,7 @@ mod options;
 
 use std::sync::Arc;
 
-use leftfold_protocol::wire;
+use leftfold_protocol::wire::{self, release_parked_request::To};
 use tonic::Status;
 
 pub use consumer::{GivenEvent, RemoteConsumer};
@@ -218,6 +218,35 @@ impl RemoteGroups {
             let message = wire::ReplayParkedRequest { name: name.to_owned(), through };
             let call = request(&self.shared.options, message);
             async move { client.replay_parked(call).await }
+        };
+        call_once(&self.shared, make).await?;
+        Ok(())
+    }
+
+    /// Gives parked events to consumers again, by their numbers: 1 to 100 of them, all or none.
+    ///
+    /// # Errors
+    /// [`GroupCallError::Invalid`] if the group has not parked one of them, or not any more;
+    /// [`GroupCallError::NotFound`] if there is no group of that name.
+    pub async fn retry(&self, name: &str, numbers: &[u64]) -> Result<(), GroupCallError> {
+        self.release(name, numbers, To::Consumers(wire::Empty {})).await
+    }
+
+    /// Forgets parked events, by their numbers: nobody handles them any more. 1 to 100 of them, all
+    /// or none.
+    ///
+    /// # Errors
+    /// As for [`retry`](Self::retry).
+    pub async fn discard(&self, name: &str, numbers: &[u64]) -> Result<(), GroupCallError> {
+        self.release(name, numbers, To::Nobody(wire::Empty {})).await
+    }
+
+    async fn release(&self, name: &str, numbers: &[u64], to: To) -> Result<(), GroupCallError> {
+        let make = |mut client: Client| {
+            let (name, numbers) = (name.to_owned(), numbers.to_vec());
+            let message = wire::ReleaseParkedRequest { name, numbers, to: Some(to) };
+            let call = request(&self.shared.options, message);
+            async move { client.release_parked(call).await }
         };
         call_once(&self.shared, make).await?;
         Ok(())

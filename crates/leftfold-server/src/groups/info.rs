@@ -4,7 +4,8 @@ use leftfold::store::{Position, Query, Read, ReadError, RecordedEvent, Store};
 
 use super::error::GroupError;
 use super::queue::ConsumerName;
-use super::records::{ParkedRange, StoredGroup};
+use super::records::StoredGroup;
+use super::released::ParkedRange;
 use super::settings::GroupName;
 
 /// State of a group.
@@ -75,7 +76,7 @@ impl GroupInfo {
         running: Option<RunningInfo>,
     ) -> Result<Self, GroupError> {
         let places = group.places(store, name).await?;
-        let parked = group.parked(store, name).await?;
+        let parked = ParkedRange::read(store, name, &group).await?;
         let settled = running.as_ref().map_or(places.read, |running| running.settled_through);
         let (head, checkpoint) = (store.head().position.0, places.read);
         let lag = head.saturating_sub(settled.max(checkpoint).0);

@@ -11,6 +11,7 @@ use leftfold::store::{
 use super::EventLens;
 use super::machine::ItemSource;
 use super::records::{self, ParkedEntry};
+use super::released::{ReleasedEntry, released};
 use super::settings::GroupName;
 
 /// Parked events that are looked up at once.
@@ -83,6 +84,7 @@ impl TenureRight {
         let consumer = match source {
             ItemSource::Read => self.name.consumer(),
             ItemSource::Parked => self.name.replayer(),
+            ItemSource::Retried => self.name.retrier(),
         };
         let checkpoint = self.store.checkpoint_at(position).await?;
         let mut from = MoveFrom::Exactly(from);
@@ -124,25 +126,53 @@ pub(super) async fn fetched(
     Ok(FetchedPage { events, through: page.through, is_end: page.next.is_none() })
 }
 
-/// Reads the next parked events, each with the position of its record.
+/// Reads the next parked events that are replayed, each with the position of its record.
 pub(super) async fn replayed(
     store: &Store,
-    query: Query,
+    name: &GroupName,
     from: Position,
     through: Position,
     count: usize,
+) -> Result<FetchedPage, ReadError> {
+    let released = released(store, name, Position(from.0.saturating_sub(1))).await?;
+    let event_of = |record: &RecordedEvent| {
+        let Some(parked) = ParkedEntry::of(record) else {
+            // It stays in the stream of what is parked, for a release that can read it.
+            let at = record.position.0;
+            tracing::warn!(at, "a record of a parked event cannot be read, it is not replayed");
+            return None;
+        };
+        (!released.contains(&record.position)).then_some(Position(parked.position))
+    };
+    named_events(store, Query::stream(name.parked_stream()), (from, through), count, event_of).await
+}
+
+/// Reads the next parked events that were taken out to be given out again, each with the position
+/// of the record which says so.
+pub(super) async fn retried(
+    store: &Store,
+    name: &GroupName,
+    from: Position,
+    through: Position,
+    count: usize,
+) -> Result<FetchedPage, ReadError> {
+    let query = Query::stream(name.released_stream());
+    named_events(store, query, (from, through), count, ReleasedEntry::retried).await
+}
+
+/// Reads the events that the next records of a query name.
+async fn named_events(
+    store: &Store,
+    query: Query,
+    (from, through): (Position, Position),
+    count: usize,
+    event_of: impl Fn(&RecordedEvent) -> Option<Position>,
 ) -> Result<FetchedPage, ReadError> {
     let count = u32::try_from(count.min(REPLAYED_AT_ONCE)).unwrap_or(1);
     let page = store.page(Read::matching(query, from).page_of(count)).await?;
     let mut events = Vec::new();
     for record in page.events.iter().filter(|record| record.position <= through) {
-        let Some(parked) = ParkedEntry::of(record) else {
-            // It stays in the stream of what is parked, for a release that can read it.
-            let at = record.position.0;
-            tracing::warn!(at, "a record of a parked event cannot be read, it is not replayed");
-            continue;
-        };
-        let at = Position(parked.position);
+        let Some(at) = event_of(record) else { continue };
         let read = Read::matching(Query::everything(), at).page_of(1);
         let found = store.page(read).await?.events.into_iter().find(|event| event.position == at);
         events.extend(found.map(|event| (record.position, event)));

@@ -10,11 +10,11 @@
 //! [`consume`](ConsumerGroups::consume). A group is served while it has consumers, by the server
 //! that has its lease in the store; consumers at another server wait until that one ends.
 
-// `settings` has what a group is, `records` what the store keeps of it, `machine` its state without
-// I/O. `driver` is the task of a group, which has the `members` and takes a `command`; it reads and
-// writes during the `tenure` of a lease, by `jobs`. `consumer` is the end that protocols hold, with
-// a `queue`. `info` is told to those who look, `figures` to `/metrics`, `error` says why something
-// is not done.
+// `settings` has what a group is, `records` what the store keeps of it, `released` what a person
+// took out of it, `machine` its state without I/O. `driver` is the task of a group, which has the
+// `members` and takes a `command`; it reads and writes during the `tenure` of a lease, by `jobs`.
+// `consumer` is the end that protocols hold, with a `queue`. `info` is told to those who look,
+// `figures` to `/metrics`, `error` says why something is not done.
 
 mod command;
 mod consumer;
@@ -27,12 +27,13 @@ mod machine;
 mod members;
 mod queue;
 mod records;
+mod released;
 mod settings;
 mod tenure;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +54,8 @@ pub(crate) use machine::{ConsumerAnswer, GroupDelivery, ItemId, ItemSource};
 use members::{GivenBefore, GroupMembers};
 pub(crate) use queue::ConsumerName;
 use queue::ConsumerQueue;
-pub(crate) use records::{ParkedEntry, ParkedRange, StoredGroup};
+pub(crate) use records::{ParkedEntry, StoredGroup};
+pub(crate) use released::{ParkedRange, ReleasedTo};
 pub(crate) use settings::{CAPACITY_MAX, ConsumerStrategy, GroupName, GroupSettings, KeyOf};
 
 /// Time that a store has to write down the places that groups have reached.
@@ -100,7 +102,7 @@ pub(crate) struct ConsumerGroups {
     numbers: AtomicU64,
 }
 
-/// What is remembered of a group, also while it is not served.
+/// Memory of a group, also while it is not served.
 #[derive(Clone, Default)]
 struct ServedBefore {
     given: GivenBefore,
@@ -174,6 +176,20 @@ impl ConsumerGroups {
         Ok(())
     }
 
+    /// Takes parked events out, by the versions of their records: all of them or none.
+    pub(crate) async fn release(
+        &self,
+        store: &Store,
+        name: &GroupName,
+        numbers: &BTreeSet<Version>,
+        to: ReleasedTo,
+        by: &str,
+    ) -> Result<(), GroupError> {
+        released::release(store, name, numbers, to, by).await?;
+        self.tell(name, GroupCommand::Changed);
+        Ok(())
+    }
+
     /// Reads a group as it is in the store.
     pub(crate) async fn stored(
         &self,
@@ -198,7 +214,7 @@ impl ConsumerGroups {
         name: &GroupName,
     ) -> Result<ParkedRange, GroupError> {
         let group = self.stored(store, name).await?;
-        Ok(group.parked(store, name).await?)
+        Ok(ParkedRange::read(store, name, &group).await?)
     }
 
     /// Tells how a group is doing.

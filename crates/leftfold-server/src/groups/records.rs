@@ -1,9 +1,9 @@
 //! What groups keep in the store, as events of the server's own.
 //!
 //! The stream `$group-NAME` has the settings and what was asked of the group, the stream
-//! `$group:parked-NAME` an event for each parked one. The consumer `$group NAME` has the position
-//! up to which everything is settled, the consumer `$group:parked NAME` that of the last record of
-//! a parked event which was settled after a replay.
+//! `$group:parked-NAME` an event for each parked one; `released` has those that were taken out. The
+//! consumer `$group NAME` has the position up to which everything is settled, the consumer
+//! `$group:parked NAME` that of the last record of a parked event which was settled after a replay.
 //!
 //! Members named `start`, `through` and `position` are positions of the store; a copy of the store
 //! rewrites them by these names.
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::GroupError;
-use super::machine::ParkOrder;
+use super::machine::{GroupPlaces, ParkOrder};
 use super::settings::{GROUP_CATEGORY, GroupName, GroupSettings};
 
 /// Type of the event that makes a group.
@@ -31,7 +31,7 @@ const DELETED: &str = "$group.Deleted";
 /// Type of the record of a parked event.
 const PARKED: &str = "$group.Parked";
 /// Times that a change is tried while others change the group too.
-const TRIES_MAX: usize = 16;
+pub(super) const TRIES_MAX: usize = 16;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SettingsRecord {
@@ -116,40 +116,16 @@ pub(super) struct ChangedGroup {
     pub(super) first_update: Option<Position>,
 }
 
-/// Places that a group has reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GroupPlaces {
-    /// Everything up to here is settled.
-    pub(crate) read: Position,
-    /// Every parked event whose record is at or before is settled after a replay.
-    pub(super) replayed: Position,
-}
-
-/// Records of what is parked in a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ParkedRange {
-    /// Version of the first record that is not replayed, less 1; of the last one if all are.
-    pub(crate) before: Version,
-    /// Version of the last record.
-    pub(crate) last: Version,
-}
-
-impl ParkedRange {
-    pub(crate) fn count(self) -> u64 {
-        self.last.0.saturating_sub(self.before.0)
-    }
-}
-
-fn parsed<T: DeserializeOwned>(event: &RecordedEvent) -> Option<T> {
+pub(super) fn parsed<T: DeserializeOwned>(event: &RecordedEvent) -> Option<T> {
     serde_json::from_slice(&event.data).ok()
 }
 
 /// The right by which the server writes names of its own.
-fn authority() -> Authority {
+pub(super) fn authority() -> Authority {
     Authority::of_number(1).unwrap_or(Authority::APPLICATION)
 }
 
-fn own(name: &'static str, value: &impl Serialize) -> NewEvent {
+pub(super) fn own(name: &'static str, value: &impl Serialize) -> NewEvent {
     let data = serde_json::to_vec(value).unwrap_or_default();
     NewEvent::new(EventType::new(name).expect("the types of this file are short"), data)
 }
@@ -298,23 +274,11 @@ impl StoredGroup {
         let position = |at: Option<leftfold::store::Checkpoint>, least: Position| {
             at.map_or(least, |at| at.position)
         };
+        let retried = store.checkpoint(name.retrier()).await?;
         let read = position(read, self.start);
         let replayed = position(replayed, self.created).max(self.created);
-        Ok(GroupPlaces { read, replayed })
-    }
-
-    /// Reads what is parked and not to be replayed.
-    pub(super) async fn parked(
-        &self,
-        store: &Store,
-        name: &GroupName,
-    ) -> Result<ParkedRange, ReadError> {
-        let query = Query::stream(name.parked_stream());
-        let first = Read::matching(query, self.replay_through.next()).page_of(1);
-        let first = store.page(first).await?.events.into_iter().next();
-        let last = store.version(name.parked_stream()).await?;
-        let before = first.map_or(last, |first| Version(first.version().0.saturating_sub(1)));
-        Ok(ParkedRange { before, last })
+        let retried = position(retried, self.created).max(self.created);
+        Ok(GroupPlaces { read, replayed, retried })
     }
 }
 

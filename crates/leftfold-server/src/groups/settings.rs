@@ -19,6 +19,9 @@ pub(crate) const GROUP_NAME_BYTES_MAX: usize = 200;
 const FACE_BYTES_MAX: usize = 256 << 10;
 /// Events that wait in memory for consumers.
 const BUFFER_EVENTS_MAX: u32 = 10_000;
+/// Number of times that an event is given out again, at most: one that fails each time is in memory
+/// and keeps the checkpoint back until it is parked.
+pub(crate) const RETRIES_MAX: u32 = 1_000_000;
 /// Least time for an answer: with less, consumers that do not answer would keep a server busy.
 const MESSAGE_TIMEOUT_MS_MIN: u64 = 100;
 /// Consumers of one group.
@@ -55,6 +58,12 @@ impl GroupName {
             .expect("the name of a group is short")
     }
 
+    /// Stream of the parked events that were taken out one by one.
+    pub(super) fn released_stream(&self) -> StreamName {
+        StreamName::new(format!("{GROUP_CATEGORY}:released-{self}"))
+            .expect("the name of a group is short")
+    }
+
     /// The consumer whose checkpoint says what was settled.
     pub(crate) fn consumer(&self) -> Label {
         Label::new(format!("{GROUP_CATEGORY} {self}")).expect("the name of a group is short")
@@ -63,6 +72,12 @@ impl GroupName {
     /// The consumer whose checkpoint says which parked events were settled after a replay.
     pub(super) fn replayer(&self) -> Label {
         Label::new(format!("{GROUP_CATEGORY}:parked {self}")).expect("the name of a group is short")
+    }
+
+    /// The consumer whose checkpoint says which of those that were taken out were settled again.
+    pub(super) fn retrier(&self) -> Label {
+        Label::new(format!("{GROUP_CATEGORY}:retried {self}"))
+            .expect("the name of a group is short")
     }
 }
 
@@ -203,6 +218,9 @@ impl GroupSettings {
                 "the largest checkpoint count is less than the smallest, or 0".to_owned(),
             );
         }
+        if self.retries_max > RETRIES_MAX {
+            return refuse(format!("an event is given out again {RETRIES_MAX} times at most"));
+        }
         if self.face.to_string().len() > FACE_BYTES_MAX {
             return refuse(format!("the settings have {FACE_BYTES_MAX} bytes of filters at most"));
         }
@@ -327,6 +345,7 @@ mod tests {
             GroupSettings { buffer_events: 0, ..usual.clone() },
             GroupSettings { batch_events: BUFFER_EVENTS_MAX + 1, ..usual.clone() },
             GroupSettings { checkpoint_events_max: 5, ..usual.clone() },
+            GroupSettings { retries_max: RETRIES_MAX + 1, ..usual.clone() },
             GroupSettings { face: "x".repeat(FACE_BYTES_MAX).into(), ..usual.clone() },
         ] {
             assert!(bad.validate().is_err(), "{bad:?}");
@@ -335,5 +354,6 @@ mod tests {
         let longest = GroupName::new(&"x".repeat(GROUP_NAME_BYTES_MAX)).unwrap();
         assert!(longest.consumer().is_system() && longest.parked_stream().is_system());
         assert!(longest.replayer().is_system() && longest.stream().is_system());
+        assert!(longest.retrier().is_system() && longest.released_stream().is_system());
     }
 }

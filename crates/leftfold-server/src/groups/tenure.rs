@@ -9,16 +9,19 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use leftfold::store::{Lease, LeaseError, Leased, Query, ReadError, State};
+use leftfold::store::{Lease, LeaseError, Leased, Position, ReadError, State};
 
 use super::EventLens;
 use super::command::GroupCommand;
 use super::error::GroupEnd;
 use super::info::RunningInfo;
-use super::jobs::{FetchedPage, TenureRight, WriteFault, fetched, replayed};
-use super::machine::{GroupMachine, ItemId, ItemSource, Millis, ParkOrder, SettledPlace};
+use super::jobs::{FetchedPage, TenureRight, WriteFault, fetched, replayed, retried};
+use super::machine::{
+    GroupMachine, GroupPlaces, ItemId, ItemSource, Millis, ParkOrder, SettledPlace,
+};
 use super::members::{AGAIN, GroupMembers};
-use super::records::{self, ChangedGroup, GroupPlaces, StoredGroup};
+use super::records::{self, ChangedGroup, StoredGroup};
+use super::released::released_through;
 
 /// Events that are parked by one append: with their reasons far below what an append may have.
 const PARKED_AT_ONCE: usize = 100;
@@ -42,7 +45,8 @@ enum JobDone {
     Checkpointed(ItemSource, SettledPlace, Result<(), WriteFault>),
     /// With the time at which it was asked for.
     Renewed(Millis, Result<Leased, LeaseError>),
-    Looked(Result<ChangedGroup, ReadError>),
+    /// With the last record of what was taken out of what is parked.
+    Looked(Result<(ChangedGroup, Position), ReadError>),
 }
 
 /// Kind of a job: one of each is under way at a time.
@@ -50,6 +54,7 @@ enum JobDone {
 enum TenureJob {
     Read,
     Replay,
+    Retry,
     Park,
     Checkpoint,
     Renew,
@@ -60,6 +65,8 @@ enum TenureJob {
 pub(super) struct GroupTenure<'a> {
     members: &'a mut GroupMembers,
     group: StoredGroup,
+    /// Position of the last record of what was taken out of what is parked.
+    released_through: Position,
     lens: Arc<dyn EventLens>,
     machine: GroupMachine,
     lease: Lease,
@@ -92,7 +99,7 @@ impl<'a> GroupTenure<'a> {
         lease: Lease,
         asked: Millis,
     ) -> TenureEnd {
-        let (group, places) = match Self::loaded(members, &group).await {
+        let (group, places, released_through) = match Self::loaded(members, &group).await {
             Ok(loaded) => loaded,
             Err(end) => {
                 members.give_lease_back(lease).await;
@@ -103,13 +110,13 @@ impl<'a> GroupTenure<'a> {
         if now.saturating_sub(asked) >= millis(members.lease_time()) {
             return TenureEnd::Late;
         }
-        let mut machine =
-            GroupMachine::new(group.settings.clone(), places.read, places.replayed, now);
+        let mut machine = GroupMachine::new(group.settings.clone(), &places, now);
         machine.remember(members.given.take(group.created));
         let lens = (members.lenses)(&group.settings);
         let mut tenure = Self {
             members,
             group,
+            released_through,
             lens,
             machine,
             lease,
@@ -142,11 +149,12 @@ impl<'a> GroupTenure<'a> {
     async fn loaded(
         members: &GroupMembers,
         before: &StoredGroup,
-    ) -> Result<(StoredGroup, GroupPlaces), GroupEnd> {
+    ) -> Result<(StoredGroup, GroupPlaces, Position), GroupEnd> {
         let (group, _) = StoredGroup::load(&members.store, &members.name).await.map_err(away)?;
         let group = group.filter(|now| now.created == before.created).ok_or(GroupEnd::Deleted)?;
         let places = group.places(&members.store, &members.name).await.map_err(away)?;
-        Ok((group, places))
+        let released = released_through(&members.store, &members.name).await.map_err(away)?;
+        Ok((group, places, released))
     }
 
     async fn serve(&mut self) -> TenureEnd {
@@ -242,7 +250,7 @@ impl<'a> GroupTenure<'a> {
             }
         }
         // What is settled is written down all the same.
-        for source in [ItemSource::Read, ItemSource::Parked] {
+        for source in ItemSource::ALL {
             let now = self.members.now();
             if let Some(due) = self.machine.due_checkpoint(source, now, true) {
                 let from = self.machine.checkpoint(source);
@@ -291,7 +299,11 @@ impl<'a> GroupTenure<'a> {
             let (store, name) = (self.members.store.clone(), self.members.name.clone());
             let group = self.group.clone();
             self.start(TenureJob::Look, now, async move {
-                JobDone::Looked(StoredGroup::load_on(&store, &name, &group).await)
+                let looked = async {
+                    let released = released_through(&store, &name).await?;
+                    Ok((StoredGroup::load_on(&store, &name, &group).await?, released))
+                };
+                JobDone::Looked(looked.await)
             });
         }
         if !self.to_park.is_empty() && self.may_start(TenureJob::Park, now) {
@@ -303,7 +315,7 @@ impl<'a> GroupTenure<'a> {
                 JobDone::Parked(ids, right.append(append).await)
             });
         }
-        for source in [ItemSource::Parked, ItemSource::Read] {
+        for source in ItemSource::ALL {
             if let Some(due) = self.machine.due_checkpoint(source, now, false)
                 && self.may_start(TenureJob::Checkpoint, now)
             {
@@ -325,12 +337,19 @@ impl<'a> GroupTenure<'a> {
         let (store, reading) = (self.members.store.clone(), self.reading);
         let from = self.machine.taken_through(ItemSource::Parked).next();
         if from <= self.group.replay_through {
-            let (stream, through) = (self.members.name.parked_stream(), self.group.replay_through);
-            let query = Query::stream(stream);
-            let store = store.clone();
+            let (name, through) = (self.members.name.clone(), self.group.replay_through);
             self.start(TenureJob::Replay, now, async move {
-                let fetched = replayed(&store, query, from, through, room).await;
+                let fetched = replayed(&store, &name, from, through, room).await;
                 JobDone::Fetched(ItemSource::Parked, reading, fetched)
+            });
+            return;
+        }
+        let from = self.machine.taken_through(ItemSource::Retried).next();
+        if from <= self.released_through {
+            let (name, through) = (self.members.name.clone(), self.released_through);
+            self.start(TenureJob::Retry, now, async move {
+                let fetched = retried(&store, &name, from, through, room).await;
+                JobDone::Fetched(ItemSource::Retried, reading, fetched)
             });
             return;
         }
@@ -376,6 +395,7 @@ impl<'a> GroupTenure<'a> {
         let kind = match &done {
             JobDone::Fetched(ItemSource::Read, ..) => TenureJob::Read,
             JobDone::Fetched(ItemSource::Parked, ..) => TenureJob::Replay,
+            JobDone::Fetched(ItemSource::Retried, ..) => TenureJob::Retry,
             JobDone::Parked(..) => TenureJob::Park,
             JobDone::Checkpointed(..) => TenureJob::Checkpoint,
             JobDone::Renewed(..) => TenureJob::Renew,
@@ -386,7 +406,7 @@ impl<'a> GroupTenure<'a> {
         let fault = match done {
             JobDone::Fetched(source, reading, Ok(page)) => {
                 // What was read by other settings is read once more.
-                if source == ItemSource::Parked || reading == self.reading {
+                if source != ItemSource::Read || reading == self.reading {
                     self.take_page(source, page, now);
                 }
                 Ok(())
@@ -407,8 +427,9 @@ impl<'a> GroupTenure<'a> {
                 self.is_stale = true;
                 Ok(())
             }
-            JobDone::Looked(Ok(changed)) => {
+            JobDone::Looked(Ok((changed, released_through))) => {
                 self.failures.remove(&kind);
+                self.released_through = self.released_through.max(released_through);
                 return self.take_group(changed);
             }
             JobDone::Renewed(_, Ok(_)) => Err(WriteFault::Fenced),

@@ -118,7 +118,7 @@ async fn what_is_parked_is_durable_and_comes_again_when_it_is_replayed() {
     consumer.answer(ids(&all[..2]), ConsumerAnswer::Park { reason: reason.clone() }).await;
     consumer.answer(ids(&all[2..]), ConsumerAnswer::Skip).await;
     let info = until(&store, |info| info.parked.count() == 2).await;
-    assert_eq!(info.parked, ParkedRange { before: Version(0), last: Version(2) });
+    assert_eq!(info.parked, ParkedRange { last: Version(2), ..ParkedRange::default() });
     let mut records = store.read(Read::stream(name().parked_stream(), Version(1)));
     let record = ParkedEntry::of(&records.next().await.unwrap().unwrap()).unwrap();
     assert_eq!((record.position, record.reason, record.is_wish), (2, reason, true));
@@ -143,6 +143,53 @@ async fn what_is_parked_is_durable_and_comes_again_when_it_is_replayed() {
     settings(&store, GroupSettings::of(Query::category("order"))).await;
     let info = groups.info(&store, &name()).await.unwrap();
     assert_eq!((info.parked.count(), info.checkpoint), (0, Position::START));
+}
+
+/// It is given out once, whatever is replayed around it and whoever serves.
+#[tokio::test]
+async fn a_parked_event_is_given_out_again_or_forgotten_by_itself() {
+    let store = Store::memory();
+    append(&store, 5).await;
+    let groups = settings(&store, eager()).await;
+    let consumer = consume(&store, 5).await;
+    let all = given(&consumer, 5).await;
+    consumer.answer(ids(&all), ConsumerAnswer::Park { reason: "bad".to_owned() }).await;
+    until(&store, |info| info.parked.count() == 5).await;
+    let release = async |numbers: &[u64], to| {
+        let numbers = numbers.iter().copied().map(Version).collect();
+        groups.release(&store, &name(), &numbers, to, "ada").await
+    };
+    release(&[3], ReleasedTo::Consumers).await.unwrap();
+    let third = given(&consumer, 1).await;
+    assert_eq!((positions(&third), third[0].retries), (vec![3], 0));
+    release(&[2], ReleasedTo::Nobody).await.unwrap();
+    for wrong in [&[3][..], &[2], &[1, 2], &[9], &[]] {
+        let refused = release(wrong, ReleasedTo::Consumers).await;
+        assert!(matches!(refused, Err(GroupError::Invalid { .. })), "{wrong:?} {refused:?}");
+    }
+    assert_eq!(groups.parked(&store, &name()).await.unwrap().count(), 3);
+    // A replay of what is older leaves out what was taken out.
+    groups.replay(&store, &name(), Version(4)).await.unwrap();
+    let replayed = given(&consumer, 2).await;
+    assert_eq!(positions(&replayed), [1, 4]);
+    assert_eq!(groups.parked(&store, &name()).await.unwrap().count(), 1);
+    // Another consumer gets what this one has not settled, and no more.
+    consumer.answer(ids(&replayed), ConsumerAnswer::Ack).await;
+    drop(consumer);
+    let consumer = consume(&store, 5).await;
+    let again = given(&consumer, 1).await;
+    assert_eq!((positions(&again), again[0].retries), (vec![3], 1));
+    consumer.answer(ids(&again), ConsumerAnswer::Ack).await;
+    release(&[5], ReleasedTo::Consumers).await.unwrap();
+    let fifth = given(&consumer, 1).await;
+    assert_eq!(positions(&fifth), [5]);
+    consumer.answer(ids(&fifth), ConsumerAnswer::Ack).await;
+    groups.replay(&store, &name(), Version::END).await.unwrap();
+    drop(consumer);
+    append(&store, 1).await;
+    let consumer = consume(&store, 5).await;
+    let next = given(&consumer, 1).await;
+    assert_eq!(next[0].id.source, ItemSource::Read, "{next:?}");
 }
 
 #[tokio::test]

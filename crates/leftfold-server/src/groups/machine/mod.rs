@@ -54,15 +54,32 @@ pub(crate) struct ConsumerId(pub(super) u64);
 pub(crate) enum ItemSource {
     /// It was parked, and is replayed.
     Parked,
+    /// It was parked, and taken out to be given out again by itself.
+    Retried,
     /// It was read.
     Read,
+}
+
+impl ItemSource {
+    pub(super) const ALL: [Self; 3] = [Self::Parked, Self::Retried, Self::Read];
+}
+
+/// Places that a group has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::groups) struct GroupPlaces {
+    /// Everything up to here is settled.
+    pub(in crate::groups) read: Position,
+    /// Every parked event whose record is at or before is settled after a replay.
+    pub(in crate::groups) replayed: Position,
+    /// Every parked event that was taken out by a record at or before is settled.
+    pub(in crate::groups) retried: Position,
 }
 
 /// An event of a group that is not settled, as consumers name it in their answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ItemId {
     pub(crate) source: ItemSource,
-    /// Position of the event; of the record that it was parked, if it is replayed.
+    /// Position of the event; of the record that it was parked, if it is replayed, or taken out.
     pub(crate) position: Position,
 }
 
@@ -139,8 +156,8 @@ pub(super) struct GroupMachine {
     items: GroupItems,
     lanes: ReadyLanes,
     consumers: BTreeMap<ConsumerId, ConsumerLoad>,
-    read: SettledCursor,
-    replayed: SettledCursor,
+    /// The place of each source.
+    cursors: [SettledCursor; ItemSource::ALL.len()],
     /// Consumers that were chosen, with the numbers of the choices.
     deliveries: Vec<(ConsumerId, ItemId, u64)>,
     revoked: Vec<(ConsumerId, ItemId)>,
@@ -152,21 +169,19 @@ pub(super) struct GroupMachine {
 }
 
 impl GroupMachine {
-    /// A group that has settled everything up to two positions: of its events, and of the records
-    /// that events were parked.
-    pub(super) fn new(
-        settings: GroupSettings,
-        read: Position,
-        replayed: Position,
-        now: Millis,
-    ) -> Self {
+    /// A group that has settled everything up to the places of its sources.
+    pub(super) fn new(settings: GroupSettings, places: &GroupPlaces, now: Millis) -> Self {
+        let place = |source| match source {
+            ItemSource::Read => places.read,
+            ItemSource::Parked => places.replayed,
+            ItemSource::Retried => places.retried,
+        };
         Self {
             items: GroupItems::new(settings.ordered.clone()),
             lanes: ReadyLanes::new(settings.strategy.clone()),
             settings,
             consumers: BTreeMap::new(),
-            read: SettledCursor::new(read, now),
-            replayed: SettledCursor::new(replayed, now),
+            cursors: ItemSource::ALL.map(|source| SettledCursor::new(place(source), now)),
             deliveries: Vec::new(),
             revoked: Vec::new(),
             parks: Vec::new(),
@@ -387,7 +402,7 @@ impl GroupMachine {
     /// Time at which a checkpoint may be due; `None` if nothing was settled.
     pub(super) fn next_checkpoint(&self) -> Option<Millis> {
         let of = |source| self.cursor(source).next(self.settled_place(source), &self.settings);
-        [of(ItemSource::Read), of(ItemSource::Parked)].into_iter().flatten().min()
+        ItemSource::ALL.into_iter().filter_map(of).min()
     }
 
     /// Takes that a checkpoint was written.
@@ -414,17 +429,11 @@ impl GroupMachine {
     }
 
     fn cursor(&self, source: ItemSource) -> &SettledCursor {
-        match source {
-            ItemSource::Read => &self.read,
-            ItemSource::Parked => &self.replayed,
-        }
+        &self.cursors[source as usize]
     }
 
     fn cursor_mut(&mut self, source: ItemSource) -> &mut SettledCursor {
-        match source {
-            ItemSource::Read => &mut self.read,
-            ItemSource::Parked => &mut self.replayed,
-        }
+        &mut self.cursors[source as usize]
     }
 
     /// Takes an event from the consumer that has it.

@@ -24,8 +24,13 @@ fn settings() -> GroupSettings {
     GroupSettings { message_timeout_ms: 100, retries_max: 3, ..GroupSettings::of(Query::all()) }
 }
 
+fn places([read, replayed, retried]: [u64; 3]) -> GroupPlaces {
+    let [read, replayed, retried] = [read, replayed, retried].map(Position);
+    GroupPlaces { read, replayed, retried }
+}
+
 fn machine(settings: GroupSettings) -> GroupMachine {
-    GroupMachine::new(settings, Position::START, Position::START, 0)
+    GroupMachine::new(settings, &places([0; 3]), 0)
 }
 
 fn page(positions: impl IntoIterator<Item = u64>) -> Vec<(Position, RecordedEvent)> {
@@ -430,7 +435,8 @@ impl RandomGroup {
     /// The server ends: another one begins from what is durable.
     fn crash(&mut self) {
         let [read, replayed] = self.checkpoint;
-        self.machine = GroupMachine::new(self.settings.clone(), read, replayed, self.now);
+        let places = places([read.0, replayed.0, 0]);
+        self.machine = GroupMachine::new(self.settings.clone(), &places, self.now);
         self.out.clear();
         self.parking.clear();
     }

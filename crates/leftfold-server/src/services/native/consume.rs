@@ -101,9 +101,14 @@ async fn take_answers(
                 ConsumerAnswer::Park { reason: cut(&reason, REASON_CHARACTERS_MAX) }
             }
         };
-        let ids = answer.items.into_iter().map(|item| ItemId {
-            source: if item.replayed { ItemSource::Parked } else { ItemSource::Read },
-            position: leftfold::store::Position(item.position),
+        let ids = answer.items.into_iter().flat_map(|item| {
+            // A record is of one of the two sources; the other one has none there.
+            let sources: &[_] = match item.replayed {
+                true => &[ItemSource::Parked, ItemSource::Retried],
+                false => &[ItemSource::Read],
+            };
+            let position = leftfold::store::Position(item.position);
+            sources.iter().map(move |source| ItemId { source: *source, position })
         });
         consumer.answer(ids.collect(), given).await;
     }
@@ -112,8 +117,7 @@ async fn take_answers(
 
 fn wire_delivery(delivery: GroupDelivery) -> wire::GroupDelivery {
     let GroupDelivery { id, event, retries } = delivery;
-    let item =
-        wire::GroupItem { replayed: id.source == ItemSource::Parked, position: id.position.0 };
+    let item = wire::GroupItem { replayed: id.source != ItemSource::Read, position: id.position.0 };
     wire::GroupDelivery { item: Some(item), event: Some(event.into()), retries }
 }
 

@@ -12,7 +12,7 @@ use tonic::Status;
 use super::{refused, unreadable};
 use crate::groups::{
     ConnectedConsumers, ConsumerGroups, ConsumerInfo, ConsumerStrategy, GroupError, GroupInfo,
-    GroupName, GroupSettings, KeyOf, ParkedEntry, RunningInfo,
+    GroupName, GroupSettings, KeyOf, ParkedEntry, ReleasedTo, RunningInfo,
 };
 use crate::services::Messages;
 use crate::stores::ServedStore;
@@ -109,13 +109,16 @@ impl GroupCalls {
             most => most.min(PARKED_MAX),
         };
         let read = Read::stream(name.parked_stream(), from).page_of(at_most);
-        let page = self.store().page(read).await.map_err(unreadable)?;
         let (mut reply, mut bytes) = (wire::ListParkedReply::default(), 0);
-        reply.more = page.next.is_some();
-        for record in page.events {
-            if bytes >= PARKED_BYTES {
+        // A page is not empty while there are more.
+        let mut records = self.store().read(read);
+        while let Some(record) = records.next().await.map_err(unreadable)? {
+            if bytes >= PARKED_BYTES || reply.parked.len() == at_most as usize {
                 reply.more = true;
                 break;
+            }
+            if parked.released.contains(&record.position) {
+                continue;
             }
             let Some(entry) = ParkedEntry::of(&record) else { continue };
             let event = self.event_at(Position(entry.position)).await?;
@@ -130,6 +133,20 @@ impl GroupCalls {
             });
         }
         Ok(reply)
+    }
+
+    pub(super) async fn release(&self, request: wire::ReleaseParkedRequest) -> Result<(), Status> {
+        use wire::release_parked_request::To;
+        let name = name_of(&request.name)?;
+        self.may_consume(&name).await?;
+        let to = match request.to.ok_or_else(|| absent("to"))? {
+            To::Consumers(_) => ReleasedTo::Consumers,
+            To::Nobody(_) => ReleasedTo::Nobody,
+        };
+        let numbers = request.numbers.into_iter().map(Version).collect();
+        let by = self.caller.name();
+        let released = self.groups.release(self.store(), &name, &numbers, to, by).await;
+        released.map_err(ungrouped)
     }
 
     async fn event_at(&self, at: Position) -> Result<Option<wire::RecordedEvent>, Status> {

@@ -492,6 +492,16 @@ impl store_server::Store for NativeService {
         Ok(Response::new(wire::ReplayParkedReply {}))
     }
 
+    async fn release_parked(
+        &self,
+        request: Request<wire::ReleaseParkedRequest>,
+    ) -> Result<Response<wire::ReleaseParkedReply>, Status> {
+        let caller = Caller::of(&request)?;
+        let groups = self.groups(caller, request.metadata(), Wish::AppendAll).await?;
+        groups.release(request.into_inner()).await?;
+        Ok(Response::new(wire::ReleaseParkedReply {}))
+    }
+
     async fn get_group(
         &self,
         request: Request<wire::GetGroupRequest>,
