@@ -7,6 +7,7 @@
 mod harness;
 
 mod bad_input;
+mod conformance;
 mod crashes;
 mod dashboard;
 mod database_away;

@@ -224,6 +224,24 @@ pub(super) async fn diagnostics(
     }))
 }
 
+/// Shows the departures of a station from the specification since the server has started, the
+/// latest first.
+pub(super) async fn violations(State(csms): State<Arc<Csms>>, id: Id) -> Result<Response, Problem> {
+    let id = path(id)?;
+    load(&csms, Ok(axum::extract::Path(id.clone()))).await?;
+    let listed = csms.registry.violations.of(&id).into_iter().map(|violation| {
+        json!({
+            "message": violation.message,
+            "path": violation.path,
+            "kind": violation.kind,
+            "count": violation.counted.count,
+            "firstAt": violation.counted.first_at,
+            "lastAt": violation.counted.last_at,
+        })
+    });
+    shown(&json!({ "items": listed.collect::<Vec<_>>(), "next": null }))
+}
+
 fn progress_json(progress: &FileProgress) -> Value {
     let asked = progress.asked.as_ref().map(|asked| {
         json!({

@@ -86,6 +86,7 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/stations/{id}/firmware", get(equipment::firmware))
         .route("/api/stations/{id}/diagnostics", get(equipment::diagnostics))
         .route("/api/stations/{id}/security-events", get(equipment::security_events))
+        .route("/api/stations/{id}/violations", get(equipment::violations))
         .route("/api/stations/{id}/certificates", get(equipment::certificates))
         .route("/api/transactions", get(transactions::list))
         .route("/api/transactions/{id}", get(transactions::one))

@@ -6,14 +6,10 @@ use std::sync::Arc;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use leftfold::prelude::Timestamp;
 
 use super::requests::{Body, Id, OperatorRequest, REPLAYED, Waiting};
 use crate::app::Csms;
-use crate::domain::operation::{
-    KEYS_MAX, LOCAL_LIST_MAX, OperationRequested, PERIODS_MAX, StationOperation,
-};
-use crate::domain::request::RequestId;
+use crate::domain::operation::{KEYS_MAX, LOCAL_LIST_MAX, PERIODS_MAX, StationOperation};
 use crate::domain::station::StationCommand;
 use crate::http::{ApiCaller, Problem};
 use crate::ocpp::v16::{ACTIONS, read_operation};
@@ -34,26 +30,13 @@ pub(super) async fn ask(
         Problem::not_found("no-such-route", "there is no such action; README.md lists them")
     })?;
     let request = OperatorRequest::read(action.route, caller, &headers, id, wait, bytes)?;
-    let mut operation = read_operation(action, &request.bytes).map_err(|error| {
+    let operation = read_operation(action, &request.bytes).map_err(|error| {
         Problem::bad_request("invalid-json", format!("the body is not as expected: {error}"))
     })?;
     check_bounds(&operation)?;
-    let secret = operation.take_secret();
-    let (name, now) = (RequestId::random(), Timestamp::now());
-    let asked = OperationRequested {
-        station: request.station.clone(),
-        request: name.clone(),
-        operation,
-        has_secret: secret.is_some(),
-        by: request.caller.name.to_string(),
-        forced: request.is_forced,
-        requested_at: now,
-        until: now.plus(2 * csms.config.call_timeout),
-    };
-    let has_secret = secret.is_some();
-    if let Some(secret) = secret {
-        csms.secrets.keep(name.clone(), secret);
-    }
+    let (by, is_forced) = (request.caller.name.clone(), request.is_forced);
+    let asked = csms.operation_requested(&request.station, operation, &by, is_forced);
+    let (name, has_secret) = (asked.request.clone(), asked.has_secret);
     let answered = request.execute(&csms, StationCommand::Operate(Box::new(asked))).await;
     let is_new = answered.as_ref().is_ok_and(|response| !response.headers().contains_key(REPLAYED));
     if has_secret && !is_new {

@@ -14,6 +14,7 @@ use leftfold::fold::Answer;
 use leftfold::prelude::{Executed, Timestamp};
 use leftfold::runtime::EffectId;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::effects::effect_json;
 use super::json_body;
@@ -28,7 +29,7 @@ use crate::domain::request::{
 use crate::domain::station::{self, OnBehalf, StationCommand, StationEvent};
 use crate::effects::FaultPoint;
 use crate::http::{ApiCaller, Problem};
-use crate::ocpp::v16::IdToken;
+use crate::ocpp::v16::{IdToken, read_profile};
 use crate::people::Act;
 
 /// The longest a caller may wait.
@@ -70,6 +71,8 @@ struct RemoteStartBody {
     #[serde(default)]
     connector_id: Option<NonZeroU32>,
     id_tag: IdToken,
+    #[serde(default)]
+    charging_profile: Option<Value>,
 }
 
 /// Starts a transaction.
@@ -82,7 +85,10 @@ pub(super) async fn remote_start(
     bytes: Body,
 ) -> Result<Response, Problem> {
     let request = OperatorRequest::read("remote-start", caller, &headers, id, wait, bytes)?;
-    let RemoteStartBody { connector_id, id_tag } = parse(&request.bytes)?;
+    let RemoteStartBody { connector_id, id_tag, charging_profile } = parse(&request.bytes)?;
+    let charging_profile = charging_profile.map(read_profile).transpose().map_err(|error| {
+        Problem::bad_request("invalid-json", format!("chargingProfile is not as expected: {error}"))
+    })?;
     let now = Timestamp::now();
     let tag = csms.tags.load(&IdTag::id(id_tag.as_str())).await?;
     let info = tag.state.info(now, csms.config.strangers());
@@ -91,6 +97,7 @@ pub(super) async fn remote_start(
         request: RequestId::random(),
         connector_id,
         id_tag,
+        charging_profile: charging_profile.map(Box::new),
         requested_at: now,
         until: now.plus(csms.config.call_timeout + csms.config.start_within),
     };

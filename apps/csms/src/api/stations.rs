@@ -19,6 +19,7 @@ use crate::domain::connector::Connector;
 use crate::domain::request::{RemoteStart, Reservation};
 use crate::domain::station::{Station, StationCommand, StationEvent, StationRefusal, is_identity};
 use crate::http::Problem;
+use crate::ocpp::v16::{CentralRequest, MessageTrigger, RegistrationStatus};
 use crate::people::Act;
 use crate::read::fleet::{self, Fleet};
 
@@ -107,6 +108,8 @@ pub(super) async fn one(
 struct PutStationBody {
     #[serde(default)]
     max_transactions: Option<u32>,
+    #[serde(default)]
+    registration: Option<RegistrationStatus>,
 }
 
 /// Registers a station, and sets its limit of transactions at a time.
@@ -123,13 +126,27 @@ pub(super) async fn put(
             "an identity has up to 128 bytes and no control characters",
         ));
     }
-    let PutStationBody { max_transactions } =
+    let PutStationBody { max_transactions, registration } =
         if bytes.is_empty() { PutStationBody::default() } else { parse(&bytes)? };
     let limit = StationCommand::LimitTransactions { transactions_max: max_transactions };
-    let commands = csms.stations.commands(&id, vec![StationCommand::Register, limit]);
+    let decide = StationCommand::DecideRegistration { registration };
+    let commands = csms.stations.commands(&id, vec![StationCommand::Register, limit, decide]);
     let executed = act.on(commands).execute().await?;
     let is_new = executed.version.0 == executed.events.len() as u64 && !executed.events.is_empty();
     let Folded { state, version, .. } = csms.stations.load(&id).await?;
+    let wanted = registration.unwrap_or(csms.config.registration);
+    if state.booted.is_some() && state.told() != wanted {
+        // It learns of the decision when it starts, or says again that it has.
+        let trigger = CentralRequest::TriggerMessage {
+            requested_message: MessageTrigger::BootNotification,
+            connector_id: None,
+        };
+        let (csms, id) = (csms.clone(), id.clone());
+        tokio::spawn(async move {
+            let called = csms.registry.call(&id, None, &trigger, csms.config.call_timeout).await;
+            tracing::debug!(station = id, ?called, "asked to boot again");
+        });
+    }
     let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let position = at_position(executed.position);
     Ok((code, position, json_body(&station_json(&csms, &id, &state, version.0, Timestamp::now())))
@@ -200,6 +217,10 @@ fn station_json(csms: &Csms, id: &str, state: &Station, version: u64, now: Times
         "online": state.online,
         "onlineChangedAt": state.online_changed_at,
         "connected": csms.is_connected(id, state),
+        "registration": {
+            "decided": state.registration,
+            "told": state.booted.as_ref().map(|_| state.told()),
+        },
         "maxTransactions": state.transactions_max,
         "boot": camel(&json!(state.booted)),
         "connectors": connectors,

@@ -1,11 +1,15 @@
 //! What requests need, whether of stations or of people: the handles of the store, of what follows
 //! it, and of the connections. `start` makes it and ends it.
 //!
+//! - `operating`: operations that are asked of stations
 //! - `secrets`: secret parts of requests, until they are sent
+//! - `unaccepted`: stations that are to wait
 //! - `transaction_numbers`: free transaction ids
 
+mod operating;
 mod secrets;
 mod transaction_numbers;
+mod unaccepted;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -19,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub(crate) use secrets::RequestSecrets;
 pub(crate) use transaction_numbers::{NoNumber, TransactionNumbers};
+pub(crate) use unaccepted::UnacceptedStations;
 
 use crate::config::Config;
 use crate::connections::{Liveness, Registry};
@@ -30,6 +35,9 @@ use crate::read::ReadModels;
 
 /// Boots that are worked on at a time. After a restart all stations come at once.
 const BOOTS_MAX: usize = 64;
+
+/// Configurations of stations that are read at a time after their starts.
+const CONFIGURATION_READINGS_MAX: usize = 16;
 
 /// Handles of everything that requests need.
 #[derive(Debug)]
@@ -52,6 +60,10 @@ pub(crate) struct Csms {
     pub(crate) transaction_numbers: TransactionNumbers,
     /// Connections of the stations.
     pub(crate) registry: Registry,
+    /// Stations that are connected here and are not accepted.
+    pub(crate) unaccepted: UnacceptedStations,
+    /// Permits for configurations that are read at the same time.
+    pub(crate) configuration_readings: Semaphore,
     /// Secret parts of requests to stations.
     pub(crate) secrets: RequestSecrets,
     /// Stations that were heard of lately.
@@ -97,6 +109,8 @@ impl Csms {
             refusals: Refusals::default(),
             transaction_numbers: TransactionNumbers::new(&store),
             registry: Registry::default(),
+            unaccepted: UnacceptedStations::default(),
+            configuration_readings: Semaphore::new(CONFIGURATION_READINGS_MAX),
             secrets: RequestSecrets::default(),
             liveness: Liveness::new(config.offline_after),
             read: ReadModels::at(&config.read_models)?,

@@ -12,6 +12,7 @@ use leftfold::prelude::Version;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::violations::ViolationLog;
 use crate::domain::request::RequestId;
 use crate::ocpp::frame::{Call, CallError, MessageId};
 use crate::ocpp::session::{CallOutcome, Transmission};
@@ -31,6 +32,8 @@ pub(crate) struct Registry {
     /// True while no station is to be connected here. It changes under the lock of the connections.
     is_shut: AtomicBool,
     late: Mutex<LateAnswers>,
+    /// Departures of stations from the specification.
+    pub(crate) violations: ViolationLog,
     next_generation: AtomicU64,
     /// Counts the connections that were made.
     joined: watch::Sender<u64>,
@@ -106,6 +109,7 @@ impl Default for Registry {
             connections: Mutex::default(),
             is_shut: AtomicBool::new(false),
             late: Mutex::default(),
+            violations: ViolationLog::default(),
             next_generation: AtomicU64::new(1),
             joined: watch::Sender::new(0),
         }
@@ -249,9 +253,20 @@ impl Registry {
         // The connection must not be held by those who wait: a newer one could not take over.
         drop(calls);
         match timeout(within + GRACE, answered).await {
-            Ok(Ok(outcome)) => read(request, outcome),
+            Ok(Ok(outcome)) => self.settled(station, request, outcome),
             Ok(Err(_)) | Err(_) => Called::Unknown("the connection's task ended without a word"),
         }
+    }
+
+    /// Reads the outcome of a call, and counts the violations in it.
+    fn settled(&self, station: &str, request: &CentralRequest, outcome: CallOutcome) -> Called {
+        if let CallOutcome::Answered(payload) = &outcome
+            && let Ok(answer) = request.read_confirmation(&payload.message)
+        {
+            let violations = payload.violations.iter().chain(&answer.violations);
+            self.violations.note(station, &format!("{}.conf", request.action()), violations);
+        }
+        read(request, outcome)
     }
 
     /// Keeps an answer that came after its call was given up.

@@ -5,6 +5,7 @@ use std::fmt;
 use leftfold::prelude::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::operation::ChargingProfile;
 use crate::ocpp::v16::{IdToken, TransactionId};
 
 /// Id of a request of ours; also the message id of its CALL, so that a station's log can be
@@ -38,6 +39,9 @@ pub(crate) struct RemoteStartRequested {
     pub(crate) connector_id: Option<std::num::NonZeroU32>,
     /// Id tag that is to charge.
     pub(crate) id_tag: IdToken,
+    /// Limits of the transaction; `None` if it has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) charging_profile: Option<Box<ChargingProfile>>,
     /// Moment of the request.
     pub(crate) requested_at: Timestamp,
     /// Moment until which the request is sent, and until which a transaction that starts is taken

@@ -135,6 +135,7 @@ fn remote_start(intent: &RemoteStartRequested) -> CentralRequest {
     CentralRequest::RemoteStartTransaction {
         connector_id: intent.connector_id,
         id_tag: intent.id_tag.clone(),
+        charging_profile: intent.charging_profile.clone(),
     }
 }
 

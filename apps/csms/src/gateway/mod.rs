@@ -4,10 +4,12 @@
 //! - `admission`: who may connect: the path, the origin, and proofs
 //! - `socket`: the task of one connection, which drives a session of [`ocpp`](crate::ocpp)
 //! - `report`: what a station reports becomes a command, a confirmation answers it
+//! - `follow_up`: what is asked of a station after its start
 //! - `silence`: what is recorded of silence and its end
 //! - `peers`: the servers that share the store, and where stations are heard
 
 mod admission;
+mod follow_up;
 mod peers;
 mod report;
 mod silence;

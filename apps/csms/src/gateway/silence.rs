@@ -7,6 +7,7 @@ use leftfold::prelude::Timestamp;
 
 use crate::app::Csms;
 use crate::domain::station::{OfflineReason, StationCommand};
+use crate::ocpp::v16::RegistrationStatus;
 
 /// Records that a station was heard of on a new connection, if another server heard it before, or
 /// none. Returns false if that could not be recorded.
@@ -15,6 +16,10 @@ pub(super) async fn connect(csms: &Csms, station: &str, generation: u64) -> bool
     match csms.stations.execute(station, connected).await {
         Ok(executed) => {
             csms.registry.recorded(station, generation, executed.version);
+            if let Ok(folded) = csms.stations.load(station).await {
+                let told = folded.state.told();
+                csms.unaccepted.note(station, told == RegistrationStatus::Accepted);
+            }
             csms.look_again();
             true
         }

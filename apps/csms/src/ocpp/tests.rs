@@ -12,8 +12,9 @@ use super::session::{
     Transmission,
 };
 use super::v16::{CentralRequest, MessageTrigger, StationRequest};
+use crate::domain::operation::{CertificateUse, Natural, StationOperation};
 
-const ACTIONS: [&str; 9] = [
+const ACTIONS: [&str; 15] = [
     "BootNotification",
     "Heartbeat",
     "StatusNotification",
@@ -22,11 +23,17 @@ const ACTIONS: [&str; 9] = [
     "MeterValues",
     "StopTransaction",
     "DataTransfer",
+    "DiagnosticsStatusNotification",
+    "LogStatusNotification",
+    "SecurityEventNotification",
+    "SignCertificate",
+    "SignedFirmwareStatusNotification",
+    "FirmwareStatusNotification",
     "Nonsense",
 ];
 
 /// Names of fields of all messages, so that arbitrary objects reach every reader.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 29] = [
     "chargePointVendor",
     "connectorId",
     "errorCode",
@@ -43,6 +50,18 @@ const FIELDS: [&str; 17] = [
     "value",
     "unit",
     "measurand",
+    "vendorId",
+    "data",
+    "requestId",
+    "csr",
+    "configurationKey",
+    "key",
+    "readonly",
+    "listVersion",
+    "chargingSchedule",
+    "chargingSchedulePeriod",
+    "limit",
+    "certificateHashData",
     "extra",
 ];
 
@@ -88,6 +107,17 @@ fn near_frame() -> impl Strategy<Value = String> {
             if whole { text } else { text.chars().take(at.index(text.len())).collect() }
         },
     )
+}
+
+/// Operations whose answers have more than a status.
+fn operations() -> [StationOperation; 4] {
+    let (connector_id, duration_s) = (Natural::default(), Natural::default());
+    [
+        StationOperation::ReadSettings { keys: Vec::new() },
+        StationOperation::ReadLocalListVersion {},
+        StationOperation::ReadCompositeSchedule { connector_id, duration_s, unit: None },
+        StationOperation::ReadCertificates { purpose: CertificateUse::ManagementRoot },
+    ]
 }
 
 /// The payload of a frame that has this JSON text as its payload.
@@ -171,6 +201,9 @@ proptest! {
         let (requested_message, connector_id) = (MessageTrigger::Heartbeat, None);
         let asked = CentralRequest::TriggerMessage { requested_message, connector_id };
         let _ = asked.read_confirmation(&payload);
+        for operation in operations() {
+            let _ = CentralRequest::Operation(operation).read_confirmation(&payload);
+        }
     }
 
     /// Whatever happens in whatever order, each call of ours that was accepted is settled exactly

@@ -42,7 +42,8 @@ impl Default for Options {
             start_within_ms,
             file_kib_max,
             store: None,
-            variables: Vec::new(),
+            // Tests count what is asked of a station.
+            variables: vec![("CSMS_NO_READ_CONFIGURATION", "1".to_owned())],
         }
     }
 }

@@ -186,6 +186,8 @@ class Station(ChargePoint):
             return
         if requested_message == "Heartbeat":
             await self.call(call.Heartbeat())
+        if requested_message == "BootNotification":
+            await self.call(call.BootNotification(charge_point_vendor="Leftfold", charge_point_model="Tester"))
         if requested_message == "StatusNotification":
             known = self.behaviour.statuses
             wanted = known if connector_id is None else {connector_id: known.get(connector_id)}

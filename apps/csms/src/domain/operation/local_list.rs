@@ -111,3 +111,95 @@ impl LocalList {
         self.version == Some(version) && self.version_at.is_some_and(|at| at > since)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::request::RequestId;
+
+    /// A station that keeps a list as the specification says, to compare with.
+    #[derive(Default)]
+    struct ListAtStation {
+        version: i64,
+        entries: BTreeMap<String, String>,
+    }
+
+    impl ListAtStation {
+        fn take(&mut self, extent: ListExtent, version: i64, tags: &[(u8, bool)]) -> StationAnswer {
+            if extent == ListExtent::Differential && version <= self.version {
+                return StationAnswer::Rejected { status: "VersionMismatch".to_owned() };
+            }
+            if extent == ListExtent::Full {
+                self.entries.clear();
+            }
+            for (tag, is_kept) in tags {
+                self.entries.remove(&tag_of(*tag).to_lowercase());
+                if *is_kept {
+                    self.entries.insert(tag_of(*tag).to_lowercase(), tag_of(*tag));
+                }
+            }
+            self.version = version;
+            StationAnswer::Accepted
+        }
+    }
+
+    /// Tags of which some differ in case only.
+    fn tag_of(tag: u8) -> String {
+        let name = format!("tag{}", tag / 2);
+        if tag.is_multiple_of(2) { name } else { name.to_uppercase() }
+    }
+
+    fn tags() -> impl Strategy<Value = Vec<(u8, bool)>> {
+        proptest::collection::vec((0..6u8, any::<bool>()), 0..4)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+        /// Also if answers are lost, or somebody else sends lists: what is said to be known is so.
+        #[test]
+        fn what_is_known_of_a_list_is_what_the_station_has(
+            steps in proptest::collection::vec(
+                (0..4u8, any::<bool>(), 1..9i64, tags()),
+                0..20,
+            ),
+        ) {
+            let (mut list, mut station) = (LocalList::default(), ListAtStation::default());
+            for (step, (kind, is_full, version, tags)) in steps.iter().enumerate() {
+                let at = Timestamp::from_micros(step as i64);
+                let request = RequestId("r".to_owned());
+                if *kind == 0 {
+                    let result = OperationResult::LocalListVersion { version: station.version };
+                    let (answer, result) = (StationAnswer::Accepted, Some(result));
+                    let answered = OperationAnswered { request, at, answer, result };
+                    list.answered(&StationOperation::ReadLocalListVersion {}, &answered);
+                } else {
+                    let extent = if *is_full { ListExtent::Full } else { ListExtent::Differential };
+                    let tags: Vec<_> =
+                        tags.iter().map(|(tag, kept)| (*tag, *kept || *is_full)).collect();
+                    let answer = station.take(extent, *version, &tags);
+                    let entries: Vec<_> = tags.iter().map(|(tag, is_kept)| json!({
+                        "id_tag": tag_of(*tag),
+                        "terms": is_kept.then(|| json!({"status": "Accepted"})),
+                    })).collect();
+                    let update = json!({"UpdateLocalList": {
+                        "version": version, "extent": extent, "entries": entries,
+                    }});
+                    let update: StationOperation = serde_json::from_value(update).unwrap();
+                    let result = None;
+                    list.answered(&update, &OperationAnswered { request, at, answer, result });
+                }
+                if list.is_known() {
+                    prop_assert_eq!(list.version, Some(station.version));
+                    let known: Vec<_> = list.entries.keys().collect();
+                    let mut there: Vec<_> = station.entries.values().collect();
+                    there.sort();
+                    prop_assert_eq!(known, there);
+                }
+            }
+        }
+    }
+}

@@ -185,6 +185,18 @@ impl StationOperations {
         Ok(())
     }
 
+    /// Checks the profile of a remote start, which is one for the transaction to come.
+    pub(crate) fn check_own_profile(
+        &self,
+        connector_id: u32,
+        profile: &ChargingProfile,
+    ) -> Result<(), OperationRefusal> {
+        if profile.purpose != ProfilePurpose::Transaction {
+            return Err(OperationRefusal::Purpose { connector_id });
+        }
+        self.check_profile(connector_id, profile)
+    }
+
     /// Checks a profile for a connector.
     pub(crate) fn check_profile(
         &self,

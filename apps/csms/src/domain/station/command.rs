@@ -14,7 +14,9 @@ use crate::domain::request::{
 };
 use crate::domain::server::ServerId;
 use crate::domain::transaction::{TransactionStarted, TransactionStopped};
-use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
+use crate::ocpp::v16::{
+    AuthorizationStatus, ChargePointStatus, IdToken, RegistrationStatus, TransactionId,
+};
 
 /// Command about a station, or report by it. Reports of transactions are never refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +27,11 @@ pub(crate) enum StationCommand {
     LimitTransactions {
         /// Limit; `None` for as many as it has connectors.
         transactions_max: Option<u32>,
+    },
+    /// Decide if the station is accepted when it starts.
+    DecideRegistration {
+        /// Status; `None` for that of the configuration.
+        registration: Option<RegistrationStatus>,
     },
     /// The station reports that it has started.
     Boot(Booted),
@@ -149,6 +156,12 @@ pub(crate) enum StationRefusal {
     /// The station is unknown: it never connected, and was not registered.
     #[error("there is no such station; it has to connect, or to be registered")]
     Unknown,
+    /// The station was told that it is not accepted.
+    #[error("the station was told {}; accept it, and have it start again", .registration.as_str())]
+    NotAccepted {
+        /// Status that it was told.
+        registration: RegistrationStatus,
+    },
     /// The station is offline.
     #[error("the station is offline; try again when it is back")]
     Offline,
@@ -268,6 +281,7 @@ impl StationRefusal {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Unknown => "unknown-station",
+            Self::NotAccepted { .. } => "station-not-accepted",
             Self::Offline => "station-offline",
             Self::StationOutOfOrder { .. } => "station-out-of-order",
             Self::UnknownConnector { .. } => "unknown-connector",

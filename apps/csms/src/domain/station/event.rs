@@ -15,6 +15,7 @@ use crate::domain::request::{
 };
 use crate::domain::server::ServerId;
 use crate::domain::transaction::{TransactionStarted, TransactionStopped};
+use crate::ocpp::v16::RegistrationStatus;
 
 /// Event of a station; in the stream `station-{identity}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +28,14 @@ pub(crate) enum StationEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         transactions_max: Option<u32>,
     },
-    /// The station started, and was accepted.
+    /// The station started, and was told if it is accepted.
     Booted(Booted),
+    /// An operator decided if the station is accepted when it starts.
+    RegistrationDecided {
+        /// Status; `None` for that of the configuration.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        registration: Option<RegistrationStatus>,
+    },
     /// The station was heard of again, or is heard by another server than before.
     CameOnline {
         /// Moment of the sign of life.
@@ -128,6 +135,9 @@ pub(crate) struct Booted {
     pub(crate) meter_type: Option<String>,
     /// The serial number of its main meter.
     pub(crate) meter_serial_number: Option<String>,
+    /// Status that it was told; `None` if it was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) registration: Option<RegistrationStatus>,
 }
 
 /// Reason why a station is offline.

@@ -37,6 +37,7 @@ use super::operation::{Shared, StationOperations};
 use super::request::{RemoteStart, Reservation};
 use super::server::ServerId;
 use super::transaction::Transaction;
+use crate::ocpp::v16::RegistrationStatus;
 
 /// Connectors of a station that are kept at most.
 pub(crate) const CONNECTORS_MAX: usize = 128;
@@ -62,6 +63,10 @@ pub(crate) struct Station {
     pub(crate) heard_by: Option<ServerId>,
     /// Data that the station sent when it started last; `None` if it never did.
     pub(crate) booted: Option<Booted>,
+    /// Status that it is told when it starts, as an operator decided; `None` for that of the
+    /// configuration.
+    #[serde(default)]
+    pub(crate) registration: Option<RegistrationStatus>,
     /// Limit of transactions at a time; `None` for as many as it has connectors.
     pub(crate) transactions_max: Option<u32>,
     /// Its connectors by number; 0 is the station itself.
@@ -115,6 +120,7 @@ impl Aggregate for Station {
                 (self.online, self.online_changed_at) = (false, Some(*at))
             }
             StationEvent::HeartbeatReceived { .. } => {}
+            StationEvent::RegistrationDecided { registration } => self.registration = *registration,
             StationEvent::StatusChanged(report) => {
                 self.connectors.entry(report.connector_id).or_default().changed(report);
             }
@@ -166,13 +172,11 @@ impl Aggregate for Station {
         match command {
             StationCommand::Register if self.registered => Ok(Vec::new()),
             StationCommand::Register => Ok(vec![StationEvent::Registered]),
-            StationCommand::LimitTransactions { transactions_max }
-                if self.transactions_max == *transactions_max =>
-            {
-                Ok(Vec::new())
-            }
             StationCommand::LimitTransactions { transactions_max } => {
-                Ok(vec![StationEvent::TransactionsLimited { transactions_max: *transactions_max }])
+                Ok(self.decide_limit(*transactions_max))
+            }
+            StationCommand::DecideRegistration { registration } => {
+                Ok(self.decide_registration(*registration))
             }
             StationCommand::Boot(booted) => Ok(vec![StationEvent::Booted(booted.clone())]),
             StationCommand::MarkConnected { server, .. }

@@ -26,6 +26,10 @@ impl Station {
             .find(|start| Some(&start.asked.request) == started.remote_start.as_ref());
         if let Some(remote_start) = remote_start {
             remote_start.transaction = Some(started.transaction_id);
+            if let Some(profile) = &remote_start.asked.charging_profile {
+                let at = started.received_at;
+                self.operations.change().profiles.install(started.connector_id, profile, at);
+            }
         }
         self.use_reservation(started);
         self.transactions.insert(started.transaction_id.value(), transaction);

@@ -10,7 +10,9 @@ use crate::domain::request::{
     RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestAnswered, RequestId,
     Reservation, StationAnswer, UnlockRequested,
 };
-use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
+use crate::ocpp::v16::{
+    AuthorizationStatus, ChargePointStatus, IdToken, RegistrationStatus, TransactionId,
+};
 
 /// The folds.
 impl Station {
@@ -56,6 +58,23 @@ impl Station {
 
 /// The decisions.
 impl Station {
+    pub(super) fn decide_limit(&self, transactions_max: Option<u32>) -> Vec<StationEvent> {
+        match self.transactions_max == transactions_max {
+            true => Vec::new(),
+            false => vec![StationEvent::TransactionsLimited { transactions_max }],
+        }
+    }
+
+    pub(super) fn decide_registration(
+        &self,
+        registration: Option<RegistrationStatus>,
+    ) -> Vec<StationEvent> {
+        match self.registration == registration {
+            true => Vec::new(),
+            false => vec![StationEvent::RegistrationDecided { registration }],
+        }
+    }
+
     pub(super) fn decide_remote_start(
         &self,
         asked: &RemoteStartRequested,
@@ -63,6 +82,7 @@ impl Station {
         parent_id_tag: Option<&IdToken>,
     ) -> Result<Vec<StationEvent>, StationRefusal> {
         self.reachable()?;
+        self.accepted()?;
         if authorization != AuthorizationStatus::Accepted {
             return Err(StationRefusal::NotAuthorized { status: authorization });
         }
@@ -74,6 +94,12 @@ impl Station {
         let claims = self.claims(asked.requested_at, |it| {
             !it.is_for(asked.id_tag.as_str(), parent_id_tag.map(IdToken::as_str))
         });
+        if let Some(profile) = &asked.charging_profile {
+            let connector_id = asked.connector_id.map_or(1, std::num::NonZeroU32::get);
+            self.operations
+                .check_own_profile(connector_id, profile)
+                .map_err(StationRefusal::Operation)?;
+        }
         match asked.connector_id {
             Some(connector_id) => self.free(connector_id.get(), &claims)?,
             None => self.any_free(&claims)?,
@@ -91,6 +117,7 @@ impl Station {
     ) -> Result<Vec<StationEvent>, StationRefusal> {
         let RemoteStop { station, request, transaction_id, on_behalf, now, until } = wanted;
         self.reachable()?;
+        self.accepted()?;
         let transaction = self.transactions.get(transaction_id);
         let transaction =
             transaction.ok_or(StationRefusal::NotRunning { transaction_id: *transaction_id })?;
@@ -154,10 +181,27 @@ impl Station {
         Ok(vec![StationEvent::UnlockRequested(asked.clone())])
     }
 
+    /// Returns the status that the station was told when it started last.
+    #[must_use]
+    pub(crate) fn told(&self) -> RegistrationStatus {
+        let told = self.booted.as_ref().and_then(|booted| booted.registration);
+        told.unwrap_or(RegistrationStatus::Accepted)
+    }
+
+    /// Checks that the station was told that it is accepted: until then it may not be asked to
+    /// start or stop anything (OCPP 1.6 section 4.2).
+    pub(super) fn accepted(&self) -> Result<(), StationRefusal> {
+        match self.told() {
+            RegistrationStatus::Accepted => Ok(()),
+            registration => Err(StationRefusal::NotAccepted { registration }),
+        }
+    }
+
     pub(super) fn reachable(&self) -> Result<(), StationRefusal> {
         match (self.known, self.online) {
             (false, _) => Err(StationRefusal::Unknown),
             (true, false) => Err(StationRefusal::Offline),
+            (true, true) if self.told() == RegistrationStatus::Rejected => self.accepted(),
             (true, true) => Ok(()),
         }
     }

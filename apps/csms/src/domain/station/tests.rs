@@ -92,6 +92,7 @@ fn stopped(id: Option<i64>) -> TransactionStopped {
 
 fn asked(name: &str, connector_id: u32, id_tag: &str) -> RemoteStartRequested {
     RemoteStartRequested {
+        charging_profile: None,
         station: "CP1".to_owned(),
         request: RequestId(name.to_owned()),
         connector_id: NonZeroU32::new(connector_id),

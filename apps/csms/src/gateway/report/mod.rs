@@ -13,7 +13,7 @@ mod meter_values;
 mod station;
 mod transactions;
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use leftfold::prelude::{Cause, ExecuteError, Timestamp};
@@ -59,7 +59,7 @@ impl From<ReportError> for Reply {
 
 /// One report, on its way.
 struct StationReport<'a> {
-    csms: &'a Csms,
+    csms: &'a Arc<Csms>,
     station: &'a str,
     /// The message that it came with.
     cause: Option<Cause>,
@@ -70,13 +70,18 @@ struct StationReport<'a> {
 }
 
 /// Takes a report, and says what to answer.
-pub(super) async fn answer(csms: &Csms, station: &str, received: &StationCall) -> Reply {
+pub(super) async fn answer(csms: &Arc<Csms>, station: &str, received: &StationCall) -> Reply {
     let StationCall { call, violations, .. } = received;
+    if call.action != "BootNotification" && csms.unaccepted.has(station) {
+        let description = "the station is not accepted yet; send BootNotification".to_owned();
+        return Reply::Error { code: ErrorCode::SecurityError, description };
+    }
     let read = match StationRequest::read(&call.action, &call.payload) {
         Ok(read) => read,
         Err(error) => return error.into(),
     };
     let violations: Vec<_> = violations.iter().chain(&read.violations).collect();
+    csms.registry.violations.note(station, &call.action, violations.iter().copied());
     let note = match violations.is_empty() {
         true => Bytes::new(),
         false => {

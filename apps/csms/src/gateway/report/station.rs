@@ -4,6 +4,7 @@ use super::{Confirmed, StationReport};
 use crate::domain::connector::StatusChanged;
 use crate::domain::moment;
 use crate::domain::station::{Booted, StationCommand, StationEvent};
+use crate::gateway::follow_up::read_configuration;
 use crate::ocpp::v16::{BootNotification, Confirmation, RegistrationStatus, StatusNotification};
 
 impl StationReport<'_> {
@@ -11,7 +12,11 @@ impl StationReport<'_> {
         // After a restart all stations boot at once; those that wait here are served within
         // seconds.
         let _turn = self.csms.boots.acquire().await;
+        let decided = self.csms.stations.load(self.station).await?.state.registration;
+        let status = decided.unwrap_or(self.csms.config.registration);
+        let is_accepted = status == RegistrationStatus::Accepted;
         let booted = Booted {
+            registration: (!is_accepted).then_some(status),
             vendor: boot.charge_point_vendor,
             model: boot.charge_point_model,
             serial_number: boot.charge_point_serial_number.or(boot.charge_box_serial_number),
@@ -22,9 +27,15 @@ impl StationReport<'_> {
             meter_serial_number: boot.meter_serial_number,
         };
         self.execute(StationCommand::Boot(booted), None).await?;
+        // A start may be the proof of a restart.
+        self.csms.look_again();
+        self.csms.unaccepted.note(self.station, is_accepted);
+        if is_accepted && self.csms.config.reads_configuration {
+            tokio::spawn(read_configuration(self.csms.clone(), self.station.to_owned()));
+        }
         let interval_s =
             u32::try_from(self.csms.config.heartbeat_interval.as_secs()).unwrap_or(u32::MAX);
-        let (status, current_time) = (RegistrationStatus::Accepted, jiff::Timestamp::now());
+        let current_time = jiff::Timestamp::now();
         Ok(Confirmation::BootNotification { status, current_time, interval_s })
     }
 

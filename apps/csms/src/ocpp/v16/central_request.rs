@@ -7,12 +7,13 @@ use serde_json::json;
 
 use super::confirmation::moment;
 use super::operation::{OperationReply, action_of, payload_of, read_reply};
-use super::parts::ConfirmationError;
+use super::parts::{ConfirmationError, object};
+use super::smart_charging::charging_profile;
 use super::types::{
     CancelReservationStatus, IdToken, MessageTrigger, RemoteStartStopStatus, ReservationStatus,
     TransactionId, TriggerMessageStatus, UnlockStatus,
 };
-use crate::domain::operation::StationOperation;
+use crate::domain::operation::{ChargingProfile, StationOperation};
 use crate::ocpp::frame::{Call, MessageId, Payload};
 use crate::ocpp::open_enum::OpenEnum;
 use crate::ocpp::reading::{Fields, Notes, Presence, WithViolations};
@@ -27,6 +28,8 @@ pub(crate) enum CentralRequest {
         connector_id: Option<NonZeroU32>,
         /// Id tag that is to charge.
         id_tag: IdToken,
+        /// Limits of the transaction; `None` if it has none of its own.
+        charging_profile: Option<Box<ChargingProfile>>,
     },
     /// Stop a transaction (section 5.12).
     RemoteStopTransaction {
@@ -140,11 +143,12 @@ impl CentralRequest {
 
     fn payload(&self) -> Payload {
         let json = match self {
-            Self::RemoteStartTransaction { connector_id: None, id_tag } => {
-                json!({ "idTag": id_tag.as_str() })
-            }
-            Self::RemoteStartTransaction { connector_id: Some(connector_id), id_tag } => {
-                json!({ "connectorId": connector_id, "idTag": id_tag.as_str() })
+            Self::RemoteStartTransaction { connector_id, id_tag, charging_profile: limits } => {
+                object([
+                    ("connectorId", connector_id.map(|id| id.get().into())),
+                    ("idTag", Some(id_tag.as_str().into())),
+                    ("chargingProfile", limits.as_deref().map(charging_profile)),
+                ])
             }
             Self::RemoteStopTransaction { transaction_id } => {
                 json!({ "transactionId": transaction_id.value() })

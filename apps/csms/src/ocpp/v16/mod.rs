@@ -35,7 +35,7 @@ pub(crate) use firmware::{FirmwareStatus, ProgressReport, UploadStatus};
 pub(crate) use local_list::terms_of_tag;
 pub(crate) use meter::{MeterValue, SampledValue, energy_active_import_register_wh};
 pub(crate) use operation::{
-    ACTIONS, OperationReply, action_of, payload_of, read_operation, route_of,
+    ACTIONS, OperationReply, action_of, payload_of, read_operation, read_profile, route_of,
 };
 pub(crate) use security::{SecurityEventNotification, certificate_hash, use_name};
 pub(crate) use smart_charging::charging_profile;

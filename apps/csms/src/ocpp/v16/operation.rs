@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::parts::ConfirmationError;
 use super::{core, firmware, local_list, security, smart_charging};
-use crate::domain::operation::{OperationResult, StationOperation};
+use crate::domain::operation::{ChargingProfile, OperationResult, StationOperation};
 use crate::domain::request::StationAnswer;
 use crate::ocpp::frame::Payload;
 use crate::ocpp::open_enum::open_enum;
@@ -143,6 +143,11 @@ pub(crate) fn read_operation(
     }
     let named = Map::from_iter([(row.variant.to_owned(), in_snake_case(payload))]);
     serde_json::from_value(Value::Object(named)).map_err(OperationError::Field)
+}
+
+/// Reads a charging profile with the names of the specification.
+pub(crate) fn read_profile(payload: Value) -> Result<ChargingProfile, OperationError> {
+    serde_json::from_value(in_snake_case(payload)).map_err(OperationError::Field)
 }
 
 /// Returns the same value with all names in snake case, as they are in events. A name that is in

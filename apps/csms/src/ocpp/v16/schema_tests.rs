@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::operation::{ACTIONS, action_of, payload_of};
 use super::types::{AuthorizationStatus, IdTagInfo, IdToken, RegistrationStatus, TransactionId};
 use super::{CentralRequest, Confirmation, MessageTrigger};
-use crate::domain::operation::StationOperation;
+use crate::domain::operation::{ChargingProfile, StationOperation};
 use crate::ocpp::frame::{MessageId, Payload};
 
 /// Messages of each kind.
@@ -237,15 +237,18 @@ fn transaction_id() -> impl Strategy<Value = TransactionId> {
 /// Requests that have an effect of their own.
 fn other_requests() -> Vec<BoxedStrategy<CentralRequest>> {
     let connector = || (1..=i32::MAX.unsigned_abs()).prop_map(|id| id.try_into().unwrap());
-    let tagged = (proptest::option::of(connector()), token());
+    let limits = proptest::option::of(profile().prop_map(|fields| {
+        let limits: ChargingProfile = serde_json::from_value(fields).unwrap();
+        Box::new(limits)
+    }));
+    let tagged = (proptest::option::of(connector()), token(), limits);
     let reserved =
         (connector(), instant(), token(), proptest::option::of(token()), 1..=i64::from(i32::MAX));
     let trigger = proptest::option::of(connector());
     vec![
         tagged
-            .prop_map(|(connector_id, id_tag)| CentralRequest::RemoteStartTransaction {
-                connector_id,
-                id_tag,
+            .prop_map(|(connector_id, id_tag, charging_profile)| {
+                CentralRequest::RemoteStartTransaction { charging_profile, connector_id, id_tag }
             })
             .boxed(),
         transaction_id()

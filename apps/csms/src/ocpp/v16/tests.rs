@@ -303,6 +303,7 @@ fn requests_of_ours_are_written_as_the_schemas_demand() {
     let start = |connector_id| CentralRequest::RemoteStartTransaction {
         connector_id,
         id_tag: id_tag.clone(),
+        charging_profile: None,
     };
     assert_eq!(text(start(one)), r#"RemoteStartTransaction {"connectorId":1,"idTag":"TAG"}"#);
     assert_eq!(text(start(None)), r#"RemoteStartTransaction {"idTag":"TAG"}"#);
