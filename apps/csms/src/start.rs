@@ -288,13 +288,20 @@ pub(crate) async fn open_once(config: &Config) -> Result<(Store, Keys), (ServerS
 
 /// Checks that somebody may call: without open mode there is a token, or an admin who can log in.
 async fn check_anyone_may_call(csms: &Csms) -> Result<(), ServerStartError> {
-    if csms.config.open || csms.config.api_token.is_some() {
+    if csms.config.api_token.is_some() {
         return Ok(());
     }
     let found = csms.people.has_admin().await;
     match found.map_err(|error| ServerStartError::People(error.into()))? {
-        true => Ok(()),
-        false => Err(ServerStartError::Nobody),
+        true if csms.config.open => {
+            tracing::warn!(
+                "there are users, but in open mode whoever is on this machine needs no login; \
+                 start with --closed"
+            );
+            Ok(())
+        }
+        false if !csms.config.open => Err(ServerStartError::Nobody),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use leftfold_proving::PostgresServer;
 use serde_json::{Value, json};
 
 use crate::harness::api::{encoded, station_path};
@@ -16,14 +17,18 @@ use crate::harness::{Api, Server};
 const TOKEN: &str = "a-token-of-more-than-16-bytes";
 const PASSWORD: &str = "correct horse battery";
 
-/// A server that knows its callers, and the API with the token that it was started with.
-fn closed(folder: &Folder) -> (Server, Api) {
+/// How a server is started that knows its callers.
+fn knowing(folder: &Folder) -> Options {
     let path = folder.path().join("stations.txt");
     fs::write(&path, "CP-1\n").unwrap();
-    let options = Options::default()
+    Options::default()
         .variable("CSMS_API_TOKEN", TOKEN)
-        .variable("CSMS_STATIONS", path.to_str().unwrap());
-    let server = Server::start_with(options);
+        .variable("CSMS_STATIONS", path.to_str().unwrap())
+}
+
+/// A server that knows its callers, and the API with the token that it was started with.
+fn closed(folder: &Folder) -> (Server, Api) {
+    let server = Server::start_with(knowing(folder));
     let api = server.api().with_token(TOKEN);
     (server, api)
 }
@@ -99,15 +104,8 @@ fn a_session_that_is_not_used_or_is_old_ends() {
     let folder = Folder::new();
     let (mut server, api) = closed(&folder);
     api.add_user("Ada", "viewer", PASSWORD);
-    let options = |name, value| {
-        let stations = folder.path().join("stations.txt");
-        Options::default()
-            .variable("CSMS_API_TOKEN", TOKEN)
-            .variable("CSMS_STATIONS", stations.to_str().unwrap())
-            .variable(name, value)
-    };
     for limit in ["CSMS_SESSION_IDLE", "CSMS_SESSION_MOST"] {
-        server.restart_with(options(limit, "1ms"));
+        server.restart_with(knowing(&folder).variable(limit, "1ms"));
         let ada = Person::log_in(server.address(), "ada", PASSWORD).ok().unwrap();
         ada.fetch("/api/me").problem(401);
     }
@@ -205,7 +203,7 @@ fn a_token_ends_when_it_is_revoked_or_expires() {
         let body = json!({"name": "x", "role": "viewer", "expiresAt": expiry});
         assert_eq!(code(api.post("/api/tokens", &body), 400), "invalid-expiry");
     }
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(300);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(1_500);
     let body = json!({"name": "x", "role": "viewer", "expiresAt": soon.to_string()});
     let text = api.post("/api/tokens", &body).expect(201).json()["token"].clone();
     let short = server.api().with_token(text.as_str().unwrap());
@@ -213,6 +211,38 @@ fn a_token_ends_when_it_is_revoked_or_expires() {
         let status = short.fetch("/api/me").status;
         if status == 401 { Ok(()) } else { Err(status.to_string()) }
     });
+}
+
+#[test]
+fn a_login_and_a_token_hold_at_all_servers_on_a_store_and_end_at_all_of_them() {
+    let folder = Folder::new();
+    let database = PostgresServer::shared().database("csms");
+    let options = knowing(&folder).store(&format!("{database}?schema=events"));
+    let (one, two) = (Server::start_with(options.clone()), Server::start_with(options));
+    let (api, other) = (one.api().with_token(TOKEN), two.api().with_token(TOKEN));
+    let id = api.add_user("Wilhelmine", "operator", PASSWORD);
+    let here = Person::log_in(two.address(), "wilhelmine", PASSWORD).ok().unwrap();
+    let there = here.at(one.address());
+    there.send("PUT", "/api/tags/ANN", &json!({"status": "Accepted"})).expect(201);
+    let user = format!("/api/users/{id}");
+    other.send("PATCH", &user, &[], r#"{"role": "viewer"}"#).expect(200);
+    assert_eq!(there.fetch("/api/me").expect(200).json()["role"], "viewer");
+    here.send("POST", "/api/logout", &json!({"everywhere": true})).expect(204);
+    there.fetch("/api/me").problem(401);
+
+    let (token, text) = api.create_token("billing", "viewer");
+    two.api().with_token(&text).fetch("/api/me").expect(200);
+    other.send("DELETE", &format!("/api/tokens/{token}"), &[], "").expect(204);
+    one.api().with_token(&text).fetch("/api/me").problem(401);
+
+    other.send("DELETE", &user, &[], "").expect(204);
+    let named = api.fetch("/api/users?name=wilhelmine").expect(200).json();
+    assert_eq!(named["items"], json!([]));
+    let gone = Person::log_in(one.address(), "wilhelmine", PASSWORD).err().unwrap();
+    assert_eq!(code(gone, 401), "wrong-login");
+    let acts = api.acts();
+    let defined = acts.iter().find(|(kind, ..)| kind == "id_tag.Defined").unwrap();
+    assert_eq!((defined.1.as_str(), &defined.2), (format!("user-{id}").as_str(), &None));
 }
 
 /// Returns true if any file below a folder has the text.

@@ -19,7 +19,7 @@ use crate::domain::station::StationEvent;
 const LOOKED_AT_MAX: u32 = 2_000;
 
 /// Types of events that no person causes, and that are many.
-const OF_STATIONS: [&str; 11] = [
+const OF_STATIONS: [&str; 16] = [
     "station.Booted",
     "station.CameOnline",
     "station.WentOffline",
@@ -30,6 +30,11 @@ const OF_STATIONS: [&str; 11] = [
     "station.UnmatchedStopReported",
     "station.RemoteStartAnswered",
     "station.RemoteStopAnswered",
+    "station.OperationAnswered",
+    "station.FirmwareReported",
+    "station.UploadReported",
+    "station.SecurityEventReported",
+    "station.VendorMessageReceived",
     "user.SessionUsed",
 ];
 

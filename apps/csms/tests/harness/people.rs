@@ -34,6 +34,11 @@ impl Person {
         Ok(Self { address, id: text("id"), cookie, csrf: text("csrfToken") })
     }
 
+    /// The same person at another server.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
+    }
+
     /// Any request of a page of the session.
     pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Reply {
         let headers = [("Cookie", self.cookie.as_str()), ("X-CSRF-Token", self.csrf.as_str())];
