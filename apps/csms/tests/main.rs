@@ -17,6 +17,7 @@ mod gate;
 mod liveness;
 mod operations;
 mod people;
+mod people_in_a_browser;
 mod postgres_store;
 mod read_models;
 mod remote_start;

@@ -19,7 +19,17 @@ function listen() {
     source.close();
     location.assign("/login");
   });
-  source.onerror = () => say("lost", "reconnecting…");
+  source.onerror = () => {
+    say("lost", "reconnecting…");
+    // What was refused is not tried again by the browser itself.
+    if (source.readyState === EventSource.CLOSED) setTimeout(again, 3000);
+  };
+}
+
+async function again() {
+  const me = await fetch("/api/me").catch(() => null);
+  if (me && me.status === 401) location.assign("/login");
+  else listen();
 }
 
 // A person says what became of an effect in doubt, or what to do with what is parked: the first press asks, the second

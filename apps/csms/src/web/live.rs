@@ -80,7 +80,7 @@ pub(super) async fn live(
             // A session that is over sees nothing more, and neither does a token that was revoked.
             // A store that is away ends neither.
             if !caller.is_still_admitted(&csms).await.unwrap_or(true) {
-                return Some((Ok(Event::default().event("over").data("")), None));
+                return Some((Ok(Event::default().event("over").data("the session")), None));
             }
             show_all(&csms, LIVE_WITHIN).await;
             let view = view(&csms, &host).await.ok()?;

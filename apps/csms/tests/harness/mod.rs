@@ -6,7 +6,7 @@
 //! - [`proxy`]: what stands between a server and its database.
 //! - [`api`]: the JSON API; what it answers with is spelt in [`views`], and only there.
 //! - [`people`]: users who log in.
-//! - [`browser`]: the dashboard as headless Chromium sees it.
+//! - [`browser`]: the dashboard as headless Chromium sees it; [`tab`] is one to click through.
 
 pub(crate) mod api;
 pub(crate) mod browser;
@@ -18,6 +18,7 @@ pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod station;
+pub(crate) mod tab;
 pub(crate) mod views;
 
 pub(crate) use api::Api;
