@@ -117,6 +117,7 @@ pub const HELP: &str = "csms: a charging station management system for OCPP 1.6J
 
 usage: csms [flags]
        csms user add NAME --role viewer|operator|admin [flags]     see csms user --help
+       csms simulate [flags]   (stations to try it with: csms simulate --help)
 
   --listen ADDRESS       where to listen [127.0.0.1:8180]
   --store PLACE          where the events are kept: a folder, or postgres://user@host/database?schema=NAME, which

@@ -23,6 +23,7 @@
 //! - `api`: JSON over HTTP
 //! - `dashboard`: pages for people, rendered from plain values; `web` fills and serves them
 //! - `user_command`: users from the command line; `remote_api` for those of a server that runs
+//! - `simulate`: charge points to try a server with, from outside
 //! - `start`: opens the store, starts what follows the log, serves, and stops it all
 
 mod api;
@@ -40,6 +41,7 @@ mod people;
 mod processes;
 mod read;
 mod remote_api;
+mod simulate;
 mod start;
 mod user_command;
 mod web;
@@ -47,5 +49,9 @@ mod web;
 pub use confidential::StorePlace;
 pub use config::{Config, ConfigError, HELP, Invocation};
 pub use remote_api::RemoteApiError;
+pub use simulate::{
+    BooksError, SimulateInvocation, SimulateOptions, SimulateOptionsError, SimulationReport,
+    simulate, simulate_help,
+};
 pub use start::{RunningServer, ServerStartError, start};
 pub use user_command::{USER_HELP, UserCommandError, UserCommandLine};

@@ -1,9 +1,13 @@
 //! The charging station management system.
 
+use std::ffi::OsString;
 use std::pin::pin;
 use std::process::ExitCode;
 
-use csms::{Config, HELP, Invocation, StorePlace, USER_HELP, UserCommandLine};
+use csms::{
+    Config, HELP, Invocation, SimulateInvocation, SimulateOptions, StorePlace, USER_HELP,
+    UserCommandLine,
+};
 use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main]
@@ -17,12 +21,14 @@ async fn main() -> ExitCode {
         .with_target(false)
         .init();
     let mut arguments = std::env::args_os().skip(1).peekable();
-    let done = match arguments.next_if(|word| word == "user") {
-        Some(_) => change_users(arguments).await,
-        None => serve().await,
+    let first = arguments.next_if(|word| word == "user" || word == "simulate").unwrap_or_default();
+    let done = match first.to_str() {
+        Some("user") => change_users(arguments).await,
+        Some("simulate") => simulate(arguments).await,
+        _ => serve(arguments).await,
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("csms: {error}");
             ExitCode::FAILURE
@@ -32,21 +38,43 @@ async fn main() -> ExitCode {
 
 /// Carries out `csms user`.
 async fn change_users(
-    arguments: impl Iterator<Item = std::ffi::OsString>,
-) -> Result<(), Box<dyn std::error::Error>> {
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match UserCommandLine::read(arguments, |name| std::env::var_os(name))? {
         Some(line) => println!("{}", line.run().await?),
         None => println!("{USER_HELP}"),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+/// Carries out `csms simulate`.
+async fn simulate(
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let options = match SimulateOptions::read(arguments, |name| std::env::var_os(name))? {
+        SimulateInvocation::Help => {
+            println!("{}", csms::simulate_help());
+            return Ok(ExitCode::SUCCESS);
+        }
+        SimulateInvocation::Run(options) => options,
+    };
+    let report = csms::simulate(&options, stop_signal()?).await?;
+    if options.json {
+        println!("{}", report.to_json());
+    } else {
+        print!("{report}");
+    }
+    Ok(if report.agrees() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn serve(
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let variable = |name: &str| std::env::var_os(name);
-    let config = match Config::read(std::env::args_os().skip(1), variable)? {
+    let config = match Config::read(arguments, variable)? {
         Invocation::Help => {
             println!("{HELP}");
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
         Invocation::Serve(config) => *config,
     };
@@ -54,12 +82,13 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let (store, open) = (config.store.clone(), config.open);
     let Some(running) = csms::start(config, &mut stop).await? else {
         tracing::info!("stopped before the start");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
     println!("{}", welcome(running.address, &store, open));
     stop.await;
     tracing::info!("stopping");
-    Ok(running.stop().await?)
+    running.stop().await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A charge point to try, for Python.

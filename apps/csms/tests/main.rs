@@ -24,6 +24,7 @@ mod remote_start;
 mod requests;
 mod resends;
 mod sessions;
+mod simulate;
 mod startup;
 mod tags;
 mod three_servers;

@@ -50,7 +50,6 @@ const ACCESS: &[(&str, &str, Access)] = &[
     ("GET", "/api/stations/{id}/diagnostics", Access::From(Viewer)),
     ("GET", "/api/stations/{id}/security-events", Access::From(Viewer)),
     ("GET", "/api/stations/{id}/certificates", Access::From(Viewer)),
-    ("GET", "/api/stations/{id}/violations", Access::From(Viewer)),
     ("GET", "/api/transactions", Access::From(Viewer)),
     ("GET", "/api/transactions/{id}", Access::From(Viewer)),
     ("GET", "/api/effects", Access::From(Viewer)),
