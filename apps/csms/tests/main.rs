@@ -12,6 +12,7 @@ mod crashes;
 mod dashboard;
 mod database_away;
 mod deadlines;
+mod energy;
 mod frames;
 mod gate;
 mod liveness;

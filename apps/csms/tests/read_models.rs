@@ -252,7 +252,7 @@ fn figures_are_told_to_prometheus() {
     let server = Server::start();
     let metrics = server.api().fetch("/metrics").expect(200);
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
-    for consumer in ["transactions", "daily_energy", "reservation_expiry", "remote-start"] {
+    for consumer in ["transactions", "meter_values", "reservation_expiry", "remote-start"] {
         assert!(
             metrics.body.contains(&format!("\"{consumer}\"")),
             "{consumer} in {}",
@@ -366,7 +366,7 @@ fn what_was_parked_goes_into_the_rows_once_and_in_order_after_the_cause_is_mende
     let api = server.api();
     let (one, other) = (server.ready_station("CP-1", 1), server.ready_station("CP-2", 1));
     assert_eq!(api.transactions("CP-1"), []);
-    let table = "ALTER TABLE transactions_v1.transactions";
+    let table = "ALTER TABLE transactions_v2.transactions";
     PostgresServer::shared()
         .psql(&url, &format!("{table} ADD CONSTRAINT no_bob CHECK (id_tag <> 'BOB')"));
     let id = one.start(1, "BOB");

@@ -15,7 +15,8 @@ use super::json_body;
 use super::reading::{At, PageBounds, list as page, query, shown};
 use crate::app::Csms;
 use crate::http::Problem;
-use crate::read::energy::{self, EnergyBy, EnergyFilter, EnergyRow, date_of, day_at};
+use crate::read::energy::{EnergyBy, EnergyFilter, EnergyRow, date_of, day_at};
+use crate::read::transactions;
 
 /// Days of the report if the caller does not give its start.
 const DAYS: i64 = 31;
@@ -77,7 +78,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let bounds = query(bounds)?;
     let filter = query(which)?.filter(Timestamp::now(), bounds.after.as_deref())?;
-    let position = shown(&csms, energy::NAME, &headers, query(at)?).await?;
+    let position = shown(&csms, transactions::NAME, &headers, query(at)?).await?;
     let mut rows = csms.read.daily_energy(&filter, bounds.limit() + 1).await?;
     let more = rows.len() > bounds.limit();
     rows.truncate(bounds.limit());

@@ -90,6 +90,8 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/stations/{id}/certificates", get(equipment::certificates))
         .route("/api/transactions", get(transactions::list))
         .route("/api/transactions/{id}", get(transactions::one))
+        .route("/api/transactions/{id}/correct-energy", post(transactions::correct_energy))
+        .route("/api/transactions/{id}/signed-meter-values", get(meter_values::signed))
         .route("/api/effects", get(effects::list))
         .route("/api/effects/{id}", get(effects::one))
         .route("/api/effects/{id}/resolve", post(effects::resolve))

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::app::Csms;
 use crate::http::Problem;
 use crate::read::meter_values::MeterCursor;
+use crate::read::signed_values::SignedCursor;
 
 /// Items of a list if the caller gives no limit.
 const LIMIT: usize = 50;
@@ -39,6 +40,11 @@ impl PageBounds {
     pub(super) fn after_number(&self) -> Result<u64, Problem> {
         let Some(after) = &self.after else { return Ok(0) };
         after.parse().map_err(|_| no_cursor())
+    }
+
+    /// Returns the cursor as a place among signed values; `None` if there is none.
+    pub(super) fn after_signed(&self) -> Result<Option<SignedCursor>, Problem> {
+        self.after.as_deref().map(|after| after.parse().map_err(|_| no_cursor())).transpose()
     }
 
     /// Returns the cursor as a place among meter values; `None` if there is none.
@@ -132,6 +138,14 @@ pub(super) fn moment(name: &str, text: Option<&str>) -> Result<Option<Timestamp>
 /// Returns a page of a list, with the cursor of the next page.
 pub(super) fn list(items: Vec<Value>, next: Option<String>) -> Value {
     json!({ "items": items, "next": next })
+}
+
+/// Returns the refusal of a transaction that nobody told of.
+pub(super) fn unknown_transaction() -> Problem {
+    Problem::not_found(
+        "unknown-transaction",
+        "there is no such transaction; list them to find its id",
+    )
 }
 
 /// Returns the part of the path.

@@ -5,18 +5,29 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use leftfold::prelude::{Aggregate, Timestamp};
+use leftfold::store::StreamName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::json_body;
 use super::meter_values::sample_json;
-use super::reading::{At, PageBounds, list as page, moment, path, query, shown};
+use super::reading::{
+    At, PageBounds, at_position, body, list as page, moment, parse, path, query, shown,
+    unknown_transaction,
+};
 use crate::app::Csms;
+use crate::domain::energy::EnergyCorrected;
+use crate::domain::station::{CorrectEnergy, Station};
 use crate::http::Problem;
+use crate::ocpp::v16::TransactionId;
+use crate::people::Act;
+use crate::read::energy::EnergyColumns;
 use crate::read::meter_values::{self, MeterFilter};
 use crate::read::transactions::{self, TransactionFilter, TransactionRow, TransactionState};
 
@@ -27,15 +38,25 @@ pub(super) struct TransactionsQuery {
     connector_id: Option<u32>,
     id_tag: Option<String>,
     open: Option<bool>,
+    needs_person: Option<bool>,
     from: Option<String>,
     to: Option<String>,
 }
 
 impl TransactionsQuery {
     fn filter(self, before: Option<i64>) -> Result<TransactionFilter, Problem> {
-        let Self { station, connector_id, id_tag, open, from, to } = self;
+        let Self { station, connector_id, id_tag, open, needs_person, from, to } = self;
         let (from, to) = (moment("from", from.as_deref())?, moment("to", to.as_deref())?);
-        Ok(TransactionFilter { station, connector_id, id_tag, open, from, to, before })
+        Ok(TransactionFilter {
+            station,
+            connector_id,
+            id_tag,
+            open,
+            needs_person,
+            from,
+            to,
+            before,
+        })
     }
 }
 
@@ -71,16 +92,10 @@ pub(super) async fn one(
     at: Result<Query<At>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (id, bounds, at) = (path(id)?, query(bounds)?, query(at)?);
-    let unknown = || {
-        Problem::not_found(
-            "unknown-transaction",
-            "there is no such transaction; list them to find its id",
-        )
-    };
-    let id: i64 = id.parse().map_err(|_| unknown())?;
+    let id: i64 = id.parse().map_err(|_| unknown_transaction())?;
     let position = shown(&csms, transactions::NAME, &headers, at.clone()).await?;
     shown(&csms, meter_values::NAME, &headers, at).await?;
-    let transaction = csms.read.transaction(id).await?.ok_or_else(unknown)?;
+    let transaction = csms.read.transaction(id).await?.ok_or_else(unknown_transaction)?;
     // A station may name any number: only what the transaction's own one says of it belongs to it.
     let station = Some(transaction.station.clone());
     let filter = MeterFilter {
@@ -97,6 +112,71 @@ pub(super) async fn one(
     json["meterValues"] = page(samples.iter().map(sample_json).collect(), next);
     json["transactionData"] = super::camel(&json!(transaction.transaction_data));
     Ok((position, json_body(&json)).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CorrectEnergyBody {
+    energy_wh: i64,
+    reason: String,
+    /// Corrected energy that this one takes the place of.
+    #[serde(default)]
+    replaces_wh: Option<i64>,
+}
+
+impl CorrectEnergyBody {
+    fn check(&self) -> Result<(), Problem> {
+        let (energy_wh_max, chars_max) =
+            (CorrectEnergy::ENERGY_WH_MAX, CorrectEnergy::REASON_CHARS_MAX);
+        if !(0..=energy_wh_max).contains(&self.energy_wh) {
+            let detail = format!("energyWh is 0 to {energy_wh_max}");
+            return Err(Problem::bad_request("invalid-energy", detail));
+        }
+        if self.reason.trim().is_empty() || self.reason.chars().count() > chars_max {
+            let detail = format!("reason is 1 to {chars_max} characters");
+            return Err(Problem::bad_request("invalid-reason", detail));
+        }
+        Ok(())
+    }
+}
+
+/// Takes a person's word on the energy of a transaction that is over.
+pub(super) async fn correct_energy(
+    State(csms): State<Arc<Csms>>,
+    Extension(act): Extension<Act>,
+    headers: HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let id: i64 = path(id)?.parse().map_err(|_| unknown_transaction())?;
+    let wanted: CorrectEnergyBody = parse(&body(bytes)?)?;
+    wanted.check()?;
+    shown(&csms, transactions::NAME, &headers, At::default()).await?;
+    let station = csms.read.transaction(id).await?.ok_or_else(unknown_transaction)?.station;
+    let open = csms.stations.load(&station).await?.state.transactions.remove(&id);
+    let corrected = EnergyCorrected {
+        transaction_id: TransactionId::new(id).map_err(|_| unknown_transaction())?,
+        energy_wh: wanted.energy_wh,
+        reason: wanted.reason,
+        by: act.by().to_owned(),
+        at: Timestamp::now(),
+    };
+    let correct = CorrectEnergy {
+        stream: StreamName::of(Station::CATEGORY, &station)
+            .map_err(|error| Problem::bad_request("invalid-id", error.to_string()))?,
+        is_superseded: open.is_some_and(|transaction| transaction.superseded),
+        corrected: corrected.clone(),
+        replaces_wh: wanted.replaces_wh,
+    };
+    let position = act.on_decision(csms.store.decision(&correct)).execute().await?.position;
+    let answer = json!({
+        "transactionId": id,
+        "energyWh": corrected.energy_wh,
+        "reason": corrected.reason,
+        "by": corrected.by,
+        "at": corrected.at,
+    });
+    Ok((at_position(position), json_body(&answer)).into_response())
 }
 
 fn transaction_json(transaction: &TransactionRow) -> Value {
@@ -116,7 +196,26 @@ fn transaction_json(transaction: &TransactionRow) -> Value {
         "meterStopWh": transaction.meter_stop_wh,
         "stopReason": transaction.stop_reason,
         "stopIdTag": transaction.stop_id_tag,
-        "energyWh": transaction.energy_wh(),
+        "energyWh": transaction.energy.energy_wh(),
+        "energy": energy_json(&transaction.energy),
         "meterMessages": transaction.meter_messages,
+    })
+}
+
+fn energy_json(energy: &EnergyColumns) -> Value {
+    let correction = energy.correction.as_ref().map(|corrected| {
+        json!({
+            "energyWh": corrected.energy_wh,
+            "reason": corrected.reason,
+            "by": corrected.by,
+            "at": corrected.at,
+        })
+    });
+    json!({
+        "computedWh": energy.computed_wh,
+        "source": energy.source,
+        "flags": energy.flags,
+        "correction": correction,
+        "needsPerson": energy.needs_person,
     })
 }

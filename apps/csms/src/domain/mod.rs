@@ -6,6 +6,7 @@
 //! - [`operation`]: what else can be asked of a station, and what is known of it from that
 //! - [`id_tag`]: the aggregate of a tag that may charge
 //! - [`person`]: who may call: users, their sessions, and tokens
+//! - [`energy`]: the energy of a transaction, from all that a station said about it
 //! - [`server`]: the running servers that share a store
 //! - [`transaction_ids`]: the aggregate of the numbers that are reserved for transactions
 //! - [`meter`]: the values that stations read from their meters: facts that nothing depends on
@@ -13,6 +14,7 @@
 
 pub(crate) mod availability;
 pub(crate) mod connector;
+pub(crate) mod energy;
 pub(crate) mod id_tag;
 pub(crate) mod meter;
 pub(crate) mod operation;

@@ -8,7 +8,7 @@ use leftfold::store::{AppendError, Kind, LeaseError, ReadError};
 use serde_json::{Map, Value, json};
 
 use crate::app::Starting;
-use crate::domain::station::StationRefusal;
+use crate::domain::station::{CorrectionRefusal, StationRefusal};
 use crate::read::ReadModelError;
 
 /// An error, for programs and for people.
@@ -141,6 +141,20 @@ impl From<ExecuteError<StationRefusal>> for Problem {
     fn from(error: ExecuteError<StationRefusal>) -> Self {
         match error {
             ExecuteError::Refused(refusal @ StationRefusal::Unknown) => {
+                Self::not_found(refusal.code(), refusal.to_string())
+            }
+            ExecuteError::Refused(refusal) => {
+                Self::new(StatusCode::CONFLICT, refusal.code(), refusal.to_string())
+            }
+            error => execute_failed(error),
+        }
+    }
+}
+
+impl From<ExecuteError<CorrectionRefusal>> for Problem {
+    fn from(error: ExecuteError<CorrectionRefusal>) -> Self {
+        match error {
+            ExecuteError::Refused(refusal @ CorrectionRefusal::UnknownTransaction { .. }) => {
                 Self::not_found(refusal.code(), refusal.to_string())
             }
             ExecuteError::Refused(refusal) => {

@@ -175,6 +175,11 @@ impl<'a> Fields<'a> {
         self.values.get(name).is_some_and(|raw| raw.get() != "null")
     }
 
+    /// The JSON text of a field that is not taken yet, as it came.
+    pub(crate) fn raw(&self, name: &str) -> Option<&'a str> {
+        self.values.get(name).map(|raw| raw.get())
+    }
+
     /// A text of at most `chars_max` characters by the specification. Numbers and booleans are
     /// taken as their text.
     pub(crate) fn text(

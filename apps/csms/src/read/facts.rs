@@ -3,6 +3,7 @@
 use leftfold::prelude::{Event, Owners, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::energy::EnergyCorrected;
 use crate::domain::meter::MeterEvent;
 use crate::domain::station::StationEvent;
 use crate::domain::transaction::{TransactionStarted, TransactionStopped};
@@ -21,6 +22,9 @@ pub(crate) enum ChargingFact {
     /// after the next start.
     #[serde(rename = "station.UnmatchedStopReported")]
     StoppedLate(TransactionStopped),
+    /// A person said the energy of a transaction.
+    #[serde(rename = "station.EnergyCorrected")]
+    Corrected(EnergyCorrected),
     /// A meter was read.
     #[serde(rename = "meter.ValuesRecorded")]
     Read(MeterRead),

@@ -2,8 +2,10 @@
 //!
 //! - `facts`: the events that they read
 //! - [`fleet`]: the stations as they are now, in memory, built at every start
-//! - [`transactions`], [`meter_values`], [`energy`]: tables in SQLite beside the log, or in
-//!   PostgreSQL; each is one file with its tables, the changes by events, and the queries
+//! - [`transactions`] and [`meter_values`]: tables in SQLite beside the log, or in PostgreSQL; each
+//!   is one file with its tables, the changes by events, and the queries
+//! - [`energy`]: the part of the transactions that is their energy, in all and by day;
+//!   [`signed_values`]: the signed meter values among them
 //! - `sql`: the differences between the databases
 //!
 //! A reader sees the state of a moment ago: a reader that needs more waits for a position.
@@ -12,6 +14,7 @@ pub(crate) mod energy;
 mod facts;
 pub(crate) mod fleet;
 pub(crate) mod meter_values;
+pub(crate) mod signed_values;
 mod sql;
 pub(crate) mod transactions;
 
@@ -31,8 +34,11 @@ use sql::{Conditions, Sql, SqlRow, Unexpected};
 /// Time that a database may take to answer a reader.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
+/// Name of the read model of the transactions, with their energy and their signed values.
+const TRANSACTIONS: &str = "transactions";
+
 /// Names of the read models that are kept in tables.
-const TABLES: [&str; 3] = [transactions::NAME, meter_values::NAME, energy::NAME];
+const TABLES: [&str; 2] = [transactions::NAME, meter_values::NAME];
 
 /// Read models: the stations in memory, the others in tables.
 #[derive(Clone, Debug)]
@@ -51,7 +57,6 @@ enum Tables {
 struct Readers<R> {
     transactions: R,
     meter_values: R,
-    daily_energy: R,
 }
 
 /// Place of the tables.
@@ -179,21 +184,18 @@ where
     Rows<T>: Sql,
 {
     let runtime = runtime.project(transactions::Transactions, target.clone());
-    let runtime = runtime.project(meter_values::MeterSamples, target.clone());
-    runtime.project(energy::DailyEnergy, target.clone())
+    runtime.project(meter_values::MeterSamples, target.clone())
 }
 
 impl<R> Readers<R> {
     fn of(reader: impl Fn(&'static str) -> R) -> Self {
-        let (transactions, meter_values) = (reader(transactions::NAME), reader(meter_values::NAME));
-        Self { transactions, meter_values, daily_energy: reader(energy::NAME) }
+        Self { transactions: reader(transactions::NAME), meter_values: reader(meter_values::NAME) }
     }
 
     fn of_name(&self, name: &str) -> &R {
         match name {
-            transactions::NAME => &self.transactions,
             meter_values::NAME => &self.meter_values,
-            _ => &self.daily_energy,
+            _ => &self.transactions,
         }
     }
 }

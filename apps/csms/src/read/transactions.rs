@@ -8,18 +8,20 @@ use leftfold::fold::Recorded;
 use leftfold::prelude::{Projection, ProjectionError, Timestamp};
 use leftfold::runtime::projection::{Rows, Target};
 
+use super::energy::{self, COLUMNS as ENERGY_COLUMNS, EnergyColumns};
 use super::facts::{ChargingFact, MeterRead};
+use super::signed_values;
 use super::sql::{Conditions, Sql, SqlRow, Unexpected};
 use super::{ReadModelError, ReadModels};
-use crate::domain::moment;
+use crate::domain::energy::MeterMark;
 use crate::domain::transaction::{TransactionStarted, TransactionStopped};
-use crate::ocpp::v16::{MeterValue, energy_active_import_register_wh};
+use crate::ocpp::v16::MeterValue;
 
 /// Projection of all transactions.
 pub(crate) struct Transactions;
 
 /// Name of the projection.
-pub(crate) const NAME: &str = "transactions";
+pub(crate) const NAME: &str = super::TRANSACTIONS;
 
 const TABLES: &str = "
     CREATE TABLE transactions (
@@ -27,7 +29,7 @@ const TABLES: &str = "
         authorization_status TEXT NOT NULL, state TEXT NOT NULL, started_at BIGINT NOT NULL, meter_start_wh BIGINT,
         reservation_id BIGINT, remote_start TEXT,
         stopped_at BIGINT, meter_stop_wh BIGINT, stop_reason TEXT, stop_id_tag TEXT, transaction_data TEXT,
-        register_at BIGINT, register_wh BIGINT, meter_messages BIGINT NOT NULL
+        meter_messages BIGINT NOT NULL
     );
     CREATE INDEX transactions_of_station ON transactions (station, id);
     CREATE INDEX transactions_in_state ON transactions (state, id);
@@ -37,13 +39,17 @@ const TABLES: &str = "
 /// The columns, in the order in which [`TransactionRow`] reads them.
 const COLUMNS: &str = "id, station, connector_id, id_tag, authorization_status, state, started_at, meter_start_wh,
     reservation_id, remote_start, stopped_at, meter_stop_wh, stop_reason, stop_id_tag, transaction_data,
-    register_at, register_wh, meter_messages";
+    meter_messages";
+
+/// The tables of a transaction and of its energy.
+const TABLES_READ: &str = "transactions JOIN energies ON energy_of = id";
 
 impl<T: Target> Projection<T> for Transactions
 where
     Rows<T>: Sql,
 {
     const NAME: &'static str = NAME;
+    const VERSION: u32 = 2;
     type Event = ChargingFact;
 
     /// Returns the id of the station: the stream of its meter has the same id.
@@ -52,7 +58,9 @@ where
     }
 
     async fn set_up(&self, rows: &mut Rows<T>) -> Result<(), ProjectionError> {
-        rows.batch(TABLES).await
+        rows.batch(TABLES).await?;
+        rows.batch(energy::TABLES).await?;
+        rows.batch(signed_values::TABLES).await
     }
 
     async fn apply(
@@ -61,12 +69,23 @@ where
         event: &Recorded<ChargingFact>,
     ) -> Result<(), ProjectionError> {
         let station = event.stream_id();
+        let position = i64::try_from(event.envelope.position.0)?;
         match &event.event {
-            ChargingFact::Started(started) => start(rows, station, started).await,
-            ChargingFact::Stopped(stopped) | ChargingFact::StoppedLate(stopped) => {
-                stop(rows, station, stopped).await
+            ChargingFact::Started(started) => {
+                start(rows, station, started).await?;
+                energy::start(rows, station, started).await
             }
-            ChargingFact::Read(read) => read_meter(rows, station, read).await,
+            ChargingFact::Stopped(stopped) | ChargingFact::StoppedLate(stopped) => {
+                stop(rows, station, stopped).await?;
+                energy::stop(rows, station, stopped, position).await?;
+                signed_values::stop(rows, station, stopped, position).await
+            }
+            ChargingFact::Corrected(corrected) => energy::correct(rows, station, corrected).await,
+            ChargingFact::Read(read) => {
+                count_message(rows, station, read).await?;
+                energy::read_meter(rows, station, read, position).await?;
+                signed_values::read_meter(rows, station, read, position).await
+            }
         }
     }
 }
@@ -76,9 +95,14 @@ async fn start(
     station: &str,
     started: &TransactionStarted,
 ) -> Result<(), ProjectionError> {
-    let supersede = "UPDATE transactions SET state = 'superseded'
-        WHERE station = $1 AND connector_id = $2 AND state = 'running'";
-    rows.run(supersede, &[station.into(), started.connector_id.into()]).await?;
+    let running = "SELECT id FROM transactions WHERE station = $1 AND connector_id = $2 AND state = 'running'";
+    for mut row in rows.find(running, &[station.into(), started.connector_id.into()]).await? {
+        let id: i64 = row.take()?;
+        let supersede = "UPDATE transactions SET state = 'superseded' WHERE id = $1";
+        rows.run(supersede, &[id.into()]).await?;
+        let end = MeterMark::new(started.timestamp, started.received_at, None);
+        energy::end(rows, station, id, end).await?;
+    }
     let insert = "INSERT INTO transactions (id, station, connector_id, id_tag, authorization_status, state, started_at,
             meter_start_wh, reservation_id, remote_start, meter_messages)
         VALUES ($1, $2, $3, $4, $5, 'running', $6, $7, $8, $9, 0)";
@@ -122,18 +146,14 @@ async fn stop(
     rows.run(update, &values).await
 }
 
-async fn read_meter(
+async fn count_message(
     rows: &mut impl Sql,
     station: &str,
     read: &MeterRead,
 ) -> Result<(), ProjectionError> {
     let Some(id) = read.transaction_id else { return Ok(()) };
     let count = "UPDATE transactions SET meter_messages = meter_messages + 1 WHERE id = $1 AND station = $2";
-    rows.run(count, &[id.into(), station.into()]).await?;
-    let Some((at, wh)) = energy_active_import_register_wh(&read.values) else { return Ok(()) };
-    let latest = "UPDATE transactions SET register_at = $1, register_wh = $2
-        WHERE id = $3 AND station = $4 AND (register_at IS NULL OR register_at <= $1)";
-    rows.run(latest, &[moment(at).into(), wh.into(), id.into(), station.into()]).await
+    rows.run(count, &[id.into(), station.into()]).await
 }
 
 /// A transaction, as it stands in the rows.
@@ -170,10 +190,10 @@ pub(crate) struct TransactionRow {
     pub(crate) stop_id_tag: Option<String>,
     /// The meter values that came with the stop.
     pub(crate) transaction_data: Vec<MeterValue>,
-    /// The latest reading of the energy register, in Wh, and when it was read.
-    pub(crate) register_wh: Option<(Timestamp, i64)>,
     /// Number of messages with meter values about it.
     pub(crate) meter_messages: i64,
+    /// Its energy.
+    pub(crate) energy: EnergyColumns,
 }
 
 /// State of a transaction.
@@ -214,17 +234,9 @@ impl TransactionRow {
                 .take::<Option<String>>()?
                 .and_then(|data| serde_json::from_str(&data).ok())
                 .unwrap_or_default(),
-            register_wh: row.take::<Option<Timestamp>>()?.zip(row.take::<Option<i64>>()?),
             meter_messages: row.take()?,
+            energy: EnergyColumns::read(row)?,
         })
-    }
-
-    /// Returns the energy so far, in Wh; `None` if the meter at the start, or a later reading, is
-    /// not known.
-    #[must_use]
-    pub(crate) fn energy_wh(&self) -> Option<i64> {
-        let end = self.meter_stop_wh.or_else(|| self.register_wh.map(|(_, wh)| wh))?;
-        Some(end.saturating_sub(self.meter_start_wh?))
     }
 }
 
@@ -239,6 +251,8 @@ pub(crate) struct TransactionFilter {
     pub(crate) id_tag: Option<String>,
     /// True for those that run, false for those that do not.
     pub(crate) open: Option<bool>,
+    /// True for those whose energy a person has to say, false for the others.
+    pub(crate) needs_person: Option<bool>,
     /// Earliest moment of the start.
     pub(crate) from: Option<Timestamp>,
     /// Moment that the start is earlier than.
@@ -264,6 +278,9 @@ impl TransactionFilter {
             Some(false) => conditions.and("state <> 'running'", []),
             None => {}
         }
+        if let Some(needs_person) = self.needs_person {
+            conditions.and("needs_person = ?", [needs_person.into()]);
+        }
         if let Some(from) = self.from {
             conditions.and("started_at >= ?", [from.into()]);
         }
@@ -288,7 +305,7 @@ impl ReadModels {
         }
         let limit = conditions.parameter(i64::try_from(limit).unwrap_or(i64::MAX));
         let statement = format!(
-            "SELECT {COLUMNS} FROM transactions{} ORDER BY id DESC LIMIT {limit}",
+            "SELECT {COLUMNS}, {ENERGY_COLUMNS} FROM {TABLES_READ}{} ORDER BY id DESC LIMIT {limit}",
             conditions.text()
         );
         self.rows(NAME, statement, conditions, TransactionRow::read).await
@@ -300,7 +317,7 @@ impl ReadModels {
         filter: &TransactionFilter,
     ) -> Result<i64, ReadModelError> {
         let conditions = filter.conditions();
-        let statement = format!("SELECT COUNT(*) FROM transactions{}", conditions.text());
+        let statement = format!("SELECT COUNT(*) FROM {TABLES_READ}{}", conditions.text());
         let counted = self.rows(NAME, statement, conditions, |mut row| row.take()).await?;
         Ok(counted.first().copied().unwrap_or_default())
     }
@@ -312,7 +329,8 @@ impl ReadModels {
     ) -> Result<Option<TransactionRow>, ReadModelError> {
         let mut conditions = Conditions::default();
         conditions.and("id = ?", [id.into()]);
-        let statement = format!("SELECT {COLUMNS} FROM transactions{}", conditions.text());
+        let statement =
+            format!("SELECT {COLUMNS}, {ENERGY_COLUMNS} FROM {TABLES_READ}{}", conditions.text());
         Ok(self.rows(NAME, statement, conditions, TransactionRow::read).await?.pop())
     }
 }

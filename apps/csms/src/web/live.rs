@@ -255,8 +255,8 @@ pub(super) fn transaction(transaction: &TransactionRow) -> TransactionView {
         connector: Some(transaction.connector_id).filter(|connector| *connector > 0),
         id_tag: transaction.id_tag.clone(),
         started_at: transaction.started_at,
-        energy_wh: transaction.energy_wh(),
-        last_meter_at: transaction.register_wh.map(|(at, _)| at),
+        energy_wh: transaction.energy.energy_wh(),
+        last_meter_at: transaction.energy.metered_at,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::api::EnergyQuery;
 use crate::app::Csms;
 use crate::dashboard::{self, EnergyDay, EnergyView, Tone, TransactionLine, TransactionsView};
 use crate::http::Problem;
-use crate::read::energy::{self, date_of};
+use crate::read::energy::date_of;
 use crate::read::transactions::{self, TransactionFilter, TransactionRow, TransactionState};
 
 /// Transactions of one page.
@@ -75,7 +75,7 @@ pub(super) async fn energy(
     which: Result<Query<EnergyQuery>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     let filter = read(which)?.filter(Timestamp::now(), None)?;
-    show(&csms, energy::NAME).await;
+    show(&csms, transactions::NAME).await;
     let found = csms.read.daily_energy(&filter, ROWS_MAX + 1).await;
     let is_cut = found.as_ref().is_ok_and(|rows| rows.len() > ROWS_MAX);
     let days = found.map(|rows| {

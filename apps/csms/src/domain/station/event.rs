@@ -4,6 +4,7 @@ use leftfold::prelude::{Event, Tags, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::connector::StatusChanged;
+use crate::domain::energy::EnergyCorrected;
 use crate::domain::meter::transaction_tag;
 use crate::domain::operation::{
     CertificateRequested, FirmwareReported, OperationAnswered, OperationRequested,
@@ -64,6 +65,8 @@ pub(crate) enum StationEvent {
     TransactionStopped(TransactionStopped),
     /// The station reported the stop of a transaction that is not open here.
     UnmatchedStopReported(TransactionStopped),
+    /// A person said the energy of a transaction.
+    EnergyCorrected(EnergyCorrected),
     /// A transaction is to be started: the intent of an effect.
     RemoteStartRequested(RemoteStartRequested),
     /// A remote start has ended.
@@ -160,6 +163,9 @@ impl Event for StationEvent {
             Self::TransactionStopped(stopped) | Self::UnmatchedStopReported(stopped) => stopped
                 .transaction_id
                 .map_or_else(Tags::none, |id| Tags::none().with(transaction_tag(id))),
+            Self::EnergyCorrected(corrected) => {
+                Tags::none().with(transaction_tag(corrected.transaction_id.value()))
+            }
             Self::RemoteStopRequested(asked) => {
                 Tags::none().with(transaction_tag(asked.transaction_id.value()))
             }

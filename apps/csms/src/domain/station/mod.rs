@@ -12,10 +12,12 @@
 //! - `event` and `command`: its facts, and what may be decided, with the refusals
 //! - `reporting`: what it reports of its connectors and transactions
 //! - `operating`: the other operations that are asked of it, and its reports of them
+//! - `correcting`: what a person says of a transaction that is over
 //! - `requesting`: what is asked of it, and what keeps a connector for that
 //! - `reserving`: the part of the fold and the decisions that keep a connector for a driver
 
 mod command;
+mod correcting;
 mod event;
 mod identity;
 mod operating;
@@ -24,6 +26,7 @@ mod requesting;
 mod reserving;
 
 pub(crate) use command::{OnBehalf, RemoteStop, StationCommand, StationRefusal};
+pub(crate) use correcting::{CorrectEnergy, CorrectionRefusal};
 pub(crate) use event::{Booted, OfflineReason, StationEvent};
 pub(crate) use identity::is_identity;
 
@@ -126,7 +129,7 @@ impl Aggregate for Station {
             }
             StationEvent::TransactionStarted(started) => self.started(started),
             StationEvent::TransactionStopped(stopped) => self.stopped(stopped),
-            StationEvent::UnmatchedStopReported(_) => {}
+            StationEvent::UnmatchedStopReported(_) | StationEvent::EnergyCorrected(_) => {}
             StationEvent::RemoteStartRequested(asked) => self.remote_start_requested(asked),
             StationEvent::RemoteStartAnswered(answered) => self.remote_start_answered(answered),
             StationEvent::RemoteStopRequested(asked) => {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::ocpp::open_enum::open_enum;
-use crate::ocpp::reading::{Fields, Notes, Presence, TEXT_CHARS_MAX, ViolationKind};
+use crate::ocpp::reading::{Fields, Notes, Presence, ViolationKind};
 
 /// Readings taken at one moment. Every sampled value is kept as it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub(crate) struct MeterValue {
 pub(crate) struct SampledValue {
     /// The value as text, usually a decimal number.
     pub(crate) value: String,
+    /// JSON text of the value as it came; `None` if it is the one that we write for `value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) raw: Option<String>,
     /// Occasion of the reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) context: Option<ReadingContext>,
@@ -143,71 +146,16 @@ open_enum! {
 }
 
 impl SampledValue {
-    /// Tells whether this is a reading of the register of imported active energy; a value without
-    /// measurand is one.
-    pub(crate) fn is_energy_active_import_register(&self) -> bool {
-        matches!(self.measurand, None | Some(Measurand::EnergyActiveImportRegister))
+    /// Returns the value as the JSON text that came, byte for byte.
+    pub(crate) fn raw_json(&self) -> String {
+        // A text can be written as JSON, whatever is in it.
+        self.raw.clone().unwrap_or_else(|| serde_json::Value::from(self.value.as_str()).to_string())
     }
 
-    /// Returns the value in Wh; `None` if it is not in Wh or kWh, not a plain number, or beyond any
-    /// meter (10^15 Wh).
-    fn wh(&self) -> Option<f64> {
-        if !matches!(self.format, None | Some(ValueFormat::Raw)) {
-            return None;
-        }
-        let factor = match self.unit {
-            None | Some(UnitOfMeasure::Wh) => 1.0,
-            Some(UnitOfMeasure::KiloWh) => 1_000.0,
-            Some(_) => return None,
-        };
-        let wh = decimal(&self.value)? * factor;
-        (wh.abs() <= 1e15).then_some(wh)
+    /// Tells whether the value is signed data.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.format == Some(ValueFormat::SignedData)
     }
-}
-
-impl MeterValue {
-    /// Returns the register of imported active energy (`Energy.Active.Import.Register`) in Wh,
-    /// rounded to the nearest.
-    ///
-    /// The value for all phases together counts; if there is none, the sum of the phases. A value
-    /// at the outlet, the point that serves the driver, is preferred to others. Of several such
-    /// values the first counts. `None` if there is no such value.
-    pub(crate) fn energy_active_import_register_wh(&self) -> Option<i64> {
-        let at_outlet =
-            |sample: &SampledValue| matches!(sample.location, None | Some(Location::Outlet));
-        // Within ±3 * 10^15, so that the conversion is exact.
-        let wh = self
-            .register_wh(at_outlet)
-            .or_else(|| self.register_wh(|sample| !at_outlet(sample)))?;
-        Some(wh.round() as i64)
-    }
-
-    fn register_wh(&self, counts: impl Fn(&SampledValue) -> bool) -> Option<f64> {
-        let readings = || {
-            let samples = self
-                .sampled_values
-                .iter()
-                .filter(|s| s.is_energy_active_import_register() && counts(s));
-            samples.filter_map(|sample| Some((sample.phase.as_ref(), sample.wh()?)))
-        };
-        let on =
-            |phase: Option<&Phase>| readings().find(|(found, _)| *found == phase).map(|(_, wh)| wh);
-        let sum = |phases: [Phase; 3]| {
-            phases.iter().filter_map(|phase| on(Some(phase))).reduce(|a, b| a + b)
-        };
-        on(None)
-            .or_else(|| sum([Phase::L1, Phase::L2, Phase::L3]))
-            .or_else(|| sum([Phase::L1N, Phase::L2N, Phase::L3N]))
-    }
-}
-
-/// The latest reading of the register of imported active energy among several, with its moment, in
-/// Wh. Values without a readable moment do not count.
-pub(crate) fn energy_active_import_register_wh(values: &[MeterValue]) -> Option<(Timestamp, i64)> {
-    values
-        .iter()
-        .filter_map(|value| Some((value.timestamp?, value.energy_active_import_register_wh()?)))
-        .max_by_key(|(timestamp, _)| *timestamp)
 }
 
 /// Reads a list of meter values. Elements that are no objects, and sampled values without a value,
@@ -236,11 +184,11 @@ fn read_meter_value(path: &str, raw: &RawValue, notes: &mut Notes) -> Option<Met
 
 fn read_sampled_value(path: &str, raw: &RawValue, notes: &mut Notes) -> Option<SampledValue> {
     let mut fields = object(path, raw, notes)?;
-    // The schema bounds the value's length nowhere; signed data is long. It is cut only beyond a
-    // frame's own bound.
-    let value = fields.text("value", SIGNED_DATA_CHARS_MAX, Presence::Required, notes)?;
-    let sample = SampledValue {
+    let raw = fields.raw("value").map(str::to_owned);
+    let value = fields.text("value", VALUE_CHARS_MAX, Presence::Required, notes)?;
+    let mut sample = SampledValue {
         value,
+        raw: None,
         context: fields.choice("context", Presence::Optional, notes),
         format: fields.choice("format", Presence::Optional, notes),
         measurand: fields.choice("measurand", Presence::Optional, notes),
@@ -249,11 +197,21 @@ fn read_sampled_value(path: &str, raw: &RawValue, notes: &mut Notes) -> Option<S
         unit: fields.choice("unit", Presence::Optional, notes),
     };
     fields.finish(notes);
+    let is_whole = raw.as_ref().is_none_or(|raw| raw.len() <= VALUE_JSON_BYTES_MAX);
+    if !is_whole {
+        notes.note(&format!("{path}.value"), ViolationKind::TooLong { chars_max: VALUE_CHARS_MAX });
+    }
+    sample.raw = raw.filter(|raw| is_whole && *raw != sample.raw_json());
     Some(sample)
 }
 
-/// The longest value kept, in characters: signed meter data is several kilobytes.
-const SIGNED_DATA_CHARS_MAX: usize = 32 * TEXT_CHARS_MAX;
+/// The longest value kept, in characters: signed meter data is several kilobytes. The schema bounds
+/// it nowhere. A longer one is cut, and a violation says so.
+pub(crate) const VALUE_CHARS_MAX: usize = 128 * 1024;
+
+/// The longest JSON text of a value that is kept byte for byte, in bytes; a violation tells of a
+/// longer one.
+const VALUE_JSON_BYTES_MAX: usize = VALUE_CHARS_MAX + 2;
 
 fn object<'a>(path: &str, raw: &'a RawValue, notes: &mut Notes) -> Option<Fields<'a>> {
     let fields = Fields::of(raw.get(), format!("{path}."));
@@ -261,15 +219,4 @@ fn object<'a>(path: &str, raw: &'a RawValue, notes: &mut Notes) -> Option<Fields
         notes.note(path, ViolationKind::Unreadable);
     }
     fields
-}
-
-/// Reads a decimal number, also with a comma. The infinities and NaN, which Rust reads too, are
-/// `None`.
-fn decimal(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let number: f64 = match text.parse() {
-        Ok(number) => number,
-        Err(_) => text.replacen(',', ".", 1).parse().ok()?,
-    };
-    number.is_finite().then_some(number)
 }

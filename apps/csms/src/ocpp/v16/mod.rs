@@ -33,7 +33,10 @@ pub(crate) use confirmation::Confirmation;
 pub(crate) use core::DataTransfer;
 pub(crate) use firmware::{FirmwareStatus, ProgressReport, UploadStatus};
 pub(crate) use local_list::terms_of_tag;
-pub(crate) use meter::{MeterValue, SampledValue, energy_active_import_register_wh};
+pub(crate) use meter::{
+    Location, Measurand, MeterValue, Phase, ReadingContext, SampledValue, UnitOfMeasure,
+    ValueFormat,
+};
 pub(crate) use operation::{
     ACTIONS, OperationReply, action_of, payload_of, read_operation, read_profile, route_of,
 };

@@ -2,7 +2,7 @@ use std::num::NonZeroU32;
 
 use jiff::Timestamp;
 
-use super::meter::{Measurand, Phase, UnitOfMeasure};
+use super::meter::VALUE_CHARS_MAX;
 use super::parts::ConfirmationError;
 use super::station_request::Authorize;
 use super::*;
@@ -222,74 +222,55 @@ fn every_sampled_value_is_kept_as_it_came() {
     assert_eq!(serde_json::from_str::<Vec<MeterValue>>(&stored).unwrap(), values.meter_values);
 }
 
-fn register_wh(samples: &str) -> Option<i64> {
+/// The value of the first sample of a message with that JSON text as its value, and the violations.
+fn value_as_it_came(raw: &str) -> (SampledValue, Vec<(String, ViolationKind)>) {
     let json = format!(
-        r#"{{"meterValue":[{{"timestamp":"2024-05-01T12:00:00Z","sampledValue":[{samples}]}}]}}"#
+        r#"{{"connectorId":1,"meterValue":[{{"timestamp":"2024-05-01T12:00:00Z","sampledValue":[{{"value":{raw},"format":"SignedData"}}]}}]}}"#
     );
-    let (StationRequest::MeterValues(values), _) = read("MeterValues", &json) else {
+    let (StationRequest::MeterValues(values), violations) = read("MeterValues", &json) else {
         panic!("not MeterValues")
     };
-    values.meter_values[0].energy_active_import_register_wh()
+    (values.meter_values[0].sampled_values[0].clone(), violations)
 }
 
 #[test]
-fn the_energy_register_is_found_in_all_its_forms() {
-    assert_eq!(register_wh(r#"{"value":"1234"}"#), Some(1_234));
-    assert_eq!(
-        register_wh(
-            r#"{"value":"1.2346","unit":"kWh","measurand":"Energy.Active.Import.Register"}"#
-        ),
-        Some(1_235)
-    );
-    assert_eq!(register_wh(r#"{"value":"1,5","unit":"KWH"}"#), Some(1_500));
-    assert_eq!(
-        register_wh(
-            r#"{"value":"10","phase":"L1"},{"value":"20","phase":"L2"},{"value":"30","phase":"L3"}"#
-        ),
-        Some(60)
-    );
-    assert_eq!(register_wh(r#"{"value":"10","phase":"L1"},{"value":"61"}"#), Some(61));
-    assert_eq!(
-        register_wh(r#"{"value":"99","location":"Inlet"},{"value":"61","location":"Outlet"}"#),
-        Some(61)
-    );
-    assert_eq!(register_wh(r#"{"value":"99","location":"Inlet"}"#), Some(99));
-    let none = [
-        "",
-        r#"{"value":"230","measurand":"Voltage","unit":"V"}"#,
-        r#"{"value":"230","unit":"V"}"#,
-        r#"{"value":"12","format":"SignedData"}"#,
-        r#"{"value":"NaN"}"#,
-        r#"{"value":"inf"}"#,
-        r#"{"value":"1e300"}"#,
-        r#"{"value":""}"#,
-    ];
-    for samples in none {
-        assert_eq!(register_wh(samples), None, "{samples}");
+fn a_value_is_kept_byte_for_byte_with_its_unusual_escapes() {
+    let long = format!(r#""{}""#, r"A\u0042\/".repeat(100 * 1024 / 9));
+    for raw in [
+        r#""OCMF|{\"FV\":\"1.0\"}|{}""#,
+        r#""\u0041\/\u00e9é\n""#,
+        r#""\ud800""#,
+        r#""\ud83d\ude00😀""#,
+        r#""a \u0000 NUL""#,
+        "12.50",
+        "1e3",
+        "true",
+        &long,
+    ] {
+        let (sample, _) = value_as_it_came(raw);
+        let stored = serde_json::to_string(&sample).unwrap();
+        let again: SampledValue = serde_json::from_str(&stored).unwrap();
+        assert!(again.raw_json() == raw, "{raw:.60} became {:.60}", again.raw_json());
+        assert_eq!(again, sample);
     }
+    assert_eq!(value_as_it_came(r#""plain é""#).0.raw, None, "what we would write is kept once");
 }
 
 #[test]
-fn the_latest_register_reading_counts() {
-    let value = |timestamp: Option<&str>, wh: &str| MeterValue {
-        timestamp: timestamp.map(at),
-        sampled_values: vec![SampledValue {
-            value: wh.into(),
-            context: None,
-            format: None,
-            measurand: None,
-            phase: None,
-            location: None,
-            unit: None,
-        }],
-    };
-    let values = [
-        value(Some("2024-05-01T12:05:00Z"), "20"),
-        value(Some("2024-05-01T12:00:00Z"), "10"),
-        value(Some("2024-05-01T12:10:00Z"), "x"),
-        value(None, "30"),
-    ];
-    assert_eq!(energy_active_import_register_wh(&values), Some((at("2024-05-01T12:05:00Z"), 20)));
+fn a_value_beyond_the_limit_is_cut_and_a_violation_tells_of_it() {
+    let whole = format!(r#""{}""#, "x".repeat(VALUE_CHARS_MAX));
+    assert_eq!(value_as_it_came(&whole).1, []);
+    for raw in [
+        format!(r#""{}""#, "x".repeat(VALUE_CHARS_MAX + 1)),
+        format!(r#""{}""#, r"\u0041".repeat(VALUE_CHARS_MAX / 5)),
+    ] {
+        let (sample, violations) = value_as_it_came(&raw);
+        assert!(sample.value.len() <= VALUE_CHARS_MAX && sample.raw.is_none());
+        assert!(
+            matches!(violations[0].1, ViolationKind::TooLong { chars_max: VALUE_CHARS_MAX }),
+            "{violations:?}"
+        );
+    }
 }
 
 #[test]
