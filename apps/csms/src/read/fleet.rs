@@ -68,7 +68,11 @@ impl Projection<Memory<Fleet>> for Stations {
                 fleet.lapsed.push_front(Lapsed { asked: start.asked.clone(), at: *at });
                 fleet.lapsed.truncate(LAPSED_MAX);
             }
-            row.state.apply(&event.event);
+            // The settings, lists and profiles of all stations are too much for memory; whoever
+            // wants those of a station loads it.
+            if !event.event.is_of_operation() {
+                row.state.apply(&event.event);
+            }
             (row.version, row.changed_at) = (event.version().0, Some(event.recorded_at()));
         }
         Ok(())

@@ -118,6 +118,15 @@ pub(crate) enum StationEvent {
     VendorMessageReceived(VendorMessageReceived),
 }
 
+impl StationEvent {
+    /// Tells whether the event is about an operation that was asked for, and so about nothing that
+    /// lists of stations show.
+    #[must_use]
+    pub(crate) fn is_of_operation(&self) -> bool {
+        matches!(self, Self::OperationRequested(_) | Self::OperationAnswered(_))
+    }
+}
+
 /// Data that a station sent about itself when it started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
