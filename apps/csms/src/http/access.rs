@@ -50,6 +50,7 @@ const ACCESS: &[(&str, &str, Access)] = &[
     ("GET", "/api/stations/{id}/diagnostics", Access::From(Viewer)),
     ("GET", "/api/stations/{id}/security-events", Access::From(Viewer)),
     ("GET", "/api/stations/{id}/certificates", Access::From(Viewer)),
+    ("GET", "/api/stations/{id}/violations", Access::From(Viewer)),
     ("GET", "/api/transactions", Access::From(Viewer)),
     ("GET", "/api/transactions/{id}", Access::From(Viewer)),
     ("GET", "/api/transactions/{id}/signed-meter-values", Access::From(Viewer)),
