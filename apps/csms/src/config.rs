@@ -1,9 +1,16 @@
-//! Configuration by flags, or by environment variables of the same names. Flags win.
+//! Configuration by flags, or by environment variables of the same names. Flags win. What is for
+//! the way in of stations stands in `stations`, the usage in `help`.
+
+mod help;
+mod stations;
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use help::HELP;
+pub(crate) use stations::StationSettings;
 
 use crate::confidential::{Confidential, StorePlace, shown};
 use crate::domain::id_tag::Strangers;
@@ -41,8 +48,8 @@ pub struct Config {
     pub open: bool,
     /// Token of an admin that needs no user; `None` if people and programs have their own.
     pub(crate) api_token: Option<Confidential>,
-    /// True if stations may spell the subprotocol in any case, or leave it out.
-    pub(crate) lax_subprotocol: bool,
+    /// Ports, keys and limits for stations.
+    pub(crate) way_in: StationSettings,
     /// Status that stations are told when they start, if nobody decided on theirs.
     pub(crate) registration: RegistrationStatus,
     /// True if the configuration of a station is read after its start.
@@ -101,6 +108,28 @@ pub enum ConfigError {
         /// Address that was to be listened on.
         listen: SocketAddr,
     },
+    /// A setting needs another one.
+    #[error("--{name} needs --{needed}")]
+    Needs {
+        /// Flag that was given.
+        name: &'static str,
+        /// Flags that are missing.
+        needed: &'static str,
+    },
+    /// A file of the configuration cannot be read.
+    #[error("{} cannot be read: {detail}", .path.display())]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// Message of the system.
+        detail: String,
+    },
+    /// The secret for the keys of stations is too easily guessed.
+    #[error("the key pepper has {bytes} bytes; use at least 16, such as `openssl rand -hex 32`")]
+    WeakPepper {
+        /// Its length.
+        bytes: usize,
+    },
     /// The token is too easily guessed.
     #[error("the API token has {bytes} bytes; use at least {TOKEN_BYTES_MIN}")]
     WeakToken {
@@ -112,50 +141,22 @@ pub enum ConfigError {
 /// The shortest token.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// Usage of the program.
-pub const HELP: &str = "csms: a charging station management system for OCPP 1.6J
-
-usage: csms [flags]
-       csms user add NAME --role viewer|operator|admin [flags]     see csms user --help
-       csms simulate [flags]   (stations to try it with: csms simulate --help)
-
-  --listen ADDRESS       where to listen [127.0.0.1:8180]
-  --store PLACE          where the events are kept: a folder, or postgres://user@host/database?schema=NAME, which
-                         several processes may share; a password is better given as CSMS_STORE [./csms-data]
-  --read-models PLACE    where transactions, meter values and reports are kept for reading: a folder, for SQLite,
-                         or postgres://user@host/database, whose password is better given as CSMS_READ_MODELS
-                         [read-models in the store's folder, or the store's database]
-  --keys PLACE           where the keys of personal data are kept, apart from the events: a folder, or
-                         postgres://user@host/database?schema=NAME, which is better given as CSMS_KEYS
-                         [the store's folder with -keys behind its name, or the schema leftfold_keys of its database]
-  --rebuild-read-models  have them built anew: after the store was replaced or restored
-  --open, --closed       serve unknown stations and id tags, or only registered ones
-                         [open on a loopback address without a token, else closed]
-  --api-token TEXT       a token of an admin, for what is set up without people: Authorization: Bearer TEXT
-                         [better given as CSMS_API_TOKEN: everyone here can see arguments with ps]
-  --session-idle 8h      how long a login lasts without use
-  --session-most 24h     how long a login lasts at most
-  --stations FILE        register these stations at the start, one identity a line
-  --registration STATUS  what stations are told when they start: accepted, pending or rejected [accepted]
-  --no-read-configuration
-                         do not ask stations for their configuration after a start
-  --vendors NAME,NAME    take the messages (DataTransfer) of these vendors from stations [none]
-  --call-timeout 30s     how long a station may take to answer
-  --offline-after 120s   how long a station may be silent before it counts as offline
-  --start-within 60s     how long a connector is kept for a remote start
-  --heartbeat-interval 60s
-                         how often stations are to send heartbeats
-  --keep-heartbeats      record heartbeats too
-  --lax-subprotocol      take stations that spell the subprotocol ocpp1.6 in capitals, or offer none
-
-Closed mode knows stations by their registered identity alone, which anyone can claim: it asks them for no password and
-speaks no TLS. Where others can reach the address, put a proxy before it that does TLS and basic authentication.
-
-Each flag can be given by the environment: --call-timeout as CSMS_CALL_TIMEOUT=30s.
-RUST_LOG is not read; CSMS_LOG=debug says more on standard error.";
-
 /// The flags that take a value.
-const VALUES: [&str; 14] = [
+const VALUES: [&str; 28] = [
+    "stations-listen",
+    "tls-listen",
+    "mtls-listen",
+    "tls-cert",
+    "tls-key",
+    "station-ca",
+    "key-pepper",
+    "key-pepper-file",
+    "trusted-proxies",
+    "proxy-name-header",
+    "connections-max",
+    "connections-of-prefix-max",
+    "messages-per-second",
+    "handshake-within",
     "read-models",
     "listen",
     "store",
@@ -257,7 +258,10 @@ impl GivenSettings {
             Some(switch) => *switch == "open",
             None => listen.ip().is_loopback() && api_token.is_none(),
         };
-        if open && !listen.ip().is_loopback() {
+        let way_in = stations::stations(self)?;
+        let outside = |address: &SocketAddr| !address.ip().is_loopback();
+        let found = std::iter::once(listen).chain(way_in.addresses()).find(outside);
+        if open && let Some(listen) = found {
             return Err(ConfigError::OpenToAll { listen });
         }
         if let Some(token) = api_token.filter(|token| token.len() < TOKEN_BYTES_MIN) {
@@ -284,7 +288,7 @@ impl GivenSettings {
             offline_after: self.duration("offline-after", 120)?,
             start_within: self.duration("start-within", 60)?,
             heartbeat_interval: self.duration("heartbeat-interval", 60)?,
-            lax_subprotocol: self.switches.contains(&"lax-subprotocol"),
+            way_in,
             keep_heartbeats: self.switches.contains(&"keep-heartbeats"),
             open,
             api_token: api_token.map(Confidential::new),

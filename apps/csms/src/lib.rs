@@ -23,6 +23,7 @@
 //! - `api`: JSON over HTTP
 //! - `dashboard`: pages for people, rendered from plain values; `web` fills and serves them
 //! - `user_command`: users from the command line; `remote_api` for those of a server that runs
+//! - `listeners`: the addresses that are listened on
 //! - `simulate`: charge points to try a server with, from outside
 //! - `start`: opens the store, starts what follows the log, serves, and stops it all
 
@@ -36,6 +37,7 @@ mod domain;
 mod effects;
 mod gateway;
 mod http;
+mod listeners;
 mod ocpp;
 mod people;
 mod processes;

@@ -6,9 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
+use axum::Router;
+use axum::extract::Request;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold::OpenKeysError;
 use leftfold::personal::Keys;
@@ -18,7 +17,6 @@ use leftfold::runtime::projection::NotReached;
 use leftfold::runtime::{Runtime, StartError};
 use leftfold::store::{CloseError, Kind, ReadError, StoreId, SubscribeError};
 use leftfold_callers::PasswordError;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -27,6 +25,7 @@ use crate::confidential::StorePlace;
 use crate::config::Config;
 use crate::domain::id_tag::Strangers;
 use crate::domain::station::{OfflineReason, StationCommand, is_identity};
+use crate::listeners::{ListenError, Listeners, serve, station_or_not_found};
 use crate::people::People;
 use crate::read::fleet::{self, Fleet, StationRow};
 use crate::{api, effects, gateway, processes, web};
@@ -148,17 +147,18 @@ pub enum ServerStartError {
     /// The consumers of the log cannot start.
     #[error(transparent)]
     Runtime(StartError),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {listen}: {error}; choose another address with --listen")]
-    Listen {
-        /// Address to listen on.
-        listen: SocketAddr,
-        /// Error of listening.
-        error: std::io::Error,
-    },
+    /// An address cannot be listened on.
+    #[error("{0}")]
+    Listen(Box<dyn std::error::Error + Send + Sync>),
     /// The store cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+impl From<ListenError> for ServerStartError {
+    fn from(error: ListenError) -> Self {
+        Self::Listen(error.into())
+    }
 }
 
 /// The system at work.
@@ -167,7 +167,8 @@ pub struct RunningServer {
     /// Address that the server listens on.
     pub address: SocketAddr,
     csms: Arc<Csms>,
-    serving: JoinHandle<std::io::Result<()>>,
+    /// Tasks of the addresses that are listened on.
+    serving: Vec<JoinHandle<()>>,
     watching: JoinHandle<()>,
     /// Tasks about the servers that share the store.
     peers: Vec<JoinHandle<()>>,
@@ -180,10 +181,8 @@ pub async fn start(
     interrupted: impl Future<Output = ()>,
 ) -> Result<Option<RunningServer>, ServerStartError> {
     // A port that is taken is found out before a store is made.
-    let listen = config.listen;
-    let bound =
-        TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (address, listener) = bound.map_err(|error| ServerStartError::Listen { listen, error })?;
+    let listeners = Listeners::bind(&config).await?;
+    let address = listeners.address;
     let Some((store, keys)) = open(&config, interrupted).await? else { return Ok(None) };
     let people = People::new(&store, keys, config.sessions)?;
     let csms = Arc::new(Csms::new(config, store, people)?);
@@ -203,20 +202,14 @@ pub async fn start(
     if !csms.config.shares_store() {
         assume_nobody_online(&csms).await?;
     }
-    let router = axum::Router::new()
+    let served = csms.clone();
+    let fallback = move |request: Request| station_or_not_found(served.clone(), request);
+    let router = Router::new()
         .merge(api::router(csms.clone()))
         .merge(web::router(csms.clone()))
-        .fallback(station_or_not_found)
+        .fallback(fallback)
         .with_state(csms.clone());
-    let listener = listener.tap_io(|stream| {
-        // Only slower without it.
-        let _ = stream.set_nodelay(true);
-    });
-    let stopping = csms.clone();
-    let router = router.into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, router)
-        .with_graceful_shutdown(async move { stopping.stopping().await });
-    let serving = tokio::spawn(served.into_future());
+    let serving = serve(&csms, router, listeners);
     let watching = tokio::spawn(gateway::watch_for_silence(csms.clone()));
     let telling = csms.clone();
     let tell = async move { telling.refusals.tell(telling.stopping()).await };
@@ -226,14 +219,6 @@ pub async fn start(
         peers.push(tokio::spawn(gateway::watch_servers(csms.clone())));
     }
     Ok(Some(RunningServer { address, csms, serving, watching, peers }))
-}
-
-/// Answers what has no route: stations, whose paths come in more spellings than a route has.
-async fn station_or_not_found(State(csms): State<Arc<Csms>>, request: Request) -> Response {
-    if gateway::is_station_path(request.uri().path()) {
-        return gateway::connect(csms, request).await;
-    }
-    api::not_found(request.uri().clone()).await.into_response()
 }
 
 /// Opens the store and the keys of its personal data; `None` if it was interrupted while the
@@ -355,11 +340,9 @@ impl RunningServer {
         let runtime = csms.stop();
         watching.abort();
         let ended = tokio::time::timeout(STOP_WITHIN, async {
-            let served = serving.await;
-            tracing::debug!(?served, "the listener has ended");
-            for peer in peers {
+            for task in serving.into_iter().chain(peers) {
                 // One that panicked has said so.
-                let _ = peer.await;
+                let _ = task.await;
             }
             if let Some(runtime) = runtime
                 && let Err(error) = runtime.stop().await

@@ -24,6 +24,7 @@ mod read_models;
 mod remote_start;
 mod requests;
 mod resends;
+mod security;
 mod sessions;
 mod simulate;
 mod startup;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -107,21 +107,26 @@ impl PasswordPool {
         found.retain(|name, (hash, _)| is_kept(name, hash));
     }
 
-    /// Returns the argon2 hash of a password, made in its turn among the comparisons.
+    /// Returns the argon2 hash of a password that somebody has chosen, when the pool has room.
     ///
     /// # Errors
-    /// [`NotLetIn::Wrong`] if the password cannot be one, [`NotLetIn::Busy`] if too many wait.
+    /// [`NotLetIn`] if the password cannot be one, or the pool had no room in time.
     pub async fn hash(&self, password: &[u8]) -> Result<String, NotLetIn> {
-        let room = Arc::clone(&self.0.compares).acquire_owned();
-        let room = tokio::time::timeout(COMPARED_WITHIN, room).await;
-        let room = room.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Busy)?;
+        let room = self.room().await?;
         let password = password.to_vec();
         let hashed = tokio::task::spawn_blocking(move || {
-            let hash = hash_password(&password);
+            let hashed = hash_password(&password);
             drop(room);
-            hash
+            hashed
         });
         hashed.await.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Wrong)
+    }
+
+    /// Waits for room in the pool.
+    async fn room(&self) -> Result<OwnedSemaphorePermit, NotLetIn> {
+        let room = Arc::clone(&self.0.compares).acquire_owned();
+        let room = tokio::time::timeout(COMPARED_WITHIN, room).await;
+        room.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Busy)
     }
 
     /// Compares a password with the hash of its name; `None` if the name has no password, which
@@ -158,9 +163,7 @@ impl PasswordPool {
                 () = right => {}
             }
         }
-        let room = Arc::clone(&pool.compares).acquire_owned();
-        let room = tokio::time::timeout(COMPARED_WITHIN, room).await;
-        let room = room.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Busy)?;
+        let room = self.room().await?;
         if is_found() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-/// Protocols that a client may speak over the connection.
+/// Protocols that a client may speak over the connection, unless a server speaks others.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Files of PEM by which connections are encrypted.
@@ -31,6 +31,7 @@ pub struct ServerTls(Arc<TlsParts>);
 
 struct TlsParts {
     files: TlsFiles,
+    protocols: &'static [&'static [u8]],
     acceptor: Mutex<TlsAcceptor>,
     /// Digest of the files that were looked at last, or of the reason why one could not be read.
     seen: Mutex<blake3::Hash>,
@@ -58,9 +59,21 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`] if a file cannot be read, or has not what it must have.
     pub fn of(files: &TlsFiles) -> Result<Self, TlsError> {
+        Self::speaking(files, &PROTOCOLS)
+    }
+
+    /// Reads the files, for a server that speaks these protocols, by their names in ALPN.
+    ///
+    /// # Errors
+    /// [`TlsError`] as [`of`](Self::of).
+    pub fn speaking(
+        files: &TlsFiles,
+        protocols: &'static [&'static [u8]],
+    ) -> Result<Self, TlsError> {
         let read = ReadFiles::of(files)?;
-        let (acceptor, seen) = (Mutex::new(read.acceptor(files)?), Mutex::new(read.digest()));
-        Ok(Self(Arc::new(TlsParts { files: files.clone(), acceptor, seen })))
+        let acceptor = Mutex::new(read.acceptor(files, protocols)?);
+        let (files, seen) = (files.clone(), Mutex::new(read.digest()));
+        Ok(Self(Arc::new(TlsParts { files, protocols, acceptor, seen })))
     }
 
     /// Reads the files again. Connections that are made from now on are encrypted by what they have
@@ -70,7 +83,7 @@ impl ServerTls {
     /// [`TlsError`] as [`of`](Self::of), once for each version of the files, and once while one of
     /// them cannot be read.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let TlsParts { files, acceptor, seen } = &*self.0;
+        let TlsParts { files, protocols, acceptor, seen } = &*self.0;
         let read = ReadFiles::of(files);
         let digest = match &read {
             Ok(read) => read.digest(),
@@ -81,7 +94,7 @@ impl ServerTls {
         if before == digest {
             return Ok(());
         }
-        let renewed = read?.acceptor(files)?;
+        let renewed = read?.acceptor(files, protocols)?;
         *acceptor.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
         tracing::info!(path = %files.certificates.display(), "certificates were read");
         Ok(())
@@ -126,7 +139,7 @@ impl ReadFiles {
         hasher.finalize()
     }
 
-    fn acceptor(&self, files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
+    fn acceptor(&self, files: &TlsFiles, protocols: &[&[u8]]) -> Result<TlsAcceptor, TlsError> {
         // One of several providers may be the default of the process; this one is named.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -151,7 +164,7 @@ impl ReadFiles {
         let mut config = builder
             .with_single_cert(certificates(&files.certificates, &self.certificates)?, key)
             .map_err(|error| failed(&files.certificates, &error))?;
-        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }

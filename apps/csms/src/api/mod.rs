@@ -16,8 +16,10 @@
 //! - `requests` and `operations`: what is asked of a station; `effects` tells what became of it
 //! - `equipment`: what is known of a station by what was asked of it
 //! - `login`: sessions of people, and who the caller is
+//! - `access`: keys and security profiles of stations
 //! - `consumers`: read models and processes, with what they have parked
 
+mod access;
 mod audit;
 mod availability;
 mod consumers;
@@ -43,7 +45,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::IntoResponse;
-use axum::routing::{delete, get, patch, post};
+use axum::routing::{delete, get, patch, post, put};
 use serde_json::Value;
 
 use crate::app::Csms;
@@ -70,6 +72,8 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/stations/{id}", get(stations::one).put(stations::put))
         .route("/api/stations/{id}/history", get(stations::history))
         .route("/api/stations/{id}/availability", get(availability::one))
+        .route("/api/stations/{id}/key", post(access::set_key))
+        .route("/api/stations/{id}/security-profile", put(access::set_profile))
         .route("/api/stations/{id}/remote-start", post(requests::remote_start))
         .route("/api/stations/{id}/remote-start-transaction", post(requests::remote_start))
         .route("/api/stations/{id}/remote-stop", post(requests::remote_stop))

@@ -12,6 +12,7 @@ use leftfold::prelude::{Folded, Recorded, Timestamp, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::access::access_json;
 use super::reading::{At, PageBounds, at_position, body, list as page, parse, path, query, shown};
 use super::{camel, json_body};
 use crate::app::Csms;
@@ -192,7 +193,7 @@ fn event_json(recorded: &Recorded<StationEvent>) -> Value {
         "recordedAt": envelope.recorded_at,
         "id": envelope.id.to_string(),
         "type": envelope.event_type.as_str(),
-        "data": camel(&serde_json::from_slice::<Value>(&envelope.data).unwrap_or_default()),
+        "data": event_data(recorded),
         "metadata": {
             "correlation": label(&envelope.metadata.correlation),
             "causation": label(&envelope.metadata.causation),
@@ -202,6 +203,19 @@ fn event_json(recorded: &Recorded<StationEvent>) -> Value {
                 .map(|note| camel(&note)),
         },
     })
+}
+
+/// Returns what an event says, without the hash of a credential.
+fn event_data(recorded: &Recorded<StationEvent>) -> Value {
+    let stored = serde_json::from_slice::<Value>(&recorded.envelope.data).unwrap_or_default();
+    let mut data = camel(&stored);
+    let credential = match &recorded.event {
+        StationEvent::CredentialSet(set) => &set.credential,
+        StationEvent::CredentialOffered(offered) => &offered.credential,
+        _ => return data,
+    };
+    data["credential"] = json!(credential.kind());
+    data
 }
 
 fn station_json(csms: &Csms, id: &str, state: &Station, version: u64, now: Timestamp) -> Value {
@@ -217,6 +231,7 @@ fn station_json(csms: &Csms, id: &str, state: &Station, version: u64, now: Times
         "online": state.online,
         "onlineChangedAt": state.online_changed_at,
         "connected": csms.is_connected(id, state),
+        "security": access_json(&state.access),
         "registration": {
             "decided": state.registration,
             "told": state.booted.as_ref().map(|_| state.told()),

@@ -5,9 +5,13 @@
 //! - `secrets`: secret parts of requests, until they are sent
 //! - `unaccepted`: stations that are to wait
 //! - `transaction_numbers`: free transaction ids
+//! - `caller_bounds`: limits of connections, guesses and refusals
+//! - `station_keys`: keys of stations, and their hashes
 
+mod caller_bounds;
 mod operating;
 mod secrets;
+mod station_keys;
 mod transaction_numbers;
 mod unaccepted;
 
@@ -21,7 +25,9 @@ use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime, RuntimeHandle};
 use leftfold_callers::Refusals;
 use tokio::sync::{Semaphore, watch};
 
+pub(crate) use caller_bounds::CallerBounds;
 pub(crate) use secrets::RequestSecrets;
+pub(crate) use station_keys::{StationKey, StationKeys};
 pub(crate) use transaction_numbers::{NoNumber, TransactionNumbers};
 pub(crate) use unaccepted::UnacceptedStations;
 
@@ -70,6 +76,10 @@ pub(crate) struct Csms {
     pub(crate) liveness: Liveness,
     /// Read models for lists, reports and the dashboard.
     pub(crate) read: ReadModels,
+    /// Bounds on those who call.
+    pub(crate) bounds: CallerBounds,
+    /// Hashes of the keys of stations.
+    pub(crate) station_keys: StationKeys,
     /// Permits for boots that are worked on at the same time.
     pub(crate) boots: Semaphore,
     /// Error of the last report that could not be recorded; `None` if a report was recorded since.
@@ -105,6 +115,7 @@ impl Csms {
             server: ServerId::random(),
             stations: store.aggregate(),
             tags: store.aggregate(),
+            bounds: CallerBounds::new(&config.way_in, people.password_pool()),
             people,
             refusals: Refusals::default(),
             transaction_numbers: TransactionNumbers::new(&store),
@@ -114,6 +125,7 @@ impl Csms {
             secrets: RequestSecrets::default(),
             liveness: Liveness::new(config.offline_after),
             read: ReadModels::at(&config.read_models)?,
+            station_keys: StationKeys::new(config.way_in.pepper.as_ref()),
             boots: Semaphore::new(BOOTS_MAX),
             unrecorded: Mutex::default(),
             consumers: OnceLock::new(),

@@ -7,15 +7,20 @@
 
 use std::sync::Arc;
 
-use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use leftfold::prelude::Timestamp;
+use leftfold_callers::NotLetIn;
 use percent_encoding::percent_decode_str;
 
-use crate::app::Csms;
+use crate::app::{Csms, StationKey};
 use crate::domain::id_tag::Strangers;
-use crate::domain::station::is_identity;
-use crate::http::{Problem, refuse_foreign_host};
+use crate::domain::station::{
+    AccessCommand, SecurityProfile, ShownCredential, StationAccess, StationCredential, is_identity,
+};
+use crate::http::{ConnectionPeer, ConnectionProof, Problem, refuse_foreign_host};
 
 /// First part of the path of a station.
 const ROOM: &str = "ocpp/";
@@ -45,8 +50,30 @@ fn identity_in(path: &str) -> Result<String, &'static str> {
     Ok(identity.into_owned())
 }
 
-/// Checks that a station may connect, and returns its identity; the error is the refusal.
-pub(super) async fn admit(csms: &Csms, parts: &Parts) -> Result<Arc<str>, Problem> {
+/// A station that may connect.
+#[derive(Debug)]
+pub(super) struct AdmittedStation {
+    /// Its identity.
+    pub(super) identity: Arc<str>,
+    /// Record of the way by which it connects; `None` if that is known.
+    pub(super) news: Option<AccessCommand>,
+}
+
+/// Checks that a station may connect; the error is the refusal, which is counted.
+pub(super) async fn admit(csms: &Csms, parts: &Parts) -> Result<AdmittedStation, Problem> {
+    let peer = ConnectionPeer::of(&parts.extensions, &parts.headers, &csms.config.way_in);
+    let admitted = judge(csms, parts, &peer).await;
+    if admitted.is_err() {
+        csms.refusals.count_stranger(peer.prefix());
+    }
+    admitted
+}
+
+async fn judge(
+    csms: &Csms,
+    parts: &Parts,
+    peer: &ConnectionPeer,
+) -> Result<AdmittedStation, Problem> {
     let strangers = csms.config.strangers();
     if csms.registry.is_shut() {
         let detail = "the server cannot reach its store; connect to another one, or try again";
@@ -54,12 +81,126 @@ pub(super) async fn admit(csms: &Csms, parts: &Parts) -> Result<Arc<str>, Proble
     }
     let unknown = |detail| Problem::not_found("unknown-station", detail);
     let identity = identity_in(parts.uri.path()).map_err(unknown)?;
-    refuse_foreign_page(strangers, &identity, &parts.headers)?;
-    if strangers == Strangers::Refused && !csms.stations.load(&identity).await?.state.registered {
+    if strangers == Strangers::Welcome {
+        refuse_foreign_host(&parts.headers)?;
+    }
+    let station = csms.stations.load(&identity).await?.state;
+    if strangers == Strangers::Refused && !station.registered {
         let detail = "the station is not registered; register it with PUT /api/stations/{id}";
         return Err(unknown(detail));
     }
-    Ok(identity.into())
+    let (profile, shown) = proved(csms, &identity, &station.access, peer, &parts.headers).await?;
+    if profile == SecurityProfile::Open {
+        refuse_foreign_page(strangers, &identity, &parts.headers)?;
+    }
+    let least = station.access.least_profile();
+    if profile < least {
+        return Err(too_low(profile, least));
+    }
+    let at = Timestamp::now();
+    let is_news = station.access.is_news(profile, shown);
+    let news = is_news.then_some(AccessCommand::Connected { profile, shown, at });
+    Ok(AdmittedStation { identity: identity.into(), news })
+}
+
+/// Returns the profile that a station has proved, and the credential that it showed for it.
+async fn proved(
+    csms: &Csms,
+    identity: &str,
+    access: &StationAccess,
+    peer: &ConnectionPeer,
+    headers: &HeaderMap,
+) -> Result<(SecurityProfile, ShownCredential), Problem> {
+    if let ConnectionProof::Certificate { name } = &peer.proof {
+        return match name.as_deref() == Some(identity) {
+            true => Ok((SecurityProfile::Certificate, ShownCredential::Nothing)),
+            false => {
+                let detail = "the certificate is not that of this station";
+                Err(Problem::new(StatusCode::FORBIDDEN, "foreign-certificate", detail))
+            }
+        };
+    }
+    let shown = shown(csms, identity, access, peer, headers).await?;
+    let profile = match (shown, &peer.proof) {
+        (ShownCredential::Nothing, _) => SecurityProfile::Open,
+        (_, ConnectionProof::Nothing) => SecurityProfile::Credential,
+        (_, _) => SecurityProfile::EncryptedCredential,
+    };
+    Ok((profile, shown))
+}
+
+/// Returns the credential that a station shows. What is shown though the station has none is not
+/// looked at: nothing is known that it could be compared with.
+async fn shown(
+    csms: &Csms,
+    identity: &str,
+    access: &StationAccess,
+    peer: &ConnectionPeer,
+    headers: &HeaderMap,
+) -> Result<ShownCredential, Problem> {
+    let offered = access.offered.as_ref().map(|offered| &offered.credential);
+    let known = [
+        (access.credential.as_ref(), ShownCredential::Present),
+        (offered, ShownCredential::Offered),
+    ];
+    let given = headers.get(header::AUTHORIZATION);
+    let Some(given) = given.filter(|_| known.iter().any(|(known, _)| known.is_some())) else {
+        return Ok(ShownCredential::Nothing);
+    };
+    let password = password_in(given.as_bytes(), identity).ok_or_else(unauthorized)?;
+    let key = StationKey::read(&password);
+    let mut chosen = None;
+    for (credential, shown) in known {
+        match credential {
+            Some(StationCredential::Key { hash }) => {
+                if key.is_some_and(|key| csms.station_keys.is_of(identity, key, hash)) {
+                    return Ok(shown);
+                }
+            }
+            Some(StationCredential::Password { hash }) => chosen = Some((hash, shown)),
+            None => {}
+        }
+    }
+    let Some((hash, shown)) = chosen else { return Err(unauthorized()) };
+    let (hash, bounds) = (Some(hash.as_str().into()), &csms.bounds);
+    let name = format!("station {identity}");
+    let compared =
+        bounds.passwords.compare(&name, hash, &password, peer.prefix(), &bounds.guesses).await;
+    match compared {
+        Ok(()) => Ok(shown),
+        Err(NotLetIn::Wrong) => Err(unauthorized()),
+        Err(NotLetIn::Busy) => {
+            let detail = "too many passwords wait to be compared; try again";
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
+        }
+    }
+}
+
+/// Returns the password of basic authentication, which may be any bytes. The name must be the
+/// identity.
+fn password_in(authorization: &[u8], identity: &str) -> Option<Vec<u8>> {
+    let authorization = str::from_utf8(authorization).ok()?;
+    let (scheme, rest) = authorization.split_once(' ')?;
+    let decoded = BASE64_STANDARD.decode(rest.trim()).ok()?;
+    let password = decoded.strip_prefix(identity.as_bytes())?.strip_prefix(b":")?;
+    scheme.eq_ignore_ascii_case("basic").then(|| password.to_vec())
+}
+
+fn unauthorized() -> Problem {
+    let detail = "connect with the identity and the key of the station, by basic authentication";
+    Problem::new(StatusCode::UNAUTHORIZED, "credential-required", detail)
+}
+
+/// Returns the refusal of a station below its profile.
+fn too_low(profile: SecurityProfile, least: SecurityProfile) -> Problem {
+    if profile == SecurityProfile::Open && least != SecurityProfile::Certificate {
+        return unauthorized();
+    }
+    let detail = format!(
+        "the station has connected by security profile {}; connect by that, or have an operator lower it",
+        least.number()
+    );
+    Problem::new(StatusCode::FORBIDDEN, "security-profile-too-low", detail)
 }
 
 /// Refuses a station that shows no proof and may be a web page. In open mode nothing else keeps
@@ -77,10 +218,7 @@ fn refuse_foreign_page(
         let detail = "a web page of another origin is no station";
         return Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", detail));
     }
-    match strangers {
-        Strangers::Welcome => refuse_foreign_host(headers),
-        Strangers::Refused => Ok(()),
-    }
+    Ok(())
 }
 
 /// Tells whether browsers send such an `Origin` for a page that is not of this server. A host that
@@ -167,12 +305,20 @@ mod tests {
             Ok(()),
             "its own page"
         );
-        // A name that its owner made point to this machine.
-        let rebound = "evil.example:8180";
-        for origin in [None, Some("http://evil.example:8180")] {
-            assert_eq!(status(Strangers::Welcome, rebound, origin, FIREFOX), forbidden);
+    }
+
+    #[test]
+    fn a_password_is_any_bytes_behind_the_identity() {
+        let shown = |text: &[u8]| {
+            let basic = format!("Basic {}", BASE64_STANDARD.encode(text));
+            password_in(basic.as_bytes(), "CP:1")
+        };
+        assert_eq!(shown(b"CP:1:\xff\x00:").as_deref(), Some(&b"\xff\x00:"[..]));
+        assert_eq!(shown(b"CP:2:secret"), None);
+        assert_eq!(shown(b"CP:1"), None);
+        for nonsense in ["", "Basic", "Basic ???", "Bearer Q1A6MTp4"] {
+            assert_eq!(password_in(nonsense.as_bytes(), "CP:1"), None);
         }
-        assert!(refuse_foreign_page(Strangers::Welcome, "CP-1", &HeaderMap::new()).is_err());
     }
 
     /// Libraries for firmware send one; such stations could not connect at all.

@@ -20,14 +20,17 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{FromRequestParts, Request};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+
+use admission::{AdmittedStation, admit};
 
 pub(crate) use admission::is_station_path;
 pub(crate) use peers::{follow_stations, watch_servers};
 pub(crate) use silence::watch_for_silence;
 
 use crate::app::Csms;
+use crate::domain::station::StationCommand;
 use crate::http::Problem;
 use crate::ocpp::frame::FRAME_BYTES_MAX;
 use crate::ocpp::v16::{CentralRequest, MessageTrigger, SUBPROTOCOL};
@@ -45,9 +48,9 @@ const ASK_AFTER: Duration = Duration::from_secs(1);
 /// Takes a connection.
 pub(crate) async fn connect(csms: Arc<Csms>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let station = match admission::admit(&csms, &parts).await {
-        Ok(station) => station,
-        Err(problem) => return problem.into_response(),
+    let AdmittedStation { identity: station, news } = match admit(&csms, &parts).await {
+        Ok(admitted) => admitted,
+        Err(problem) => return challenge(problem),
     };
     let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await else {
         let detail = "stations connect here by WebSocket, with the subprotocol ocpp1.6";
@@ -59,7 +62,7 @@ pub(crate) async fn connect(csms: Arc<Csms>, request: Request) -> Response {
         .write_buffer_size(0)
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX);
-    let agreed = agree(&upgrade, csms.config.lax_subprotocol);
+    let agreed = agree(&upgrade, csms.config.way_in.lax_subprotocol);
     if let AgreedSubprotocol::On(protocol) = &agreed {
         upgrade.set_selected_protocol(protocol.clone());
     }
@@ -67,9 +70,25 @@ pub(crate) async fn connect(csms: Arc<Csms>, request: Request) -> Response {
         if agreed == AgreedSubprotocol::Nothing {
             return turn_away(socket).await;
         }
+        if let Some(news) = news {
+            let recorded = csms.stations.execute(&station, StationCommand::Access(news)).await;
+            if let Err(error) = recorded {
+                tracing::error!(station = &*station, %error, "how the station connects could not be recorded");
+            }
+        }
         tokio::spawn(ask(csms.clone(), station.clone()));
         socket::serve(csms, station, socket).await;
     })
+}
+
+/// Returns a refusal that names the way to authenticate.
+fn challenge(problem: Problem) -> Response {
+    let mut response = problem.into_response();
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let basic = HeaderValue::from_static("Basic realm=\"csms\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
+    }
+    response
 }
 
 /// Result of looking for a common subprotocol.

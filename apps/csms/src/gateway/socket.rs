@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use leftfold_callers::RateBucket;
 use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 
@@ -59,6 +60,10 @@ struct Connection {
     jobs: VecDeque<StationJob>,
     working: Option<Working>,
     pings: Interval,
+    /// Messages of the station by the second.
+    rate: RateBucket,
+    /// Moment before which nothing more is read.
+    read_from: tokio::time::Instant,
     /// Moment of the last sign of life; that of the connection before the first.
     heard_at: Instant,
     /// True if the station has answered a ping.
@@ -91,6 +96,8 @@ pub(super) async fn serve(csms: Arc<Csms>, station: Arc<str>, socket: WebSocket)
         jobs: VecDeque::new(),
         working: None,
         pings,
+        rate: RateBucket::default(),
+        read_from: tokio::time::Instant::now(),
         heard_at: Instant::now(),
         answers_pings: false,
     };
@@ -202,7 +209,8 @@ impl Connection {
                 }
                 None => Err(End::Close(close_code::NORMAL, "replaced by a newer connection")),
             },
-            message = self.socket.recv(), if !self.session.is_saturated() => match message {
+            message = read_from(self.read_from, &mut self.socket),
+                if !self.session.is_saturated() => match message {
                 Some(Ok(message)) => self.take(message),
                 Some(Err(error)) => {
                     tracing::info!(station = &*self.station, %error, "the connection broke");
@@ -248,6 +256,10 @@ impl Connection {
 
     fn take(&mut self, message: Message) -> Result<(), End> {
         self.heard_at = Instant::now();
+        let (rate, now) =
+            (self.csms.config.way_in.messages_per_second, tokio::time::Instant::now());
+        // Nothing is read while the turn of the last message is still to come.
+        self.read_from = now + self.rate.take(1, Some(rate as u64), now).unwrap_or_default();
         self.answers_pings |= matches!(message, Message::Pong(_));
         let sign = self.csms.liveness.heard(&self.station, self.silent_for());
         if !std::mem::replace(&mut self.is_heard, true) {
@@ -295,6 +307,15 @@ impl Connection {
         self.csms.registry.answered_late(RequestId(id.as_str().to_owned()), outcome);
         self.csms.look_again();
     }
+}
+
+/// Receives a message, but not before a moment.
+async fn read_from(
+    moment: tokio::time::Instant,
+    socket: &mut WebSocket,
+) -> Option<Result<Message, axum::Error>> {
+    sleep_until(moment).await;
+    socket.recv().await
 }
 
 fn settle(

@@ -107,6 +107,8 @@ const ACCESS: &[(&str, &str, Access)] = &[
     ("POST", "/api/read-models/{name}/skip", Access::From(Admin)),
     ("POST", "/api/processes/{name}/skip", Access::From(Admin)),
     ("PUT", "/api/stations/{id}", Access::From(Admin)),
+    ("POST", "/api/stations/{id}/key", Access::From(Admin)),
+    ("PUT", "/api/stations/{id}/security-profile", Access::From(Admin)),
     ("GET", "/api/users", Access::From(Admin)),
     ("POST", "/api/users", Access::From(Admin)),
     ("PATCH", "/api/users/{id}", Access::From(Admin)),

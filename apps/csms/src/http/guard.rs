@@ -6,21 +6,20 @@
 //! with a foreign `Host` or `Origin`. What the caller may do is said by [`access`](super::access).
 //! Stations are no browsers, and are admitted by the gateway.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use leftfold::store::TraceContext;
-use leftfold_callers::AddressPrefix;
 
 use super::Problem;
 use super::access::{Access, access};
 use super::cookies::{session_cookie, to_login};
+use super::peer::ConnectionPeer;
 use crate::app::Csms;
 use crate::domain::person::AccessRole;
 use crate::people::{Act, OpenSession, PeopleError, is_csrf_token};
@@ -99,7 +98,8 @@ pub(crate) async fn guard(
 ) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let access = access(request.method(), path);
-    let prefix = prefix_of(&request);
+    let peer = ConnectionPeer::of(request.extensions(), request.headers(), &csms.config.way_in);
+    let prefix = peer.prefix();
     request.extensions_mut().insert(prefix);
     match admit(&csms, access, request.method(), request.headers()).await {
         Ok(None) => next.run(request).await,
@@ -118,12 +118,6 @@ pub(crate) async fn guard(
             refuse(problem, &request)
         }
     }
-}
-
-/// Returns the beginning of the caller's address.
-fn prefix_of(request: &Request) -> AddressPrefix {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    AddressPrefix::of(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip()))
 }
 
 /// Returns a refusal: for a browser that asks for a page the way to log in, for others the problem.

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use leftfold::personal::Keys;
 use leftfold::prelude::{Aggregates, Store};
-use leftfold_callers::PasswordError;
+use leftfold_callers::{PasswordError, PasswordPool};
 
 pub(crate) use act::{Act, OperatorAct};
 pub(crate) use audit::AuditEntry;
@@ -77,5 +77,10 @@ impl People {
             passwords: Passwords::new()?,
             times,
         })
+    }
+
+    /// Returns the pool that compares passwords, for others who have some.
+    pub(crate) fn password_pool(&self) -> &PasswordPool {
+        self.passwords.pool()
     }
 }

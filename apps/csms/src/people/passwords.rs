@@ -54,6 +54,10 @@ impl Passwords {
         Ok(Self { pool: PasswordPool::new()?, of_prefix, of_name })
     }
 
+    pub(super) fn pool(&self) -> &PasswordPool {
+        &self.pool
+    }
+
     /// Makes the hash of a password that people may take.
     pub(super) async fn hash(&self, password: &Confidential) -> Result<LoginHash, PasswordFault> {
         let password = password.reveal();

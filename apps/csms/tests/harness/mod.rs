@@ -6,10 +6,12 @@
 //! - [`proxy`]: what stands between a server and its database.
 //! - [`api`]: the JSON API; what it answers with is spelt in [`views`], and only there.
 //! - [`people`]: users who log in.
+//! - [`certificates`]: authorities, and certificates of servers and stations, as files.
 //! - [`browser`]: the dashboard as headless Chromium sees it; [`tab`] is one to click through.
 
 pub(crate) mod api;
 pub(crate) mod browser;
+pub(crate) mod certificates;
 pub(crate) mod deadline;
 pub(crate) mod folder;
 pub(crate) mod http;

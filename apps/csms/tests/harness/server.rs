@@ -369,7 +369,7 @@ impl Drop for Running {
 
 /// A port that nobody listens on. Below those that the kernel gives to outgoing connections, so
 /// that none of these takes it before the server does, or while the server is down.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (process::id() % 100) as u16 * 100;
     let candidates =

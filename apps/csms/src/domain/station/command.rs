@@ -3,6 +3,7 @@
 use leftfold::prelude::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::access::AccessCommand;
 use super::event::{Booted, OfflineReason};
 use crate::domain::connector::StatusChanged;
 use crate::domain::operation::{
@@ -33,6 +34,8 @@ pub(crate) enum StationCommand {
         /// Status; `None` for that of the configuration.
         registration: Option<RegistrationStatus>,
     },
+    /// Something about the access of the station.
+    Access(AccessCommand),
     /// The station reports that it has started.
     Boot(Booted),
     /// The station was heard of on a new connection: from now on this server hears it.

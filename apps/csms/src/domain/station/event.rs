@@ -3,6 +3,9 @@
 use leftfold::prelude::{Event, Tags, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::credential::{
+    CredentialOffered, CredentialSet, CredentialSettled, SecurityProfileChanged,
+};
 use crate::domain::connector::StatusChanged;
 use crate::domain::energy::EnergyCorrected;
 use crate::domain::meter::transaction_tag;
@@ -29,6 +32,14 @@ pub(crate) enum StationEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         transactions_max: Option<u32>,
     },
+    /// An operator set what the station must show.
+    CredentialSet(CredentialSet),
+    /// The station is asked to take a new credential.
+    CredentialOffered(CredentialOffered),
+    /// It is known which credential the station has.
+    CredentialSettled(CredentialSettled),
+    /// The security profile below which the station is refused changed.
+    SecurityProfileChanged(SecurityProfileChanged),
     /// The station started, and was told if it is accepted.
     Booted(Booted),
     /// An operator decided if the station is accepted when it starts.

@@ -9,6 +9,7 @@
 //! report said.
 //!
 //! - `identity`: the name that a station connects by
+//! - `credential`: what it shows to connect; `access`: what it must show
 //! - `event` and `command`: its facts, and what may be decided, with the refusals
 //! - `reporting`: what it reports of its connectors and transactions
 //! - `operating`: the other operations that are asked of it, and its reports of them
@@ -16,8 +17,10 @@
 //! - `requesting`: what is asked of it, and what keeps a connector for that
 //! - `reserving`: the part of the fold and the decisions that keep a connector for a driver
 
+mod access;
 mod command;
 mod correcting;
+mod credential;
 mod event;
 mod identity;
 mod operating;
@@ -25,8 +28,10 @@ mod reporting;
 mod requesting;
 mod reserving;
 
+pub(crate) use access::{AccessCommand, StationAccess};
 pub(crate) use command::{OnBehalf, RemoteStop, StationCommand, StationRefusal};
 pub(crate) use correcting::{CorrectEnergy, CorrectionRefusal};
+pub(crate) use credential::{CredentialSet, SecurityProfile, ShownCredential, StationCredential};
 pub(crate) use event::{Booted, OfflineReason, StationEvent};
 pub(crate) use identity::is_identity;
 
@@ -64,6 +69,9 @@ pub(crate) struct Station {
     /// Server that hears it, or heard it last; `None` if it is not known.
     #[serde(default)]
     pub(crate) heard_by: Option<ServerId>,
+    /// Access of the station to the server.
+    #[serde(default)]
+    pub(crate) access: StationAccess,
     /// Data that the station sent when it started last; `None` if it never did.
     pub(crate) booted: Option<Booted>,
     /// Status that it is told when it starts, as an operator decided; `None` for that of the
@@ -168,6 +176,7 @@ impl Aggregate for Station {
             | StationEvent::UploadReported(_)
             | StationEvent::SecurityEventReported(_)
             | StationEvent::CertificateRequested(_) => self.operated(event),
+            _ => self.access.apply(event),
         }
     }
 
@@ -181,6 +190,7 @@ impl Aggregate for Station {
             StationCommand::DecideRegistration { registration } => {
                 Ok(self.decide_registration(*registration))
             }
+            StationCommand::Access(command) => Ok(self.decide_access(command)),
             StationCommand::Boot(booted) => Ok(vec![StationEvent::Booted(booted.clone())]),
             StationCommand::MarkConnected { server, .. }
                 if self.online && self.heard_by == Some(*server) =>
