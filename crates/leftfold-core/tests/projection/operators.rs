@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use leftfold_core::runtime::operator::{
-    LISTED_ITEMS_MAX, ListedItem, NewRequest, OperatorAction, OperatorError, OperatorRequests,
-    ParkedChoice, RequestFilter, RequestState, RequestStatus,
+    LISTED_ITEMS_MAX, ListedItem, NewRequest, OPEN_REQUESTS_MAX, OperatorAction, OperatorError,
+    OperatorRequests, ParkedChoice, RequestFilter, RequestState, RequestStatus,
 };
 use leftfold_core::runtime::projection::PARKED_MAX;
 use leftfold_core::store::{Position, Store};
@@ -220,5 +220,26 @@ async fn a_skip_of_all_lets_nothing_go_that_came_after_it_was_asked() {
     assert!(matches!(status.state, RequestState::Done { number: 1, .. }), "{status:?}");
     let parked = running.projections().parked("tally").unwrap();
     assert_eq!(parked.iter().map(|item| item.position).collect::<Vec<_>>(), [unseen]);
+    running.stop().await.unwrap();
+}
+
+/// A thousand requests that nobody could answer were all that a runtime kept, and whatever was
+/// asked later waited until a person withdrew some of them.
+#[tokio::test]
+async fn requests_that_nobody_can_answer_hold_up_no_later_one() {
+    let process = Stage::in_time().process();
+    let store = &process.store;
+    let first = add(store, "a", "x", "fine").await;
+    let requests = OperatorRequests::of(store);
+    for _ in 0..2 * OPEN_REQUESTS_MAX + 100 {
+        requests.ask(retry("tallly", ParkedChoice::default())).await.unwrap();
+    }
+    let before = requests.ask(retry("tally", ParkedChoice::default())).await.unwrap();
+    let running = run(&process, &Code::default(), &Shelf::new(), first).await;
+    // It is asked before the start, and the next one when the runtime knows all others.
+    for id in [before, requests.ask(retry("tally", ParkedChoice::default())).await.unwrap()] {
+        let answered = requests.wait(id, 60 * SECOND).await.unwrap().unwrap();
+        assert!(matches!(answered.state, RequestState::Refused { .. }), "{answered:?}");
+    }
     running.stop().await.unwrap();
 }

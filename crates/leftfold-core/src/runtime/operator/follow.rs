@@ -39,8 +39,11 @@ pub(in crate::runtime) struct OperatorFollower {
     /// Everything up to here was read.
     through: Position,
     open: BTreeMap<OperatorRequestId, OpenRequest>,
-    /// True if there are more open requests than are kept.
-    has_more: bool,
+    /// Position of the first request that found no room: it is read again when there is some.
+    missed: Option<Position>,
+    /// Moment at which requests that made room for later ones have their turn again; `None` if
+    /// there are none.
+    round_at: Option<Instant>,
     carried: FuturesUnordered<Abortable<Carrying>>,
     /// Reads that failed in a row.
     failures: u32,
@@ -76,7 +79,8 @@ impl OperatorFollower {
             name,
             through: Position::START,
             open: BTreeMap::new(),
-            has_more: false,
+            missed: None,
+            round_at: None,
             carried: FuturesUnordered::new(),
             failures: 0,
         }
@@ -88,6 +92,7 @@ impl OperatorFollower {
         let mut status = self.store.status();
         let mut reads_at = Instant::now();
         loop {
+            self.go_back();
             if reads_at <= Instant::now() && !self.has_read_all() {
                 reads_at = match self.read().await {
                     Ok(()) => Instant::now() + LOOKED_EVERY,
@@ -123,11 +128,28 @@ impl OperatorFollower {
         self.through >= self.store.head().position
     }
 
+    /// Reads again from requests that found no room, or that made room, if it is their turn.
+    ///
+    /// Every request has its turn however many there are that nobody can answer: one that was tried
+    /// makes room for a later one, those that found none follow as soon as all that are kept were
+    /// tried, and when there are none of them the first ones come again.
+    fn go_back(&mut self) {
+        if !self.has_tried_all() {
+            return;
+        }
+        if let Some(missed) = self.missed.take() {
+            self.through = Position(missed.0.saturating_sub(1));
+        } else if self.round_at.is_some_and(|at| at <= Instant::now()) {
+            (self.round_at, self.through) = (None, Position::START);
+        }
+    }
+
+    fn has_tried_all(&self) -> bool {
+        self.open.values().all(|request| request.tries > 0 || request.answer.is_some())
+    }
+
     /// Takes in what is new of all requests.
     async fn read(&mut self) -> Result<(), ReadError> {
-        if self.has_more && self.open.len() <= OPEN_REQUESTS_MAX / 2 {
-            (self.has_more, self.through) = (false, Position::START);
-        }
         let end = self.store.head().position;
         let query = Query::category(AskedOfRuntime::CATEGORY);
         let mut events = self.store.read(Read::matching(query, self.through.next()));
@@ -159,8 +181,11 @@ impl OperatorFollower {
         if asked.runtime.as_ref().is_some_and(|name| *name != self.name) {
             return;
         }
-        if self.open.len() >= OPEN_REQUESTS_MAX {
-            self.has_more = true;
+        if self.open.len() >= OPEN_REQUESTS_MAX
+            && !self.open.contains_key(&id)
+            && !self.has_made_room()
+        {
+            self.missed.get_or_insert(event.position);
             return;
         }
         self.open.entry(id).or_insert_with(|| OpenRequest {
@@ -171,6 +196,20 @@ impl OperatorFollower {
             again_at: Instant::now(),
             under_way: None,
         });
+    }
+
+    /// Lets go of the request that was tried most often in vain. Returns false if there is none.
+    fn has_made_room(&mut self) -> bool {
+        let waits = |request: &OpenRequest| {
+            request.tries > 0 && request.answer.is_none() && request.under_way.is_none()
+        };
+        let tried = self.open.iter().filter(|(_, request)| waits(request));
+        let Some(id) = tried.max_by_key(|(_, request)| request.tries).map(|(id, _)| *id) else {
+            return false;
+        };
+        self.open.remove(&id);
+        self.round_at.get_or_insert_with(|| Instant::now() + OPERATOR.after(u32::MAX));
+        true
     }
 
     /// Begins what is due, as much as is carried out at once.
@@ -197,7 +236,8 @@ impl OperatorFollower {
             return None;
         }
         let waiting = self.open.values().filter(|request| request.under_way.is_none());
-        waiting.map(|request| request.again_at).min()
+        let round_at = self.round_at.filter(|_| self.missed.is_none() && self.has_tried_all());
+        waiting.map(|request| request.again_at).chain(round_at).min()
     }
 
     fn ended(&mut self, step: Result<(OperatorRequestId, CarriedStep), Aborted>) {
