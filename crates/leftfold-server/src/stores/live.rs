@@ -26,6 +26,9 @@ const BATCHES_MAX: usize = 128;
 const EVENTS_MAX: usize = 512;
 /// Bytes of their data after which it tells them.
 const EVENT_BYTES: usize = 1 << 20;
+/// Terms of queries that a subscription compares with events before others have their turn: about a
+/// millisecond of a thread.
+const TERMS_AT_ONCE: usize = 100_000;
 
 /// An event that several subscriptions tell.
 pub(crate) struct LiveEvent {
@@ -68,8 +71,18 @@ impl LiveEnd {
     ) -> LiveSubscription {
         let batches = self.join(store);
         let catching_up = Some(Box::new(store.subscribe(query.clone(), after)));
-        let (end, store) = (self.clone(), store.clone());
-        LiveSubscription { end, store, query, batches, catching_up, behind: None, through: after }
+        LiveSubscription {
+            end: self.clone(),
+            store: store.clone(),
+            query,
+            batches,
+            catching_up,
+            behind: None,
+            looked_at: None,
+            found: LiveEvents::default(),
+            through: after,
+            told: after,
+        }
     }
 
     fn join(&self, store: &Store) -> Batches {
@@ -152,6 +165,9 @@ impl LiveEvents {
 
 /// Follows the events that match a query, with all others who follow the store where that is
 /// possible.
+///
+/// Whatever was taken from others stands in the value while something is awaited: a call that is
+/// dropped loses nothing, and the next one goes on.
 pub(crate) struct LiveSubscription {
     end: LiveEnd,
     store: Store,
@@ -161,28 +177,35 @@ pub(crate) struct LiveSubscription {
     catching_up: Option<Box<Subscription>>,
     /// Signal that was found behind the events that were told last.
     behind: Option<Result<Signal, ReadError>>,
+    /// Batch that is looked at, and the number of its events that were.
+    looked_at: Option<(Arc<LiveBatch>, usize)>,
+    /// Events that were found and are not told yet.
+    found: LiveEvents,
+    /// Everything up to here was looked at.
     through: Position,
+    /// Everything up to here was told.
+    told: Position,
 }
 
 impl LiveSubscription {
-    /// Waits for something to tell.
+    /// Waits for something to tell. It may be dropped at any time, and be called again.
     pub(crate) async fn next(&mut self) -> Result<LiveEvents, ReadError> {
         loop {
-            let found = match self.catching_up.take() {
-                Some(subscription) => Some(self.catch_up(subscription).await?),
-                None => self.follow().await,
+            let is_found = if self.catching_up.is_some() {
+                self.catch_up().await?;
+                true
+            } else {
+                self.follow().await
             };
-            if let Some(found) = found {
-                return Ok(found);
+            if is_found {
+                return Ok(std::mem::take(&mut self.found));
             }
         }
     }
 
-    async fn catch_up(
-        &mut self,
-        mut subscription: Box<Subscription>,
-    ) -> Result<LiveEvents, ReadError> {
-        let mut found = LiveEvents::default();
+    async fn catch_up(&mut self) -> Result<(), ReadError> {
+        let Some(subscription) = &mut self.catching_up else { return Ok(()) };
+        // Nothing is awaited behind this.
         let mut next = match self.behind.take() {
             Some(behind) => Some(behind),
             None => Some(subscription.next().await),
@@ -191,75 +214,110 @@ impl LiveSubscription {
             match signal {
                 Ok(Signal::Event(event)) => {
                     self.through = event.position;
-                    found.push(LiveEvent::new(event));
+                    self.found.push(LiveEvent::new(event));
                 }
                 Ok(mark) => {
-                    found.mark = Some(mark);
+                    self.found.mark = Some(mark);
                     break;
                 }
-                Err(error) if found.events.is_empty() => return Err(error),
+                Err(error) if self.found.events.is_empty() => return Err(error),
                 error => {
                     self.behind = Some(error);
                     break;
                 }
             }
-            next = if found.is_full() { None } else { subscription.next().now_or_never() };
+            let is_full = self.found.is_full();
+            next = if is_full { None } else { subscription.next().now_or_never() };
         }
         if let Some(
             Signal::CaughtUp(through) | Signal::Progress(through) | Signal::FellBehind(through),
-        ) = found.mark
+        ) = self.found.mark
         {
             self.through = through;
         }
-        if !matches!(found.mark, Some(Signal::CaughtUp(_))) {
-            self.catching_up = Some(subscription);
+        if matches!(self.found.mark, Some(Signal::CaughtUp(_))) {
+            self.catching_up = None;
         }
-        Ok(found)
+        self.told = self.through;
+        Ok(())
     }
 
-    /// Waits for what the others get too; `None` if it is nothing new.
-    async fn follow(&mut self) -> Option<LiveEvents> {
-        let before = self.through;
-        let mut found = LiveEvents::default();
-        let mut next = Some(self.batches.recv().await);
-        while let Some(received) = next {
-            match received {
-                Ok(batch) if batch.through <= self.through => {}
-                Ok(batch) if batch.after <= self.through && batch.events.is_some() => {
-                    self.take(&batch, &mut found);
+    /// Waits for what the others get too. Returns false if it is nothing new.
+    async fn follow(&mut self) -> bool {
+        let mut received = match self.looked_at {
+            Some(_) => None,
+            // It is safe to be dropped here: what was not received stays.
+            None => Some(self.batches.recv().await),
+        };
+        loop {
+            match received.take() {
+                Some(Ok(batch)) if batch.through <= self.through => {}
+                Some(Ok(batch)) if batch.after <= self.through && batch.events.is_some() => {
+                    self.looked_at = Some((batch, 0));
                 }
                 // The batch that comes next is beyond what was told.
-                Err(RecvError::Lagged(_)) => {}
-                Ok(_) | Err(RecvError::Closed) => {
+                Some(Err(RecvError::Lagged(_))) | None => {}
+                Some(Ok(_) | Err(RecvError::Closed)) => {
                     self.batches = self.end.join(&self.store);
                     let rest = self.store.subscribe(self.query.clone(), self.through);
                     self.catching_up = Some(Box::new(rest));
-                    found.mark = Some(Signal::FellBehind(self.through));
-                    return Some(found);
+                    self.found.mark = Some(Signal::FellBehind(self.through));
+                    self.told = self.through;
+                    return true;
                 }
             }
-            if found.is_full() {
+            while self.look() == Looked::Partly {
+                // Everything that was found so far is kept.
+                tokio::task::yield_now().await;
+            }
+            if self.found.is_full() {
                 break;
             }
-            next = match self.batches.try_recv() {
+            received = match self.batches.try_recv() {
                 Ok(batch) => Some(Ok(batch)),
-                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Closed) => Some(Err(RecvError::Closed)),
                 Err(TryRecvError::Lagged(count)) => Some(Err(RecvError::Lagged(count))),
             };
         }
-        found.mark = Some(Signal::Progress(self.through));
-        (self.through > before).then_some(found)
+        let is_new = self.through > self.told;
+        self.told = self.through;
+        if is_new {
+            self.found.mark = Some(Signal::Progress(self.through));
+        }
+        is_new
     }
 
-    fn take(&mut self, batch: &LiveBatch, found: &mut LiveEvents) {
-        for event in batch.events.iter().flatten() {
+    /// Looks at events of a batch, as many as a query of this size may be compared with at once.
+    fn look(&mut self) -> Looked {
+        let Some((batch, seen)) = self.looked_at.take() else { return Looked::Wholly };
+        let events = batch.events.as_deref().unwrap_or_default();
+        let many = (TERMS_AT_ONCE / terms_of(&self.query).max(1)).max(1);
+        let next = events.len().min(seen.saturating_add(many));
+        for event in &events[seen..next] {
             if event.event.position > self.through && self.query.matches(&event.event) {
-                found.push(Arc::clone(event));
+                self.found.push(Arc::clone(event));
             }
         }
+        if next < events.len() {
+            self.looked_at = Some((batch, next));
+            return Looked::Partly;
+        }
         self.through = batch.through;
+        Looked::Wholly
     }
+}
+
+/// Part of a batch that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    Partly,
+    Wholly,
+}
+
+/// Returns the number of types, tags and items that an event may have to be compared with.
+fn terms_of(query: &Query) -> usize {
+    query.items().iter().map(|item| 1 + item.types.len() + item.tags.len()).sum()
 }
 
 #[cfg(test)]
@@ -333,5 +391,40 @@ mod tests {
         }
         let mut again = end.subscribe(&store, Query::all(), Position(0));
         assert_eq!(told(&mut again, 1).await.0, [1]);
+    }
+
+    /// A client asked by hundreds of thousands of names: each event was compared with all of them,
+    /// for a whole batch, before anybody else on that thread had a turn.
+    #[tokio::test]
+    async fn a_query_of_many_terms_lets_others_work_and_a_dropped_call_loses_nothing() {
+        const MANY: u64 = 40;
+        let (store, end) = (Store::memory(), LiveEnd::default());
+        let others = |n: usize| {
+            let types = (0..500).map(|m| format!("other.Type{n}x{m}"));
+            Query::types(types.map(|name| EventType::new(name).unwrap()))
+        };
+        let query = (0..300).map(others).fold(Query::tag("even"), Query::or);
+        let mut following = end.subscribe(&store, query, Position(0));
+        assert_eq!(following.next().await.unwrap().mark, Some(Signal::CaughtUp(Position(0))));
+        let events = (0..MANY).map(|_| {
+            let tags = Tags::none().with("even");
+            NewEvent::new(EventType::new("test.Happened").unwrap(), "{}").tagged(tags)
+        });
+        store.append(Append::of(events.collect())).await.unwrap();
+        let (mut told, mut dropped) = (Vec::new(), 0);
+        while following.told.0 < MANY {
+            // Each call is dropped when it waits for the first time.
+            match following.next().now_or_never() {
+                Some(found) => {
+                    told.extend(found.unwrap().events.iter().map(|event| event.event.position.0))
+                }
+                None => {
+                    dropped += 1;
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        assert_eq!(told, (1..=MANY).collect::<Vec<_>>());
+        assert!(dropped >= MANY - 1, "others had a turn {dropped} times only");
     }
 }
