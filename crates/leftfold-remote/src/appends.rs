@@ -54,6 +54,11 @@ impl AppendQueue {
         self.sent.is_empty() && self.waiting.is_empty()
     }
 
+    /// Tells whether an append was sent and has no answer.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
     /// Tells whether an append waits that may be sent now.
     pub(crate) fn may_send(&self) -> bool {
         !self.waiting.is_empty() && self.sent.len() < IN_FLIGHT_MAX

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper::{Request, Response};
 use leftfold_protocol::wire::store_client::StoreClient;
+use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
@@ -15,7 +16,29 @@ pub(crate) type Client = StoreClient<Channel>;
 
 /// One connection. It is not made again: what answers behind an address is to be looked at first.
 #[derive(Clone, Debug)]
-pub struct Channel(pub(crate) SendRequest<Body>);
+pub struct Channel {
+    pub(crate) requests: SendRequest<Body>,
+    pub(crate) ended: ConnectionEnd,
+}
+
+/// Tells when a connection takes no more calls. Those that go on may still be answered: a server
+/// that stops says so first.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionEnd(watch::Receiver<()>);
+
+impl ConnectionEnd {
+    /// The connection has ended when the sender is dropped.
+    pub(crate) fn new() -> (watch::Sender<()>, Self) {
+        let (ends, ended) = watch::channel(());
+        (ends, Self(ended))
+    }
+
+    /// Waits until it takes no more.
+    pub(crate) async fn come(&mut self) {
+        // Nothing is ever sent.
+        while self.0.changed().await.is_ok() {}
+    }
+}
 
 impl Service<Request<Body>> for Channel {
     type Response = Response<Incoming>;
@@ -23,10 +46,10 @@ impl Service<Request<Body>> for Channel {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
+        self.requests.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
+        Box::pin(self.requests.send_request(request))
     }
 }

@@ -13,7 +13,7 @@ use tonic::codegen::http::Uri;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Request};
 
-use crate::channel::{Channel, Client};
+use crate::channel::{Channel, Client, ConnectionEnd};
 use crate::error::RemoteError;
 use crate::options::{RemoteOptions, RemoteUser};
 
@@ -25,6 +25,7 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 /// A connection to a server whose store was looked at.
 pub(crate) struct CheckedConnection {
     pub(crate) client: Client,
+    pub(crate) ended: ConnectionEnd,
     pub(crate) identity: Identity,
     pub(crate) status: Status,
 }
@@ -56,6 +57,7 @@ pub(crate) async fn connect(options: &RemoteOptions) -> Result<CheckedConnection
 
 async fn try_connect(options: &RemoteOptions) -> Result<CheckedConnection, RemoteError> {
     let (channel, origin) = try_dial(options).await?;
+    let ended = channel.ended.clone();
     let mut client = Client::with_origin(channel, origin)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -68,7 +70,7 @@ async fn try_connect(options: &RemoteOptions) -> Result<CheckedConnection, Remot
     let absent = || strange(Malformed::Absent { field: "identity" });
     let identity = reply.identity.ok_or_else(absent)?.try_into().map_err(strange)?;
     let status = reply.status.ok_or_else(absent)?.try_into().map_err(strange)?;
-    Ok(CheckedConnection { client, identity, status })
+    Ok(CheckedConnection { client, ended, identity, status })
 }
 
 /// Connects to a server of any protocol over gRPC, at the host and the port of the options, as they
@@ -152,16 +154,18 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| away(error.to_string()))?;
+    let (ends, ended) = ConnectionEnd::new();
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "the connection to the server ended");
         }
+        drop(ends);
     });
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     let origin: Uri = format!("{scheme}://{address}")
         .parse()
         .map_err(|_| away("its name cannot stand in a request".to_owned()))?;
-    Ok((Channel(sender), origin))
+    Ok((Channel { requests: sender, ended }, origin))
 }
 
 /// The error of a server that does not say which store it has.

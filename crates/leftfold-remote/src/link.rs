@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::appends::{AppendQueue, HandedOver};
-use crate::channel::Client;
+use crate::channel::{Client, ConnectionEnd};
 use crate::connect::{CheckedConnection, connect, request};
 use crate::error::RemoteError;
 use crate::shared::{LinkState, RemoteShared};
@@ -25,6 +25,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const SENDS: usize = 4;
 /// Requests that are taken at once.
 const TAKEN_MAX: usize = 1_024;
+
+/// Time for the answers to what was sent over a connection that takes no more calls.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Request to the task.
 pub(crate) enum ToLink {
@@ -46,6 +49,21 @@ pub(crate) struct LinkTask {
     wait: Duration,
 }
 
+/// Says that there is no connection any more when the task ends, also by a panic or because its
+/// runtime was shut down: nobody makes calls on the connection that was the last one.
+struct LinkEnding(Arc<RemoteShared>);
+
+impl Drop for LinkEnding {
+    fn drop(&mut self) {
+        let is_known = matches!(&*self.0.connection.borrow(), LinkState::Ended { .. });
+        if !is_known {
+            let detail = "the handle on the store is closed; open it again".to_owned();
+            self.0.connection.send_replace(LinkState::Ended { detail });
+        }
+        self.0.end();
+    }
+}
+
 impl LinkTask {
     pub(crate) fn new(
         shared: Arc<RemoteShared>,
@@ -59,6 +77,7 @@ impl LinkTask {
 
     /// Works until the handle is closed, or nobody has it any more, and everything is answered.
     pub(crate) async fn run(mut self, first: CheckedConnection) {
+        let _ending = LinkEnding(Arc::clone(&self.shared));
         let mut connected = Some(first);
         while !self.is_done() {
             let now = match connected.take() {
@@ -69,7 +88,7 @@ impl LinkTask {
                 },
             };
             self.shared.connection.send_replace(LinkState::Up(now.client.clone()));
-            self.work(now.client).await;
+            self.work(now.client, now.ended).await;
             if !self.is_done() {
                 self.shared.connection.send_replace(LinkState::Connecting);
             }
@@ -210,34 +229,69 @@ impl LinkTask {
 
     /// Works with a connection until it breaks, or everything is done. The call of appends says
     /// when that is: what the server said last is read before.
-    async fn work(&mut self, client: Client) {
+    async fn work(&mut self, client: Client, ended: ConnectionEnd) {
         let shared = Arc::clone(&self.shared);
         tokio::select! {
-            broken = self.send_appends(client.clone()) => {
+            broken = self.send_appends(client.clone(), ended) => {
                 tracing::debug!(?broken, "the call of appends ended");
             }
             () = watch(&shared, client) => {}
         }
     }
 
-    /// Sends appends and takes their answers; returns when the call broke, or all is done.
-    async fn send_appends(&mut self, mut client: Client) -> Result<(), tonic::Status> {
+    /// Makes the call of appends. What the server had taken of earlier ones is known then.
+    async fn open_appends(
+        &mut self,
+        mut client: Client,
+        ended: &mut ConnectionEnd,
+    ) -> Result<(mpsc::Sender<AppendRequest>, Streaming<AppendReply>), tonic::Status> {
         let (sends, messages) = mpsc::channel::<AppendRequest>(SENDS);
         // The channel is empty and open.
         let _ = sends.try_send(self.queue.open());
         let call = request(&self.shared.options, ReceiverStream::new(messages));
-        let mut replies = client.append(call).await?.into_inner();
-        match replies.message().await?.and_then(|message| message.reply) {
+        let opening = async {
+            let mut replies = client.append(call).await?.into_inner();
+            let first = replies.message().await?.and_then(|message| message.reply);
+            Ok::<_, tonic::Status>((first, replies))
+        };
+        let (first, replies) = tokio::select! {
+            opened = opening => opened?,
+            () = ended.come() => return Err(takes_no_more()),
+        };
+        match first {
             Some(append_reply::Reply::Opened(opened)) => {
                 self.queue.opened(&opened);
                 (self.down_since, self.wait) = (None, Duration::ZERO);
+                Ok((sends, replies))
             }
-            other => return Err(strange(&other)),
+            other => Err(strange(&other)),
         }
+    }
+
+    /// Sends appends and takes their answers; returns when the call broke, or all is done.
+    ///
+    /// If the connection takes no more calls this one may still go on, and reads would fail as long
+    /// as it does: so it ends when what was sent is answered.
+    async fn send_appends(
+        &mut self,
+        client: Client,
+        mut ended: ConnectionEnd,
+    ) -> Result<(), tonic::Status> {
+        let (sends, mut replies) = self.open_appends(client, &mut ended).await?;
         let mut takes_more = true;
+        let mut ends_at = None;
         let mut taken = Vec::new();
         while !self.is_done() {
+            if ends_at.is_some() && !self.queue.is_unanswered() {
+                return Err(takes_no_more());
+            }
             let is_open = tokio::select! {
+                () = ended.come(), if ends_at.is_none() => {
+                    (takes_more, ends_at) = (false, Some(Instant::now() + ANSWERED_WITHIN));
+                    true
+                }
+                () = tokio::time::sleep_until(ends_at.unwrap_or_else(Instant::now)),
+                    if ends_at.is_some() => return Err(takes_no_more()),
                 permit = sends.reserve(), if takes_more && self.queue.may_send() => {
                     match permit {
                         Ok(permit) => {
@@ -288,6 +342,10 @@ impl LinkTask {
         }
         Ok(true)
     }
+}
+
+fn takes_no_more() -> tonic::Status {
+    tonic::Status::unavailable("the connection takes no more calls")
 }
 
 fn strange(reply: &Option<append_reply::Reply>) -> tonic::Status {

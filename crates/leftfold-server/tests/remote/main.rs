@@ -1,5 +1,6 @@
 //! Stores that a server keeps, over real sockets.
 
+mod between;
 mod bounds;
 mod calls;
 mod conformance;
