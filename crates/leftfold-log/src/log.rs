@@ -8,9 +8,9 @@ use bytes::Bytes;
 use leftfold_core::store::held_bytes;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, Direction, EventId, Hash, HeldLease, Identity, Label, Lease, LeaseError,
-    LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError,
-    State, Status, StoreId, Timestamp, What,
+    CommandId, Direction, EventId, Hash, HeldLease, HistoryFrom, HistoryPage, Identity, Label,
+    Lease, LeaseError, LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position,
+    Read, ReadError, State, Status, StoreId, Timestamp, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -348,6 +348,12 @@ impl Backend for Log {
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
         self.in_background(held_bytes::EACH, move |shared| {
             crate::read::appends::page(shared, from, page_bytes)
+        })
+    }
+
+    fn history(&self, from: HistoryFrom, page_bytes: u32) -> Pending<HistoryPage, ReadError> {
+        self.in_background(held_bytes::EACH, move |shared| {
+            crate::read::history::page(shared, from, page_bytes)
         })
     }
 

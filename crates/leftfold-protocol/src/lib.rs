@@ -10,14 +10,15 @@
 //! and how versions change are in `docs/protocol.md`.
 
 // `malformed` is the error of a message, with what reads its parts. Then, in the order of the
-// description: `event`, `query`, `append`, `outcome`, `read`, `lease` and `status`; `batch` has
-// several appends or answers in one message, `problem` the errors that travel beside a call's
-// status. `bounded` has the codec of all calls.
+// description: `event`, `query`, `append`, `outcome`, `read`, `history`, `lease` and
+// `status`; `batch` has several appends or answers in one message, `problem` the errors that travel
+// beside a call's status. `bounded` has the codec of all calls.
 
 mod append;
 mod batch;
 pub mod bounded;
 mod event;
+mod history;
 mod lease;
 mod malformed;
 mod outcome;

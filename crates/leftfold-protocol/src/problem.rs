@@ -130,6 +130,7 @@ impl From<ReadError> for wire::ReadProblem {
             }
             ReadError::Io { detail } => Problem::Io(detail),
             ReadError::Denied { detail } => Problem::Denied(detail),
+            ReadError::NoHistory => Problem::NoHistory(wire::Empty {}),
             ReadError::Closed => Problem::Closed(wire::Empty {}),
         };
         Self { problem: Some(problem) }
@@ -151,6 +152,7 @@ impl TryFrom<wire::ReadProblem> for ReadError {
             }
             Problem::Io(detail) => Self::Io { detail },
             Problem::Denied(detail) => Self::Denied { detail },
+            Problem::NoHistory(_) => Self::NoHistory,
             Problem::Closed(_) => Self::Closed,
             // These end subscriptions, which are no reads.
             Problem::OtherStore(_) | Problem::Ahead(_) | Problem::OtherHistory(_) => {

@@ -8,13 +8,14 @@ use leftfold_core::store::held_bytes;
 use leftfold_core::store::limits::{APPEND_BYTES_MAX, LEASES_MAX};
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, EventFeed, EventId, Hash, HeldLease, Identity, Invalid, Label, Lease, LeaseError,
-    LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Query, Read,
-    ReadError, Status, StoreId, Timestamp, What,
+    CommandId, EventFeed, EventId, Hash, HeldLease, HistoryFrom, HistoryPage, Identity, Invalid,
+    Label, Lease, LeaseError, LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending,
+    Position, Query, Read, ReadError, Status, StoreId, Timestamp, What,
 };
 use leftfold_protocol::wire;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use tonic::Code;
 
 use crate::appends::HandedOver;
 use crate::calls::{UnansweredCall, call, call_once};
@@ -254,6 +255,23 @@ impl Backend for RemoteStore {
                 async move { client.read_appends(call).await }
             };
             Ok(read_as(call_once(&shared, make).await?)?)
+        })
+    }
+
+    fn history(&self, from: HistoryFrom, page_bytes: u32) -> Pending<HistoryPage, ReadError> {
+        self.ask_read(held_bytes::EACH, move |shared| async move {
+            let make = |mut client: Client| {
+                let message = wire::ReadHistoryRequest { from: Some(from.into()), page_bytes };
+                let call = request(&shared.options, message);
+                async move { client.read_history(call).await }
+            };
+            match call_once(&shared, make).await {
+                // A server of an earlier release.
+                Err(UnansweredCall::Refused(status)) if status.code() == Code::Unimplemented => {
+                    Err(ReadError::NoHistory)
+                }
+                answered => Ok(read_as(answered?)?),
+            }
         })
     }
 

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Checkpoint, CommandId, EventFeed,
-    EventId, Gone, Hash, HeldLease, Label, Lease, LeaseError, LeaseRequest, Leased, Metrics,
-    Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, Status, StoreId,
-    Timestamp,
+    EventId, Gone, Hash, HeldLease, HistoryFrom, HistoryPage, Label, Lease, LeaseError,
+    LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Query, Read,
+    ReadError, Status, StoreId, Timestamp,
 };
 
 /// A durable, totally ordered store of events.
@@ -138,6 +138,18 @@ pub trait Backend: Send + Sync + 'static {
     /// Returns the hash of the group that recorded the position: [`Hash::EMPTY`] at the start,
     /// `None` beyond the head.
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError>;
+
+    /// Reads the bytes that the chain of hashes covers, link by link, at most about `page_bytes` a
+    /// page; a link that is larger comes in parts. The chain that is computed from them ends with
+    /// [`Head::chain`](super::Head::chain), and has the hash of each position at the link that
+    /// holds it: so who keeps a hash elsewhere can tell by the bytes alone that a history is the
+    /// same, and a copy is made of them.
+    ///
+    /// A backend without such a chain says so: [`ReadError::NoHistory`].
+    fn history(&self, from: HistoryFrom, page_bytes: u32) -> Pending<HistoryPage, ReadError> {
+        let _ = (from, page_bytes);
+        Pending::ready(Err(ReadError::NoHistory))
+    }
 
     /// Returns the positions of the events that callers brought with this id, at most `at_most`,
     /// the oldest first. Minted ids are not found.

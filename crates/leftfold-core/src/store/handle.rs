@@ -13,9 +13,10 @@ use tracing::{Span, field};
 use super::metrics::{Measured, Sources};
 use super::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, EventId, Hash, Head, HeldLease, Identity, Invalid, Label, Lease, LeaseError,
-    LeaseRequest, Leased, MemoryBackend, Metrics, Outcome, Partition, Pending, Position, Read,
-    ReadError, RecordedEvent, State, Status, StoreId, StreamName, Timestamp, Version,
+    CommandId, EventId, Hash, Head, HeldLease, HistoryFrom, HistoryPage, Identity, Invalid, Label,
+    Lease, LeaseError, LeaseRequest, Leased, MemoryBackend, Metrics, Outcome, Partition, Pending,
+    Position, Read, ReadError, RecordedEvent, State, Status, StoreId, StreamName, Timestamp,
+    Version,
 };
 
 /// A value that a layer above keeps beside a store.
@@ -205,6 +206,11 @@ impl Store {
     /// Returns the hash of the group that recorded the position; `None` beyond the head.
     pub fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
         self.backend.hash_at(position)
+    }
+
+    /// Reads the bytes that the chain of hashes covers: see [`Backend::history`].
+    pub fn history(&self, from: HistoryFrom, page_bytes: u32) -> Pending<HistoryPage, ReadError> {
+        self.backend.history(from, page_bytes)
     }
 
     /// Returns the positions of the events that callers brought with this id, at most `at_most`,

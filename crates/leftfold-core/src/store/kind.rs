@@ -108,6 +108,7 @@ impl ReadError {
             Self::Invalid(error) => error.kind(),
             Self::Busy { .. } => Kind::Busy,
             Self::Damaged { .. } | Self::Denied { .. } => Kind::Bug,
+            Self::NoHistory => Kind::Invalid,
             Self::Io { .. } | Self::Closed => Kind::Unavailable,
         }
     }

@@ -17,9 +17,10 @@ use super::limits::SNAPSHOT_BYTES_MAX;
 use super::{
     Answered, Append, AppendError, Appended, AppendsFrom, AppendsPage, Backend, Checkpoint,
     CheckpointRecord, CloseError, CommandId, Condition, Conflict, Direction, Epoch, EventId, Hash,
-    Head, HeldLease, InStream, Invalid, Label, Lease, LeaseError, LeaseRequest, Leased, Leases,
-    NewEvent, Outcome, Page, Partition, Pending, Position, Read, ReadError, RecordedAppend,
-    RecordedEvent, State, Status, StoreId, StreamName, Timestamp, Version, What,
+    Head, HeldLease, HistoryEnd, HistoryFrom, HistoryKind, HistoryLink, HistoryPage, HistoryRule,
+    InStream, Invalid, Label, Lease, LeaseError, LeaseRequest, Leased, Leases, NewEvent, Outcome,
+    Page, PageRoom, Partition, Pending, Position, Read, ReadError, RecordedAppend, RecordedEvent,
+    State, Status, StoreId, StreamName, Timestamp, Version, What,
 };
 
 /// A store in memory: it keeps every promise but durability.
@@ -62,6 +63,7 @@ struct StoreContents {
 struct KeptAppend {
     first: Position,
     events: usize,
+    recorded_at: Timestamp,
     command: Option<Answered>,
     checkpoint: Option<(Label, Checkpoint)>,
     hash: Hash,
@@ -211,7 +213,7 @@ impl StoreContents {
         let recorded_at = now.max(head.recorded_at.plus(std::time::Duration::from_micros(1)));
         let count = append.events.len();
         let first = Position(head.position.0 + u64::from(count > 0));
-        let hash = chain(head.chain, &append, recorded_at);
+        let hash = chain(head.chain, &hashed(recorded_at, &append.events));
         let mut versions = Vec::with_capacity(count);
         for (index, event) in append.events.into_iter().enumerate() {
             let position = Position(first.0 + index as u64);
@@ -234,7 +236,14 @@ impl StoreContents {
             let key = (consumer.clone(), checkpoint.store, checkpoint.partition.clone());
             self.checkpoints.insert(key, checkpoint.clone());
         }
-        self.appends.push(KeptAppend { first, events: count, command, checkpoint, hash });
+        self.appends.push(KeptAppend {
+            first,
+            events: count,
+            recorded_at,
+            command,
+            checkpoint,
+            hash,
+        });
         let appended = Appended { first, versions, recorded_at };
         let head = Head { position: Position(self.events.len() as u64), chain: hash, recorded_at };
         (appended, head)
@@ -260,8 +269,9 @@ impl StoreContents {
         RecordedEvent { append_continues: more, ..RecordedEvent::of(new, position, at, stream, id) }
     }
 
-    fn appends(&self, from: AppendsFrom, page_bytes: u32, head: Head) -> AppendsPage {
-        let begin = match from {
+    /// Returns the index of the append at a place.
+    fn append_at(&self, from: AppendsFrom) -> usize {
+        match from {
             AppendsFrom::Mark(mark) => {
                 usize::try_from(mark).unwrap_or(usize::MAX).min(self.appends.len())
             }
@@ -272,7 +282,33 @@ impl StoreContents {
                 let holds = |kept: &KeptAppend| kept.events > 0 && kept.first <= position;
                 self.appends.iter().rposition(holds).map_or(0, |index| index + 1)
             }
-        };
+        }
+    }
+
+    fn history(&self, from: HistoryFrom, page_bytes: u32, head: Head) -> HistoryPage {
+        let begin = self.append_at(from.link);
+        let before = begin.checked_sub(1).map_or(Hash::EMPTY, |index| self.appends[index].hash);
+        let mut page = HistoryPage::empty(HistoryRule::Blake3, before, from, head);
+        let mut room = PageRoom::of(page_bytes, from);
+        for (kept, index) in self.appends[begin..].iter().zip(begin as u64..) {
+            let last = Position(kept.first.0 + (kept.events as u64).saturating_sub(1));
+            let events = &self.events[last.0 as usize - kept.events..last.0 as usize];
+            let link = HistoryLink {
+                kind: HistoryKind::Records,
+                version: 1,
+                hashed: hashed(kept.recorded_at, events).into(),
+                end: Some(HistoryEnd { hash: kept.hash, position: last }),
+            };
+            let places = (AppendsFrom::Mark(index), AppendsFrom::Mark(index + 1));
+            if !page.push(link, places, &mut room) {
+                break;
+            }
+        }
+        page
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32, head: Head) -> AppendsPage {
+        let begin = self.append_at(from);
         let mut appends = Vec::new();
         let mut bytes = 0;
         for kept in &self.appends[begin..] {
@@ -361,12 +397,35 @@ impl StoreContents {
     }
 }
 
-fn chain(previous: Hash, append: &Append, at: Timestamp) -> Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&previous.0).update(&at.as_micros().to_le_bytes());
-    for event in &append.events {
-        hasher.update(event.event_type.as_bytes()).update(&event.data);
+/// Part of an event that the chain covers.
+trait Hashed {
+    fn parts(&self) -> [&[u8]; 2];
+}
+
+impl Hashed for NewEvent {
+    fn parts(&self) -> [&[u8]; 2] {
+        [self.event_type.as_bytes(), &self.data]
     }
+}
+
+impl Hashed for RecordedEvent {
+    fn parts(&self) -> [&[u8]; 2] {
+        [self.event_type.as_bytes(), &self.data]
+    }
+}
+
+/// The bytes of an append that the chain covers.
+fn hashed(at: Timestamp, events: &[impl Hashed]) -> Vec<u8> {
+    let mut bytes = at.as_micros().to_le_bytes().to_vec();
+    for part in events.iter().flat_map(Hashed::parts) {
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+fn chain(previous: Hash, hashed: &[u8]) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&previous.0).update(hashed);
     Hash(*hasher.finalize().as_bytes())
 }
 
@@ -409,6 +468,10 @@ impl Backend for MemoryBackend {
 
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
         self.read_with(|state| state.appends(from, page_bytes, self.status.borrow().head))
+    }
+
+    fn history(&self, from: HistoryFrom, page_bytes: u32) -> Pending<HistoryPage, ReadError> {
+        self.read_with(|state| state.history(from, page_bytes, self.status.borrow().head))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {

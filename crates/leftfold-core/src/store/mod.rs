@@ -5,8 +5,8 @@
 //! 2. The contract: `append`, `read` and `lease` are its requests and answers, `record` is what it
 //!    keeps beside events, and `authority` the right to write names of the runtime. An answer is
 //!    `pending` until it comes, and events that a backend brings by itself come by a `feed`.
-//!    `backend` says what every store promises. `memory` keeps it in the shortest form, with the
-//!    rules of leases from `tenures`.
+//!    `history` has the bytes of the chain. `backend` says what every store promises. `memory`
+//!    keeps it in the shortest form, with the rules of leases from `tenures`.
 //! 3. The `handle` on a backend, with the `subscription` that follows it, its `metrics`, and what
 //!    an error means to a caller (`kind`). `append_figures` has those that backends share,
 //!    `held_bytes` says what a waiting request counts for; `sleep` measures the time that the
@@ -20,6 +20,7 @@ mod event;
 mod feed;
 mod handle;
 pub mod held_bytes;
+mod history;
 mod invalid;
 mod kind;
 mod lease;
@@ -46,6 +47,10 @@ pub use backend::{Backend, CloseError, Epoch, Identity};
 pub use event::{ContentType, InStream, Metadata, NewEvent, RecordedEvent};
 pub use feed::{EventFeed, FedEvents, Signal};
 pub use handle::{Events, Store, UnknownPartition};
+pub use history::{
+    HistoryEnd, HistoryFrom, HistoryHasher, HistoryKind, HistoryLink, HistoryPage, HistoryRule,
+    PageRoom,
+};
 pub use invalid::Invalid;
 pub use kind::Kind;
 pub use lease::{Fence, HeldLease, Holder, Lease, LeaseError, LeaseRequest, Leased};

@@ -256,6 +256,12 @@ pub enum ReadError {
         /// Reason, for people.
         detail: String,
     },
+    /// The store keeps no bytes of which its chain of hashes can be computed again.
+    #[error(
+        "the store does not give the bytes of its chain of hashes; verify it where it is kept, or \
+         dump it"
+    )]
+    NoHistory,
     /// The store is closed.
     #[error("the store is closed, open it again")]
     Closed,

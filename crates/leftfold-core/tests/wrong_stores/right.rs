@@ -8,10 +8,10 @@ use bytes::Bytes;
 use leftfold_core::drive::memory_at;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CheckpointRecord,
-    CloseError, CommandId, Condition, Conflict, EventId, Hash, HeldLease, Identity, Label, Lease,
-    LeaseError, LeaseRequest, Leased, MemoryBackend, MoveFrom, Outcome, Page, Partition, Pending,
-    Position, Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId, StreamName,
-    Timestamp, Version,
+    CloseError, CommandId, Condition, Conflict, EventId, Hash, HeldLease, HistoryFrom, HistoryPage,
+    Identity, Label, Lease, LeaseError, LeaseRequest, Leased, MemoryBackend, MoveFrom, Outcome,
+    Page, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, State, Status,
+    Store, StoreId, StreamName, Timestamp, Version,
 };
 use leftfold_testing::conformance::{Factory, Failed, Faults, PassingTime, Reopens};
 use tokio::sync::watch;
@@ -286,6 +286,8 @@ spoilable! {
         |right, moment| right.reads(|memory| memory.position_at(moment));
     appends(from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> =
         |right, from, page_bytes| right.reads(|memory| memory.appends(from, page_bytes));
+    history(from: HistoryFrom, page_bytes: u32) -> Pending<HistoryPage, ReadError> =
+        |right, from, page_bytes| right.reads(|memory| memory.history(from, page_bytes));
     hash_at(position: Position) -> Pending<Option<Hash>, ReadError> =
         |right, position| right.reads(|memory| memory.hash_at(position));
     positions_of(id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> =

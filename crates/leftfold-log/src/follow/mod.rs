@@ -16,9 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
-    CommandId, EventId, Hash, HeldLease, Identity, Label, Lease, LeaseError, LeaseRequest, Leased,
-    Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError, State, Status, StoreId,
-    Timestamp,
+    CommandId, EventId, Hash, HeldLease, HistoryFrom, HistoryPage, Identity, Label, Lease,
+    LeaseError, LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read,
+    ReadError, State, Status, StoreId, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -232,6 +232,10 @@ impl Backend for LogFollower {
 
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
         self.reading(|log| log.appends(from, page_bytes))
+    }
+
+    fn history(&self, from: HistoryFrom, page_bytes: u32) -> Pending<HistoryPage, ReadError> {
+        self.reading(|log| log.history(from, page_bytes))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {

@@ -6,6 +6,8 @@ use uuid::Uuid;
 use super::{Decoder, FormatError};
 
 pub(crate) const GROUP_HEADER_BYTES: usize = 80;
+/// Bytes of a header that the chain covers.
+pub(crate) const DESCRIBED_BYTES: usize = 32;
 pub(crate) const GROUP_MAGIC: [u8; 4] = *b"LFG1";
 /// Flag of a group without records that a clean close writes.
 pub(crate) const SEAL: u32 = 1;
@@ -91,8 +93,8 @@ impl GroupHeader {
     }
 
     /// Encodes the fields that are part of the chain hash.
-    fn described(&self) -> [u8; 32] {
-        let mut out = [0; 32];
+    pub(crate) fn described(&self) -> [u8; DESCRIBED_BYTES] {
+        let mut out = [0; DESCRIBED_BYTES];
         out[..4].copy_from_slice(&self.body_bytes.to_le_bytes());
         out[4..8].copy_from_slice(&self.records.to_le_bytes());
         out[8..12].copy_from_slice(&self.events.to_le_bytes());
@@ -100,6 +102,28 @@ impl GroupHeader {
         out[16..24].copy_from_slice(&self.first.0.to_le_bytes());
         out[24..32].copy_from_slice(&self.recorded_at.to_le_bytes());
         out
+    }
+
+    /// Makes the header of a group, for an address, of the fields that the chain covers.
+    pub(crate) fn of_described(
+        described: &[u8; DESCRIBED_BYTES],
+        address: u64,
+        hash: Hash,
+    ) -> Result<Self, FormatError> {
+        let what = "group";
+        let mut input = Decoder::new(described, what);
+        let header = Self {
+            body_bytes: input.u32()?,
+            records: input.u32()?,
+            events: input.u32()?,
+            flags: input.u32()?,
+            first: Position(input.u64()?),
+            recorded_at: input.i64()?,
+            address,
+            hash,
+        };
+        let is_known = header.flags & !SEAL == 0 && header.events <= header.records;
+        if is_known { Ok(header) } else { Err(FormatError::Value { what }) }
     }
 
     /// Decodes the header that stands at an address of a segment.

@@ -14,7 +14,7 @@ pub(crate) mod varint;
 
 pub(crate) use event::{EncodedEvents, EventView};
 pub(crate) use group::{
-    Binding, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, GroupHeaderFault, SEAL,
+    Binding, DESCRIBED_BYTES, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, GroupHeaderFault, SEAL,
 };
 pub(crate) use mark::{DurableMark, MARK};
 pub(crate) use record::{

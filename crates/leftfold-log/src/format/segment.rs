@@ -60,10 +60,24 @@ impl SegmentHeader {
         StoreId(Uuid::new_v5(&self.store.0, self.epoch.id.as_bytes()))
     }
 
+    /// Returns the binding of a new segment of a version; `None` if the version is not known.
+    pub(crate) fn binding_of(version: u32) -> Option<Binding> {
+        match u16::try_from(version) {
+            Ok(VERSION_1) => Some(Binding::Address),
+            Ok(VERSION_2) => Some(Binding::draw()),
+            _ => None,
+        }
+    }
+
+    /// Returns the version of the format.
+    pub(crate) fn version(&self) -> u16 {
+        if self.binding == Binding::Address { VERSION_1 } else { VERSION_2 }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(BYTES_2);
         out.extend_from_slice(&MAGIC);
-        let version = if self.binding == Binding::Address { VERSION_1 } else { VERSION_2 };
+        let version = self.version();
         for id in [version, BLAKE3, CRC32C, STORED] {
             out.extend_from_slice(&id.to_le_bytes());
         }
@@ -188,9 +202,26 @@ impl SegmentHeader {
     /// restores, are history too.
     pub(crate) fn epoch_hash(so_far: Hash, store: StoreId, epoch: &Epoch) -> Hash {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&so_far.0).update(store.0.as_bytes()).update(epoch.id.as_bytes());
-        hasher.update(&epoch.number.to_le_bytes()).update(&epoch.began_after.0.to_le_bytes());
+        hasher.update(&so_far.0).update(&Self::life(store, epoch));
         Hash(*hasher.finalize().as_bytes())
+    }
+
+    /// Reads the bytes by which an epoch is part of the chain.
+    pub(crate) fn of_life(bytes: &[u8]) -> Result<(StoreId, Epoch), FormatError> {
+        let mut input = Decoder::new(bytes, "life");
+        let store = StoreId(Uuid::from_bytes(input.array()?));
+        let id = Uuid::from_bytes(input.array()?);
+        let (number, began_after) = (input.u32()?, Position(input.u64()?));
+        Ok((store, Epoch { id, number, began_after }))
+    }
+
+    /// The bytes by which an epoch is part of the chain.
+    pub(crate) fn life(store: StoreId, epoch: &Epoch) -> Vec<u8> {
+        let mut bytes = store.0.into_bytes().to_vec();
+        bytes.extend_from_slice(epoch.id.as_bytes());
+        bytes.extend_from_slice(&epoch.number.to_le_bytes());
+        bytes.extend_from_slice(&epoch.began_after.0.to_le_bytes());
+        bytes
     }
 }
 

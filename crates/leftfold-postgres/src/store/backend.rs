@@ -7,9 +7,9 @@ use bytes::Bytes;
 use leftfold_core::store::limits::SNAPSHOT_BYTES_MAX;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendFigures, AppendsFrom, AppendsPage, Backend, Checkpoint,
-    CloseError, CommandId, EventId, Hash, HeldLease, Identity, Invalid, Label, Lease, LeaseError,
-    LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError,
-    Status, StoreId, Timestamp, What, held_bytes,
+    CloseError, CommandId, EventId, Hash, HeldLease, HistoryFrom, HistoryPage, Identity, Invalid,
+    Label, Lease, LeaseError, LeaseRequest, Leased, Metrics, Outcome, Page, Partition, Pending,
+    Position, Read, ReadError, Status, StoreId, Timestamp, What, held_bytes,
 };
 use tokio::sync::{oneshot, watch};
 use tokio_postgres::Socket;
@@ -19,7 +19,7 @@ use super::error::PostgresStoreError;
 use super::inline::register;
 use super::options::PostgresStoreOptions;
 use super::read::verify::{RowsProgress, RowsReport, verify};
-use super::read::{appends, lookups, pages};
+use super::read::{appends, history, lookups, pages};
 use super::rows::{self, HEAD};
 use super::shared::StoreShared;
 use super::write::look_up::look_up;
@@ -305,6 +305,12 @@ impl Backend for PostgresStore {
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
         self.reading(held_bytes::EACH, move |shared| async move {
             appends::page(&shared, from, page_bytes).await
+        })
+    }
+
+    fn history(&self, from: HistoryFrom, page_bytes: u32) -> Pending<HistoryPage, ReadError> {
+        self.reading(held_bytes::EACH, move |shared| async move {
+            history::page(&shared, from, page_bytes).await
         })
     }
 

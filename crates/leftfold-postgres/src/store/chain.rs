@@ -21,46 +21,74 @@ pub(super) struct Link<'a> {
 pub(super) fn hash(before: Hash, link: &Link<'_>) -> Hash {
     let mut fields = HashedFields(Sha256::new());
     fields.bytes(&before.0);
-    fields.number(link.number);
-    fields.moment(link.recorded_at);
-    fields.number(link.events.len() as u64);
-    for event in link.events {
-        fields.event(event);
-    }
-    match link.command {
-        Some(record) => {
-            fields.bytes(&record.id.0);
-            fields.bytes(&record.digest.0);
-            fields.bytes(&record.answer);
-        }
-        None => fields.nothing(),
-    }
-    match link.checkpoint {
-        Some((consumer, checkpoint)) => {
-            fields.bytes(consumer.as_bytes());
-            fields.bytes(checkpoint.store.0.as_bytes());
-            fields.optional(checkpoint.partition.0.as_deref());
-            fields.number(checkpoint.position.0);
-            fields.bytes(&checkpoint.hash.0);
-        }
-        None => fields.nothing(),
-    }
+    fields.link(link);
     Hash(fields.0.finalize().into())
 }
 
-/// Hasher of fields, each its length, 4 bytes from the highest, and its bytes.
-struct HashedFields(Sha256);
+/// Returns the bytes that are hashed behind the hash before.
+pub(super) fn hashed(link: &Link<'_>) -> Vec<u8> {
+    let mut fields = HashedFields(Vec::new());
+    fields.link(link);
+    fields.0
+}
 
-impl HashedFields {
+/// Taker of the bytes of fields: a hash, or a buffer.
+trait FieldBytes {
+    fn take(&mut self, bytes: &[u8]);
+}
+
+impl FieldBytes for Sha256 {
+    fn take(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+}
+
+impl FieldBytes for Vec<u8> {
+    fn take(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Fields, each its length, 4 bytes from the highest, and its bytes.
+struct HashedFields<T>(T);
+
+impl<T: FieldBytes> HashedFields<T> {
+    fn link(&mut self, link: &Link<'_>) {
+        self.number(link.number);
+        self.moment(link.recorded_at);
+        self.number(link.events.len() as u64);
+        for event in link.events {
+            self.event(event);
+        }
+        match link.command {
+            Some(record) => {
+                self.bytes(&record.id.0);
+                self.bytes(&record.digest.0);
+                self.bytes(&record.answer);
+            }
+            None => self.nothing(),
+        }
+        match link.checkpoint {
+            Some((consumer, checkpoint)) => {
+                self.bytes(consumer.as_bytes());
+                self.bytes(checkpoint.store.0.as_bytes());
+                self.optional(checkpoint.partition.0.as_deref());
+                self.number(checkpoint.position.0);
+                self.bytes(&checkpoint.hash.0);
+            }
+            None => self.nothing(),
+        }
+    }
+
     fn bytes(&mut self, bytes: &[u8]) {
         // No field is longer than 16 MiB.
-        self.0.update((bytes.len() as u32).to_be_bytes());
-        self.0.update(bytes);
+        self.0.take(&(bytes.len() as u32).to_be_bytes());
+        self.0.take(bytes);
     }
 
     /// The length of what is not there.
     fn nothing(&mut self) {
-        self.0.update(u32::MAX.to_be_bytes());
+        self.0.take(&u32::MAX.to_be_bytes());
     }
 
     fn optional(&mut self, text: Option<&str>) {

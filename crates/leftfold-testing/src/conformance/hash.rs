@@ -1,6 +1,9 @@
 //! Hashes: they name a history, so that another one is noticed.
 
-use leftfold_core::store::{Append, Hash, MoveFrom, Position};
+use leftfold_core::operations::{HistoryCheck, HistoryError};
+use leftfold_core::store::{
+    Append, AppendsFrom, Hash, HistoryFrom, MoveFrom, Position, ReadError, StoreId,
+};
 
 use super::Factory;
 use super::examples::{checkpoint, command, events, moving};
@@ -82,4 +85,80 @@ pub async fn the_chain_of_the_head_covers_everything(factory: &impl Factory) {
         assert!(!seen.contains(&chain), "an append left the chain as it was");
         seen.push(chain);
     }
+}
+
+/// Records events and other things, each by an append of its own.
+async fn some_history<F: Factory>(store: &TestedStore<'_, F>, first: &str) {
+    store.appended(Append { command: Some(command(first)), ..Append::default() }).await;
+    for count in [1, 3, 2] {
+        store.appended(events("a-1", count)).await;
+        let moved = checkpoint(StoreId::random(), count as u64);
+        store.appended(moving("c", MoveFrom::Anywhere, moved)).await;
+    }
+}
+
+/// The bytes that the chain covers give the hash of each position, and that of the end, however
+/// small the pages; those that a store does not give it does not give at any time.
+pub async fn the_history_gives_all_hashes_again(factory: &impl Factory) {
+    let mut store = TestedStore::new(factory).await;
+    for round in 0..2 {
+        some_history(&store, &round.to_string()).await;
+        for page_bytes in [1 << 20, 60] {
+            let mut check = HistoryCheck::in_pages_of(&store, page_bytes);
+            let mut told = Position::START;
+            loop {
+                match check.next().await {
+                    Ok(None) => break,
+                    Ok(Some(ends)) => {
+                        for end in ends {
+                            while told < end.position {
+                                told = told.next();
+                                let hash = store.hash_at(told).await;
+                                assert_eq!(hash, Ok(Some(end.hash)), "at {told}");
+                            }
+                        }
+                    }
+                    Err(HistoryError::Read(ReadError::NoHistory)) if round == 0 => return,
+                    Err(error) => panic!("pages of {page_bytes} bytes: {error}"),
+                }
+            }
+            let head = store.head();
+            assert_eq!((check.position(), check.chain()), (head.position, head.chain));
+            assert_eq!(told, head.position);
+        }
+        store.reopen().await;
+    }
+}
+
+/// From behind a position the history begins with its hash, a page is bounded, and a mark goes on
+/// with what comes later.
+pub async fn a_history_is_read_from_any_place(factory: &impl Factory) {
+    let store = TestedStore::new(factory).await;
+    some_history(&store, "first").await;
+    match store.history(HistoryFrom::START, 1).await {
+        Err(ReadError::NoHistory) => return,
+        Ok(page) => assert_eq!(page.before, Hash::EMPTY, "the beginning follows from nothing"),
+        Err(error) => panic!("{error}"),
+    }
+    let head = store.head();
+    for position in 1..=head.position.0 {
+        let page = store.history(HistoryFrom::after(Position(position)), 1 << 20).await;
+        let page = page.expect("the store can be read");
+        let hash = store.hash_at(Position(position)).await.expect("the store can be read");
+        assert_eq!(Some(page.before), hash, "behind {position}");
+        let last = page.links.last().and_then(|link| link.end).expect("records come last");
+        assert_eq!((last.hash, last.position), (head.chain, head.position));
+    }
+    let page = store.history(HistoryFrom::START, 50).await.expect("the store can be read");
+    let bytes: usize = page.links.iter().map(|link| link.hashed.len()).sum();
+    assert!(bytes <= 50, "a page of 50 bytes has {bytes}");
+    let end = store.history(HistoryFrom::after(Position::END), 1 << 20).await.expect("it is read");
+    let end = store.history(end.next, 1 << 20).await.expect("the store can be read");
+    assert_eq!((end.links.len(), end.before), (0, head.chain), "nothing stands behind the end");
+    store.appended(events("b-1", 1)).await;
+    let later = store.history(end.next, 1 << 20).await.expect("the store can be read");
+    let ends: Vec<_> = later.links.iter().filter_map(|link| link.end).collect();
+    assert_eq!((later.before, ends.len()), (head.chain, 1));
+    assert_eq!(ends[0].hash, store.head().chain);
+    assert!(matches!(later.next.link, AppendsFrom::Mark(_)), "the end of a page is a mark");
 }

@@ -311,7 +311,8 @@ list! {
         appends_are_read_from_after_a_position, a_mark_goes_on_with_what_comes_later,
         leases_are_no_appends;
     hash: the_start_has_the_empty_hash_and_the_future_none, a_hash_never_changes,
-        histories_differ_by_their_hashes, the_chain_of_the_head_covers_everything;
+        histories_differ_by_their_hashes, the_chain_of_the_head_covers_everything,
+        the_history_gives_all_hashes_again, a_history_is_read_from_any_place;
     snapshot: a_snapshot_is_what_was_kept_or_nothing, a_snapshot_beyond_its_limit_is_not_kept;
     durability: the_identity_survives_reopening, everything_survives_reopening, stores_are_apart;
     close: a_closed_store_says_so, what_was_handed_over_is_answered, closing_again_is_no_error,

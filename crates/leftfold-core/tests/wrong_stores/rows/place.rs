@@ -61,7 +61,11 @@ pub(crate) const HASHES: &[Row] = &[
             }
             Pending::ready(page)
         })
-    }),
+    })
+    .breaks_too(
+        &["hash::the_history_gives_all_hashes_again", "hash::a_history_is_read_from_any_place"],
+        "the bytes of a history have other hashes",
+    ),
     row("hash::the_chain_of_the_head_covers_everything", "leaves records out of its chain", || {
         Wrong::default().append(|right, append| {
             let (chain, is_record) = (right.status.borrow().head.chain, append.events.is_empty());
@@ -70,6 +74,32 @@ pub(crate) const HASHES: &[Row] = &[
                 right.status.send_modify(|status| status.head.chain = chain);
             }
             Pending::ready(answer)
+        })
+    })
+    .breaks_too(
+        &["hash::the_history_gives_all_hashes_again", "hash::a_history_is_read_from_any_place"],
+        "the bytes of a history come to another end",
+    ),
+    row("hash::the_history_gives_all_hashes_again", "gives another byte of its history", || {
+        Wrong::default().history(|right, from, page_bytes| {
+            let mut page = now(right.reads(|memory| memory.history(from, page_bytes)));
+            if let Ok(page) = &mut page
+                && from.known_bytes == 0
+                && let Some(link) = page.links.iter_mut().find(|link| link.hashed.len() > 20)
+            {
+                let mut bytes = link.hashed.to_vec();
+                bytes[20] ^= 1;
+                link.hashed = bytes.into();
+            }
+            Pending::ready(page)
+        })
+    }),
+    row("hash::a_history_is_read_from_any_place", "begins at the last event of a page", || {
+        Wrong::default().history(|right, mut from, page_bytes| {
+            if let AppendsFrom::After(position) = &mut from.link {
+                position.0 = position.0.saturating_sub(1);
+            }
+            right.reads(|memory| memory.history(from, page_bytes))
         })
     }),
     row(

@@ -79,6 +79,20 @@ pub(in crate::store) async fn hash_at(
     Ok(found.first().map(|row| rows::append(row, 0)).transpose()?.map(|append| append.hash))
 }
 
+/// Reads the hash of the append with a number; that of the beginning is the empty one.
+pub(super) async fn hash_of_append(shared: &StoreShared, number: u64) -> Result<Hash, ReadError> {
+    if number == 0 {
+        return Ok(Hash::EMPTY);
+    }
+    let ask = format!("SELECT {APPEND} FROM {{schema}}.appends a WHERE a.append = $1");
+    let found = query(shared, &ask, &[&at_most_signed(number)]).await?;
+    let found = found.first().map(|row| rows::append(row, 0)).transpose()?;
+    found.map(|append| append.hash).ok_or_else(|| ReadError::Damaged {
+        place: format!("table appends, append {number}"),
+        detail: "it is not there".to_owned(),
+    })
+}
+
 pub(in crate::store) async fn positions_of(
     shared: &StoreShared,
     id: EventId,

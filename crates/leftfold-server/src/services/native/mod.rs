@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use leftfold::store::limits::SNAPSHOT_BYTES_MAX;
 use leftfold::store::{
-    AppendsFrom, Backend, Checkpoint, CommandId, EventId, Fence, Hash, Head, Holder, Invalid,
-    Label, Lease, LeaseError, LeaseRequest, Page, Partition, Position, Query, Read, ReadError,
-    StoreId, Timestamp, What,
+    AppendsFrom, Backend, Checkpoint, CommandId, EventId, Fence, Hash, Head, HistoryFrom, Holder,
+    Invalid, Label, Lease, LeaseError, LeaseRequest, Page, Partition, Position, Query, Read,
+    ReadError, StoreId, Timestamp, What,
 };
 use leftfold_protocol::wire::{self, store_server, subscribe_request};
 use leftfold_protocol::{
@@ -309,6 +309,17 @@ impl store_server::Store for NativeService {
         let from = from.map_or(Ok(AppendsFrom::After(Position::START)), TryInto::try_into);
         let from = from.map_err(refused)?;
         let page = backend.appends(from, page_bytes.min(PAGE_BYTES_MAX)).await;
+        Ok(Response::new(page.map_err(unreadable)?.into()))
+    }
+
+    async fn read_history(
+        &self,
+        request: Request<wire::ReadHistoryRequest>,
+    ) -> Result<Response<wire::HistoryPage>, Status> {
+        let backend = self.backend(&request, Wish::ReadAll).await?;
+        let wire::ReadHistoryRequest { from, page_bytes } = request.into_inner();
+        let from = from.map_or(Ok(HistoryFrom::START), TryInto::try_into).map_err(refused)?;
+        let page = backend.history(from, page_bytes.min(PAGE_BYTES_MAX)).await;
         Ok(Response::new(page.map_err(unreadable)?.into()))
     }
 

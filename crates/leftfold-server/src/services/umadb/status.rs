@@ -90,6 +90,7 @@ pub(super) fn of_read(error: ReadError) -> Status {
         ReadError::Denied { .. } => {
             with_details(Code::PermissionDenied, ErrorType::Authentication, message)
         }
+        ReadError::NoHistory => with_details(Code::Unimplemented, ErrorType::Internal, message),
         ReadError::Closed => with_details(Code::Unavailable, ErrorType::Io, message),
     }
 }
