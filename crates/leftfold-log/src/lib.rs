@@ -40,7 +40,8 @@ mod shared;
 
 pub use archive::{ArchiveError, ArchiveReport};
 pub use backup::{
-    BackedUp, BackupError, BackupProgress, backup, backup_on, restore_backup, restore_backup_on,
+    BackedUp, BackupError, BackupProgress, backup, backup_history_on, backup_on, restore_backup,
+    restore_backup_on,
 };
 pub use clock::{CLOCK_JUMP_MAX, LogClock, MachineClock};
 pub use follow::{FollowEnd, LogFollower};

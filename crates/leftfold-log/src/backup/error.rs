@@ -43,9 +43,10 @@ pub enum BackupError {
         found: StoreId,
     },
     /// The log does not go on from what was backed up: it was restored from an earlier copy, and
-    /// grew in another way since.
+    /// grew in another way since; or the backup was made, or went on, of the log as a server gives
+    /// it, whose segments are others.
     #[error(
-        "the log is another from {segment} on than the one that was backed up into {place}: it was restored since; keep that backup, and give a new directory"
+        "the log is another from {segment} on than the one that was backed up into {place}: it was restored since, or a backup over an address went on there; keep that backup, and give a new directory"
     )]
     OtherHistory {
         /// The directory.
@@ -79,6 +80,14 @@ pub enum BackupError {
         /// Description of the damage.
         detail: String,
     },
+    /// The store is kept in something that cannot be copied as a log.
+    #[error(
+        "the store cannot be backed up as a log: {detail}; back its database up by pg_dump, or \"dump\" it"
+    )]
+    NoLog {
+        /// Reason, for people.
+        detail: String,
+    },
     /// The caller asked for the end. What is done need not be done again.
     #[error("the caller ended it, call it again to go on")]
     Stopped,
@@ -100,7 +109,7 @@ impl BackupError {
         match self {
             Self::InUse { .. } | Self::Io { .. } | Self::Stopped => Kind::Unavailable,
             Self::Missing { .. } => Kind::NotFound,
-            Self::Foreign { .. } => Kind::Invalid,
+            Self::Foreign { .. } | Self::NoLog { .. } => Kind::Invalid,
             Self::OtherStore { .. } | Self::OtherHistory { .. } => Kind::Conflict,
             Self::OtherRelease { .. } | Self::Damaged { .. } | Self::SourceDamaged { .. } => {
                 Kind::Bug
@@ -124,6 +133,7 @@ impl From<ReadError> for BackupError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Damaged { place, detail } => Self::SourceDamaged { place, detail },
+            ReadError::NoHistory => Self::NoLog { detail: "it gives no history".to_owned() },
             other => Self::Io { detail: other.to_string() },
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! A backup is a directory with copies of segments (`backup-NNNNNNNNNNNN.seg`) and a `manifest`
 //! that names them, with their lengths and hashes. `take` copies what is new and then replaces the
-//! manifest, so that there is always one whole backup, whenever it is interrupted. `restore` makes
-//! a directory of a log of it again. `error` has the errors of both.
+//! manifest, so that there is always one whole backup, whenever it is interrupted; `fetch` does the
+//! same with what a store elsewhere gives. `restore` makes a directory of a log of it again.
+//! `error` has the errors of all.
 
 mod error;
+mod fetch;
 mod manifest;
 mod restore;
 mod take;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use leftfold_core::store::{Backend, Head, Identity};
 
 pub use error::BackupError;
+pub use fetch::backup_history_on;
 pub use restore::{restore_backup, restore_backup_on};
 
 use crate::disk::{Disk, Real};
@@ -32,7 +35,7 @@ use crate::segments::segment::Segments;
 pub struct BackupProgress {
     /// Bytes that were copied.
     pub bytes_done: u64,
-    /// Bytes that are to be copied in all.
+    /// Bytes that are to be copied in all; 0 if that is not known.
     pub bytes: u64,
 }
 

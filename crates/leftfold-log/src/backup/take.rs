@@ -8,7 +8,7 @@ use leftfold_core::store::{Hash, Identity};
 
 use super::manifest::{BackedUpSegment, BackupManifest};
 use super::{BackedUp, BackupError, BackupProgress, ByteCount, Segments, copy_name};
-use crate::disk::{Disk, File};
+use crate::disk::{Disk, File, Lock};
 use crate::format::{SegmentHeader, segment_name};
 use crate::segments::scan::{ChainState, Groups};
 use crate::segments::segment::place;
@@ -30,10 +30,7 @@ pub(super) fn backup(
     to: &dyn Disk,
     progress: &mut dyn FnMut(BackupProgress) -> ControlFlow<()>,
 ) -> Result<BackedUp, BackupError> {
-    let _lock = to.lock(LOCK).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => BackupError::InUse { place: to.place() },
-        _ => error.into(),
-    })?;
+    let _lock = lock(to)?;
     let extents = segments.extents()?;
     let before = manifest(to, identity)?;
     check_history(to, before.as_ref(), &extents)?;
@@ -70,8 +67,19 @@ pub(super) fn backup(
     })
 }
 
+/// Takes the lock of a backup.
+pub(super) fn lock(to: &dyn Disk) -> Result<Box<dyn Lock>, BackupError> {
+    to.lock(LOCK).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => BackupError::InUse { place: to.place() },
+        _ => error.into(),
+    })
+}
+
 /// The manifest of the backup that is there, of this store.
-fn manifest(to: &dyn Disk, identity: Identity) -> Result<Option<BackupManifest>, BackupError> {
+pub(super) fn manifest(
+    to: &dyn Disk,
+    identity: Identity,
+) -> Result<Option<BackupManifest>, BackupError> {
     let Some(manifest) = BackupManifest::read(to)? else {
         let ours = |name: &String| name.starts_with("backup") || name.ends_with(".tmp");
         return match to.names()?.into_iter().find(|name| !ours(name)) {
@@ -108,12 +116,12 @@ fn check_history(
     Ok(())
 }
 
-fn other_history(to: &dyn Disk, number: u64) -> BackupError {
+pub(super) fn other_history(to: &dyn Disk, number: u64) -> BackupError {
     BackupError::OtherHistory { place: to.place(), segment: segment_name(number) }
 }
 
 /// Checks every group of a segment up to its durable end. Returns the chain there.
-fn checked(
+pub(super) fn checked(
     file: &Arc<dyn File>,
     header: &SegmentHeader,
     bytes: u64,
@@ -188,7 +196,7 @@ pub(super) fn digest(hasher: &blake3::Hasher) -> Hash {
     Hash(*hasher.finalize().as_bytes())
 }
 
-fn hash_of(file: &dyn File, bytes: u64, hasher: &mut blake3::Hasher) -> io::Result<()> {
+pub(super) fn hash_of(file: &dyn File, bytes: u64, hasher: &mut blake3::Hasher) -> io::Result<()> {
     let mut buffer = vec![0; COPIED_AT_ONCE];
     let mut offset = 0;
     while offset < bytes {

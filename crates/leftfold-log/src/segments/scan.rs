@@ -180,7 +180,8 @@ impl<'a> Group<'a> {
         })
     }
 
-    fn check(&self) -> Result<(), GroupFault> {
+    /// Checks every record, and that the header counts them.
+    pub(crate) fn check(&self) -> Result<(), GroupFault> {
         let (mut records, mut events) = (0_u32, 0_u32);
         for record in self.records() {
             records = records.saturating_add(1);

@@ -8,6 +8,7 @@ mod beside;
 mod bounds;
 mod conformance;
 mod damage;
+mod fetched;
 mod follow;
 mod forged;
 mod forgetting;
