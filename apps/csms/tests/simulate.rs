@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use crate::harness::Server;
 use crate::harness::deadline::until;
+use crate::harness::folder::Folder;
+use crate::harness::server::Options;
 
 /// A simulation that runs beside the test.
 struct Simulation(Option<Child>);
@@ -25,6 +27,12 @@ impl Simulation {
             .spawn()
             .expect("cargo has built it");
         Self(Some(child))
+    }
+
+    /// SIGTERM: its sessions end, and it compares.
+    fn stop(&self) {
+        let id = self.0.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     }
 
     fn end(mut self) -> Output {
@@ -63,7 +71,8 @@ fn seed() -> u64 {
 /// Habits for which the books are right.
 const HABITS: &str = "clock-wrong-until-boot,quick-succession,kwh-unit,missing-unit,per-phase,\
     signed-meter-values,resend-new-id,constant-message-ids,no-boot-on-reconnect,never-pong,\
-    origin-file,double-slash-path,trailing-slash,encoded-identity,register-jump";
+    origin-file,double-slash-path,trailing-slash,encoded-identity,register-jump,stop-zero-meter,stop-negative-meter,\
+    register-reset";
 
 #[test]
 fn stations_with_habits_and_a_server_that_is_killed_agree_in_the_end() {
@@ -82,4 +91,25 @@ fn stations_with_habits_and_a_server_that_is_killed_agree_in_the_end() {
     let report = simulation.agreed();
     assert!(report["failedConnections"].as_u64() > Some(0) || report["resent"].as_u64() > Some(0));
     assert!(report["sessions"].as_u64() >= Some(48), "{report}");
+}
+
+#[test]
+fn a_server_that_lost_a_transaction_is_told_of_when_the_simulation_is_stopped() {
+    let mut server = Server::start();
+    let flags = ["--stations", "4", "--duration", "1h", "--speed", "300", "--no-faults"];
+    let simulation = Simulation::start(&server, &flags);
+    let api = server.api();
+    until("a transaction that has stopped", || {
+        let found = api.fetch("/api/transactions?open=false").json();
+        if found["items"][0].is_object() { Ok(()) } else { Err(found.to_string()) }
+    });
+    let folder = Folder::new();
+    let another = format!("file://{}", folder.path().join("store").display());
+    server.restart_with(Options::default().store(&another));
+    simulation.stop();
+    let output = simulation.end();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    let differences = report["disagreements"].as_array().unwrap();
+    assert!(differences.iter().any(|found| found["difference"] == "missing"), "{report}");
 }

@@ -204,19 +204,20 @@ async fn ride_out_storm(fleet: &StationFleet, stations: usize) -> f64 {
     (begun.elapsed().as_secs_f64() * 100.0).round() / 100.0
 }
 
-/// Compares all stations, again until they agree or the time is over: read models are a moment
-/// behind.
+/// Compares all stations, again until they agree, nothing changes any more, or the time is over:
+/// read models are a moment behind.
 async fn settle(
     books: &mut Books,
     points: &[ChargePoint],
     before: &Before,
 ) -> Result<Vec<Disagreement>, BooksError> {
     const AGAIN_AFTER: Duration = Duration::from_millis(250);
+    const UNCHANGED_MAX: u32 = 4;
     let deadline = Instant::now() + SETTLE_WITHIN;
-    let mut disagreements = Vec::new();
+    let (mut last, mut unchanged) = (Vec::new(), 0);
     let mut open: Vec<&ChargePoint> = points.iter().collect();
     loop {
-        disagreements.clear();
+        let mut disagreements = Vec::new();
         let mut disagreeing = Vec::new();
         for point in open {
             let identity = &point.plan().identity;
@@ -230,11 +231,12 @@ async fn settle(
                 disagreements.extend(found);
             }
         }
-        // What the stations could not tell will not appear.
-        if disagreeing.is_empty() || Instant::now() > deadline {
+        unchanged = if disagreements == last { unchanged + 1 } else { 0 };
+        let is_settled = unchanged >= UNCHANGED_MAX || Instant::now() > deadline;
+        if disagreements.is_empty() || is_settled {
             return Ok(disagreements);
         }
-        open = disagreeing;
+        (open, last) = (disagreeing, disagreements);
         tokio::time::sleep(AGAIN_AFTER).await;
     }
 }
