@@ -65,6 +65,12 @@ impl StoreArgument {
         leftfold::directory_of(&self.url).map_err(|error| CliFailure::Usage(error.to_string()))
     }
 
+    /// Tells whether a server keeps the store.
+    pub(crate) fn is_address(&self) -> bool {
+        let scheme = self.url.trim().split_once(':').map_or("", |(scheme, _)| scheme);
+        scheme.eq_ignore_ascii_case("leftfold")
+    }
+
     /// Returns the directory of a store that is there; `None` if it is elsewhere.
     pub(crate) fn directory_there(&self) -> Result<Option<PathBuf>, CliFailure> {
         match self.directory()? {

@@ -3,6 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
+use leftfold::operations::HistoryError;
+use leftfold::store::ReadError;
+
 /// Error that ends a command. Messages say what to do; none has a password in it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliFailure {
@@ -71,6 +74,17 @@ impl From<io::Error> for CliFailure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,
             _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<HistoryError> for CliFailure {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Broken { .. }
+            | HistoryError::OtherEnd { .. }
+            | HistoryError::Read(ReadError::Damaged { .. }) => Self::Fault(error.to_string()),
+            error => Self::of(error),
         }
     }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use leftfold::log::disk::{Disk, Real};
 use leftfold::log::{
-    BackedUp, BackupError, BackupProgress, Log, Options, Restored, backup, restore_backup,
-    restore_backup_on,
+    BackedUp, BackupError, BackupProgress, Log, Options, Restored, backup, backup_history_on,
+    restore_backup, restore_backup_on,
 };
+use leftfold::store::{ReadError, Store};
 use serde_json::json;
 
 use crate::access::{StoreArgument, in_use_or};
@@ -21,7 +22,8 @@ use crate::screen::{Screen, Tint, bytes, count};
 
 /// Backs up a log into a directory, or into object storage
 ///
-/// The log may be written meanwhile. The first backup copies everything, later ones what is new.
+/// Of a directory, or of a log that a server keeps, over its address. The log may be written
+/// meanwhile. The first backup copies everything, later ones what is new.
 /// If it is interrupted the backup before is still the backup, and the same call goes on. Object
 /// storage is any that speaks the protocol of S3; the environment says where it is and who asks
 /// (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
@@ -30,6 +32,7 @@ use crate::screen::{Screen, Tint, bytes, count};
 #[command(after_help = "\
 Examples:
   leftfold backup ./data /backup/shop
+  leftfold backup leftfold://host/shop /backup/shop-of-host
   AWS_ENDPOINT_URL=https://minio.example leftfold backup ./data s3://backups/shop")]
 pub(crate) struct BackupArguments {
     #[command(flatten)]
@@ -41,9 +44,9 @@ pub(crate) struct BackupArguments {
 
 /// Makes a log of a backup, and declares it restored
 ///
-/// In a directory that is empty or not there. Everything is checked, and a new epoch begins, by
-/// which consumers and clients notice that they may have seen more than is there now. If it is
-/// interrupted the same call begins anew.
+/// In a directory that is empty or not there; a server serves it then. Everything is checked, and a
+/// new epoch begins, by which consumers and clients notice that they may have seen more than is
+/// there now. If it is interrupted the same call begins anew.
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArguments {
     /// Directory of the backup, or s3://BUCKET/PREFIX
@@ -72,15 +75,24 @@ pub(crate) struct ArchiveArguments {
 /// Time in which an interrupted backup removes its lock in object storage, after the object that it
 /// writes at that moment: less than the usual 30 seconds between SIGTERM and SIGKILL.
 const LOCK_REMOVED_WITHIN: Duration = Duration::from_secs(20);
-const ELSEWHERE: &str = "use pg_dump for PostgreSQL, and \"dump\" for a store that a server keeps";
+/// Bytes of a page of the history of a store that a server keeps.
+const PAGE_BYTES: u32 = 4 << 20;
+const ELSEWHERE: &str = "use pg_dump for PostgreSQL";
+const NO_RESTORE: &str = "a backup becomes a log in a directory: restore it on the server's machine \
+    and serve that, or restore it here, \"dump\" it and \"import\" that over the address";
+const NO_ARCHIVE: &str = "only a log in a directory has an archive: call it on the server's machine, \
+    when the server has stopped";
 
 pub(crate) async fn run(
     arguments: &BackupArguments,
     screen: &mut Screen,
 ) -> Result<(), CliFailure> {
-    let log = arguments.store.own_directory(ELSEWHERE)?;
+    let log = match arguments.store.is_address() {
+        true => None,
+        false => Some(arguments.store.own_directory(ELSEWHERE)?),
+    };
     // Nothing is made for a store that is not there.
-    drop(arguments.store.open_to_read().await?);
+    let store = arguments.store.open_to_read().await?;
     let (to, shown) = (arguments.to.clone(), arguments.to.display().to_string());
     let place = bucket(&to)?;
     let interrupt = match place {
@@ -88,15 +100,27 @@ pub(crate) async fn run(
         None => Interrupt::listen(),
     };
     let mut told = telling("backing up", &interrupt);
-    let done = match place.map(|place| BucketDisk::open(place, interrupt.clone())) {
-        Some(disk) => {
+    let disk = place.map(|place| BucketDisk::open(place, interrupt.clone()));
+    let done = match (log, disk) {
+        (Some(log), Some(disk)) => {
             blocking(move || -> Result<_, BackupError> {
                 let (log, _) = Log::open_read_only(log, Options::default())?;
                 log.backup_on(&disk, &mut told)
             })
             .await?
         }
-        None => blocking(move || backup(log, to, &mut told)).await?,
+        (Some(log), None) => blocking(move || backup(log, to, &mut told)).await?,
+        (None, disk) => {
+            let disk: Box<dyn Disk> =
+                match disk {
+                    Some(disk) => Box::new(disk),
+                    None => Box::new(Real::create(&to).map_err(|error| {
+                        CliFailure::Failed(format!("{}: {error}", to.display()))
+                    })?),
+                };
+            let interrupt = interrupt.clone();
+            blocking(move || fetch(&store, &*disk, &interrupt, &mut told)).await?
+        }
     };
     let BackedUp { identity, head, segments, copied_bytes } = match done {
         Err(error) if is_stopped(&error, &interrupt) => {
@@ -118,11 +142,27 @@ pub(crate) async fn run(
     screen.line(screen.tint(Tint::Green, &said))
 }
 
+/// Backs up a log that a server keeps, on a thread that may wait.
+fn fetch(
+    store: &Store,
+    to: &dyn Disk,
+    interrupt: &Interrupt,
+    told: &mut dyn FnMut(BackupProgress) -> ControlFlow<()>,
+) -> Result<BackedUp, BackupError> {
+    let runtime = tokio::runtime::Handle::current();
+    let mut history = |from| match interrupt.flow() {
+        ControlFlow::Continue(()) => runtime.block_on(store.history(from, PAGE_BYTES)),
+        // It is told as an interrupt.
+        ControlFlow::Break(()) => Err(ReadError::Closed),
+    };
+    backup_history_on(store.identity(), &mut history, to, &Options::default(), told)
+}
+
 pub(crate) async fn restore(
     arguments: &RestoreArguments,
     screen: &mut Screen,
 ) -> Result<(), CliFailure> {
-    let log = arguments.store.own_directory("a backup becomes a log in a directory")?;
+    let log = arguments.store.own_directory(NO_RESTORE)?;
     let (from, shown) = (arguments.from.clone(), log.display().to_string());
     let interrupt = Interrupt::listen();
     let mut told = telling("restoring", &interrupt);
@@ -156,7 +196,7 @@ pub(crate) async fn archive(
     arguments: &ArchiveArguments,
     screen: &mut Screen,
 ) -> Result<(), CliFailure> {
-    let log = arguments.store.own_directory("only a log in a directory has an archive")?;
+    let log = arguments.store.own_directory(NO_ARCHIVE)?;
     drop(arguments.store.open_to_read().await?);
     let (to, keep, shown) = (arguments.to.clone(), arguments.keep, arguments.to.display());
     let interrupt = Interrupt::listen();

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use leftfold::operations::{
-    SignedHead, SignedHeadError, SigningKey, VerifyingKey, sign_head, verify_against,
+    HistoryCheck, SignedHead, SignedHeadError, SigningKey, VerifyingKey, sign_head, verify_against,
 };
-use leftfold::store::Store;
+use leftfold::store::{Position, Store};
 use serde_json::json;
 
 use crate::access::StoreArgument;
 use crate::commands::read::end_of;
 use crate::failure::CliFailure;
+use crate::progress::{Interrupt, Measure, ProgressLine};
 use crate::screen::{Screen, Tint, count};
 
 /// Shows the end of a store, and signs it
@@ -76,11 +77,12 @@ async fn show(store: &Store, screen: &mut Screen) -> Result<(), CliFailure> {
     ])
 }
 
-/// Compares a store with a head that was signed.
+/// Compares a store with a head that was signed; by the bytes of its history, too, if what the
+/// store says of its hashes is not to be believed.
 pub(crate) async fn against(
     store: &Store,
-    signed: &Path,
-    key: &Path,
+    (signed, key): (&Path, &Path),
+    is_elsewhere: bool,
     screen: &mut Screen,
 ) -> Result<(), CliFailure> {
     let public: VerifyingKey = key_in(key)?;
@@ -89,6 +91,9 @@ pub(crate) async fn against(
         Ok(()) => {}
         Err(SignedHeadError::Read(error)) => return Err(error.into()),
         Err(error) => return Err(CliFailure::Fault(error.to_string())),
+    }
+    if is_elsewhere {
+        confirm(store, &signed).await?;
     }
     if screen.is_json() {
         return screen.object(&json!({ "against": signed.position.0, "same": true }));
@@ -99,6 +104,31 @@ pub(crate) async fn against(
         screen.time(signed.signed_at)
     );
     screen.line(screen.tint(Tint::Green, &said))
+}
+
+/// Computes the hashes up to the position that was signed.
+async fn confirm(store: &Store, signed: &SignedHead) -> Result<(), CliFailure> {
+    let interrupt = Interrupt::listen();
+    let mut check = HistoryCheck::of(store);
+    let mut progress = ProgressLine::of("verifying", Measure::Things("events"), signed.position.0);
+    while let Some(ends) = check.next().await? {
+        if let Some(end) = ends.iter().find(|end| end.position >= signed.position) {
+            let position = signed.position;
+            return match end.hash == signed.hash || position == Position::START {
+                true => Ok(()),
+                false => {
+                    Err(CliFailure::Fault(SignedHeadError::Rewritten { position }.to_string()))
+                }
+            };
+        }
+        interrupt.check(None)?;
+        progress.at(check.position().0);
+    }
+    let (signed, actual) = (signed.position, check.position());
+    if signed == Position::START {
+        return Ok(());
+    }
+    Err(CliFailure::Fault(SignedHeadError::Shortened { signed, actual }.to_string()))
 }
 
 fn new_key(path: &Path, screen: &mut Screen) -> Result<(), CliFailure> {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use leftfold::log::{LogOpenError, LogVerifyError, VerifiedLog};
-use leftfold::operations::{Dump, DumpError};
+use leftfold::operations::HistoryCheck;
 use leftfold::postgres::{PostgresStore, RowsProgress};
 use leftfold::store::{Backend, ReadError, Store};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::access::StoreArgument;
 use crate::commands::head;
@@ -19,13 +19,14 @@ use crate::screen::{Screen, Tint, count};
 ///
 /// In a directory, which a program may write meanwhile: every hash of the chain, every record, and
 /// the index. In PostgreSQL: every hash of the chain, by the rows as they are, and the tables that
-/// are derived. A store that a server keeps is read from the beginning to the end, each event and
-/// record. It ends with 3 if something is damaged.
+/// are derived. Of a store that a server keeps: every hash of the chain, by the bytes that the
+/// server sends. It ends with 3 if something is damaged.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
     #[command(flatten)]
     store: StoreArgument,
-    /// Only compares the history with this signed head; of "head --sign"
+    /// Only compares the history with this signed head; of "head --sign". Over an address every
+    /// hash up to there is computed again, as what the server says of its hashes is not believed
     #[arg(long, value_name = "HEAD", requires = "key")]
     against: Option<PathBuf>,
     /// Public key of the signer
@@ -39,7 +40,7 @@ pub(crate) async fn run(
 ) -> Result<(), CliFailure> {
     if let (Some(signed), Some(key)) = (&arguments.against, &arguments.key) {
         let store = arguments.store.open_to_read().await?;
-        head::against(&store, signed, key, screen).await?;
+        head::against(&store, (signed, key), arguments.store.is_address(), screen).await?;
         return screen.flush();
     }
     let Some(directory) = arguments.store.directory_there()? else {
@@ -47,7 +48,7 @@ pub(crate) async fn run(
         if let Some(store) = leftfold::open_existing_rows(url).await.map_err(CliFailure::of)? {
             return verify_rows(&store, screen).await;
         }
-        return read_through(arguments.store.open_to_read().await?, screen).await;
+        return verify_bytes(&arguments.store.open_to_read().await?, screen).await;
     };
     let (interrupt, mut line) =
         (Interrupt::listen(), ProgressLine::of("verifying", Measure::Bytes, 0));
@@ -144,7 +145,7 @@ async fn verify_rows(store: &PostgresStore, screen: &mut Screen) -> Result<(), C
             line.at(through.0);
         }
     });
-    let verified = verifying.await.map_err(|error| unread(&error.into()))?;
+    let verified = verifying.await.map_err(|error| unread(&error))?;
     drop(line);
     let identity = store.identity();
     if screen.is_json() {
@@ -168,51 +169,45 @@ async fn verify_rows(store: &PostgresStore, screen: &mut Screen) -> Result<(), C
     sound("sound: every hash of the chain is that of the rows", screen)
 }
 
-/// Reads all of a store that is elsewhere.
-async fn read_through(store: Store, screen: &mut Screen) -> Result<(), CliFailure> {
+/// Computes the chain of a store that is elsewhere of the bytes that it gives.
+async fn verify_bytes(store: &Store, screen: &mut Screen) -> Result<(), CliFailure> {
     let interrupt = Interrupt::listen();
-    let mut dump = Dump::of(&store).await.map_err(|error| unread(&error.into()))?;
-    let end = dump.report().through;
-    let mut progress = ProgressLine::of("verifying", Measure::Things("events"), end.0);
-    let mut events: u64 = 0;
-    loop {
+    let mut check = HistoryCheck::of(store);
+    let mut progress =
+        ProgressLine::of("verifying", Measure::Things("events"), store.head().position.0);
+    while check.next().await?.is_some() {
         interrupt.check(None)?;
-        match dump.next_line().await {
-            Ok(Some(_)) => progress.at(dump.position().0),
-            Ok(None) => break,
-            Err(error) => return Err(unread(&error)),
-        }
-        events = dump.report().events;
+        progress.at(check.position().0);
     }
     drop(progress);
-    let report = dump.report();
-    let whole: Value = json!({
-        "sound": true,
-        "how": "read",
-        "store": store.identity().store.to_string(),
-        "epoch": store.identity().epoch.number,
-        "position": report.through.0,
-        "appends": report.appends,
-        "events": events,
-    });
+    let identity = store.identity();
     if screen.is_json() {
-        screen.object(&whole)?;
+        screen.object(&json!({
+            "sound": true,
+            "how": "chain",
+            "store": identity.store.to_string(),
+            "epoch": identity.epoch.number,
+            "position": check.position().0,
+            "links": check.links(),
+            "chain": check.chain().to_string(),
+        }))?;
         return screen.flush();
     }
     screen.facts(&[
-        ("store", store.identity().store.to_string()),
-        ("last event", count(report.through.0)),
-        ("appends", count(report.appends)),
-        ("events", count(report.events)),
+        ("store", identity.store.to_string()),
+        ("epoch", identity.epoch.number.to_string()),
+        ("last event", count(check.position().0)),
+        ("links", count(check.links())),
+        ("chain", check.chain().to_string()),
     ])?;
-    sound("readable to its end; the chain of hashes is verified in its directory", screen)
+    sound("sound: every hash of the chain is that of the bytes", screen)
 }
 
 /// Returns the failure of a reading that did not come to the end: a store that cannot be reached is
 /// no damaged one.
-fn unread(error: &DumpError) -> CliFailure {
+fn unread(error: &ReadError) -> CliFailure {
     match error {
-        DumpError::Read(ReadError::Damaged { .. }) => CliFailure::Fault(error.to_string()),
+        ReadError::Damaged { .. } => CliFailure::Fault(error.to_string()),
         error => CliFailure::of(error),
     }
 }
@@ -231,10 +226,10 @@ mod tests {
     #[test]
     fn a_store_that_cannot_be_reached_is_no_damaged_one() {
         let damaged = ReadError::Damaged { place: "row 7".to_owned(), detail: "torn".to_owned() };
-        assert!(matches!(unread(&damaged.into()), CliFailure::Fault(_)));
+        assert!(matches!(unread(&damaged), CliFailure::Fault(_)));
         let away = ReadError::Io { detail: "connection reset".to_owned() };
         for error in [away, ReadError::Closed] {
-            assert!(matches!(unread(&error.into()), CliFailure::Failed(_)));
+            assert!(matches!(unread(&error), CliFailure::Failed(_)));
         }
     }
 }

@@ -88,11 +88,34 @@ fn a_backup_that_was_killed_goes_on_and_is_restored() {
     let first = ran(&["backup", &store, &backup, "--json"]).object();
     assert_eq!(first["position"], 500);
     let address = format!("leftfold://127.0.0.1:{port}");
+    // Over the address, too, into a directory of its own.
+    let (fetched, key, head) = (place("fetched"), place("key"), place("head"));
+    let fetch = || ran(&["backup", &address, &fetched, "--json"]).object();
+    Program::start(&["backup", &address, &fetched]).kill();
+    let all = fetch()["copiedBytes"].as_u64().unwrap();
     ran(&["append", &address, "--type", "shop.Closed", "--data", "{}"]).well();
+    let later = fetch();
+    assert_eq!(later["position"], 501);
+    assert!(later["copiedBytes"].as_u64().unwrap() < 1_000 || all < 1_000, "{later}");
+    ran(&["head", "--new-key", &key]).well();
+    std::fs::write(&head, ran(&["head", &address, "--sign", &key]).well()).unwrap();
+    let public = format!("{key}.pub");
+    let against = ran(&["verify", &address, "--against", &head, "--key", &public]);
+    assert!(against.well().contains("the one that was signed"));
+    for (refused, instead) in [
+        (ran(&["restore", &fetched, &address]), "on the server's machine"),
+        (ran(&["archive", &address, &fetched]), "on the server's machine"),
+    ] {
+        assert!(refused.code == 2 && refused.said.contains(instead), "{refused:?}");
+    }
     until("a later backup has what is new", || {
         ran(&["backup", &store, &backup, "--json"]).object()["position"] == 501
     });
     program.stop();
+    let from_address = place("from-address");
+    ran(&["restore", &fetched, &from_address]).well();
+    let whole = |store: &str| ran(&["read", store, "--json", "--system"]).objects();
+    assert_eq!(whole(&from_address), whole(&store), "times are the same, too");
     let report = ran(&["restore", &backup, &restored, "--json"]).object();
     assert_eq!((&report["epoch"], &report["position"]), (&2.into(), &501.into()));
     assert_eq!(content(&restored), content(&store));
