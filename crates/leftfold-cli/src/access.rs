@@ -7,6 +7,7 @@ use leftfold::log::{LogFollower, LogOpenError, Options};
 use leftfold::store::Store;
 
 use crate::failure::CliFailure;
+use crate::import_times::ImportTimes;
 
 /// The store that a command works on.
 #[derive(Clone, Debug, Args)]
@@ -53,6 +54,17 @@ impl StoreArgument {
         match self.directory()? {
             Some(path) => self.open_directory(&path).await,
             None => leftfold::open(&self.url).await.map_err(CliFailure::of),
+        }
+    }
+
+    /// Opens the store to import into it, and makes it if it is not there.
+    pub(crate) async fn open_to_import(&self) -> Result<(Store, ImportTimes), CliFailure> {
+        match self.directory()? {
+            // Options of a URL say how its log is opened.
+            Some(path) if !self.url.contains('?') => {
+                ImportTimes::open(&path).map_err(|error| in_use_or(&path, &error))
+            }
+            _ => Ok((self.open_or_create().await?, ImportTimes::of_store())),
         }
     }
 

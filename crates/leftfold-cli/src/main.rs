@@ -2,9 +2,10 @@
 
 // `args` are the arguments; each of the `commands` has a file. `access` opens the store that is
 // named, `pipeline` appends to it, `selection` finds out which events are meant, and `event_json`
-// writes them for programs. `input` reads lines, `bucket` has backups in object storage. `config`
-// has the settings of a server. `screen` is standard output, `progress` what is told meanwhile on
-// standard error, and `failure` how a command ends.
+// writes them for programs. `input` reads lines, `import_times` has the times of what is imported,
+// and `bucket` backups in object storage. `config` has the settings of a server. `screen` is
+// standard output, `progress` what is told meanwhile on standard error, and `failure` how a command
+// ends.
 
 mod access;
 mod args;
@@ -13,6 +14,7 @@ mod commands;
 mod config;
 mod event_json;
 mod failure;
+mod import_times;
 mod input;
 mod pipeline;
 mod progress;

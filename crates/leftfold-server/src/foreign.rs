@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use leftfold::store::NewEvent;
+use leftfold::store::{NewEvent, Timestamp};
 use uuid::Uuid;
 
 use crate::services::kurrent;
@@ -25,6 +25,8 @@ pub struct ForeignEvent {
     pub place: u64,
     /// Number of events before it in its stream; `None` if the other store has no streams.
     pub revision: Option<u64>,
+    /// Moment at which it was recorded there; `None` if the other store tells none.
+    pub recorded_at: Option<Timestamp>,
     /// The event, for this store.
     pub event: NewEvent,
 }
@@ -67,7 +69,7 @@ pub fn uma_events(reply: UmaReply) -> Result<Vec<ForeignEvent>, UnfitForeign> {
         };
         let event = umadb::foreign::new_event(event, id, sequenced.tracking_info.as_ref());
         let event = event.map_err(|error| unfit(error.to_string()))?;
-        Ok(ForeignEvent { place, revision: None, event })
+        Ok(ForeignEvent { place, revision: None, recorded_at: None, event })
     });
     events.collect()
 }

@@ -167,8 +167,9 @@ pub(crate) async fn import(
     }
     if let Some(source) = arguments.file.to_str().and_then(ForeignSource::of) {
         let source = source?;
-        let store = arguments.store.open_or_create().await?;
-        let imported = foreign::import(&store, &source, arguments.renumber, screen).await;
+        let (store, times) = arguments.store.open_to_import().await?;
+        let imported = foreign::import((&store, &times), &source, arguments.renumber, screen).await;
+        times.end();
         let closed = store.close().await;
         imported?;
         return Ok(closed?);

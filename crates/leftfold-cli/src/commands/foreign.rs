@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::access::shown;
 use crate::failure::CliFailure;
+use crate::import_times::ImportTimes;
 use crate::pipeline::AppendPipeline;
 use crate::progress::{Interrupt, Measure, ProgressLine};
 use crate::screen::{Screen, Tint, counted};
@@ -215,7 +216,7 @@ impl ForeignEvents {
 
 /// Imports what the source has and the store has not, up to the end that it has now.
 pub(crate) async fn import(
-    store: &Store,
+    (store, times): (&Store, &ImportTimes),
     source: &ForeignSource,
     is_renumbered: bool,
     screen: &mut Screen,
@@ -241,6 +242,14 @@ pub(crate) async fn import(
             together.retain(|event| !is_metadata(event));
         }
         imported += together.len() as u64;
+        if times.are_set() {
+            // Each has its own time.
+            queue.finish().await?;
+        }
+        let moment = together.iter().find_map(|event| event.recorded_at);
+        let mut timed: Vec<_> =
+            together.iter_mut().map(|one| (&mut one.event, one.recorded_at)).collect();
+        times.record_at(moment, &mut timed);
         let append = moves.append(place, together, is_renumbered)?;
         queue.push(moves.appends, append).await?;
         progress.at(imported);
@@ -343,8 +352,12 @@ mod tests {
         let event_type = leftfold::store::EventType::new("shop.Sold").unwrap();
         let stream = leftfold::store::StreamName::new("shop-1").unwrap();
         let event = leftfold::store::NewEvent::new(event_type, "{}").in_stream(stream);
-        let foreign =
-            |revision| ForeignEvent { place: 7, revision: Some(revision), event: event.clone() };
+        let foreign = |revision| ForeignEvent {
+            place: 7,
+            revision: Some(revision),
+            recorded_at: None,
+            event: event.clone(),
+        };
         let consumer = Label::new("import kurrentdb://db:2113".to_owned()).unwrap();
         let moves = || ImportMoves {
             consumer: consumer.clone(),

@@ -1,7 +1,10 @@
 //! `leftfold import` from other servers: from UmaDB, and from KurrentDB's protocol as this server
 //! speaks it, since their own server is no part of any package.
 
+use std::time::Duration;
+
 use leftfold::remote::{Channel, RemoteOptions, dial};
+use leftfold::store::Timestamp;
 use leftfold_proving::UmaDbServer;
 use leftfold_server::foreign::{UmaAppend, UmaClient, UmaEvent, UmaMetadata, UmaReply, uma_read};
 use serde_json::Value;
@@ -85,6 +88,12 @@ fn kept(place: &str) -> Vec<Value> {
     events
 }
 
+/// The times at which the events of a store were recorded.
+fn times(place: &str) -> Vec<Timestamp> {
+    let events = ran(&["read", place, "--json"]).objects();
+    events.iter().map(|event| event["recordedAt"].as_str().unwrap().parse().unwrap()).collect()
+}
+
 #[test]
 fn what_a_server_of_kurrentdbs_protocol_has_is_the_same_after_an_import() {
     let (directory, port) = (tempfile::tempdir().unwrap(), port());
@@ -109,6 +118,11 @@ fn what_a_server_of_kurrentdbs_protocol_has_is_the_same_after_an_import() {
         event.as_object_mut().unwrap().remove("tags");
     }
     assert_eq!(kept(&new), expected);
+    // What was recorded at one moment there is recorded at several here.
+    for (here, there) in times(&new).into_iter().zip(times(&place)) {
+        let off = here.since(there);
+        assert!(here >= there && off < Duration::from_millis(1), "{there}, recorded at {here}");
+    }
     program.stop();
     // What is not there says so, and the call may be made again.
     let away = imported(&[&new, &source]);

@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::names::{DELETED_TYPE, METADATA_STREAM, NamedStream};
 use super::proposals::proposed;
-use super::records::id_of;
+use super::records::{id_of, moment_of};
 use super::wire::streams::read_req::options::{CountOption, FilterOption, StreamOption};
 use super::wire::streams::read_req::{
     AllOptions, Options, ReadDirection, UuidOption, all_options, uuid_option,
@@ -45,11 +45,13 @@ pub(crate) fn event_of(reply: ReadResp) -> Result<Option<ForeignEvent>, UnfitFor
     let Some(recorded) = read.event else { return Ok(None) };
     let place = recorded.commit_position;
     let revision = recorded.stream_revision;
+    let created = recorded.metadata.get("created").and_then(|ticks| ticks.parse().ok());
+    let recorded_at = created.map(moment_of);
     match new_event(recorded) {
         Ok(Some((event, is_end))) => {
             // The end of a stream has no revision of its own.
             let revision = (!is_end).then_some(revision);
-            Ok(Some(ForeignEvent { place, revision, event }))
+            Ok(Some(ForeignEvent { place, revision, recorded_at, event }))
         }
         Ok(None) => Ok(None),
         Err(status) => Err(UnfitForeign { place, reason: status.message().to_owned() }),

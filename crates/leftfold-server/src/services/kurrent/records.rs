@@ -68,6 +68,11 @@ pub(super) fn ticks(at: Timestamp) -> i64 {
     at.as_micros().saturating_mul(10)
 }
 
+/// Returns the moment of such units.
+pub(super) fn moment_of(ticks: i64) -> Timestamp {
+    Timestamp::from_micros(ticks.div_euclid(10))
+}
+
 /// Returns the text of a content type.
 fn content_type(of: &ContentType) -> &str {
     match of {
