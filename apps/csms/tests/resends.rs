@@ -5,11 +5,21 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::Server;
 use crate::harness::station::{meter_values, start, stop};
+use crate::harness::{Server, Station};
 
 fn id_in(answer: &Value) -> i64 {
     answer["transactionId"].as_i64().unwrap_or_else(|| panic!("no transactionId in {answer}"))
+}
+
+/// The answer to a message that no library of a station would send.
+fn answer_to(station: &Station, action: &str, payload: &Value) -> Value {
+    let id = format!("odd-{action}-{payload}").chars().take(36).collect::<String>();
+    let id = format!("{id}{}", payload["transactionId"]);
+    station.send_frame(&json!([2, id, action, payload]).to_string());
+    let answer = station.frame_under(&id);
+    assert_eq!(answer[0], 3, "{payload} was answered with {answer}");
+    answer[2].clone()
 }
 
 #[test]
@@ -24,16 +34,14 @@ fn a_resent_start_gets_the_same_transaction() {
     station.abort();
     station.connect();
     assert_eq!(station.call("StartTransaction", started.clone()), first);
-    // Very late: the transaction is over.
-    station.stop(id_in(&first));
-    assert_eq!(station.call("StartTransaction", started), first);
     assert_eq!(api.transactions("CP-1").len(), 1);
-    assert_eq!(api.count_in_history("CP-1", "station.TransactionStarted"), 1);
-    assert_eq!(
-        api.station("CP-1").connector(1).transaction_id,
-        None,
-        "it did not come to life again"
-    );
+    // Once it has stopped nobody can know whether this is another one: both are kept.
+    station.stop(id_in(&first));
+    let second = id_in(&station.call("StartTransaction", started));
+    assert_ne!(second, id_in(&first));
+    let view = api.transaction(second);
+    assert_eq!(view.possible_repeat_of, Some(id_in(&first)));
+    assert_eq!(view.flags, ["possible-repeat"]);
 }
 
 #[test]
@@ -113,15 +121,18 @@ fn resent_meter_values_count_once() {
 /// The server cannot refuse that a transaction stopped (OCPP.md point 4): an error would be retried
 /// for ever.
 #[test]
-fn a_stop_of_an_unknown_transaction_is_answered_and_recorded_once() {
+fn a_stop_of_a_transaction_of_another_backend_is_answered_and_counted_once() {
     let server = Server::start();
     let station = server.ready_station("CP-1", 1);
     let unknown = stop(987_654);
     for _ in 0..2 {
         station.call("StopTransaction", unknown.clone());
     }
-    assert_eq!(server.api().count_in_history("CP-1", "station.UnmatchedStopReported"), 1);
-    assert_eq!(server.api().transactions("CP-1"), []);
+    let api = server.api();
+    assert_eq!(api.count_in_history("CP-1", "station.TransactionStopped"), 1);
+    let adopted = &api.transactions("CP-1")[0];
+    assert_eq!(adopted.reported_id, Some(987_654));
+    assert_eq!((&*adopted.state, &adopted.flags[..]), ("stopped", &["adopted".to_owned()][..]));
 }
 
 /// A station that never learned its transaction's id uses -1.
@@ -149,9 +160,11 @@ fn messages_queued_while_offline_become_the_history_that_they_tell_of() {
     let mut values = meter_values(1, transaction_id, 300);
     values["meterValue"][0]["timestamp"] = json!("2026-02-03T04:35:06Z");
     let stopped = json!({"transactionId": transaction_id, "meterStop": 600, "timestamp": "2026-02-03T05:05:06Z"});
+    assert_eq!(id_in(&station.call("StartTransaction", started)), transaction_id);
     for _ in 0..2 {
-        assert_eq!(id_in(&station.call("StartTransaction", started.clone())), transaction_id);
         station.call("MeterValues", values.clone());
+    }
+    for _ in 0..2 {
         station.call("StopTransaction", stopped.clone());
     }
     let transaction = api.transaction(transaction_id);
@@ -196,7 +209,16 @@ fn transactions_told_in_bad_style_are_taken_all_the_same() {
         assert_eq!(answer[0], 3, "{payload} was answered with {answer}");
         assert!(id_in(&answer[2]) > 0, "{answer}");
     }
-    assert_eq!(api.transactions("CP-1").len(), oddities.len());
+    for id_tag in
+        [json!("X".repeat(600)), json!("A\0B"), json!("🔌"), json!({"a": 1}), json!(7), json!(null)]
+    {
+        let odd = json!({"connectorId": 1, "idTag": id_tag, "meterStart": 3, "timestamp": "2026-03-01T13:00:00Z"});
+        let id = id_in(&answer_to(&station, "StartTransaction", &odd));
+        let odd = json!({"transactionId": id, "idTag": id_tag, "meterStop": 4, "timestamp": "2026-03-01T13:10:00Z"});
+        answer_to(&station, "StopTransaction", &odd);
+    }
+    assert_eq!(api.fetch("/health").expect(200).json()["status"], "ok");
+    assert_eq!(api.transactions("CP-1").len(), oddities.len() + 6);
     station.send_frame(r#"[2,"odd-stop","StopTransaction",{"transactionId":"no number","reason":"BecauseOfReasons"}]"#);
     assert_eq!(station.frame_under("odd-stop")[0], 3);
     station.send_frame(r#"[2,"odd-status","StatusNotification",{"connectorId":1,"errorCode":"TooHot","status":"Sulking"}]"#);

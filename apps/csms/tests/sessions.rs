@@ -94,14 +94,15 @@ fn a_transaction_whose_stop_was_lost_runs_no_more_once_another_one_started_there
     let (lost, next) = (station.start(1, "ANN"), station.start(1, "BOB"));
     let seen = |id| {
         let view = api.transaction(id);
-        (view.open, view.superseded)
+        (view.open, view.state)
     };
-    assert_eq!((seen(lost), seen(next)), ((false, true), (true, false)));
+    let state = |open: bool, state: &str| (open, state.to_owned());
+    assert_eq!((seen(lost), seen(next)), (state(false, "replaced"), state(true, "running")));
     assert_eq!(api.all::<TransactionView>("/api/transactions?open=true").len(), 1);
     let page = api.fetch("/").expect(200).body;
     assert!(page.contains("BOB") && !page.contains("ANN"), "{page}");
     station.stop(lost);
-    assert_eq!((seen(lost), seen(next)), ((false, false), (true, false)));
+    assert_eq!((seen(lost), seen(next)), (state(false, "stopped"), state(true, "running")));
     assert!(api.transaction(lost).stopped_at.is_some());
 }
 

@@ -96,6 +96,7 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/transactions/{id}", get(transactions::one))
         .route("/api/transactions/{id}/correct-energy", post(transactions::correct_energy))
         .route("/api/transactions/{id}/signed-meter-values", get(meter_values::signed))
+        .route("/api/transactions/{id}/close", post(transactions::close))
         .route("/api/effects", get(effects::list))
         .route("/api/effects/{id}", get(effects::one))
         .route("/api/effects/{id}/resolve", post(effects::resolve))

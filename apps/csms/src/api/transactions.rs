@@ -1,7 +1,8 @@
 //! `/api/transactions`: what was charged.
 //!
-//! A transaction is `open` while it runs. It is `superseded` when another one started on its
-//! connector and nothing was heard of its stop.
+//! A transaction is `open` while it runs. Its `state` is `replaced` if another one started on its
+//! connector and nothing was heard of its stop, `ended` if its connector was reported as free,
+//! `closed` if a person closed it, and `stopped` once its stop was reported.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use super::reading::{
 };
 use crate::app::Csms;
 use crate::domain::energy::EnergyCorrected;
-use crate::domain::station::{CorrectEnergy, Station};
+use crate::domain::station::{CorrectEnergy, Station, StationCommand};
 use crate::http::Problem;
 use crate::ocpp::v16::TransactionId;
 use crate::people::Act;
@@ -179,6 +180,38 @@ pub(super) async fn correct_energy(
     Ok((at_position(position), json_body(&answer)).into_response())
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CloseBody {
+    reason: String,
+}
+
+/// Closes a transaction that its station has forgotten.
+pub(super) async fn close(
+    State(csms): State<Arc<Csms>>,
+    Extension(act): Extension<Act>,
+    id: Result<Path<String>, PathRejection>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let (id, CloseBody { reason }) =
+        (path(id)?.parse::<i64>().map_err(|_| unknown_transaction())?, parse(&body(bytes)?)?);
+    let (reason, reason_chars_max) = (reason.trim(), CorrectEnergy::REASON_CHARS_MAX);
+    if reason.is_empty() || reason.chars().count() > reason_chars_max {
+        let detail = format!("the reason has 1 to {reason_chars_max} characters");
+        return Err(Problem::bad_request("invalid-body", detail));
+    }
+    let transaction = csms.read.transaction(id).await?.ok_or_else(unknown_transaction)?;
+    let close = StationCommand::CloseTransaction {
+        transaction_id: id,
+        by: act.by().to_owned(),
+        reason: reason.to_owned(),
+        now: Timestamp::now(),
+    };
+    let close = csms.stations.command(&transaction.station, close);
+    let executed = act.on(close).execute().await?;
+    Ok((at_position(executed.position), json_body(&json!({ "closed": id }))).into_response())
+}
+
 fn transaction_json(transaction: &TransactionRow) -> Value {
     json!({
         "id": transaction.id,
@@ -187,7 +220,10 @@ fn transaction_json(transaction: &TransactionRow) -> Value {
         "idTag": transaction.id_tag,
         "authorization": transaction.authorization,
         "open": transaction.state == TransactionState::Running,
-        "superseded": transaction.state == TransactionState::Superseded,
+        "state": transaction.state.word(),
+        "flags": transaction.flags.iter().map(|flag| flag.word()).collect::<Vec<_>>(),
+        "possibleRepeatOf": transaction.possible_repeat_of,
+        "reportedId": transaction.reported_id,
         "startedAt": transaction.started_at,
         "meterStartWh": transaction.meter_start_wh,
         "reservationId": transaction.reservation_id,
@@ -196,6 +232,9 @@ fn transaction_json(transaction: &TransactionRow) -> Value {
         "meterStopWh": transaction.meter_stop_wh,
         "stopReason": transaction.stop_reason,
         "stopIdTag": transaction.stop_id_tag,
+        "endedAt": transaction.ended_at,
+        "closedBy": transaction.closed.as_ref().map(|(by, _)| by),
+        "closeReason": transaction.closed.as_ref().map(|(_, reason)| reason),
         "energyWh": transaction.energy.energy_wh(),
         "energy": energy_json(&transaction.energy),
         "meterMessages": transaction.meter_messages,

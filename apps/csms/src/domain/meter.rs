@@ -44,3 +44,10 @@ pub(crate) const CATEGORY: &str = "meter";
 pub(crate) fn transaction_tag(transaction_id: i64) -> String {
     format!("transaction:{transaction_id}")
 }
+
+/// Returns the tag of the event that takes over a transaction which the station knows by another
+/// number.
+#[must_use]
+pub(crate) fn reported_tag(reported_id: i64) -> String {
+    format!("reported:{reported_id}")
+}

@@ -9,10 +9,12 @@
 //! - [`energy`]: the energy of a transaction, from all that a station said about it
 //! - [`server`]: the running servers that share a store
 //! - [`transaction_ids`]: the aggregate of the numbers that are reserved for transactions
+//! - [`clock`]: what can be believed of the moments that stations tell
 //! - [`meter`]: the values that stations read from their meters: facts that nothing depends on
 //! - [`availability`]: the time that a station was online in a span of time: a fold for a report
 
 pub(crate) mod availability;
+pub(crate) mod clock;
 pub(crate) mod connector;
 pub(crate) mod energy;
 pub(crate) mod id_tag;

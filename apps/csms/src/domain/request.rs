@@ -58,6 +58,9 @@ pub(crate) struct RemoteStopRequested {
     pub(crate) request: RequestId,
     /// Transaction to stop.
     pub(crate) transaction_id: TransactionId,
+    /// Id that the station uses for it, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reported_id: Option<i64>,
     /// Moment until which the request is sent, and until which another one is refused.
     pub(crate) until: Timestamp,
 }

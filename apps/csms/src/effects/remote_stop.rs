@@ -8,7 +8,7 @@ use super::{answered, doubt};
 use crate::app::Csms;
 use crate::domain::request::{RemoteStopRequested, StationAnswer};
 use crate::domain::station::{Station, StationCommand};
-use crate::ocpp::v16::CentralRequest;
+use crate::ocpp::v16::{CentralRequest, TransactionId};
 
 /// Stops a transaction remotely.
 pub(super) struct RemoteStopTransaction(pub(super) Arc<Csms>);
@@ -33,7 +33,8 @@ impl Effect for RemoteStopTransaction {
         self.0.ask(station, request, &remote_stop(&attempt.intent), *until).await
     }
 
-    /// A transaction that has stopped is the proof. While it runs the station has not heard, or is
+    /// A transaction that has stopped or ended is the proof. While it runs the station has not
+    /// heard, or is
     /// about to stop.
     async fn resolve(&self, attempt: &Attempt<RemoteStopRequested>) -> Performed<StationAnswer> {
         let intent = &attempt.intent;
@@ -43,7 +44,8 @@ impl Effect for RemoteStopTransaction {
         let Ok(station) = self.0.stations.load(&intent.station).await else {
             return doubt("the station cannot be loaded");
         };
-        if station.state.transactions.contains_key(&intent.transaction_id.value()) {
+        let transaction = station.state.transactions.get(&intent.transaction_id.value());
+        if transaction.is_some_and(|transaction| transaction.ended_at.is_none()) {
             return doubt(
                 "the transaction has not stopped, and the station did not say whether it will",
             );
@@ -62,5 +64,8 @@ impl Effect for RemoteStopTransaction {
 }
 
 fn remote_stop(intent: &RemoteStopRequested) -> CentralRequest {
-    CentralRequest::RemoteStopTransaction { transaction_id: intent.transaction_id }
+    let theirs = intent.reported_id.and_then(|id| TransactionId::new(id).ok());
+    CentralRequest::RemoteStopTransaction {
+        transaction_id: theirs.unwrap_or(intent.transaction_id),
+    }
 }

@@ -91,6 +91,7 @@ const ACCESS: &[(&str, &str, Access)] = &[
     ("POST", "/api/stations/{id}/set-charging-profile", Access::From(Operator)),
     ("POST", "/api/stations/{id}/trigger-message", Access::From(Operator)),
     ("POST", "/api/transactions/{id}/correct-energy", Access::From(Operator)),
+    ("POST", "/api/transactions/{id}/close", Access::From(Operator)),
     ("POST", "/api/effects/{id}/resolve", Access::From(Operator)),
     ("PUT", "/api/tags/{id_tag}", Access::From(Operator)),
     ("DELETE", "/api/tags/{id_tag}", Access::From(Operator)),

@@ -17,7 +17,7 @@ use crate::domain::energy::{
     ComputedEnergy, DAY_MICROS, EnergyCorrected, EnergyFlag, Evidence, MeterChannel, MeterMark,
     MeterReading, READINGS_MAX, days_corrected, readings_of, superfluous,
 };
-use crate::domain::transaction::{TransactionStarted, TransactionStopped};
+use crate::domain::transaction::{TransactionAdopted, TransactionStarted, TransactionStopped};
 
 pub(super) const TABLES: &str = "
     CREATE TABLE energies (
@@ -55,10 +55,28 @@ pub(super) async fn start(
     started: &TransactionStarted,
 ) -> Result<(), ProjectionError> {
     let mark = MeterMark::new(started.timestamp, started.received_at, started.meter_start_wh);
+    begin(rows, station, started.transaction_id.value(), mark).await
+}
+
+/// Takes a transaction that began under another backend, nobody knows when.
+pub(super) async fn adopt(
+    rows: &mut impl Sql,
+    station: &str,
+    adopted: &TransactionAdopted,
+) -> Result<(), ProjectionError> {
+    let mark = MeterMark { at: Timestamp::from_micros(0), is_by_station: false, meter_wh: None };
+    begin(rows, station, adopted.transaction_id.value(), mark).await
+}
+
+async fn begin(
+    rows: &mut impl Sql,
+    station: &str,
+    id: i64,
+    mark: MeterMark,
+) -> Result<(), ProjectionError> {
     let insert = "INSERT INTO energies (energy_of, energy_station, begin_at, begin_by_station, begin_wh, is_end_reported,
             energy_source, energy_flags, needs_person)
         VALUES ($1, $2, $3, $4, $5, 0, '', '', 0)";
-    let id = started.transaction_id.value();
     let values: [SqlValue; 5] = [
         id.into(),
         station.into(),

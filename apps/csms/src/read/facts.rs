@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::energy::EnergyCorrected;
 use crate::domain::meter::MeterEvent;
 use crate::domain::station::StationEvent;
-use crate::domain::transaction::{TransactionStarted, TransactionStopped};
+use crate::domain::transaction::{
+    TransactionAdopted, TransactionEnded, TransactionStarted, TransactionStopped,
+};
 use crate::ocpp::v16::MeterValue;
 
 /// Event of the charging of a transaction, from start to stop.
@@ -18,6 +20,12 @@ pub(crate) enum ChargingFact {
     /// A transaction stopped.
     #[serde(rename = "station.TransactionStopped")]
     Stopped(TransactionStopped),
+    /// A transaction ended without a stop.
+    #[serde(rename = "station.TransactionEnded")]
+    Ended(TransactionEnded),
+    /// A transaction that began under another backend was taken over.
+    #[serde(rename = "station.TransactionAdopted")]
+    Adopted(TransactionAdopted),
     /// A stop was reported of a transaction that was not open: a second stop, or one that came long
     /// after the next start.
     #[serde(rename = "station.UnmatchedStopReported")]

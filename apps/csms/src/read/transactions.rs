@@ -1,8 +1,8 @@
 //! All transactions that there ever were: the read model behind lists of them.
 //!
-//! A transaction is superseded by the next one on its connector until its own stop is heard of. Of
-//! several stops the first counts. A station may name any number: what names another station's
-//! transaction is left alone.
+//! A transaction is replaced by the next one on its connector, and ended by what shows that it is
+//! over, until its own stop is heard of. Of several stops the first counts. A station may name any
+//! number: what names another station's transaction is left alone.
 
 use leftfold::fold::Recorded;
 use leftfold::prelude::{Projection, ProjectionError, Timestamp};
@@ -14,8 +14,10 @@ use super::signed_values;
 use super::sql::{Conditions, Sql, SqlRow, Unexpected};
 use super::{ReadModelError, ReadModels};
 use crate::domain::energy::MeterMark;
-use crate::domain::transaction::{TransactionStarted, TransactionStopped};
-use crate::ocpp::v16::MeterValue;
+use crate::domain::transaction::{
+    EndCause, TransactionAdopted, TransactionEnded, TransactionStarted, TransactionStopped,
+};
+use crate::ocpp::v16::{MeterValue, TransactionId};
 
 /// Projection of all transactions.
 pub(crate) struct Transactions;
@@ -29,7 +31,9 @@ const TABLES: &str = "
         authorization_status TEXT NOT NULL, state TEXT NOT NULL, started_at BIGINT NOT NULL, meter_start_wh BIGINT,
         reservation_id BIGINT, remote_start TEXT,
         stopped_at BIGINT, meter_stop_wh BIGINT, stop_reason TEXT, stop_id_tag TEXT, transaction_data TEXT,
-        meter_messages BIGINT NOT NULL
+        meter_messages BIGINT NOT NULL,
+        reported_id BIGINT, flags TEXT NOT NULL, possible_repeat_of BIGINT,
+        ended_at BIGINT, closed_by TEXT, close_reason TEXT
     );
     CREATE INDEX transactions_of_station ON transactions (station, id);
     CREATE INDEX transactions_in_state ON transactions (state, id);
@@ -39,7 +43,7 @@ const TABLES: &str = "
 /// The columns, in the order in which [`TransactionRow`] reads them.
 const COLUMNS: &str = "id, station, connector_id, id_tag, authorization_status, state, started_at, meter_start_wh,
     reservation_id, remote_start, stopped_at, meter_stop_wh, stop_reason, stop_id_tag, transaction_data,
-    meter_messages";
+    meter_messages, reported_id, flags, possible_repeat_of, ended_at, closed_by, close_reason";
 
 /// The tables of a transaction and of its energy.
 const TABLES_READ: &str = "transactions JOIN energies ON energy_of = id";
@@ -49,7 +53,7 @@ where
     Rows<T>: Sql,
 {
     const NAME: &'static str = NAME;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Event = ChargingFact;
 
     /// Returns the id of the station: the stream of its meter has the same id.
@@ -75,6 +79,15 @@ where
                 start(rows, station, started).await?;
                 energy::start(rows, station, started).await
             }
+            ChargingFact::Adopted(adopted) => {
+                adopt(rows, station, adopted).await?;
+                energy::adopt(rows, station, adopted).await
+            }
+            ChargingFact::Ended(ended) => {
+                end(rows, station, ended).await?;
+                let mark = MeterMark::new(Some(ended.at), ended.concluded_at, None);
+                energy::end(rows, station, ended.transaction_id.value(), mark).await
+            }
             ChargingFact::Stopped(stopped) | ChargingFact::StoppedLate(stopped) => {
                 stop(rows, station, stopped).await?;
                 energy::stop(rows, station, stopped, position).await?;
@@ -95,29 +108,89 @@ async fn start(
     station: &str,
     started: &TransactionStarted,
 ) -> Result<(), ProjectionError> {
-    let running = "SELECT id FROM transactions WHERE station = $1 AND connector_id = $2 AND state = 'running'";
-    for mut row in rows.find(running, &[station.into(), started.connector_id.into()]).await? {
-        let id: i64 = row.take()?;
-        let supersede = "UPDATE transactions SET state = 'superseded' WHERE id = $1";
-        rows.run(supersede, &[id.into()]).await?;
-        let end = MeterMark::new(started.timestamp, started.received_at, None);
-        energy::end(rows, station, id, end).await?;
+    if !started.late {
+        replace(rows, station, started).await?;
     }
+    let flags = [
+        started.late.then_some(TransactionFlag::Late),
+        started.possible_repeat_of.map(|_| TransactionFlag::PossibleRepeat),
+    ];
     let insert = "INSERT INTO transactions (id, station, connector_id, id_tag, authorization_status, state, started_at,
-            meter_start_wh, reservation_id, remote_start, meter_messages)
-        VALUES ($1, $2, $3, $4, $5, 'running', $6, $7, $8, $9, 0)";
+            meter_start_wh, reservation_id, remote_start, meter_messages, flags, possible_repeat_of)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $11, $12)";
     let values = [
         started.transaction_id.value().into(),
         station.into(),
         started.connector_id.into(),
         started.id_tag.as_str().into(),
         started.authorization.as_str().into(),
+        (if started.late { "replaced" } else { "running" }).into(),
         started.timestamp.unwrap_or(started.received_at).into(),
         started.meter_start_wh.into(),
         started.reservation_id.into(),
         started.remote_start.as_ref().map(|request| request.0.as_str()).into(),
+        words(flags.into_iter().flatten()).into(),
+        started.possible_repeat_of.map(TransactionId::value).into(),
     ];
     rows.run(insert, &values).await
+}
+
+async fn replace(
+    rows: &mut impl Sql,
+    station: &str,
+    started: &TransactionStarted,
+) -> Result<(), ProjectionError> {
+    let running = "SELECT id FROM transactions WHERE station = $1 AND connector_id = $2 AND state = 'running'";
+    for mut row in rows.find(running, &[station.into(), started.connector_id.into()]).await? {
+        let id: i64 = row.take()?;
+        let replace = "UPDATE transactions SET state = 'replaced' WHERE id = $1";
+        rows.run(replace, &[id.into()]).await?;
+        let end = MeterMark::new(started.timestamp, started.received_at, None);
+        energy::end(rows, station, id, end).await?;
+    }
+    Ok(())
+}
+
+async fn adopt(
+    rows: &mut impl Sql,
+    station: &str,
+    adopted: &TransactionAdopted,
+) -> Result<(), ProjectionError> {
+    let insert = "INSERT INTO transactions (id, station, connector_id, id_tag, authorization_status, state, started_at,
+            meter_messages, reported_id, flags)
+        VALUES ($1, $2, $3, '', '', 'running', $4, 0, $5, $6)";
+    let values = [
+        adopted.transaction_id.value().into(),
+        station.into(),
+        adopted.connector_id.into(),
+        adopted.received_at.into(),
+        adopted.reported_id.into(),
+        words([TransactionFlag::Adopted]).into(),
+    ];
+    rows.run(insert, &values).await
+}
+
+async fn end(
+    rows: &mut impl Sql,
+    station: &str,
+    ended: &TransactionEnded,
+) -> Result<(), ProjectionError> {
+    let update =
+        "UPDATE transactions SET state = $1, ended_at = $2, closed_by = $3, close_reason = $4
+        WHERE id = $5 AND station = $6 AND state <> 'stopped'";
+    let (state, by, reason) = match &ended.cause {
+        EndCause::ConnectorFree | EndCause::StationRestarted => ("ended", None, None),
+        EndCause::Closed { by, reason } => ("closed", Some(by.as_str()), Some(reason.as_str())),
+    };
+    let values = [
+        state.into(),
+        ended.at.into(),
+        by.into(),
+        reason.into(),
+        ended.transaction_id.value().into(),
+        station.into(),
+    ];
+    rows.run(update, &values).await
 }
 
 async fn stop(
@@ -127,8 +200,9 @@ async fn stop(
 ) -> Result<(), ProjectionError> {
     let Some(id) = stopped.transaction_id else { return Ok(()) };
     let update = "UPDATE transactions SET state = 'stopped', stopped_at = $1, meter_stop_wh = $2, stop_reason = $3,
-            stop_id_tag = $4, transaction_data = $5
-        WHERE id = $6 AND station = $7 AND state <> 'stopped'";
+            stop_id_tag = $4, transaction_data = $5,
+            flags = CASE WHEN $6 = '' OR flags = '' THEN flags || $6 ELSE flags || ' ' || $6 END
+        WHERE id = $7 AND station = $8 AND state <> 'stopped'";
     let data = if stopped.transaction_data.is_empty() {
         None
     } else {
@@ -140,6 +214,7 @@ async fn stop(
         stopped.reason.as_ref().map_or("Local", |reason| reason.as_str()).into(),
         stopped.id_tag.as_deref().into(),
         data.into(),
+        words(stopped.guessed.then_some(TransactionFlag::StopMatched)).into(),
         id.into(),
         station.into(),
     ];
@@ -194,6 +269,49 @@ pub(crate) struct TransactionRow {
     pub(crate) meter_messages: i64,
     /// Its energy.
     pub(crate) energy: EnergyColumns,
+    /// Id that the station uses, if it is another one.
+    pub(crate) reported_id: Option<i64>,
+    /// Unusual circumstances of it.
+    pub(crate) flags: Vec<TransactionFlag>,
+    /// Transaction that it may be a repeated report of.
+    pub(crate) possible_repeat_of: Option<i64>,
+    /// Moment of its end, if it was concluded that it is over.
+    pub(crate) ended_at: Option<Timestamp>,
+    /// Person who closed it, and why.
+    pub(crate) closed: Option<(String, String)>,
+}
+
+/// An unusual circumstance of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransactionFlag {
+    /// Its start was reported after a later start on the connector.
+    Late,
+    /// Its start may be that of another transaction, reported again.
+    PossibleRepeat,
+    /// It began under another backend.
+    Adopted,
+    /// Its stop named no id of ours, and was taken for its own as there was no other.
+    StopMatched,
+}
+
+impl TransactionFlag {
+    const ALL: [Self; 4] = [Self::Late, Self::PossibleRepeat, Self::Adopted, Self::StopMatched];
+
+    /// Returns a word for programs.
+    #[must_use]
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Late => "reported-late",
+            Self::PossibleRepeat => "possible-repeat",
+            Self::Adopted => "adopted",
+            Self::StopMatched => "stop-matched",
+        }
+    }
+}
+
+/// Returns the words of flags, as they stand in the rows.
+fn words(flags: impl IntoIterator<Item = TransactionFlag>) -> String {
+    flags.into_iter().map(TransactionFlag::word).collect::<Vec<_>>().join(" ")
 }
 
 /// State of a transaction.
@@ -201,11 +319,36 @@ pub(crate) struct TransactionRow {
 pub(crate) enum TransactionState {
     /// It runs, as far as is known.
     Running,
-    /// Another one started on its connector, and its stop was not reported: the stop is lost, or
+    /// A later one started on its connector, and its stop was not reported: the stop is lost, or
     /// comes late.
-    Superseded,
+    Replaced,
+    /// Its connector was reported as free, and its stop was not reported.
+    Ended,
+    /// A person closed it.
+    Closed,
     /// It has stopped.
     Stopped,
+}
+
+impl TransactionState {
+    const ALL: [Self; 5] =
+        [Self::Running, Self::Replaced, Self::Ended, Self::Closed, Self::Stopped];
+
+    /// Returns a word for programs.
+    #[must_use]
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Replaced => "replaced",
+            Self::Ended => "ended",
+            Self::Closed => "closed",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    fn of(word: &str) -> Self {
+        Self::ALL.into_iter().find(|state| state.word() == word).unwrap_or(Self::Stopped)
+    }
 }
 
 impl TransactionRow {
@@ -217,11 +360,7 @@ impl TransactionRow {
             connector_id: u32::try_from(row.take::<i64>()?).unwrap_or_default(),
             id_tag: row.take()?,
             authorization: row.take()?,
-            state: match row.take::<String>()?.as_str() {
-                "running" => TransactionState::Running,
-                "superseded" => TransactionState::Superseded,
-                _ => TransactionState::Stopped,
-            },
+            state: TransactionState::of(&row.take::<String>()?),
             started_at: row.take()?,
             meter_start_wh: row.take()?,
             reservation_id: row.take()?,
@@ -235,6 +374,15 @@ impl TransactionRow {
                 .and_then(|data| serde_json::from_str(&data).ok())
                 .unwrap_or_default(),
             meter_messages: row.take()?,
+            reported_id: row.take()?,
+            flags: {
+                let words = row.take::<String>()?;
+                let is_said = |flag: &TransactionFlag| words.split(' ').any(|it| it == flag.word());
+                TransactionFlag::ALL.into_iter().filter(is_said).collect()
+            },
+            possible_repeat_of: row.take()?,
+            ended_at: row.take()?,
+            closed: row.take::<Option<String>>()?.zip(row.take::<Option<String>>()?),
             energy: EnergyColumns::read(row)?,
         })
     }

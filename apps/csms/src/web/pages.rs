@@ -61,11 +61,12 @@ pub(super) async fn transactions(
 }
 
 fn line(row: &TransactionRow) -> TransactionLine {
-    let (state, tone) = match row.state {
-        TransactionState::Running => ("running", Tone::Busy),
-        TransactionState::Superseded => ("superseded", Tone::Waiting),
-        TransactionState::Stopped => ("stopped", Tone::Quiet),
+    let tone = match row.state {
+        TransactionState::Running => Tone::Busy,
+        TransactionState::Replaced | TransactionState::Ended => Tone::Waiting,
+        TransactionState::Closed | TransactionState::Stopped => Tone::Quiet,
     };
+    let state = row.state.word();
     TransactionLine { transaction: transaction(row), state, tone, stopped_at: row.stopped_at }
 }
 

@@ -75,8 +75,12 @@ pub(crate) struct TransactionView {
     pub(crate) id_tag: String,
     /// Whether it runs.
     pub(crate) open: bool,
-    /// Another one started on its connector, and its stop was not heard of.
-    pub(crate) superseded: bool,
+    /// State of it in a word.
+    pub(crate) state: String,
+    /// Words for what is unusual about it.
+    pub(crate) flags: Vec<String>,
+    pub(crate) possible_repeat_of: Option<i64>,
+    pub(crate) reported_id: Option<i64>,
     pub(crate) meter_start_wh: Option<i64>,
     pub(crate) meter_stop_wh: Option<i64>,
     pub(crate) energy_wh: Option<i64>,

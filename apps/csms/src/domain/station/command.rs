@@ -14,7 +14,7 @@ use crate::domain::request::{
     ReservationRequested, UnlockRequested,
 };
 use crate::domain::server::ServerId;
-use crate::domain::transaction::{TransactionStarted, TransactionStopped};
+use crate::domain::transaction::{TransactionAdopted, TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::{
     AuthorizationStatus, ChargePointStatus, IdToken, RegistrationStatus, TransactionId,
 };
@@ -68,7 +68,26 @@ pub(crate) enum StationCommand {
     /// here. The transaction id is a free one; it is used unless this start is known to be running.
     ReportStart(TransactionStarted),
     /// The station reports the stop of a transaction.
-    ReportStop(TransactionStopped),
+    ReportStop {
+        /// The report, with the number that the station said.
+        stopped: TransactionStopped,
+        /// Free number for the transaction, if it began under another backend; `None` if the
+        /// station never reports about such a one.
+        adopt_as: Option<TransactionId>,
+    },
+    /// The station reports meter values of a transaction that began under another backend.
+    ReportForeign(TransactionAdopted),
+    /// A person closes a transaction that the station has forgotten.
+    CloseTransaction {
+        /// Transaction to close: any number.
+        transaction_id: i64,
+        /// Name of the person.
+        by: String,
+        /// Reason in words.
+        reason: String,
+        /// Present moment.
+        now: Timestamp,
+    },
     /// Ask the station to start a transaction.
     RemoteStart {
         /// The request. Its moment is now, and its id a new one.

@@ -95,10 +95,12 @@ impl Decision for CorrectEnergy {
 
     fn apply(&self, state: &mut CorrectedTransaction, event: &StationEvent) {
         match event {
-            StationEvent::TransactionStarted(_) => state.is_known = true,
-            StationEvent::TransactionStopped(_) | StationEvent::UnmatchedStopReported(_) => {
-                state.is_over = true
+            StationEvent::TransactionStarted(_) | StationEvent::TransactionAdopted(_) => {
+                state.is_known = true
             }
+            StationEvent::TransactionEnded(_)
+            | StationEvent::TransactionStopped(_)
+            | StationEvent::UnmatchedStopReported(_) => state.is_over = true,
             StationEvent::EnergyCorrected(corrected) => state.before = Some(corrected.clone()),
             _ => {}
         }

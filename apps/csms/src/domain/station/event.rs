@@ -8,7 +8,7 @@ use super::credential::{
 };
 use crate::domain::connector::StatusChanged;
 use crate::domain::energy::EnergyCorrected;
-use crate::domain::meter::transaction_tag;
+use crate::domain::meter::{reported_tag, transaction_tag};
 use crate::domain::operation::{
     CertificateRequested, FirmwareReported, OperationAnswered, OperationRequested,
     SecurityEventReported, UploadReported, VendorMessageReceived,
@@ -18,7 +18,9 @@ use crate::domain::request::{
     ReservationCancelRequested, ReservationRequested, UnlockRequested,
 };
 use crate::domain::server::ServerId;
-use crate::domain::transaction::{TransactionStarted, TransactionStopped};
+use crate::domain::transaction::{
+    TransactionAdopted, TransactionEnded, TransactionStarted, TransactionStopped,
+};
 use crate::ocpp::v16::RegistrationStatus;
 
 /// Event of a station; in the stream `station-{identity}`.
@@ -74,6 +76,10 @@ pub(crate) enum StationEvent {
     TransactionStarted(TransactionStarted),
     /// A transaction stopped.
     TransactionStopped(TransactionStopped),
+    /// A transaction is over as far as can be told, though its stop was not reported.
+    TransactionEnded(TransactionEnded),
+    /// A transaction that began under another backend was taken over.
+    TransactionAdopted(TransactionAdopted),
     /// The station reported the stop of a transaction that is not open here.
     UnmatchedStopReported(TransactionStopped),
     /// A person said the energy of a transaction.
@@ -180,6 +186,12 @@ impl Event for StationEvent {
             Self::TransactionStarted(started) => {
                 Tags::none().with(transaction_tag(started.transaction_id.value()))
             }
+            Self::TransactionEnded(ended) => {
+                Tags::none().with(transaction_tag(ended.transaction_id.value()))
+            }
+            Self::TransactionAdopted(adopted) => Tags::none()
+                .with(transaction_tag(adopted.transaction_id.value()))
+                .with(reported_tag(adopted.reported_id)),
             Self::TransactionStopped(stopped) | Self::UnmatchedStopReported(stopped) => stopped
                 .transaction_id
                 .map_or_else(Tags::none, |id| Tags::none().with(transaction_tag(id))),

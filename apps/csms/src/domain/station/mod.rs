@@ -11,7 +11,8 @@
 //! - `identity`: the name that a station connects by
 //! - `credential`: what it shows to connect; `access`: what it must show
 //! - `event` and `command`: its facts, and what may be decided, with the refusals
-//! - `reporting`: what it reports of its connectors and transactions
+//! - `reporting`: what it reports of its connectors
+//! - `transacting`: what it reports of its transactions, and their end without a stop
 //! - `operating`: the other operations that are asked of it, and its reports of them
 //! - `correcting`: what a person says of a transaction that is over
 //! - `requesting`: what is asked of it, and what keeps a connector for that
@@ -27,6 +28,7 @@ mod operating;
 mod reporting;
 mod requesting;
 mod reserving;
+mod transacting;
 
 pub(crate) use access::{AccessCommand, StationAccess};
 pub(crate) use command::{OnBehalf, RemoteStop, StationCommand, StationRefusal};
@@ -82,7 +84,7 @@ pub(crate) struct Station {
     pub(crate) transactions_max: Option<u32>,
     /// Its connectors by number; 0 is the station itself.
     pub(crate) connectors: BTreeMap<u32, Connector>,
-    /// Its transactions that have not stopped.
+    /// Its transactions whose stop was not reported.
     pub(crate) transactions: BTreeMap<i64, Transaction>,
     /// Remote starts that keep a connector, that await the station's answer, or that await their
     /// transaction.
@@ -100,7 +102,7 @@ pub(crate) struct Station {
 
 impl Aggregate for Station {
     const CATEGORY: &'static str = "station";
-    const FOLD_VERSION: u32 = 4;
+    const FOLD_VERSION: u32 = 6;
     type Event = StationEvent;
     type Command = StationCommand;
     type Refusal = StationRefusal;
@@ -137,20 +139,13 @@ impl Aggregate for Station {
             }
             StationEvent::TransactionStarted(started) => self.started(started),
             StationEvent::TransactionStopped(stopped) => self.stopped(stopped),
+            StationEvent::TransactionEnded(ended) => self.ended(ended),
+            StationEvent::TransactionAdopted(adopted) => self.adopted(adopted),
             StationEvent::UnmatchedStopReported(_) | StationEvent::EnergyCorrected(_) => {}
             StationEvent::RemoteStartRequested(asked) => self.remote_start_requested(asked),
             StationEvent::RemoteStartAnswered(answered) => self.remote_start_answered(answered),
-            StationEvent::RemoteStopRequested(asked) => {
-                if let Some(transaction) = self.transactions.get_mut(&asked.transaction_id.value())
-                {
-                    transaction.stop_requested = Some((asked.request.clone(), asked.until));
-                }
-            }
-            StationEvent::RemoteStopAnswered(answered) => {
-                for transaction in self.transactions.values_mut() {
-                    transaction.stop_requested.take_if(|(request, _)| *request == answered.request);
-                }
-            }
+            StationEvent::RemoteStopRequested(asked) => self.remote_stop_requested(asked),
+            StationEvent::RemoteStopAnswered(answered) => self.remote_stop_answered(answered),
             StationEvent::RemoteStartLapsed { request, .. } => {
                 self.remote_starts.retain(|start| start.asked.request != *request);
             }
@@ -202,17 +197,18 @@ impl Aggregate for Station {
             | StationCommand::MarkOnline { at, server } => {
                 Ok(vec![StationEvent::CameOnline { at: *at, server: Some(*server) }])
             }
-            StationCommand::MarkOffline { heard_by, .. }
-                if !self.online || self.heard_by != *heard_by =>
-            {
-                Ok(Vec::new())
-            }
-            StationCommand::MarkOffline { at, reason, .. } => {
-                Ok(vec![StationEvent::WentOffline { at: *at, reason: *reason }])
+            StationCommand::MarkOffline { at, reason, heard_by } => {
+                Ok(self.decide_offline(*at, *reason, *heard_by))
             }
             StationCommand::ReportStatus(report) => self.decide_status(report),
             StationCommand::ReportStart(started) => Ok(self.decide_start(started)),
-            StationCommand::ReportStop(stopped) => Ok(self.decide_stop(stopped)),
+            StationCommand::ReportStop { stopped, adopt_as } => {
+                Ok(self.decide_stop(stopped, *adopt_as))
+            }
+            StationCommand::ReportForeign(adopted) => Ok(self.decide_adoption(adopted)),
+            StationCommand::CloseTransaction { transaction_id, by, reason, now } => {
+                self.decide_close(*transaction_id, by, reason, *now)
+            }
             StationCommand::RemoteStart { asked, authorization, parent_id_tag } => {
                 self.decide_remote_start(asked, *authorization, parent_id_tag.as_ref())
             }
@@ -249,5 +245,22 @@ impl Aggregate for Station {
     }
 }
 
+impl Station {
+    /// Decides on a silence, which counts only from the server that hears the station.
+    fn decide_offline(
+        &self,
+        at: Timestamp,
+        reason: OfflineReason,
+        heard_by: Option<ServerId>,
+    ) -> Vec<StationEvent> {
+        if !self.online || self.heard_by != heard_by {
+            return Vec::new();
+        }
+        vec![StationEvent::WentOffline { at, reason }]
+    }
+}
+
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transaction_tests;

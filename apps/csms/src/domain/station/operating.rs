@@ -117,9 +117,8 @@ impl Station {
     /// moment of its start; `None` for that if the station did not say.
     #[must_use]
     pub(crate) fn transaction_on(&self, connector_id: u32) -> Option<(i64, Option<Timestamp>)> {
-        let id = self.connectors.get(&connector_id)?.transaction?;
-        let transaction = self.transactions.get(&id.value())?;
-        Some((id.value(), transaction.timestamp))
+        let transaction = self.running_on(connector_id)?;
+        Some((transaction.station_id(), transaction.start.timestamp))
     }
 
     /// Tells whether what the station has reported since shows that an operation took place.

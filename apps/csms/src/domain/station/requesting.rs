@@ -25,6 +25,18 @@ impl Station {
         });
     }
 
+    pub(super) fn remote_stop_requested(&mut self, asked: &RemoteStopRequested) {
+        if let Some(transaction) = self.transactions.get_mut(&asked.transaction_id.value()) {
+            transaction.stop_requested = Some((asked.request.clone(), asked.until));
+        }
+    }
+
+    pub(super) fn remote_stop_answered(&mut self, answered: &RequestAnswered) {
+        for transaction in self.transactions.values_mut() {
+            transaction.stop_requested.take_if(|(request, _)| *request == answered.request);
+        }
+    }
+
     pub(super) fn remote_start_answered(&mut self, answered: &RequestAnswered) {
         let this = |start: &RemoteStart| start.asked.request == answered.request;
         match answered.answer {
@@ -135,6 +147,7 @@ impl Station {
             station,
             request,
             transaction_id,
+            reported_id: transaction.reported_id,
             until,
         })])
     }
@@ -156,8 +169,17 @@ impl Station {
                 let RemoteStop { station, request, transaction_id, until, .. } = wanted.clone();
                 let transaction_id = TransactionId::new(transaction_id)
                     .map_err(|_| StationRefusal::NotRunning { transaction_id })?;
-                let asked = RemoteStopRequested { station, request, transaction_id, until };
-                StationEvent::RemoteStopRequested(asked)
+                let reported_id = self
+                    .transactions
+                    .get(&transaction_id.value())
+                    .and_then(|transaction| transaction.reported_id);
+                StationEvent::RemoteStopRequested(RemoteStopRequested {
+                    station,
+                    request,
+                    transaction_id,
+                    reported_id,
+                    until,
+                })
             }
             StationCommand::Unlock(asked) => StationEvent::UnlockRequested(asked.clone()),
             StationCommand::Reserve { asked, .. } => self.reserved_next(asked),
@@ -231,8 +253,7 @@ impl Station {
 
     pub(super) fn within_limit(&self, claims: &ConnectorClaims<'_>) -> Result<(), StationRefusal> {
         let Some(transactions_max) = self.transactions_max else { return Ok(()) };
-        let running =
-            self.transactions.values().filter(|transaction| !transaction.superseded).count();
+        let running = self.transactions.values().filter(|it| it.is_running()).count();
         if running + claims.starts.len() + claims.reservations.len() >= transactions_max as usize {
             return Err(StationRefusal::LimitReached { transactions_max });
         }
@@ -267,7 +288,7 @@ impl Station {
         if let Some(claim) = claim {
             return Err(StationRefusal::Claimed { connector_id, until: claim.asked.until });
         }
-        if connector.transaction.is_some() || connector.status().is_some_and(is_charging) {
+        if connector.is_occupied() {
             return Err(StationRefusal::Occupied { connector_id });
         }
         // Claims that name no connector take any: one of those that are left must remain for each.
@@ -292,9 +313,7 @@ impl Station {
                 connector.status(),
                 Some(ChargePointStatus::Faulted | ChargePointStatus::Unavailable)
             );
-            !out_of_order
-                && connector.transaction.is_none()
-                && !connector.status().is_some_and(is_charging)
+            !out_of_order && !connector.is_occupied()
         };
         let free = self
             .connectors
@@ -334,14 +353,4 @@ impl Station {
 pub(super) struct ConnectorClaims<'a> {
     starts: Vec<&'a RemoteStart>,
     pub(super) reservations: Vec<&'a Reservation>,
-}
-
-/// Tells whether the status is that of a transaction under way.
-fn is_charging(status: &ChargePointStatus) -> bool {
-    matches!(
-        status,
-        ChargePointStatus::Charging
-            | ChargePointStatus::SuspendedEv
-            | ChargePointStatus::SuspendedEvse
-    )
 }

@@ -24,11 +24,11 @@ fn now() -> Timestamp {
     "2026-02-01T10:00:00Z".parse().unwrap()
 }
 
-fn online() -> StationEvent {
+pub(super) fn online() -> StationEvent {
     StationEvent::CameOnline { at: now().minus(HOUR), server: Some(HERE) }
 }
 
-fn report(
+pub(super) fn report(
     connector_id: u32,
     status: ChargePointStatus,
     timestamp: Option<Timestamp>,
@@ -57,7 +57,7 @@ fn transaction_id(id: i64) -> TransactionId {
     TransactionId::new(id).unwrap()
 }
 
-fn started(id: i64, connector_id: u32, id_tag: &str) -> TransactionStarted {
+pub(super) fn started(id: i64, connector_id: u32, id_tag: &str) -> TransactionStarted {
     TransactionStarted {
         transaction_id: transaction_id(id),
         connector_id,
@@ -69,6 +69,8 @@ fn started(id: i64, connector_id: u32, id_tag: &str) -> TransactionStarted {
         received_at: now(),
         reservation_id: None,
         remote_start: None,
+        late: false,
+        possible_repeat_of: None,
     }
 }
 
@@ -76,11 +78,13 @@ fn running(id: i64, connector_id: u32, id_tag: &str) -> StationEvent {
     StationEvent::TransactionStarted(started(id, connector_id, id_tag))
 }
 
-fn stopped(id: Option<i64>) -> TransactionStopped {
+pub(super) fn stopped(id: Option<i64>) -> TransactionStopped {
     let (id_tag, meter_stop_wh, timestamp) = (None, Some(2_000), Some(now()));
     let (reason, transaction_data) = (Some(Reason::EvDisconnected), Vec::new());
     TransactionStopped {
         transaction_id: id,
+        reported_id: None,
+        guessed: false,
         id_tag,
         meter_stop_wh,
         timestamp,
@@ -88,6 +92,10 @@ fn stopped(id: Option<i64>) -> TransactionStopped {
         reason,
         transaction_data,
     }
+}
+
+fn report_stop(id: Option<i64>) -> StationCommand {
+    StationCommand::ReportStop { stopped: stopped(id), adopt_as: None }
 }
 
 fn asked(name: &str, connector_id: u32, id_tag: &str) -> RemoteStartRequested {
@@ -129,7 +137,7 @@ fn claimed(name: &str, connector_id: u32, id_tag: &str) -> StationEvent {
     StationEvent::RemoteStartRequested(asked(name, connector_id, id_tag))
 }
 
-fn station(events: impl IntoIterator<Item = StationEvent>) -> Given<Station> {
+pub(super) fn station(events: impl IntoIterator<Item = StationEvent>) -> Given<Station> {
     given::<Station>([online(), available(1), available(2)].into_iter().chain(events))
 }
 
@@ -373,7 +381,7 @@ fn a_running_start_that_is_reported_again_under_another_id_is_not_counted_again(
         .when(StationCommand::ReportStart(again.clone()))
         .then_nothing();
     assert_eq!(
-        station([running(1, 1, "CAFE")]).state().running_as(&again).map(|t| t.id),
+        station([running(1, 1, "CAFE")]).state().repeated_start(&again).map(|t| t.id),
         Some(transaction_id(1))
     );
 }
@@ -395,12 +403,10 @@ fn a_transaction_whose_stop_was_lost_holds_nothing_once_another_one_starts() {
 fn a_stop_of_an_unknown_transaction_is_a_fact_too() {
     for id in [None, Some(-1), Some(4711)] {
         let expected = StationEvent::UnmatchedStopReported(stopped(id));
-        station([]).when(StationCommand::ReportStop(stopped(id))).then([expected]);
+        station([]).when(report_stop(id)).then([expected]);
     }
     let expected = StationEvent::TransactionStopped(stopped(Some(1)));
-    station([running(1, 1, "CAFE")])
-        .when(StationCommand::ReportStop(stopped(Some(1))))
-        .then([expected]);
+    station([running(1, 1, "CAFE")]).when(report_stop(Some(1))).then([expected]);
 }
 
 #[test]
@@ -412,6 +418,7 @@ fn a_transaction_is_stopped_by_its_tag_or_its_group_and_never_by_a_foreign_tag()
         let (station, request) = ("CP1".to_owned(), RequestId("stop".to_owned()));
         let (transaction_id, until) = (transaction_id(1), now().plus(MINUTE));
         StationEvent::RemoteStopRequested(RemoteStopRequested {
+            reported_id: None,
             station,
             request,
             transaction_id,
@@ -449,6 +456,7 @@ fn a_connector_is_unlocked_if_the_station_can_be_asked_and_has_told_of_it() {
 #[test]
 fn a_transaction_is_not_asked_twice_to_stop() {
     let asked = StationEvent::RemoteStopRequested(RemoteStopRequested {
+        reported_id: None,
         station: "CP1".to_owned(),
         request: RequestId("first".to_owned()),
         transaction_id: transaction_id(1),

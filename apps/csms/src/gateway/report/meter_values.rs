@@ -11,6 +11,7 @@ impl StationReport<'_> {
     /// Facts that nothing depends on: recorded without a condition, but once.
     pub(super) async fn meter_values(&self, read: MeterValues) -> Confirmed {
         let MeterValues { connector_id, transaction_id, meter_values } = read;
+        let transaction_id = self.transaction_of_values(connector_id, transaction_id).await?;
         let all_have_moments =
             !meter_values.is_empty() && meter_values.iter().all(|value| value.timestamp.is_some());
         let key = json!([connector_id, transaction_id, meter_values]).to_string();

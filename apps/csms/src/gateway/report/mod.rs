@@ -16,6 +16,7 @@ mod transactions;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+use leftfold::fold::LoadError;
 use leftfold::prelude::{Cause, ExecuteError, Timestamp};
 use leftfold::store::CommandId;
 use serde_json::json;
@@ -38,11 +39,23 @@ enum ReportError {
     #[error(transparent)]
     TransactionIds(#[from] NoNumber),
     #[error(transparent)]
-    Load(#[from] leftfold::fold::LoadError),
+    Load(#[from] LoadError),
     #[error(transparent)]
     Record(#[from] leftfold::fold::RecordError),
     #[error("a start was taken for one that is running, and none is")]
     NoSuchStart,
+}
+
+impl ReportError {
+    /// Tells whether the store could not record a report, rather than that the report was unusual.
+    fn is_of_the_store(&self) -> bool {
+        !matches!(
+            self,
+            Self::NoSuchStart
+                | Self::Station(ExecuteError::Refused(_) | ExecuteError::Invalid(_))
+                | Self::Load(LoadError::Invalid(_))
+        )
+    }
 }
 
 impl From<ReportError> for Reply {
@@ -121,7 +134,7 @@ pub(super) async fn answer(csms: &Arc<Csms>, station: &str, received: &StationCa
             (&confirmation).into()
         }
         Err(error) => {
-            if !matches!(error, ReportError::Station(ExecuteError::Refused(_))) {
+            if error.is_of_the_store() {
                 *csms.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(error.to_string());
             }
@@ -135,11 +148,14 @@ type Confirmed = Result<Confirmation, ReportError>;
 
 impl StationReport<'_> {
     async fn tag(&self, id_tag: &str) -> Result<IdTagInfo, ReportError> {
-        if id_tag.is_empty() {
-            return Ok(AuthorizationStatus::Invalid.into());
+        match self.csms.tags.load(&IdTag::id(id_tag)).await {
+            Ok(tag) if !id_tag.is_empty() => {
+                Ok(tag.state.info(self.now, self.csms.config.strangers()))
+            }
+            // It is none that could be registered: empty, far too long, or with control characters.
+            Ok(_) | Err(LoadError::Invalid(_)) => Ok(AuthorizationStatus::Invalid.into()),
+            Err(error) => Err(error.into()),
         }
-        let tag = self.csms.tags.load(&IdTag::id(id_tag)).await?;
-        Ok(tag.state.info(self.now, self.csms.config.strangers()))
     }
 
     async fn execute(
