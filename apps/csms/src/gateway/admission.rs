@@ -152,13 +152,13 @@ async fn shown(
     let mut chosen = None;
     for (credential, shown) in known {
         match credential {
-            Some(StationCredential::Key { hash }) => {
-                if key.is_some_and(|key| csms.station_keys.is_of(identity, key, hash)) {
-                    return Ok(shown);
-                }
+            Some(StationCredential::Key { hash })
+                if key.is_some_and(|key| csms.station_keys.is_of(identity, key, hash)) =>
+            {
+                return Ok(shown);
             }
             Some(StationCredential::Password { hash }) => chosen = Some((hash, shown)),
-            None => {}
+            Some(StationCredential::Key { .. }) | None => {}
         }
     }
     let Some((hash, shown)) = chosen else { return Err(unauthorized()) };

@@ -7,6 +7,7 @@ use crate::domain::operation::{
     EquipmentReport, OPEN_OPERATIONS_MAX, OpenOperation, OperationAnswered, OperationRequested,
     OperationalState, ProfilePurpose, StationOperation,
 };
+use crate::domain::transaction::Transaction;
 use crate::ocpp::v16::ChargePointStatus;
 
 /// The folds.
@@ -45,7 +46,12 @@ impl Station {
             self.reachable()?;
             self.accepts(&asked.operation)?;
         }
-        Ok(vec![StationEvent::OperationRequested(Box::new(asked.clone()))])
+        let mut asked = asked.clone();
+        if let StationOperation::SetChargingProfile { profile, .. } = &mut asked.operation {
+            let known = profile.transaction_id.and_then(|id| self.transactions.get(&id));
+            profile.transaction_id = known.map(Transaction::station_id).or(profile.transaction_id);
+        }
+        Ok(vec![StationEvent::OperationRequested(Box::new(asked))])
     }
 
     /// Checks an operation against the state of the station.
@@ -57,12 +63,11 @@ impl Station {
             }
             StationOperation::SetChargingProfile { connector_id, profile } => {
                 self.has_connector(connector_id.get())?;
-                let connector = self.connectors.get(&connector_id.get());
-                let running = connector.and_then(|connector| connector.transaction);
+                let running = self.running_on(connector_id.get());
                 if profile.purpose == ProfilePurpose::Transaction && connector_id.get() > 0 {
                     let named = profile.transaction_id;
                     let is_running =
-                        running.is_some_and(|id| named.is_none_or(|named| named == id.value()));
+                        running.is_some_and(|it| named.is_none_or(|named| named == it.id.value()));
                     if !is_running {
                         let transaction_id = named.unwrap_or_default();
                         return Err(StationRefusal::NotRunning { transaction_id });

@@ -60,14 +60,14 @@ impl Station {
 
     pub(super) fn ended(&mut self, ended: &TransactionEnded) {
         let TransactionEnded { transaction_id, connector_id, ref cause, at, concluded_at } = *ended;
-        if let Some(transaction) = self.transactions.get_mut(&transaction_id.value()) {
-            transaction.ended_at = Some(at);
-            transaction.is_closed |= matches!(cause, EndCause::Closed { .. });
-        }
+        let Some(transaction) = self.transactions.get_mut(&transaction_id.value()) else { return };
+        transaction.ended_at = Some(at);
+        transaction.is_closed |= matches!(cause, EndCause::Closed { .. });
+        let station_id = transaction.station_id();
         if let Some(connector) = self.connectors.get_mut(&connector_id) {
             connector.ended(transaction_id, Some(at), concluded_at);
         }
-        self.drop_profiles(connector_id, transaction_id);
+        self.drop_profiles(connector_id, station_id);
     }
 
     pub(super) fn stopped(&mut self, stopped: &TransactionStopped) {
@@ -79,7 +79,7 @@ impl Station {
         if let Some(connector) = self.connectors.get_mut(&connector_id) {
             connector.stopped(transaction.id, stopped);
         }
-        self.drop_profiles(connector_id, transaction.id);
+        self.drop_profiles(connector_id, transaction.station_id());
     }
 
     fn supersede(&mut self, connector_id: u32) {
@@ -102,9 +102,10 @@ impl Station {
         }
     }
 
-    fn drop_profiles(&mut self, connector_id: u32, transaction: TransactionId) {
+    /// Forgets the charging profiles of a transaction, which is named as the station names it.
+    fn drop_profiles(&mut self, connector_id: u32, station_id: i64) {
         if self.operations.profiles.has_of_transaction(connector_id) {
-            self.operations.change().profiles.transaction_ended(connector_id, transaction.value());
+            self.operations.change().profiles.transaction_ended(connector_id, station_id);
         }
     }
 }
