@@ -1,8 +1,9 @@
 //! Frames and sockets that are not as they should be: the station gets a clear word, and the
 //! connection goes on.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::harness::raw::RawStation;
 use crate::harness::{Server, Station};
 
 /// The error code under which a frame was refused.
@@ -155,4 +156,76 @@ fn a_plain_request_to_a_socket_says_what_belongs_there() {
     assert!(matches!(reply.status, 400 | 426), "{reply:?}");
     assert!(reply.body.contains("WebSocket"), "{reply:?}");
     server.api().fetch("/api/stations/CP-1").problem(404);
+}
+
+/// OCPP.md point 4: a CALLERROR makes a station send its report again for ever.
+#[test]
+fn reports_of_transactions_are_answered_whatever_any_field_of_them_holds() {
+    let server = Server::start();
+    let mut station = RawStation::connect(server.address(), "CP-ODD");
+    let moment = "2026-03-02T08:00:00Z";
+    let sample = json!({"value": "1", "unit": "Wh", "context": "Transaction.End"});
+    let values = json!([{"timestamp": moment, "sampledValue": [sample]}]);
+    let reports = [
+        (
+            "StartTransaction",
+            json!({"connectorId": 1, "idTag": "TAG", "meterStart": 0, "timestamp": moment, "reservationId": 1}),
+        ),
+        (
+            "StopTransaction",
+            json!({"transactionId": 1, "idTag": "TAG", "meterStop": 1, "timestamp": moment, "reason": "Local", "transactionData": values}),
+        ),
+        ("MeterValues", json!({"connectorId": 1, "transactionId": 1, "meterValue": values})),
+    ];
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(1.5),
+        json!(1e300),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(""),
+        json!("\u{0}"),
+        json!("\u{1F697}"),
+        json!("x".repeat(600)),
+        json!("0000-00-00T99:99:99Z"),
+        json!("-262143-01-01T00:00:00Z"),
+        json!([]),
+        json!([null]),
+        json!([[]]),
+        json!([{}]),
+        json!([{"sampledValue": null}]),
+        json!([{"sampledValue": [1]}]),
+        json!([{"sampledValue": [{"value": {}}]}]),
+        json!({}),
+        json!({"a": {"b": []}}),
+    ];
+    let mut payloads: Vec<(&str, Value)> = Vec::new();
+    for (action, report) in &reports {
+        payloads.extend(odd.iter().map(|odd| (*action, odd.clone())));
+        for field in report.as_object().unwrap().keys() {
+            payloads.extend(odd.iter().map(|odd| {
+                let mut changed = report.clone();
+                changed[field] = odd.clone();
+                (*action, changed)
+            }));
+            let mut less = report.clone();
+            less.as_object_mut().unwrap().remove(field);
+            payloads.push((action, less));
+        }
+    }
+    for (number, (action, payload)) in payloads.iter().enumerate() {
+        let id = number.to_string();
+        station.send(&json!([2, id, action, payload]).to_string());
+        let answer = loop {
+            let frame: Value = serde_json::from_str(&station.read()).unwrap();
+            if frame[0] != 2 && frame[1] == id {
+                break frame;
+            }
+        };
+        assert_eq!(answer[0], 3, "{action} {payload} was answered with {answer}");
+    }
+    assert_eq!(server.api().fetch("/health").expect(200).json()["status"], "ok");
 }

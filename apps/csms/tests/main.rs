@@ -22,6 +22,7 @@ mod people_in_a_browser;
 mod postgres_store;
 mod read_models;
 mod remote_start;
+mod replays;
 mod requests;
 mod resends;
 mod security;

@@ -32,11 +32,40 @@ impl RawStation {
         Self(stream)
     }
 
-    /// Sends a text frame of less than 126 bytes, under a mask of zeros.
+    /// Sends a text frame of less than 64 KiB, under a mask of zeros.
     pub(crate) fn send(&mut self, text: &str) {
-        let length = u8::try_from(text.len()).ok().filter(|bytes| *bytes < 126).unwrap();
-        let frame = [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat();
-        self.0.write_all(&frame).unwrap();
+        let length = u16::try_from(text.len()).unwrap();
+        let head = match u8::try_from(length) {
+            Ok(short) if short < 126 => vec![0x81, 0x80 | short],
+            _ => [&[0x81, 0x80 | 126][..], &length.to_be_bytes()].concat(),
+        };
+        self.0.write_all(&[&head[..], &[0; 4], text.as_bytes()].concat()).unwrap();
+    }
+
+    /// Reads the next text frame.
+    #[track_caller]
+    pub(crate) fn read(&mut self) -> String {
+        loop {
+            let [kind, short] = self.read_bytes();
+            let length = match short {
+                127 => u64::from_be_bytes(self.read_bytes()),
+                126 => u16::from_be_bytes(self.read_bytes()).into(),
+                short => short.into(),
+            };
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            self.0.read_exact(&mut payload).unwrap();
+            match kind & 0x0f {
+                1 => return String::from_utf8(payload).unwrap(),
+                8 => panic!("the server closed the connection: {payload:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn read_bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.read_exact(&mut bytes).unwrap();
+        bytes
     }
 
     /// Reads until the server ends the connection.
