@@ -261,6 +261,8 @@ impl Station {
 }
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod transaction_tests;
