@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use crate::clock::{LogClock, MachineClock};
 
+/// Bytes of a group from which on no append is added to it, at most.
+pub(crate) const GROUP_BYTES_MAX: usize = 256 << 20;
+
 /// Options for opening a log. The default suits most.
 ///
 /// ```
@@ -139,6 +142,6 @@ impl Options {
 
     /// The bytes of a group, within what the format can hold.
     pub(crate) fn group_bytes(&self) -> usize {
-        self.group_bytes.clamp(1, 256 << 20)
+        self.group_bytes.clamp(1, GROUP_BYTES_MAX)
     }
 }

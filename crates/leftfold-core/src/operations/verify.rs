@@ -1,7 +1,8 @@
 //! Verification of a history by its bytes, over any backend that gives them.
 
 use crate::store::{
-    Hash, HistoryEnd, HistoryFrom, HistoryHasher, HistoryPage, Kind, Position, ReadError, Store,
+    Hash, Head, HistoryEnd, HistoryFrom, HistoryHasher, HistoryPage, Kind, Position, ReadError,
+    Store,
 };
 
 /// Bytes of a page that is verified at once.
@@ -40,6 +41,15 @@ pub enum HistoryError {
         /// Hash of what was found.
         computed: Hash,
     },
+    /// A page has links, and the one behind it would be the same again.
+    #[error(
+        "behind position {after} the store gives a page of its history that does not move on; \
+         restore the store from a backup"
+    )]
+    Stuck {
+        /// Position of the last event that was found.
+        after: Position,
+    },
     /// This build cannot compute the hashes of the store.
     #[error("the hashes of this store cannot be computed here; build with the feature \"sign\"")]
     UnknownRule,
@@ -51,7 +61,7 @@ impl HistoryError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Read(error) => error.kind(),
-            Self::Broken { .. } | Self::OtherEnd { .. } => Kind::Bug,
+            Self::Broken { .. } | Self::OtherEnd { .. } | Self::Stuck { .. } => Kind::Bug,
             Self::UnknownRule => Kind::Invalid,
         }
     }
@@ -86,8 +96,8 @@ pub struct HistoryCheck {
     position: Position,
     /// Hash of the link that a page ended in.
     unfinished: Option<HistoryHasher>,
-    /// Hash at the end that the store had at the beginning; `None` before it is known.
-    end: Option<Hash>,
+    /// End that the store had with the first page; `None` before it is known.
+    end: Option<Head>,
     links: u64,
     bytes: u64,
 }
@@ -119,27 +129,26 @@ impl HistoryCheck {
     /// everything is verified. It may be called again after [`HistoryError::Read`].
     pub async fn next(&mut self) -> Result<Option<Vec<HistoryEnd>>, HistoryError> {
         // Nothing recorded is told as the empty hash, whatever the store has of its identity.
-        if self.end == Some(Hash::EMPTY) || self.end == Some(self.chain) {
+        if self.end.is_some_and(|end| end.chain == Hash::EMPTY || end.chain == self.chain) {
             return Ok(None);
         }
         let page = self.store.history(self.from, self.page_bytes).await?;
-        self.end.get_or_insert(page.head.chain);
+        let end = *self.end.get_or_insert(page.head);
         if page.links.is_empty() {
-            return match self.end {
-                Some(stated) if stated != self.chain && stated != Hash::EMPTY => {
-                    let (position, computed) = (self.position, self.chain);
-                    Err(HistoryError::OtherEnd { position, stated, computed })
-                }
-                _ => Ok(None),
-            };
+            let is_at_end = end.chain == self.chain || end.chain == Hash::EMPTY;
+            return if is_at_end { Ok(None) } else { Err(self.other_end(end)) };
         }
-        self.take(page).map(Some)
+        self.take(page, end).map(Some)
     }
 
-    fn take(&mut self, page: HistoryPage) -> Result<Vec<HistoryEnd>, HistoryError> {
+    /// Verifies a page up to an end, at which it stops.
+    fn take(&mut self, page: HistoryPage, stated: Head) -> Result<Vec<HistoryEnd>, HistoryError> {
         if page.before != self.chain {
             let (after, stated, computed) = (self.position, page.before, self.chain);
             return Err(HistoryError::Broken { after, stated, computed });
+        }
+        if page.next == self.from {
+            return Err(HistoryError::Stuck { after: self.position });
         }
         let mut ends = Vec::with_capacity(page.links.len());
         for link in page.links {
@@ -151,6 +160,9 @@ impl HistoryCheck {
             hasher.update(&link.hashed);
             self.bytes += link.hashed.len() as u64;
             let Some(end) = link.end else {
+                if link.hashed.is_empty() {
+                    return Err(HistoryError::Stuck { after: self.position });
+                }
                 self.unfinished = Some(hasher);
                 continue;
             };
@@ -162,9 +174,21 @@ impl HistoryCheck {
             (self.chain, self.position) = (computed, end.position);
             self.links += 1;
             ends.push(end);
+            // What comes behind it was recorded since.
+            if computed == stated.chain {
+                break;
+            }
+            if end.position > stated.position && stated.chain != Hash::EMPTY {
+                return Err(self.other_end(stated));
+            }
         }
         self.from = page.next;
         Ok(ends)
+    }
+
+    fn other_end(&self, stated: Head) -> HistoryError {
+        let (position, stated, computed) = (self.position, stated.chain, self.chain);
+        HistoryError::OtherEnd { position, stated, computed }
     }
 
     /// Hash of everything that was verified.
@@ -189,5 +213,45 @@ impl HistoryCheck {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Append, EventType, NewEvent};
+
+    /// A store with events, and the first page of its history.
+    async fn some_history() -> (Store, HistoryPage) {
+        let store = Store::memory();
+        for _ in 0..3 {
+            let event = NewEvent::new(EventType::new("t").unwrap(), "{}");
+            store.append(Append::of(vec![event])).await.unwrap();
+        }
+        let page = store.history(HistoryFrom::START, 1 << 20).await.unwrap();
+        (store, page)
+    }
+
+    #[tokio::test]
+    async fn a_page_that_does_not_move_on_or_passes_by_the_end_is_refused() {
+        let (store, page) = some_history().await;
+        let taken = |change: &dyn Fn(&mut HistoryPage)| {
+            let mut page = page.clone();
+            change(&mut page);
+            let end = page.head;
+            HistoryCheck::of(&store).take(page, end)
+        };
+        let stuck = |after| Err(HistoryError::Stuck { after: Position(after) });
+        assert_eq!(taken(&|_| {}).unwrap().last().unwrap().hash, store.head().chain);
+        assert_eq!(taken(&|page| page.next = HistoryFrom::START), stuck(0));
+        let open = |page: &mut HistoryPage| {
+            let last = page.links.last_mut().unwrap();
+            (last.hashed, last.end) = (bytes::Bytes::new(), None);
+        };
+        assert_eq!(taken(&open), stuck(2));
+        let passed = taken(&|page| {
+            (page.head.position, page.head.chain) = (Position(1), Hash([7; 32]));
+        });
+        assert!(matches!(passed, Err(HistoryError::OtherEnd { position: Position(2), .. })));
     }
 }

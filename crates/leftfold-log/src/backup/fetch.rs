@@ -6,8 +6,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use leftfold_core::store::limits::APPEND_BYTES_MAX;
 use leftfold_core::store::{
-    Epoch, Hash, HistoryEnd, HistoryFrom, HistoryKind, HistoryLink, HistoryPage, HistoryRule,
+    Epoch, Hash, Head, HistoryEnd, HistoryFrom, HistoryKind, HistoryLink, HistoryPage, HistoryRule,
     Identity, Position, ReadError,
 };
 
@@ -16,11 +17,14 @@ use super::take::{checked, digest, hash_of, lock, manifest, other_history};
 use super::{BackedUp, BackupError, BackupProgress, ByteCount, copy_name};
 use crate::disk::{Disk, File};
 use crate::format::{DESCRIBED_BYTES, GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SegmentHeader};
-use crate::options::Options;
+use crate::options::{GROUP_BYTES_MAX, Options};
 use crate::segments::scan::{ChainState, Group, address};
 
 /// Bytes that are written at once.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
+/// Bytes of a link: the largest group, with the append that filled it, which has more than its data
+/// when it is encoded.
+const LINK_BYTES_MAX: usize = GROUP_BYTES_MAX + 2 * APPEND_BYTES_MAX;
 
 /// Backs up a log that a server keeps: the same as [`backup`](super::backup), of the
 /// [history](leftfold_core::store::Store::history) that a handle gives, page by page. Every link is
@@ -46,34 +50,49 @@ pub fn backup_history_on(
     let mut copy = HistoryCopy::after(to, identity, before, options.segment_bytes())?;
     let mut count = ByteCount { count: BackupProgress { bytes_done: 0, bytes: 0 }, told: progress };
     let mut from = copy.begins();
-    let (mut end, mut is_found) = (None, false);
-    loop {
+    let (mut end, mut is_found, mut is_end_passed) = (Head::EMPTY, false, false);
+    'pages: loop {
         let page = history(from)?;
         if page.rule != HistoryRule::Blake3 {
             return Err(no_log("its history is not that of a log"));
         }
         // What is recorded from now on is for the next backup.
-        let end = *end.get_or_insert(page.head.chain);
-        if page.links.is_empty() && (is_found || page.before == copy.chain.hash) {
-            break;
-        }
-        if page.links.is_empty() {
-            return Err(other_history(to, copy.number()));
+        if end.chain == Hash::EMPTY {
+            end = page.head;
         }
         is_found |= page.before == copy.chain.hash && copy.part.is_empty();
+        if page.links.is_empty() && !is_found {
+            return Err(other_history(to, copy.number()));
+        }
+        if page.links.is_empty() && end.chain != Hash::EMPTY && copy.chain.hash != end.chain {
+            return Err(copy.damaged(&"it ends before the end that the store names"));
+        }
+        if page.links.is_empty() {
+            break;
+        }
+        if page.next == from {
+            return Err(copy.damaged(&"a page ends in the place that it begins in"));
+        }
         from = page.next;
-        for link in page.links {
+        let mut links = page.links.into_iter();
+        loop {
+            let is_at_end = copy.growing.is_some() && copy.chain.hash == end.chain;
+            if is_found && (is_at_end || is_end_passed) {
+                break 'pages;
+            }
+            if is_found && end.chain != Hash::EMPTY && copy.chain.last() > end.position {
+                return Err(copy.damaged(&"it passes by the end that the store names"));
+            }
+            let Some(link) = links.next() else { break };
             if is_found {
                 copy.take(link, &mut count)?;
             } else if let Some(passed) = link.end {
                 is_found = passed.hash == copy.chain.hash;
+                is_end_passed |= passed.hash == end.chain;
                 if !is_found && passed.position > copy.chain.last() {
                     return Err(other_history(to, copy.number()));
                 }
             }
-        }
-        if is_found && copy.chain.hash == end {
-            break;
         }
     }
     if copy.growing.is_none() {
@@ -146,6 +165,12 @@ impl<'a> HistoryCopy<'a> {
     }
 
     fn take(&mut self, link: HistoryLink, count: &mut ByteCount<'_>) -> Result<(), BackupError> {
+        if link.hashed.len() > LINK_BYTES_MAX - self.part.len() {
+            return Err(self.damaged(&"more bytes follow than the largest group has"));
+        }
+        if link.hashed.is_empty() && link.end.is_none() {
+            return Err(self.damaged(&"a link goes on without bytes"));
+        }
         self.part.extend_from_slice(&link.hashed);
         let Some(end) = link.end else { return Ok(()) };
         let hashed = std::mem::take(&mut self.part);
@@ -217,7 +242,7 @@ impl<'a> HistoryCopy<'a> {
         self.complete(count)?;
         let mut length_before = 0;
         if let Some(sealed) = self.growing.take() {
-            // A segment is at most 2^31 bytes long.
+            // A segment is at most 2^31 bytes long: a full one, or a header and one group.
             length_before = sealed.bytes as u32;
             self.kept.push(sealed.named());
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use leftfold_core::operations::HistoryCheck;
 use leftfold_core::store::{
     Append, AppendsFrom, Backend, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest,
-    EventId, Hash, Holder, Label, LeaseRequest, MoveFrom, NewEvent, Position, RecordedAppend,
-    Store,
+    EventId, Hash, HistoryPage, Holder, Label, LeaseRequest, MoveFrom, NewEvent, Position,
+    ReadError, RecordedAppend, Store,
 };
 use leftfold_log::disk::{Disk, DiskUse, Fault, Simulated};
 use leftfold_log::{
@@ -88,6 +88,25 @@ fn fetch(log: &Log, to: &Simulated, page_bytes: u32) -> Result<BackedUp, BackupE
 fn appends(log: &Log) -> Vec<RecordedAppend> {
     let page = wait(log.appends(AppendsFrom::After(Position::START), u32::MAX)).unwrap();
     page.appends
+}
+
+/// Fetches with each page changed on its way.
+fn fetch_changed(
+    log: &Log,
+    to: &Simulated,
+    change: &mut dyn FnMut(&mut HistoryPage),
+) -> Result<BackedUp, BackupError> {
+    let mut asked = 0;
+    let mut history = |from| {
+        asked += 1;
+        if asked > 1_000 {
+            return Err(ReadError::Io { detail: "it goes on without end".to_owned() });
+        }
+        let mut page = wait(log.history(from, 300))?;
+        change(&mut page);
+        Ok(page)
+    };
+    backup_history_on(log.identity(), &mut history, to, &options(), &mut go_on)
 }
 
 /// The chain computed again, of the bytes that a log gives.
@@ -172,4 +191,65 @@ fn a_fetched_backup_goes_on_in_its_own_way_and_only_of_its_own_history() {
     let to = Simulated::new(5);
     let refused = backup_history_on(memory.identity(), &mut history, &to, &options(), &mut go_on);
     assert!(matches!(refused, Err(BackupError::NoLog { .. })), "{refused:?}");
+}
+
+#[test]
+fn what_is_recorded_while_it_is_fetched_or_verified_is_for_the_next_time() {
+    // The end that a store had was looked for only at the ends of pages, so a store in which
+    // something was recorded between two pages was copied and verified without end.
+    let (log, to) = (on(&Simulated::new(1)), Simulated::new(2));
+    let one = || Append::of(vec![NewEvent::new(event_type("t"), "{}")]);
+    let append = || _ = wait(log.append(one())).unwrap();
+    (0..20).for_each(|_| append());
+    for number in 0..3 {
+        let begun = log.status().borrow().head;
+        let done = fetch_changed(&log, &to, &mut |_| append()).unwrap();
+        assert_eq!(done.head, begun, "backup {number}");
+        let back = Simulated::new(3 + number);
+        restore_backup_on(&to, Arc::new(back.clone()), options(), &mut go_on).unwrap();
+        assert_eq!(appends(&on(&back)).len() as u64, begun.position.0);
+    }
+    let begun = log.status().borrow().head;
+    let mut check = HistoryCheck::in_pages_of(&Store::new(log.clone()), 300);
+    let mut pages = 0;
+    while let Some(ends) = wait(check.next()).unwrap() {
+        assert!(ends.iter().all(|end| end.position <= begun.position));
+        append();
+        pages += 1;
+        assert!(pages < 1_000, "it goes on without end");
+    }
+    assert_eq!((check.position(), check.chain()), (begun.position, begun.chain));
+}
+
+#[test]
+fn a_history_that_is_short_or_does_not_move_on_is_no_backup() {
+    let log = on(&Simulated::new(1));
+    record(&log, &mut fastrand::Rng::with_seed(7));
+    let refused = |what: &str, change: &mut dyn FnMut(&mut HistoryPage)| {
+        let refused = fetch_changed(&log, &Simulated::new(2), change);
+        let Err(BackupError::SourceDamaged { detail, .. }) = &refused else {
+            panic!("{what}: {refused:?}");
+        };
+        assert!(detail.contains(what), "{detail}");
+    };
+    let mut pages = 0;
+    refused("before the end that the store names", &mut |page| {
+        pages += 1;
+        if pages > 3 {
+            page.links.clear();
+        }
+    });
+    refused("by the end that the store names", &mut |page| {
+        (page.head.position, page.head.chain) = (Position(1), Hash([7; 32]));
+    });
+    let mut first = None;
+    refused("in the place that it begins in", &mut |page| {
+        page.next = *first.get_or_insert(page.next);
+    });
+    let open = |page: &mut HistoryPage, bytes: usize| {
+        let link = page.links.last_mut().unwrap();
+        (link.hashed, link.end) = (vec![0; bytes].into(), None);
+    };
+    refused("without bytes", &mut |page| open(page, 0));
+    refused("than the largest group has", &mut |page| open(page, 512 << 20));
 }
