@@ -144,6 +144,8 @@ impl<'a> HistoryCopy<'a> {
         let mut segments = before.map_or_else(Vec::new, |before| before.segments);
         while let Some(last) = segments.pop() {
             if let Some((growing, chain)) = whole(to, &last)? {
+                // The log may have begun another life since.
+                copy.identity.epoch = growing.header.epoch;
                 (copy.growing, copy.chain, copy.kept) = (Some(growing), chain, segments);
                 break;
             }

@@ -134,6 +134,12 @@ fn a_fetched_backup_is_of_the_same_history_wherever_it_was_interrupted() {
             if fetch(&log, &to, page_bytes).is_err() {
                 interrupted += 1;
                 to = if random.bool() { to.crash() } else { to.kill() };
+                // It is a backup as it is, if one was ever complete.
+                let back = Arc::new(Simulated::new(seed + 2));
+                match restore_backup_on(&to, back, options(), &mut go_on) {
+                    Ok(_) | Err(BackupError::Missing { .. }) => {}
+                    refused => panic!("seed {seed}: {refused:?}"),
+                }
             }
         }
         to = to.kill();
