@@ -52,8 +52,8 @@ pub use confidential::StorePlace;
 pub use config::{Config, ConfigError, HELP, Invocation};
 pub use remote_api::RemoteApiError;
 pub use simulate::{
-    BooksError, SimulateInvocation, SimulateOptions, SimulateOptionsError, SimulationReport,
-    simulate, simulate_help,
+    BooksError, FrameScriptError, ReplayReport, SimulateError, SimulateInvocation, SimulateOptions,
+    SimulateOptionsError, SimulationOutcome, SimulationReport, simulate, simulate_help,
 };
 pub use start::{RunningServer, ServerStartError, start};
 pub use user_command::{USER_HELP, UserCommandError, UserCommandLine};

@@ -36,9 +36,29 @@ pub(crate) struct Books {
 pub(crate) struct BookedTransaction {
     pub(crate) id: i64,
     pub(crate) open: bool,
-    #[serde(default)]
-    pub(crate) superseded: bool,
     pub(crate) energy_wh: Option<i64>,
+    /// State in one word.
+    pub(crate) state: String,
+    /// Id that the station calls it by, if the server gave none.
+    #[serde(default)]
+    pub(crate) reported_id: Option<i64>,
+    #[serde(default)]
+    pub(crate) flags: Vec<String>,
+}
+
+/// Flag of a start that may have been told twice: one of both is no session.
+const POSSIBLE_REPEAT: &str = "possible-repeat";
+
+impl BookedTransaction {
+    /// Tells whether another transaction may be about the same session.
+    pub(crate) fn is_possible_repeat(&self) -> bool {
+        self.is_flagged(POSSIBLE_REPEAT)
+    }
+
+    /// Tells whether it has a flag.
+    pub(crate) fn is_flagged(&self, flag: &str) -> bool {
+        self.flags.iter().any(|found| found == flag)
+    }
 }
 
 #[derive(Debug, Deserialize)]

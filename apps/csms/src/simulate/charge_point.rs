@@ -11,9 +11,9 @@ use super::clock::StationClock;
 use super::habits::{Habit, Habits};
 use super::outbox::{SentReport, StationOutbox, WaitingReport};
 use super::outlet::{Occasion, Outlet};
-use super::reports::{KeptReport, LiveReport, SessionReport};
+use super::reports::{KeptReport, LiveReport, SessionReport, call_text};
 use super::truth::{SessionFate, SessionTruth};
-use crate::ocpp::frame::{Call, CallResult, Frame, MessageId};
+use crate::ocpp::frame::{CallResult, Frame};
 
 /// Description of a station to simulate.
 #[derive(Clone, Debug)]
@@ -345,12 +345,18 @@ impl ChargePoint {
             })
         };
         let holds = now_ms < self.offline_until_ms + HOLD_MS;
+        // If no session follows, none is waited for.
+        let has_more = |connector_id: u32| {
+            let of_it = |outlet: &&Outlet| outlet.connector_id == connector_id;
+            self.outlets.iter().find(of_it).is_some_and(|outlet| self.has_more(outlet))
+        };
         let waits = |at: &usize| {
             let truth = &self.ledger[*at];
             truth.end == SessionFate::Stopped
                 && truth.transaction_id.is_none()
                 && !truth.was_sent
                 && !is_newer_told(*at)
+                && has_more(truth.connector_id)
         };
         let first = self.ledger.len().saturating_sub(HELD_MAX);
         if holds { (first..self.ledger.len()).filter(waits).collect() } else { Vec::new() }
@@ -588,11 +594,6 @@ impl ChargePoint {
         self.must_boot = true;
         self.must_disconnect = true;
     }
-}
-
-fn call_text(id: String, action: &str, payload: Value) -> String {
-    let id = MessageId::new(id).expect("ids of the outbox have 1 to 16 characters");
-    Frame::Call(Call { id, action: action.to_owned(), payload: payload.into() }).encode()
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use super::habits::Habits;
 use super::truth::{KnowableEnergy, SessionFate, SessionTruth};
 
 /// Energy by which books and truth may differ, in Wh: both are rounded.
-const TOLERANCE_WH: i64 = 1;
+pub(super) const TOLERANCE_WH: i64 = 1;
+/// State of a transaction whose stop is known.
+const STOPPED: &str = "stopped";
 
 /// Difference between the books of the server and the truth of a station.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,7 +46,7 @@ pub(crate) enum BookDifference {
     /// The session is over, and its transaction is open.
     Open,
     /// The stop of the session was answered, and the transaction has none.
-    Superseded,
+    NotStopped { state: String },
     /// The energy differs from what the server can know.
     Energy { wh_min: i64, wh_max: i64, booked_wh: Option<i64> },
 }
@@ -79,9 +81,9 @@ impl fmt::Display for Disagreement {
             BookDifference::Open => {
                 write!(f, "{station}: session {session} is over, transaction {transaction} is open")
             }
-            BookDifference::Superseded => write!(
+            BookDifference::NotStopped { state } => write!(
                 f,
-                "{station}: session {session} was stopped, transaction {transaction} was not"
+                "{station}: session {session} was stopped, transaction {transaction} is {state}"
             ),
             BookDifference::Energy { wh_min, wh_max, booked_wh } => {
                 let booked = number(*booked_wh);
@@ -107,8 +109,9 @@ pub(crate) fn compare(
     let mut left: BTreeMap<i64, &BookedTransaction> =
         booked.iter().map(|booked| (booked.id, booked)).collect();
     let mut claimed: BTreeMap<i64, usize> = BTreeMap::new();
-    // Starts that were sent and never answered: the server may have them.
-    let mut doubtful = 0_usize;
+    // Starts that were sent and never answered, or twice by a clock that tells nothing: the server
+    // may have them.
+    let mut doubtful = booked.iter().filter(|booked| booked.is_possible_repeat()).count();
     for (session, truth) in (1..).zip(truths) {
         let energy_wh = truth.energy_wh;
         let mut push = |transaction, difference| {
@@ -127,7 +130,10 @@ pub(crate) fn compare(
             push(Some(id), BookDifference::Merged { with_session, energy_wh });
             continue;
         }
-        match left.remove(&id) {
+        // A transaction of another server has a number of this one, too.
+        let by_report = || left.values().find(|booked| booked.reported_id == Some(id));
+        let its_id = if left.contains_key(&id) { Some(id) } else { by_report().map(|it| it.id) };
+        match its_id.and_then(|id| left.remove(&id)) {
             None => push(Some(id), BookDifference::Missing { energy_wh }),
             Some(booked) => {
                 for difference in differences(truth, booked) {
@@ -160,8 +166,8 @@ fn differences(truth: &SessionTruth, booked: &BookedTransaction) -> Vec<BookDiff
     if booked.open {
         found.push(BookDifference::Open);
     }
-    if booked.superseded && truth.end == SessionFate::Stopped {
-        found.push(BookDifference::Superseded);
+    if !booked.open && truth.end == SessionFate::Stopped && booked.state != STOPPED {
+        found.push(BookDifference::NotStopped { state: booked.state.clone() });
     }
     let (wh_min, wh_max) = match truth.knowable() {
         KnowableEnergy::Exact(wh) => (wh, wh),
@@ -192,7 +198,9 @@ mod tests {
     }
 
     fn booked(id: i64, energy_wh: i64) -> BookedTransaction {
-        BookedTransaction { id, open: false, superseded: false, energy_wh: Some(energy_wh) }
+        let energy_wh = Some(energy_wh);
+        let (state, reported_id, flags) = (STOPPED.to_owned(), None, Vec::new());
+        BookedTransaction { id, open: false, energy_wh, state, reported_id, flags }
     }
 
     fn differences_of(truths: &[SessionTruth], booked: &[BookedTransaction]) -> Vec<String> {

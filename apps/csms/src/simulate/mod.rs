@@ -20,6 +20,12 @@
 //! - `books`: the server's transactions, by its API
 //! - `comparison`: the books against the truth
 //! - `report`: what was seen, as text and as JSON
+//!
+//! Frames of real stations are replayed from files instead:
+//!
+//! - `script`: such a file
+//! - `replay`: a station that plays it, and what is compared in the end
+//!
 //! - `options`: the flags of `csms simulate`
 
 mod answers;
@@ -34,8 +40,10 @@ mod line;
 mod options;
 mod outbox;
 mod outlet;
+mod replay;
 mod report;
 mod reports;
+mod script;
 mod truth;
 
 use std::collections::{HashMap, HashSet};
@@ -48,7 +56,9 @@ use fastrand::Rng;
 
 pub use books::BooksError;
 pub use options::{SimulateInvocation, SimulateOptions, SimulateOptionsError, simulate_help};
+pub use replay::ReplayReport;
 pub use report::SimulationReport;
+pub use script::FrameScriptError;
 
 use books::Books;
 use charge_point::{ChargePoint, StationPlan};
@@ -56,6 +66,8 @@ use comparison::{Disagreement, compare};
 use fleet::{FleetContext, Pace, StationFleet};
 use habits::Habit;
 use line::Dialer;
+use replay::replay;
+use script::read_scripts;
 
 /// Time that the stations have in the end to tell of everything.
 const CLOSE_WITHIN: Duration = Duration::from_secs(120);
@@ -69,9 +81,81 @@ const CYCLE_MS: u64 = 450_000;
 /// Interval at which the progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
+/// Result of `csms simulate`.
+#[derive(Debug)]
+pub enum SimulationOutcome {
+    /// Stations lived by themselves.
+    Lived(Box<SimulationReport>),
+    /// Stations replayed frames.
+    Replayed(ReplayReport),
+}
+
+impl SimulationOutcome {
+    /// Tells whether the server's books are right.
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        match self {
+            Self::Lived(report) => report.agrees(),
+            Self::Replayed(report) => report.agrees(),
+        }
+    }
+
+    /// Returns the report as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        match self {
+            Self::Lived(report) => report.to_json(),
+            Self::Replayed(report) => report.to_json(),
+        }
+    }
+}
+
+impl std::fmt::Display for SimulationOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lived(report) => report.fmt(f),
+            Self::Replayed(report) => report.fmt(f),
+        }
+    }
+}
+
+/// Error of `csms simulate`.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulateError {
+    /// The server's books cannot be read.
+    #[error(transparent)]
+    Books(#[from] BooksError),
+    /// A file with frames cannot be read.
+    #[error(transparent)]
+    Script(#[from] FrameScriptError),
+}
+
+/// Does what the options say: replays files, or lets stations live.
+pub async fn simulate(
+    options: &SimulateOptions,
+    stop: impl Future<Output = ()>,
+) -> Result<SimulationOutcome, SimulateError> {
+    if options.replay.is_empty() {
+        return Ok(SimulationOutcome::Lived(Box::new(live(options, stop).await?)));
+    }
+    let mut scripts = Vec::new();
+    for path in &options.replay {
+        scripts.extend(read_scripts(path)?);
+    }
+    let mut books = Books::new(options.authority.clone(), options.api_token.clone());
+    let prefix = format!("{}{:x}-", options.prefix, options.seed);
+    if options.api_token.is_some() {
+        for script in &scripts {
+            books.register(&format!("{prefix}{}", script.name)).await?;
+        }
+    }
+    let (dialer, halt) = (options.dialer(), options.halt_before);
+    Ok(SimulationOutcome::Replayed(replay(scripts, &dialer, &mut books, &prefix, halt).await?))
+}
+
 /// Runs a simulation to its end, or until it is stopped, and compares. The stations end their
 /// sessions before.
-pub async fn simulate(
+pub(crate) async fn live(
     options: &SimulateOptions,
     stop: impl Future<Output = ()>,
 ) -> Result<SimulationReport, BooksError> {
@@ -97,6 +181,13 @@ pub async fn simulate(
         disagreements,
         ..SimulationReport::new(&points, &context.figures, took)
     })
+}
+
+impl SimulateOptions {
+    fn dialer(&self) -> Dialer {
+        let (authority, password) = (self.authority.clone(), self.station_password.clone());
+        Dialer { authority, password }
+    }
 }
 
 fn stations(options: &SimulateOptions) -> Vec<ChargePoint> {

@@ -1,6 +1,7 @@
 //! The flags of `csms simulate`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ pub struct SimulateOptions {
     pub(crate) storm: bool,
     /// True if stations reboot and lines fail.
     pub(crate) faults: bool,
+    /// Files or folders with frames to replay; without them stations live by themselves.
+    pub(crate) replay: Vec<PathBuf>,
+    /// Number of the frame before which a replay waits for a line of standard input.
+    pub(crate) halt_before: Option<usize>,
     /// True if the report is JSON.
     pub json: bool,
 }
@@ -114,6 +119,8 @@ end what the server tells of each transaction is compared with what really flowe
                     past, so that they end now
   --storm           cuts all connections at once in the middle, and measures the reconnection
   --no-faults       no power failures, outages, cut connections and lost replies
+  --replay PATH     replays the frames of this file, or of the .jsonl files of this folder, instead
+  --halt-before N   before frame N a replay waits for a line, so that the server can be killed
   --json            the report as JSON
 ";
 
@@ -134,6 +141,8 @@ impl SimulateOptions {
             speed: 1.0,
             storm: false,
             faults: true,
+            replay: Vec::new(),
+            halt_before: None,
             json: false,
         }
     }
@@ -199,6 +208,11 @@ impl SimulateOptions {
                 let time = duration(&text).filter(|time| !time.is_zero());
                 self.duration = Some(time.ok_or_else(|| value("time such as 60s"))?);
             }
+            "replay" => self.replay.push(PathBuf::from(text)),
+            "halt-before" => {
+                let number = text.parse().ok().filter(|number| *number > 0);
+                self.halt_before = Some(number.ok_or_else(|| value("number from 1"))?);
+            }
             "habits" => self.habits = text.parse().map_err(SimulatedHabitError)?,
             _ => {
                 let speed = text.parse().ok().filter(|speed| (0.1..=SPEED_MAX).contains(speed));
@@ -210,7 +224,7 @@ impl SimulateOptions {
 }
 
 /// Flags with a value.
-const VALUES: [&str; 10] = [
+const VALUES: [&str; 12] = [
     "stations",
     "url",
     "api-token",
@@ -220,6 +234,8 @@ const VALUES: [&str; 10] = [
     "sessions",
     "duration",
     "habits",
+    "replay",
+    "halt-before",
     "speed",
 ];
 

@@ -58,8 +58,12 @@ pub(crate) enum WaitingReport<'a> {
 }
 
 impl StationOutbox {
+    /// Adds a report. A boot comes first: until it is accepted no other one is sent.
     pub(crate) fn push_live(&mut self, report: LiveReport) {
-        if self.live.len() < LIVE_MAX {
+        if report == LiveReport::Boot {
+            self.live.retain(|waiting| *waiting != LiveReport::Boot);
+            self.live.push_front(report);
+        } else if self.live.len() < LIVE_MAX {
             self.live.push_back(report);
         }
     }

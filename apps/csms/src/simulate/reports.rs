@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::habits::{Habit, Habits};
 use super::outlet::{Occasion, RegisterReading};
+use crate::ocpp::frame::{Call, Frame, MessageId};
 
 /// Report that means something only now: it is dropped with the connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +89,12 @@ impl KeptReport {
             }
         }
     }
+}
+
+/// Returns the frame of a call.
+pub(crate) fn call_text(id: String, action: &str, payload: Value) -> String {
+    let id = MessageId::new(id).expect("ids of the outbox have 1 to 16 characters");
+    Frame::Call(Call { id, action: action.to_owned(), payload: payload.into() }).encode()
 }
 
 fn meter_value(reading: &RegisterReading, habits: Habits) -> Value {

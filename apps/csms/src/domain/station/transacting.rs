@@ -9,7 +9,7 @@ use super::{CONNECTORS_MAX, OPEN_TRANSACTIONS_MAX, Station, StationEvent, Statio
 use crate::domain::connector::LastStart;
 use crate::domain::request::{RemoteStart, RequestId};
 use crate::domain::transaction::{
-    EndCause, LastStop, Transaction, TransactionAdopted, TransactionEnded, TransactionStarted,
+    EndCause, Transaction, TransactionAdopted, TransactionEnded, TransactionStarted,
     TransactionStopped,
 };
 use crate::ocpp::v16::TransactionId;
@@ -18,10 +18,6 @@ use crate::ocpp::v16::TransactionId;
 /// minutes while it is connected, and at once when it is connected again. A line that was down for
 /// longer leaves a doubt.
 const RESENT_WITHIN: Duration = Duration::from_secs(24 * 3600);
-
-/// Time that the report of a start may wait in a station's queue. A clock that shows less than
-/// that is one that begins anew each time the station is powered, and tells nothing.
-const QUEUED_FOR_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 
 /// The folds.
 impl Station {
@@ -53,15 +49,11 @@ impl Station {
 
     pub(super) fn adopted(&mut self, adopted: &TransactionAdopted) {
         let mut transaction = Transaction::from(adopted);
-        let connector_id = adopted.connector_id;
-        let is_kept =
-            self.connectors.contains_key(&connector_id) || self.connectors.len() < CONNECTORS_MAX;
-        let running = (connector_id > 0 && is_kept)
-            .then(|| &mut self.connectors.entry(connector_id).or_default().transaction);
-        match running {
-            Some(running) if running.is_none() => *running = Some(transaction.id),
-            // Nothing could end it but its stop: so it holds nothing meanwhile.
-            _ => transaction.superseded = true,
+        if let Some(connector) = self.connectors.get_mut(&adopted.connector_id) {
+            match connector.transaction {
+                Some(_) => transaction.superseded = true,
+                None => connector.transaction = Some(transaction.id),
+            }
         }
         self.keep(transaction);
     }
@@ -156,8 +148,7 @@ impl Station {
                 && other.start.timestamp == content.timestamp
         });
         let was_free_later = known.ended_at.is_none_or(|ended_at| ended_at > moment);
-        let in_time = started.received_at <= known.received_at.plus(RESENT_WITHIN)
-            && known.received_at <= moment.plus(QUEUED_FOR_MAX);
+        let in_time = started.received_at <= known.received_at.plus(RESENT_WITHIN);
         (is_alone && was_free_later && in_time).then_some(known)
     }
 
@@ -207,13 +198,9 @@ impl Station {
     ) -> Vec<StationEvent> {
         let unmatched = || vec![StationEvent::UnmatchedStopReported(stopped.clone())];
         let Some(named) = stopped.transaction_id.filter(|id| *id > 0) else {
-            let meant = self.meant_by(stopped);
-            let (before, is_believed) = (self.same_stop(stopped), stopped.moment().is_some());
-            return match (before, &meant[..]) {
-                (Some(_), []) if is_believed => Vec::new(),
-                // Stations send one report after the other: what began since was not stopped by
-                // what was reported before.
-                (before, [one]) if before.is_none_or(|it| it.received_at < one.received_at) => {
+            return match (self.is_repeated_stop(stopped), &self.meant_by(stopped)[..]) {
+                (true, []) => Vec::new(),
+                (false, [one]) => {
                     vec![StationEvent::TransactionStopped(TransactionStopped {
                         guessed: true,
                         ..stopped_as(stopped, one.id)
@@ -278,41 +265,24 @@ impl Station {
         self.transactions.get(&running.value())
     }
 
-    /// Returns the last stop on a connector that said the same as a stop without an id of ours, if
-    /// this may be that report again.
-    fn same_stop(&self, stopped: &TransactionStopped) -> Option<&LastStop> {
+    /// Tells whether a stop without an id of ours says what the last stop on a connector said.
+    fn is_repeated_stop(&self, stopped: &TransactionStopped) -> bool {
         let last = self.connectors.values().filter_map(|it| it.last_stop.as_ref());
-        last.filter(|last| {
-            stopped.says_the_same(last)
-                && stopped.received_at <= last.received_at.plus(RESENT_WITHIN)
-        })
-        .max_by_key(|last| last.received_at)
+        stopped.moment().is_some()
+            && last.into_iter().any(|last| {
+                stopped.says_the_same(last)
+                    && stopped.received_at <= last.received_at.plus(RESENT_WITHIN)
+            })
     }
 
     /// Returns the transactions that a stop without an id of ours can be about: those that run, or
-    /// if none does, those that ended as the last one on their connector; of several those of its
-    /// tag, and of its meter.
+    /// if none does, those whose stop was not reported; of several those of its tag, and of its
+    /// meter.
     fn meant_by(&self, stopped: &TransactionStopped) -> Vec<&Transaction> {
         let began_before = |it: &&Transaction| {
             it.moment().zip(stopped.moment()).is_none_or(|(began, stopped)| began <= stopped)
         };
-        let is_last = |it: &Transaction| {
-            let connector = self.connectors.get(&it.start.connector_id);
-            let last = connector.and_then(|connector| connector.last_start.as_ref());
-            last.is_some_and(|last| last.transaction == it.id)
-        };
-        let can_be = |it: &&Transaction| {
-            let contradicts = stopped.id_tag.as_ref().is_some_and(|tag| {
-                !tag.eq_ignore_ascii_case(&it.start.id_tag)
-                    && it
-                        .start
-                        .meter_start_wh
-                        .zip(stopped.meter_stop_wh)
-                        .is_some_and(|(a, b)| a > b)
-            });
-            (it.is_running() || (!it.superseded && !it.is_closed && is_last(it))) && !contradicts
-        };
-        let all: Vec<_> = self.transactions.values().filter(began_before).filter(can_be).collect();
+        let all: Vec<_> = self.transactions.values().filter(began_before).collect();
         let running = narrowed(all, Transaction::is_running);
         let of_tag = narrowed(running, |it| {
             stopped.id_tag.as_ref().is_some_and(|tag| tag.eq_ignore_ascii_case(&it.start.id_tag))

@@ -161,3 +161,23 @@ fn a_remote_start_is_accepted_and_charges_with_its_tag_and_a_remote_stop_ends_it
     point.advance(3_000);
     assert_eq!(point.ledger()[ledger].end, SessionFate::Stopped);
 }
+
+/// A server may ask for the status of a station that it has not accepted yet, and accept it later.
+#[test]
+fn a_boot_that_must_wait_is_sent_again_before_all_that_waits_for_it() {
+    let mut point = ChargePoint::new(plan(Habits::default(), false));
+    point.connected(0);
+    let ask = |point: &mut ChargePoint, now_ms| match point.poll(now_ms) {
+        Some(StationOutput::Send(text)) => serde_json::from_str::<Value>(&text).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let boot = ask(&mut point, 0);
+    let trigger = json!([2, "t", "TriggerMessage", {"requestedMessage": "StatusNotification"}]);
+    point.received(&trigger.to_string(), 0);
+    assert_eq!(ask(&mut point, 0)[1], "t");
+    let pending = json!([3, boot[1], {"status": "Pending", "interval": 1}]);
+    point.received(&pending.to_string(), 0);
+    assert_eq!(point.poll(0), None);
+    point.advance(BOOT_RETRY_MS);
+    assert_eq!(ask(&mut point, BOOT_RETRY_MS)[2], "BootNotification");
+}
