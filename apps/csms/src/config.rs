@@ -142,7 +142,11 @@ pub enum ConfigError {
 const TOKEN_BYTES_MIN: usize = 16;
 
 /// The flags that take a value.
-const VALUES: [&str; 28] = [
+const VALUES: [&str; 32] = [
+    "signing-cert",
+    "signing-key",
+    "organisation",
+    "station-cert-days",
     "stations-listen",
     "tls-listen",
     "mtls-listen",

@@ -14,7 +14,7 @@ use crate::harness::folder::Folder;
 use crate::harness::http::status_of;
 use crate::harness::raw::handshake;
 use crate::harness::server::{Options, free_port};
-use crate::harness::{Api, Server, Station};
+use crate::harness::{Api, Policy, Server, Station};
 
 const TOKEN: &str = "a-token-of-more-than-16-bytes";
 const PEPPER: &str = "a-pepper-of-more-than-16-bytes";
@@ -190,7 +190,7 @@ fn profiles_two_and_three_are_on_ports_of_their_own_and_a_station_never_falls_be
     assert_eq!(plain()["event"], "connected");
     let history = api.history("CP-1");
     let changes = history.iter().filter(|item| item.event_type == "station.SecurityProfileChanged");
-    assert_eq!(changes.count(), 4, "each once");
+    assert_eq!(changes.count(), 3, "each once");
 
     // Certificates are read again when they change.
     other.issue("server", "server", Some("127.0.0.1"));
@@ -283,4 +283,91 @@ fn connections_are_bounded_by_address_and_messages_by_the_second() {
     (0..15).for_each(|_| station.heartbeat());
     assert!(begun.elapsed().as_millis() > 1_000, "{:?}", begun.elapsed());
     assert!(station.closed().is_empty());
+}
+
+#[test]
+fn a_key_is_changed_by_asking_the_station_and_both_count_until_it_is_known_which_one_it_has() {
+    let folder = Folder::new();
+    let server = Server::start_with(closed(&folder));
+    let api = server.api().with_token(TOKEN);
+    let first = drawn(&api, "CP-1");
+    let (to, station) = (server.address(), Station::new(&server, "CP-1"));
+    let connect = |key: &str| {
+        let shown = json!({"Authorization": basic("CP-1", &bytes_of(key))});
+        station.try_connect_with(json!({"headers": shown}))["event"] == "connected"
+    };
+    let status = |key: &str| {
+        let header = format!("Authorization: {}\r\n", basic("CP-1", key.as_bytes()));
+        status_of(to, &handshake(to, "/ocpp/CP-1", &header))
+    };
+    let ask = |nth: usize| {
+        let reply = api.post("/api/stations/CP-1/change-key", &json!({})).expect(202);
+        let asked = station.expect_call("ChangeConfiguration", nth);
+        assert_eq!(asked["key"], "AuthorizationKey");
+        (reply.json()["id"].clone(), asked["value"].as_str().unwrap().to_owned())
+    };
+    assert!(connect(&first));
+    station.boot();
+    station.on("ChangeConfiguration", &Policy::Answer("Accepted"));
+    let (_, second) = ask(1);
+    assert_eq!(second.len(), 40);
+    until("the end of the old key", || {
+        if status(&first) == 401 { Ok(()) } else { Err("it counts".to_owned()) }
+    });
+
+    // The answer is lost with the connection: in doubt.
+    assert!(connect(&second));
+    station.heartbeat();
+    station.on("ChangeConfiguration", &Policy::Hold);
+    let (_, third) = ask(2);
+    api.post("/api/stations/CP-1/change-key", &json!({})).problem(409);
+    station.abort();
+    assert_eq!((status(&second), status(&first)), (101, 401));
+    assert!(connect(&third));
+    until("the end of the old key", || {
+        if status(&second) == 401 { Ok(()) } else { Err("it counts".to_owned()) }
+    });
+
+    let history = api.fetch("/api/stations/CP-1/history?limit=500").expect(200).body;
+    assert!(history.contains("station.CredentialOffered"), "{history}");
+    for secret in [&first, &second, &third] {
+        assert!(!history.contains(&**secret));
+    }
+}
+
+#[test]
+fn a_station_that_shows_its_key_gets_a_certificate_with_its_name_and_no_other() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let (options, ports) = encrypted(closed(&folder), &authority);
+    let options = options
+        .variable("CSMS_SIGNING_CERT", &authority.file("ca.pem"))
+        .variable("CSMS_SIGNING_KEY", &authority.file("ca.key"));
+    let server = Server::start_with(options);
+    let api = server.api().with_token(TOKEN);
+    let sign = |station: &Station, csr: &str| station.call("SignCertificate", json!({"csr": csr}));
+
+    // Anybody could be a station that shows nothing.
+    let stranger = server.station("CP-2");
+    stranger.boot();
+    let csr = authority.request("CP-2", "CP-2");
+    assert_eq!(sign(&stranger, &csr)["status"], "Rejected");
+
+    let key = drawn(&api, "CP-1");
+    let station = Station::new(&server, "CP-1");
+    let shown = json!({"Authorization": basic("CP-1", key.as_bytes())});
+    assert_eq!(station.try_connect_with(json!({"headers": shown}))["event"], "connected");
+    station.boot();
+    assert_eq!(sign(&station, &csr)["status"], "Rejected", "it is that of another one");
+    let csr = authority.request("CP-1", "CP-1");
+    assert_eq!(sign(&station, &csr)["status"], "Accepted");
+    let signed = station.expect_call("CertificateSigned", 1);
+    fs::write(authority.path("CP-1.pem"), signed["certificateChain"].as_str().unwrap()).unwrap();
+    let connected = station.try_connect_with(json!({
+        "url": format!("wss://127.0.0.1:{}/ocpp/CP-1", ports.mtls),
+        "ca": authority.file("ca.pem"),
+        "cert": authority.file("CP-1.pem"),
+        "key": authority.file("CP-1.key"),
+    }));
+    assert_eq!(connected["event"], "connected", "{connected}");
+    assert_eq!(profile(&api, "CP-1"), 3);
 }

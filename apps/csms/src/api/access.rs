@@ -16,6 +16,7 @@ use super::json_body;
 use super::reading::{at_position, body, parse, path};
 use crate::app::{Csms, StationKey};
 use crate::confidential::Confidential;
+use crate::domain::operation::StationOperation;
 use crate::domain::station::{
     AccessCommand, CredentialSet, SecurityProfile, StationAccess, StationCommand,
     StationCredential, is_identity,
@@ -61,6 +62,25 @@ pub(super) async fn set_key(
     Ok((StatusCode::CREATED, at_position(executed.position), json_body(&answer)).into_response())
 }
 
+/// Returns what is kept of the credential that an operation carries to the station; `None` if it
+/// carries none, or if the station shows none and this one cannot be kept.
+pub(super) async fn carried_credential(
+    csms: &Csms,
+    id: &str,
+    operation: &StationOperation,
+) -> Result<Option<StationCredential>, Problem> {
+    let Some(value) = operation.carried_key() else { return Ok(None) };
+    match chosen_credential(csms, id, &Confidential::new(value)).await {
+        Ok(credential) => Ok(Some(credential)),
+        Err(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => Err(problem),
+        // A station that shows none is not locked out by one that is not known here.
+        Err(problem) => match csms.stations.load(id).await?.state.access.credential {
+            None => Ok(None),
+            Some(_) => Err(problem),
+        },
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProfileBody {
@@ -88,7 +108,7 @@ pub(super) async fn set_profile(
 /// Returns the access of a station, without its secrets and their hashes.
 pub(super) fn access_json(access: &StationAccess) -> Value {
     json!({
-        "profile": access.least_profile().number(),
+        "profile": access.profile.number(),
         "credential": access.credential.as_ref().map(StationCredential::kind),
         "isChanging": access.offered.is_some(),
     })
@@ -101,14 +121,14 @@ fn identity(id: Result<Path<String>, PathRejection>) -> Result<String, Problem> 
 }
 
 /// Draws a key.
-fn drawn() -> Result<StationKey, Problem> {
+pub(super) fn drawn() -> Result<StationKey, Problem> {
     let detail = "the system has no randomness; try again";
     StationKey::random()
         .ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-randomness", detail))
 }
 
 /// Returns what is kept of a key.
-fn key_of(csms: &Csms, id: &str, key: StationKey) -> Result<StationCredential, Problem> {
+pub(super) fn key_of(csms: &Csms, id: &str, key: StationKey) -> Result<StationCredential, Problem> {
     let hash = csms.station_keys.hash(id, key).ok_or_else(|| {
         let detail = "keys of stations need a secret outside the store; start csms with --key-pepper-file FILE";
         Problem::new(StatusCode::CONFLICT, "no-key-pepper", detail)

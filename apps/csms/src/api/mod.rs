@@ -73,6 +73,7 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/stations/{id}/history", get(stations::history))
         .route("/api/stations/{id}/availability", get(availability::one))
         .route("/api/stations/{id}/key", post(access::set_key))
+        .route("/api/stations/{id}/change-key", post(operations::change_key))
         .route("/api/stations/{id}/security-profile", put(access::set_profile))
         .route("/api/stations/{id}/remote-start", post(requests::remote_start))
         .route("/api/stations/{id}/remote-start-transaction", post(requests::remote_start))

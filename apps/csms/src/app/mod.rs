@@ -6,11 +6,13 @@
 //! - `unaccepted`: stations that are to wait
 //! - `transaction_numbers`: free transaction ids
 //! - `caller_bounds`: limits of connections, guesses and refusals
+//! - `station_authority`: what signs the certificates of stations
 //! - `station_keys`: keys of stations, and their hashes
 
 mod caller_bounds;
 mod operating;
 mod secrets;
+mod station_authority;
 mod station_keys;
 mod transaction_numbers;
 mod unaccepted;
@@ -27,6 +29,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub(crate) use caller_bounds::CallerBounds;
 pub(crate) use secrets::RequestSecrets;
+pub(crate) use station_authority::{SigningError, StationAuthority};
 pub(crate) use station_keys::{StationKey, StationKeys};
 pub(crate) use transaction_numbers::{NoNumber, TransactionNumbers};
 pub(crate) use unaccepted::UnacceptedStations;
@@ -80,6 +83,8 @@ pub(crate) struct Csms {
     pub(crate) bounds: CallerBounds,
     /// Hashes of the keys of stations.
     pub(crate) station_keys: StationKeys,
+    /// Authority that signs certificates of stations; `None` if there is none.
+    pub(crate) station_authority: Option<StationAuthority>,
     /// Permits for boots that are worked on at the same time.
     pub(crate) boots: Semaphore,
     /// Error of the last report that could not be recorded; `None` if a report was recorded since.
@@ -126,6 +131,7 @@ impl Csms {
             liveness: Liveness::new(config.offline_after),
             read: ReadModels::at(&config.read_models)?,
             station_keys: StationKeys::new(config.way_in.pepper.as_ref()),
+            station_authority: StationAuthority::of(&config.way_in),
             boots: Semaphore::new(BOOTS_MAX),
             unrecorded: Mutex::default(),
             consumers: OnceLock::new(),

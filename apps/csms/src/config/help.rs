@@ -45,6 +45,12 @@ The way in of stations, besides --listen:
                          certificate of the server with those that lead to its authority, and its key, as PEM;
                          they are read again when they change
   --station-ca FILE      authorities that sign the certificates of stations, as PEM
+  --signing-cert FILE, --signing-key FILE
+                         an authority, as PEM, that signs the certificates that stations ask for (SignCertificate);
+                         --station-ca must have it, too
+  --organisation NAME    organisation that such a request must name [any]
+  --station-cert-days 365
+                         days for which such a certificate is valid, up to 3650
   --key-pepper-file FILE a secret that is not in the store, by which the keys of stations are hashed; or --key-pepper
                          TEXT, better given as CSMS_KEY_PEPPER
   --trusted-proxies LIST addresses of proxies that do TLS for csms, such as 10.0.0.7,192.0.2.0/24: of them

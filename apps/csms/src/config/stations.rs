@@ -15,6 +15,10 @@ const CONNECTIONS_OF_PREFIX_MAX: usize = 16_000;
 const MESSAGES_PER_SECOND: usize = 200;
 /// Seconds that a caller may take for the handshakes of TLS and HTTP.
 const HANDSHAKE_S: u64 = 10;
+/// Days for which a station's certificate is valid, unless the operator says otherwise.
+const CERTIFICATE_DAYS: usize = 365;
+/// Days for which it is valid at most.
+const DAYS_MAX: usize = 3_650;
 /// Header in which a proxy hands the name in a station's certificate over.
 const NAME_HEADER: &str = "x-ssl-client-cn";
 /// The shortest pepper.
@@ -35,6 +39,13 @@ pub(crate) struct StationSettings {
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     /// Authorities of the certificates of stations, as a file of PEM.
     pub(crate) authorities: Option<PathBuf>,
+    /// Certificate of the authority that signs for stations and its key, as files of PEM; `None` if
+    /// there is neither.
+    pub(crate) authority: Option<(PathBuf, PathBuf)>,
+    /// Organisation that a station's request for a certificate must name; `None` for any.
+    pub(crate) organisation: Option<String>,
+    /// Days for which a station's certificate is valid.
+    pub(crate) certificate_days: usize,
     /// Secret by which the keys of stations are hashed.
     pub(crate) pepper: Option<Confidential>,
     /// Proxies that are believed.
@@ -97,6 +108,9 @@ pub(super) fn stations(given: &GivenSettings) -> Result<StationSettings, ConfigE
         mtls_listen: address(given, "mtls-listen")?,
         certificate: path("tls-cert").zip(path("tls-key")),
         authorities: path("station-ca"),
+        authority: path("signing-cert").zip(path("signing-key")),
+        organisation: given.value("organisation").map(str::to_owned),
+        certificate_days: number(given, "station-cert-days", CERTIFICATE_DAYS)?.min(DAYS_MAX),
         pepper: pepper(given)?,
         proxies: proxies(given)?,
         name_header: given.value("proxy-name-header").unwrap_or(NAME_HEADER).to_ascii_lowercase(),

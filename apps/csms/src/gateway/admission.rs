@@ -93,7 +93,7 @@ async fn judge(
     if profile == SecurityProfile::Open {
         refuse_foreign_page(strangers, &identity, &parts.headers)?;
     }
-    let least = station.access.least_profile();
+    let least = station.access.profile;
     if profile < least {
         return Err(too_low(profile, least));
     }
@@ -138,7 +138,7 @@ async fn shown(
     peer: &ConnectionPeer,
     headers: &HeaderMap,
 ) -> Result<ShownCredential, Problem> {
-    let offered = access.offered.as_ref().map(|offered| &offered.credential);
+    let offered = access.offered.as_ref().map(|open| &open.offer.credential);
     let known = [
         (access.credential.as_ref(), ShownCredential::Present),
         (offered, ShownCredential::Offered),
@@ -149,7 +149,7 @@ async fn shown(
     };
     let password = password_in(given.as_bytes(), identity).ok_or_else(unauthorized)?;
     let key = StationKey::read(&password);
-    let mut chosen = None;
+    let mut chosen = Vec::new();
     for (credential, shown) in known {
         match credential {
             Some(StationCredential::Key { hash })
@@ -157,23 +157,24 @@ async fn shown(
             {
                 return Ok(shown);
             }
-            Some(StationCredential::Password { hash }) => chosen = Some((hash, shown)),
+            Some(StationCredential::Password { hash }) => chosen.push((hash, shown)),
             Some(StationCredential::Key { .. }) | None => {}
         }
     }
-    let Some((hash, shown)) = chosen else { return Err(unauthorized()) };
-    let (hash, bounds) = (Some(hash.as_str().into()), &csms.bounds);
-    let name = format!("station {identity}");
-    let compared =
-        bounds.passwords.compare(&name, hash, &password, peer.prefix(), &bounds.guesses).await;
-    match compared {
-        Ok(()) => Ok(shown),
-        Err(NotLetIn::Wrong) => Err(unauthorized()),
-        Err(NotLetIn::Busy) => {
-            let detail = "too many passwords wait to be compared; try again";
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
+    let (bounds, prefix) = (&csms.bounds, peer.prefix());
+    for (hash, shown) in chosen {
+        let name = format!("station {shown:?} {identity}");
+        let hash = Some(hash.as_str().into());
+        match bounds.passwords.compare(&name, hash, &password, prefix, &bounds.guesses).await {
+            Ok(()) => return Ok(shown),
+            Err(NotLetIn::Wrong) => {}
+            Err(NotLetIn::Busy) => {
+                let detail = "too many passwords wait to be compared; try again";
+                return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
+            }
         }
     }
+    Err(unauthorized())
 }
 
 /// Returns the password of basic authentication, which may be any bytes. The name must be the

@@ -109,6 +109,7 @@ const ACCESS: &[(&str, &str, Access)] = &[
     ("POST", "/api/processes/{name}/skip", Access::From(Admin)),
     ("PUT", "/api/stations/{id}", Access::From(Admin)),
     ("POST", "/api/stations/{id}/key", Access::From(Admin)),
+    ("POST", "/api/stations/{id}/change-key", Access::From(Admin)),
     ("PUT", "/api/stations/{id}/security-profile", Access::From(Admin)),
     ("GET", "/api/users", Access::From(Admin)),
     ("POST", "/api/users", Access::From(Admin)),

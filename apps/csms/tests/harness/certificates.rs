@@ -35,6 +35,15 @@ impl Authority {
         self.path(name).to_str().unwrap().to_owned()
     }
 
+    /// Makes a request for a certificate, and writes its key as the file of that name.
+    pub(crate) fn request(&self, file: &str, common_name: &str) -> String {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        fs::write(self.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
+        params.serialize_request(&key).unwrap().pem().unwrap()
+    }
+
     /// Signs a certificate, and writes it and its key as files of that name.
     pub(crate) fn issue(&self, file: &str, common_name: &str, host: Option<&str>) {
         let key = KeyPair::generate().unwrap();

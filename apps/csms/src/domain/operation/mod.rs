@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use leftfold::prelude::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use bounded::BoundedText;
+pub(crate) use bounded::BoundedText;
 #[cfg(test)]
 pub(crate) use bounded::{Natural, Tenths};
 pub(crate) use charging::{InstalledProfile, InstalledProfiles};

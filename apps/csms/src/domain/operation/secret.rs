@@ -17,7 +17,28 @@ pub(crate) fn is_secret(key: &str) -> bool {
     SECRET_KEYS.iter().any(|secret| key.contains(secret))
 }
 
+/// Setting that holds the key by which a station shows who it is.
+const KEY_SETTING: &str = "AuthorizationKey";
+
 impl StationOperation {
+    /// Returns the operation that has a station take a new key; `None` if it is too long.
+    pub(crate) fn change_key(value: &str) -> Option<Self> {
+        let (key, value) = (BoundedText::new(KEY_SETTING).ok()?, BoundedText::new(value).ok()?);
+        Some(Self::ChangeSetting { key, value: Some(value) })
+    }
+
+    /// Returns the new key that the operation has a station take; `None` if it has none.
+    pub(crate) fn carried_key(&self) -> Option<&str> {
+        match self {
+            Self::ChangeSetting { key, value: Some(value) }
+                if key.as_str().eq_ignore_ascii_case(KEY_SETTING) =>
+            {
+                Some(value.as_str())
+            }
+            _ => None,
+        }
+    }
+
     /// Takes the secret out of the operation; `None` if it has none.
     pub(crate) fn take_secret(&mut self) -> Option<String> {
         match self {

@@ -3,7 +3,7 @@
 use leftfold::prelude::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::access::AccessCommand;
+use super::credential::{AccessCommand, StationCredential};
 use super::event::{Booted, OfflineReason};
 use crate::domain::connector::StatusChanged;
 use crate::domain::operation::{
@@ -107,6 +107,8 @@ pub(crate) enum StationCommand {
     Forced(Box<StationCommand>),
     /// Ask the station for an operation, under a new request id.
     Operate(Box<OperationRequested>),
+    /// Ask the station, by an operation whose secret it is, to take a new credential.
+    OfferCredential(Box<OperationRequested>, StationCredential),
     /// An operation has ended.
     ConcludeOperation(Box<OperationAnswered>),
     /// The station reports what it does for itself, or something about its security.
@@ -292,6 +294,11 @@ pub(crate) enum StationRefusal {
     /// Something speaks against the operation.
     #[error(transparent)]
     Operation(#[from] OperationRefusal),
+    /// It is not known yet which credential the station has.
+    #[error(
+        "the station was asked to take a key, and it is not known yet if it has; wait until it connects, or use force"
+    )]
+    CredentialInDoubt,
     /// Too many requests to the station are under way.
     #[error("too many requests to this station are under way; wait for their answers")]
     TooManyRequests,
@@ -321,6 +328,7 @@ impl StationRefusal {
             Self::BeingStopped { .. } => "transaction-being-stopped",
             Self::TooManyConnectors { .. } => "too-many-connectors",
             Self::Operation(refusal) => refusal.code(),
+            Self::CredentialInDoubt => "credential-in-doubt",
             Self::TooManyRequests => "too-many-requests",
         }
     }

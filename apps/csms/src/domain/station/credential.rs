@@ -118,3 +118,26 @@ pub(crate) enum ShownCredential {
     /// The one that it was asked to take.
     Offered,
 }
+
+/// Command about the access of a station.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum AccessCommand {
+    /// Set its credential.
+    SetCredential(CredentialSet),
+    /// Set its profile.
+    SetProfile {
+        /// Profile from now on.
+        profile: SecurityProfile,
+        /// Caller who sets it.
+        by: String,
+    },
+    /// The station has connected.
+    Connected {
+        /// Profile by which it did.
+        profile: SecurityProfile,
+        /// Credential that it showed.
+        shown: ShownCredential,
+        /// Moment of the connection.
+        at: Timestamp,
+    },
+}

@@ -30,10 +30,12 @@ mod requesting;
 mod reserving;
 mod transacting;
 
-pub(crate) use access::{AccessCommand, StationAccess};
+pub(crate) use access::StationAccess;
 pub(crate) use command::{OnBehalf, RemoteStop, StationCommand, StationRefusal};
 pub(crate) use correcting::{CorrectEnergy, CorrectionRefusal};
-pub(crate) use credential::{CredentialSet, SecurityProfile, ShownCredential, StationCredential};
+pub(crate) use credential::{
+    AccessCommand, CredentialSet, SecurityProfile, ShownCredential, StationCredential,
+};
 pub(crate) use event::{Booted, OfflineReason, StationEvent};
 pub(crate) use identity::is_identity;
 
@@ -216,6 +218,7 @@ impl Aggregate for Station {
             StationCommand::Unlock(asked) => self.decide_unlock(asked),
             StationCommand::Forced(command) => self.decide_forced(command),
             StationCommand::Operate(asked) => self.decide_operation(asked),
+            StationCommand::OfferCredential(asked, offered) => self.decide_offer(asked, offered),
             StationCommand::ConcludeOperation(answered) => Ok(self.decide_conclusion(answered)),
             StationCommand::ReportEquipment(report) => Ok(self.decide_equipment(report)),
             StationCommand::ConcludeRemoteStart(answered) => {

@@ -17,7 +17,10 @@ impl Station {
         let operations = self.operations.change();
         match event {
             StationEvent::OperationRequested(asked) => operations.requested(asked),
-            StationEvent::OperationAnswered(answered) => operations.answered(answered),
+            StationEvent::OperationAnswered(answered) => {
+                operations.answered(answered);
+                self.access.answered(answered);
+            }
             StationEvent::FirmwareReported(reported) => operations.firmware_reported(reported),
             StationEvent::UploadReported(reported) => operations.upload_reported(reported),
             StationEvent::SecurityEventReported(event) => operations.security.reported(event),

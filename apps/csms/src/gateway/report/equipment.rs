@@ -1,17 +1,25 @@
 //! What a station reports of its firmware, its uploads and its security, and messages of vendors.
 
+use std::time::Duration;
+
+use leftfold::prelude::Aggregates;
+
 use super::{Confirmed, StationReport};
+use crate::app::{SigningError, StationAuthority};
 use crate::domain::moment;
 use crate::domain::operation::{
-    CertificateRequested, EquipmentReport, FirmwareReported, SecurityEventReported, UploadReported,
-    VendorMessageReceived,
+    BoundedText, CertificateRequested, EquipmentReport, FirmwareReported, OperationRequested,
+    SecurityEventReported, StationOperation, UploadReported, VendorMessageReceived,
 };
-use crate::domain::station::StationCommand;
+use crate::domain::station::{SecurityProfile, Station, StationCommand};
 use crate::ocpp::reading::cut;
 use crate::ocpp::v16::{
     Confirmation, DataTransfer, FirmwareStatus, ProgressReport, SecurityEventNotification,
     UploadStatus,
 };
+
+/// Time for the answer to a request for a certificate to be on its way before the certificate is.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(200);
 
 impl StationReport<'_> {
     /// Takes a message of a vendor that is registered here; others are not known.
@@ -63,9 +71,43 @@ impl StationReport<'_> {
 
     pub(super) async fn sign_certificate(&self, csr: Option<String>) -> Confirmed {
         let Some(csr) = csr else { return Ok(Confirmation::SignCertificate { is_taken: false }) };
-        let requested = CertificateRequested { csr, received_at: self.now };
+        let requested = CertificateRequested { csr: csr.clone(), received_at: self.now };
         self.equipment(EquipmentReport::Certificate(requested)).await?;
-        Ok(Confirmation::SignCertificate { is_taken: true })
+        // Without an authority here a person has the request signed.
+        let Some(authority) = self.csms.station_authority.clone() else {
+            return Ok(Confirmation::SignCertificate { is_taken: true });
+        };
+        let is_taken = match self.signed(authority, csr).await {
+            Ok(chain) => {
+                let operation = StationOperation::ProvideCertificate { chain };
+                let asked = self.csms.operation_requested(self.station, operation, "csms", false);
+                tokio::spawn(provide_certificate(self.csms.stations.clone(), asked));
+                true
+            }
+            Err(reason) => {
+                tracing::warn!(station = self.station, reason, "a certificate was not signed");
+                false
+            }
+        };
+        Ok(Confirmation::SignCertificate { is_taken })
+    }
+
+    /// Signs the request of a station that has shown who it is.
+    async fn signed(
+        &self,
+        authority: StationAuthority,
+        csr: String,
+    ) -> Result<BoundedText<10_000>, String> {
+        let station = self.csms.stations.load(self.station).await;
+        let profile = station.map_err(|error| error.to_string())?.state.access.profile;
+        if profile == SecurityProfile::Open {
+            return Err("the station shows no proof of who it is; give it a key first".to_owned());
+        }
+        let (station, now) = (self.station.to_owned(), self.now);
+        let signing = tokio::task::spawn_blocking(move || authority.sign(&station, &csr, now));
+        let signed = signing.await.map_err(|error| error.to_string())?;
+        let chain = signed.map_err(|error: SigningError| error.to_string())?;
+        BoundedText::new(chain).map_err(|error| error.to_string())
     }
 
     async fn equipment(&self, report: EquipmentReport) -> Result<(), super::ReportError> {
@@ -75,5 +117,15 @@ impl StationReport<'_> {
             self.csms.look_again();
         }
         Ok(())
+    }
+}
+
+/// Asks a station to use a certificate that was signed. Its request for that is answered first.
+async fn provide_certificate(stations: Aggregates<Station>, asked: OperationRequested) {
+    tokio::time::sleep(ANSWERED_WITHIN).await;
+    let station = asked.station.clone();
+    let command = StationCommand::Operate(Box::new(asked));
+    if let Err(error) = stations.execute(&station, command).await {
+        tracing::warn!(station, %error, "the station was not asked to use its new certificate");
     }
 }
