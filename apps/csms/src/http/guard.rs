@@ -27,7 +27,7 @@ use crate::people::{Act, OpenSession, PeopleError, is_csrf_token};
 /// Header with the token of a session's pages.
 const CSRF_HEADER: &str = "x-csrf-token";
 
-/// ApiCaller who was admitted; a request that was passed on has it among its extensions, and an
+/// Caller that was admitted; a request that was passed on has it among its extensions, and an
 /// [`Act`] of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiCaller {

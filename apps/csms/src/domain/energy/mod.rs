@@ -56,7 +56,7 @@ pub(crate) const READINGS_MAX: usize = 2_048;
 pub(crate) struct Evidence {
     /// Start of the transaction.
     pub(crate) start: MeterMark,
-    /// ChainEnd of the transaction; `None` while it runs.
+    /// End of the transaction; `None` while it runs.
     pub(crate) end: Option<MeterMark>,
     /// True if the station reported the end: readings after it are not the transaction's.
     pub(crate) is_end_reported: bool,

@@ -66,7 +66,7 @@ enum RegisterBinding {
     SessionMarks,
 }
 
-/// ReadingOrder of the readings.
+/// Order in which the readings are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadingOrder {
     Moment,
