@@ -41,7 +41,7 @@ fn sessions_and_requests_survive_a_kill_in_postgresql_with_read_models_in_the_sa
 
     let schemas = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1";
     let schemas = PostgresServer::shared().psql(&database, schemas);
-    for schema in ["events", "transactions_v3", "meter_values_v1"] {
+    for schema in ["events", "transactions_v4", "meter_values_v1"] {
         assert!(schemas.lines().any(|line| line == schema), "{schema} in {schemas}");
     }
 }

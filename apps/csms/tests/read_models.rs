@@ -366,7 +366,7 @@ fn what_was_parked_goes_into_the_rows_once_and_in_order_after_the_cause_is_mende
     let api = server.api();
     let (one, other) = (server.ready_station("CP-1", 1), server.ready_station("CP-2", 1));
     assert_eq!(api.transactions("CP-1"), []);
-    let table = "ALTER TABLE transactions_v2.transactions";
+    let table = "ALTER TABLE transactions_v4.transactions";
     PostgresServer::shared()
         .psql(&url, &format!("{table} ADD CONSTRAINT no_bob CHECK (id_tag <> 'BOB')"));
     let id = one.start(1, "BOB");

@@ -53,7 +53,7 @@ where
     Rows<T>: Sql,
 {
     const NAME: &'static str = NAME;
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     type Event = ChargingFact;
 
     /// Returns the id of the station: the stream of its meter has the same id.

@@ -19,6 +19,9 @@ const BREAK_COST: i64 = 7;
 const LOOKBACK: usize = 64;
 /// Number after a reset that counts from 0 however slowly the meter rose before, in mWh.
 const FROM_ZERO_MWH: i64 = 100_000;
+/// Time over which a rise shows a pace at least, in microseconds: registers that tick in kWh show
+/// none within a second.
+const PACE_MICROS_MIN: i64 = 60 * 1_000_000;
 
 /// A number in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,14 +120,14 @@ impl ChainEnd {
     }
 
     /// Goes on after a break. A register that fell counts from 0 if it cannot have risen further
-    /// since, judged by the pace before.
+    /// since, judged by the pace before and by what any connector can deliver.
     fn break_off(&self, points: &[MeterPoint], from: usize, to: usize) -> Self {
         let (before, point) = (&points[from], &points[to]);
         let seconds = (point.at - before.at).max(0) / 1_000_000;
         let from_zero_max = (2 * self.rate).saturating_mul(seconds).max(FROM_ZERO_MWH);
         let total = self.total + point.amount;
         let counts_from_zero = point.amount < before.amount
-            && point.amount <= from_zero_max
+            && point.amount <= from_zero_max.min(rise_max(before, point))
             && is_possible(&points[self.first], point, total);
         Self {
             score: self.score + point.weight - BREAK_COST,
@@ -160,5 +163,5 @@ fn rate_of(from: &MeterPoint, to: &MeterPoint, rise: i64) -> i64 {
     if micros <= 0 || !(from.is_timed && to.is_timed) {
         return 0;
     }
-    rise.saturating_mul(1_000_000) / micros.max(1_000_000)
+    rise.saturating_mul(1_000_000) / micros.max(PACE_MICROS_MIN)
 }

@@ -3,7 +3,7 @@
 use super::chain::{MeterPoint, possible, rise_max};
 use super::reading::Quantity;
 use super::series::{EnergySample, Series};
-use super::{Curve, EnergyFlag, EnergySource, Evidence};
+use super::{Curve, EnergyFlag, EnergySource, Evidence, POWER_W_MAX};
 
 /// Time between two readings of power for which the power is taken to be known, in microseconds.
 const POWER_GAP_MICROS_MAX: i64 = 60 * 60 * 1_000_000;
@@ -51,7 +51,8 @@ fn intervals(evidence: &Evidence) -> Option<Estimate> {
 
 fn power(evidence: &Evidence) -> Option<Estimate> {
     let mut samples = Series::of(evidence, Quantity::Power).samples;
-    samples.retain(|sample| sample.is_by_station);
+    // Phases that add up to more than a connector delivers are not believed, as one number is not.
+    samples.retain(|sample| sample.is_by_station && sample.amount <= POWER_W_MAX * 1_000);
     let (first, last) = (*samples.first()?, *samples.last()?);
     // What was measured next holds at the ends too, where they are near.
     if evidence.start.is_by_station && evidence.start.at.as_micros() < first.at {
@@ -71,7 +72,7 @@ fn power(evidence: &Evidence) -> Option<Estimate> {
     for pair in samples.windows(2) {
         let micros = pair[1].at - pair[0].at;
         if micros <= POWER_GAP_MICROS_MAX {
-            // At most 10^9 mW over an hour, 3.6 * 10^18.
+            // At most 10^9 mW over an hour, 3.6 * 10^18, which 64 bits hold.
             total += (pair[0].amount + pair[1].amount) / 2 * micros / 3_600_000_000;
         }
         curve.push(pair[1].at, total);

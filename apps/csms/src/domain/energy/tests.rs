@@ -138,6 +138,25 @@ fn registers_that_are_reset_add_up_on_both_sides() {
 }
 
 #[test]
+fn a_number_after_a_reset_counts_from_zero_only_as_far_as_a_connector_can_have_delivered() {
+    // A register in kWh ticked within a second, and another one was read eight hours later.
+    let tick = |charge: Charge| {
+        let second = Timestamp::from_micros(minute(0).as_micros() + 1_000_000);
+        let kilowatt_hour = json!([{"value": "500001", "unit": "kWh"}]);
+        let other = [(480, 5_000_000), (490, 5_001_000), (500, 5_002_000)];
+        charge.told_by_clock(Some(second), 1, &kilowatt_hour).registers(&other)
+    };
+    tick(charge(500_000_000)).is(3_000, &[RegisterReset]);
+    // Nor does it if the start has no moment that could bound it.
+    let mut blind = charge(500_000_000);
+    blind.0.start.is_by_station = false;
+    let rising = [(1, 500_010_000), (2, 500_020_000), (3, 500_030_000)];
+    let blind = tick(blind.registers(&rising).registers(&[(4, 500_040_000)]));
+    let wh = blind.0.energy().energy_wh.unwrap();
+    assert!((40_000..50_000).contains(&wh), "{wh}");
+}
+
+#[test]
 fn registers_that_leap_and_go_on_from_there_add_up_on_both_sides() {
     let read = [(10, 1_000), (20, 2_000), (30, 9_000_000), (40, 9_001_000), (50, 9_002_000)];
     charge(0).registers(&read).stopped(55, 9_002_500).is(4_500, &[RegisterJumped]);
@@ -256,6 +275,19 @@ fn intervals_are_summed_and_power_is_integrated_if_there_is_no_register() {
     let read = [(10, "6000"), (20, "6000"), (30, "-40"), (40, "6000"), (50, "6000")];
     let charge = charge(5).values(&power, &read).stopped(60, -1);
     charge.is(6_000, &[StopBelowStart, PowerEstimated]);
+}
+
+#[test]
+fn phases_add_up_to_no_more_power_than_a_connector_has() {
+    let phases = |watts: i64| {
+        json!(["L1", "L2", "L3"].map(|phase| json!({
+            "value": watts.to_string(), "phase": phase,
+            "measurand": "Power.Active.Import", "unit": "W",
+        })))
+    };
+    let told = |watts| charge(5).told(0, &phases(watts)).told(55, &phases(watts));
+    told(300_000).is(825_000, &[PowerEstimated]);
+    told(1_000_000).stopped(60, -1).is(None, &[StopBelowStart, Unknown]);
 }
 
 #[test]
