@@ -1,21 +1,14 @@
 //! Readings of a meter, as evidence, from the messages of a station.
 
-use std::time::Duration;
-
 use leftfold::prelude::Timestamp;
 
 use super::{DAY_MICROS, POWER_W_MAX, REGISTER_WH_MAX};
+use crate::domain::clock::believed_as_shown;
 use crate::domain::moment;
 use crate::ocpp::v16::{
     Location, Measurand, MeterValue, Phase, ReadingContext, SampledValue, UnitOfMeasure,
     ValueFormat,
 };
-
-/// Moment before which no station of today was built, in microseconds: the year 2010. A clock that
-/// says so was never set.
-const CLOCK_MICROS_MIN: i64 = 1_262_304_000_000_000;
-/// Time by which a station's clock may be ahead of ours.
-const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Returns the moment by the station's clock, if it can be believed, or that of the arrival; and if
 /// it is the station's.
@@ -24,10 +17,7 @@ pub(crate) fn believed_moment(
     timestamp: Option<Timestamp>,
     received_at: Timestamp,
 ) -> (Timestamp, bool) {
-    let is_believed = |at: &Timestamp| {
-        at.as_micros() >= CLOCK_MICROS_MIN && *at <= received_at.plus(CLOCK_AHEAD_MAX)
-    };
-    timestamp.filter(is_believed).map_or((received_at, false), |at| (at, true))
+    believed_as_shown(timestamp, received_at).map_or((received_at, false), |at| (at, true))
 }
 
 /// One number that was read from a meter.

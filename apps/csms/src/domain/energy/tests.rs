@@ -291,8 +291,9 @@ fn phases_add_up_to_no_more_power_than_a_connector_has() {
 }
 
 #[test]
-fn a_clock_of_1970_or_of_the_future_counts_by_arrival() {
-    for clock in [None, Some("1970-01-01T00:00:15Z"), Some("2055-01-01T00:00:00Z")] {
+fn a_clock_that_was_never_set_or_of_the_future_counts_by_arrival() {
+    let never_set = ["1970-01-01T00:00:15Z", "2015-01-01T00:00:00Z", "2055-01-01T00:00:00Z"];
+    for clock in [None].into_iter().chain(never_set.map(Some)) {
         let clock: Option<Timestamp> = clock.map(|text| text.parse().unwrap());
         let register = |wh: i64| json!([{"value": wh.to_string()}]);
         let told = charge(1_000).told_by_clock(clock, 10, &register(2_000)).told_by_clock(
@@ -303,6 +304,12 @@ fn a_clock_of_1970_or_of_the_future_counts_by_arrival() {
         let told = told.stopped(30, 3_500).is(2_500, &[ClockNotBelieved]);
         let moments: Vec<Timestamp> = told.0.energy().curve.points().map(|(at, _)| at).collect();
         assert_eq!(moments, [minute(0), minute(10), minute(20), minute(30)]);
+        // So a session that has only such moments is on the day of its arrival.
+        let mark = |at, wh| MeterMark::new(clock, minute(at), Some(wh));
+        let evidence = Evidence { start: mark(0, 0), end: Some(mark(30, 900)), ..told.0 };
+        let days = Evidence { readings: Vec::new(), ..evidence }.energy().curve.days();
+        let today = minute(0).as_micros().div_euclid(DAY_MICROS);
+        assert_eq!(days.into_iter().collect::<Vec<_>>(), [(today, 900)]);
     }
     // Three stations whose clock was never set, with 19 kWh in truth.
     let mark = |wh| MeterMark::new(Some(Timestamp::from_micros(15_000_000)), minute(1), Some(wh));
