@@ -167,8 +167,9 @@ impl Connector {
     /// free later than the transaction began.
     #[must_use]
     pub(crate) fn shows_the_end(&self, report: &StatusChanged, of: &Transaction) -> bool {
-        let is_older =
-            report.moment().zip(of.moment()).is_some_and(|(free, started)| free <= started);
+        // A clock that begins anew with the station is compared with none of before.
+        let is_older = !self.has_restarted
+            && report.moment().zip(of.moment()).is_some_and(|(free, started)| free <= started);
         report.shows_no_transaction(self.has_restarted)
             && !is_older
             && !self.is_past(report)
@@ -188,6 +189,9 @@ impl Connector {
     pub(super) fn booted(&mut self) {
         self.reported_since = None;
         self.late_since = None;
+        if let Some(last) = &mut self.last_start {
+            last.moment = None;
+        }
         self.has_restarted = self.transaction.is_some();
     }
 

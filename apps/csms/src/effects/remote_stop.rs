@@ -6,8 +6,10 @@ use leftfold::runtime::{Attempt, Conclusion, Effect, Performed, Policy};
 
 use super::{answered, doubt};
 use crate::app::Csms;
+use crate::domain::connector::Connector;
 use crate::domain::request::{RemoteStopRequested, StationAnswer};
 use crate::domain::station::{Station, StationCommand};
+use crate::domain::transaction::Transaction;
 use crate::ocpp::v16::{CentralRequest, TransactionId};
 
 /// Stops a transaction remotely.
@@ -33,9 +35,8 @@ impl Effect for RemoteStopTransaction {
         self.0.ask(station, request, &remote_stop(&attempt.intent), *until).await
     }
 
-    /// A transaction that has stopped or ended is the proof. While it runs the station has not
-    /// heard, or is
-    /// about to stop.
+    /// A transaction that has stopped, or ended on a connector on which nothing charges, is the
+    /// proof. While it runs the station has not heard, or is about to stop.
     async fn resolve(&self, attempt: &Attempt<RemoteStopRequested>) -> Performed<StationAnswer> {
         let intent = &attempt.intent;
         if let Some(known) = self.0.late(&intent.request, &remote_stop(intent)) {
@@ -44,8 +45,12 @@ impl Effect for RemoteStopTransaction {
         let Ok(station) = self.0.stations.load(&intent.station).await else {
             return doubt("the station cannot be loaded");
         };
+        let is_charging = |transaction: &Transaction| {
+            let connector = station.state.connectors.get(&transaction.start.connector_id);
+            transaction.ended_at.is_none() || connector.is_some_and(Connector::is_occupied)
+        };
         let transaction = station.state.transactions.get(&intent.transaction_id.value());
-        if transaction.is_some_and(|transaction| transaction.ended_at.is_none()) {
+        if transaction.is_some_and(is_charging) {
             return doubt(
                 "the transaction has not stopped, and the station did not say whether it will",
             );

@@ -219,10 +219,12 @@ async fn compute(rows: &mut impl Sql, station: &str, id: i64) -> Result<(), Proj
     let is_end_reported = row.take::<i64>()? != 0;
     let corrected_wh: Option<i64> = row.take()?;
     let readings = readings(rows, id).await?;
+    // Nobody knows when a transaction of another backend began.
+    let last_at = readings.iter().map(|reading| reading.at).max().unwrap_or(start.at);
     let computed = Evidence { start, end, is_end_reported, readings }.energy();
     let days = match corrected_wh {
         None => computed.curve.days(),
-        Some(wh) => days_corrected(&computed.curve.days(), wh, end.map_or(start.at, |end| end.at)),
+        Some(wh) => days_corrected(&computed.curve.days(), wh, end.map_or(last_at, |end| end.at)),
     };
     write_days(rows, station, id, days).await?;
     write_energy(rows, id, &computed, corrected_wh.is_some()).await

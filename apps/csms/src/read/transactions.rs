@@ -158,11 +158,15 @@ async fn adopt(
 ) -> Result<(), ProjectionError> {
     let insert = "INSERT INTO transactions (id, station, connector_id, id_tag, authorization_status, state, started_at,
             meter_messages, reported_id, flags)
-        VALUES ($1, $2, $3, '', '', 'running', $4, 0, $5, $6)";
+        VALUES ($1, $2, $3, '', '', $4, $5, 0, $6, $7)";
+    let running = "SELECT id FROM transactions WHERE station = $1 AND connector_id = $2 AND state = 'running'";
+    let running = rows.find(running, &[station.into(), adopted.connector_id.into()]).await?;
+    let holds_it = adopted.connector_id > 0 && running.is_empty();
     let values = [
         adopted.transaction_id.value().into(),
         station.into(),
         adopted.connector_id.into(),
+        (if holds_it { "running" } else { "replaced" }).into(),
         adopted.received_at.into(),
         adopted.reported_id.into(),
         words([TransactionFlag::Adopted]).into(),

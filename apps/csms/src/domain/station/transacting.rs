@@ -9,7 +9,7 @@ use super::{CONNECTORS_MAX, OPEN_TRANSACTIONS_MAX, Station, StationEvent, Statio
 use crate::domain::connector::LastStart;
 use crate::domain::request::{RemoteStart, RequestId};
 use crate::domain::transaction::{
-    EndCause, Transaction, TransactionAdopted, TransactionEnded, TransactionStarted,
+    EndCause, LastStop, Transaction, TransactionAdopted, TransactionEnded, TransactionStarted,
     TransactionStopped,
 };
 use crate::ocpp::v16::TransactionId;
@@ -49,11 +49,15 @@ impl Station {
 
     pub(super) fn adopted(&mut self, adopted: &TransactionAdopted) {
         let mut transaction = Transaction::from(adopted);
-        if let Some(connector) = self.connectors.get_mut(&adopted.connector_id) {
-            match connector.transaction {
-                Some(_) => transaction.superseded = true,
-                None => connector.transaction = Some(transaction.id),
-            }
+        let connector_id = adopted.connector_id;
+        let is_kept =
+            self.connectors.contains_key(&connector_id) || self.connectors.len() < CONNECTORS_MAX;
+        let running = (connector_id > 0 && is_kept)
+            .then(|| &mut self.connectors.entry(connector_id).or_default().transaction);
+        match running {
+            Some(running) if running.is_none() => *running = Some(transaction.id),
+            // Nothing could end it but its stop: so it holds nothing meanwhile.
+            _ => transaction.superseded = true,
         }
         self.keep(transaction);
     }
@@ -198,9 +202,13 @@ impl Station {
     ) -> Vec<StationEvent> {
         let unmatched = || vec![StationEvent::UnmatchedStopReported(stopped.clone())];
         let Some(named) = stopped.transaction_id.filter(|id| *id > 0) else {
-            return match (self.is_repeated_stop(stopped), &self.meant_by(stopped)[..]) {
-                (true, []) => Vec::new(),
-                (false, [one]) => {
+            let meant = self.meant_by(stopped);
+            let (before, is_believed) = (self.same_stop(stopped), stopped.moment().is_some());
+            return match (before, &meant[..]) {
+                (Some(_), []) if is_believed => Vec::new(),
+                // Stations send one report after the other: what began since was not stopped by
+                // what was reported before.
+                (before, [one]) if before.is_none_or(|it| it.received_at < one.received_at) => {
                     vec![StationEvent::TransactionStopped(TransactionStopped {
                         guessed: true,
                         ..stopped_as(stopped, one.id)
@@ -265,24 +273,41 @@ impl Station {
         self.transactions.get(&running.value())
     }
 
-    /// Tells whether a stop without an id of ours says what the last stop on a connector said.
-    fn is_repeated_stop(&self, stopped: &TransactionStopped) -> bool {
+    /// Returns the last stop on a connector that said the same as a stop without an id of ours, if
+    /// this may be that report again.
+    fn same_stop(&self, stopped: &TransactionStopped) -> Option<&LastStop> {
         let last = self.connectors.values().filter_map(|it| it.last_stop.as_ref());
-        stopped.moment().is_some()
-            && last.into_iter().any(|last| {
-                stopped.says_the_same(last)
-                    && stopped.received_at <= last.received_at.plus(RESENT_WITHIN)
-            })
+        last.filter(|last| {
+            stopped.says_the_same(last)
+                && stopped.received_at <= last.received_at.plus(RESENT_WITHIN)
+        })
+        .max_by_key(|last| last.received_at)
     }
 
     /// Returns the transactions that a stop without an id of ours can be about: those that run, or
-    /// if none does, those whose stop was not reported; of several those of its tag, and of its
-    /// meter.
+    /// if none does, those that ended as the last one on their connector; of several those of its
+    /// tag, and of its meter.
     fn meant_by(&self, stopped: &TransactionStopped) -> Vec<&Transaction> {
         let began_before = |it: &&Transaction| {
             it.moment().zip(stopped.moment()).is_none_or(|(began, stopped)| began <= stopped)
         };
-        let all: Vec<_> = self.transactions.values().filter(began_before).collect();
+        let is_last = |it: &Transaction| {
+            let connector = self.connectors.get(&it.start.connector_id);
+            let last = connector.and_then(|connector| connector.last_start.as_ref());
+            last.is_some_and(|last| last.transaction == it.id)
+        };
+        let can_be = |it: &&Transaction| {
+            let contradicts = stopped.id_tag.as_ref().is_some_and(|tag| {
+                !tag.eq_ignore_ascii_case(&it.start.id_tag)
+                    && it
+                        .start
+                        .meter_start_wh
+                        .zip(stopped.meter_stop_wh)
+                        .is_some_and(|(a, b)| a > b)
+            });
+            (it.is_running() || (!it.superseded && !it.is_closed && is_last(it))) && !contradicts
+        };
+        let all: Vec<_> = self.transactions.values().filter(began_before).filter(can_be).collect();
         let running = narrowed(all, Transaction::is_running);
         let of_tag = narrowed(running, |it| {
             stopped.id_tag.as_ref().is_some_and(|tag| tag.eq_ignore_ascii_case(&it.start.id_tag))

@@ -182,6 +182,93 @@ fn of_several_transactions_a_stop_without_an_id_is_that_of_its_tag_or_of_none() 
     assert!(matches!(&of(None)[..], [StationEvent::UnmatchedStopReported(_)]));
 }
 
+/// A session on another connector that has begun already is not stopped by a report that was sent
+/// again; one that began since is.
+#[test]
+fn a_repeated_stop_without_an_id_or_a_clock_is_never_that_of_another_session() {
+    let running =
+        |id, connector, tag: &str| StationEvent::TransactionStarted(started(id, connector, tag));
+    let mut told = Told::new();
+    for (id, connector, tag) in [(1, 1, "ANN"), (2, 2, "BOB")] {
+        told.station.apply(&running(id, connector, tag));
+    }
+    let stop = |told: &Told| StationCommand::ReportStop {
+        stopped: TransactionStopped {
+            id_tag: Some("ANN".to_owned()),
+            timestamp: Some(at("1970-01-01T00:10:00Z")),
+            received_at: told.now,
+            ..stopped(Some(-1))
+        },
+        adopt_as: None,
+    };
+    let first = stop(told.after(60));
+    assert!(matches!(&told.tell(first)[..],
+        [StationEvent::TransactionStopped(it)] if it.transaction_id == Some(1)));
+    let again = stop(told.after(60));
+    assert!(matches!(&told.tell(again)[..], [StationEvent::UnmatchedStopReported(_)]));
+    assert!(told.station.running_on(2).is_some());
+    let next = TransactionStarted { received_at: told.after(60).now, ..started(3, 1, "ANN") };
+    told.station.apply(&StationEvent::TransactionStopped(stopped(Some(2))));
+    told.tell(StationCommand::ReportStart(next));
+    let same = stop(told.after(60));
+    assert!(matches!(&told.tell(same)[..],
+        [StationEvent::TransactionStopped(it)] if it.transaction_id == Some(3)));
+}
+
+#[test]
+fn a_stop_without_an_id_is_not_that_of_a_session_long_ago() {
+    let mut told = Told::new();
+    told.start("2026-05-04T10:00:00Z", 0);
+    told.after(600).status(ChargePointStatus::Available, None);
+    told.start_at(Some(told.now), 100);
+    let now = told.after(60).now;
+    told.stop(2, Some(now), 200);
+    let now = told.after(9_000).now;
+    let events = told.stop(-1, Some(now), 90_000);
+    assert!(matches!(&events[..], [StationEvent::UnmatchedStopReported(_)]), "{events:?}");
+}
+
+#[test]
+fn a_clock_that_begins_anew_with_the_station_makes_no_repeat_and_no_late_start() {
+    let mut told = Told::new();
+    told.now = at("2026-05-04T10:00:00Z");
+    for (id, shown) in [(1, "2021-01-01T00:00:15Z"), (2, "2021-01-01T00:00:15Z")] {
+        told.after(600).tell(StationCommand::Boot(Booted::default()));
+        told.after(3).status(ChargePointStatus::Available, Some(at("2021-01-01T00:00:03Z")));
+        told.after(9).start(shown, 0);
+        assert_eq!(told.starts(), id);
+        assert!(told.is_running());
+    }
+    // The hour that was saved last.
+    let mut told = Told::new();
+    for id in [1, 2] {
+        told.after(600).tell(StationCommand::Boot(Booted::default()));
+        told.after(3).status(ChargePointStatus::Available, Some(at("2026-05-04T09:00:03Z")));
+        told.after(9).start("2026-05-04T09:00:15Z", 0);
+        assert_eq!(told.starts(), id);
+    }
+    told.after(600).tell(StationCommand::Boot(Booted::default()));
+    told.after(9).start("2026-05-04T08:00:15Z", 0);
+    assert!(told.is_running(), "the clock went back with the restart");
+}
+
+#[test]
+fn a_transaction_of_another_backend_ends_like_any_other_or_holds_nothing() {
+    let adopted = |connector_id| TransactionAdopted {
+        transaction_id: TransactionId::new(70 + i64::from(connector_id)).unwrap(),
+        reported_id: 17 + i64::from(connector_id),
+        connector_id,
+        received_at: at("2026-05-04T10:00:00Z"),
+    };
+    let mut told = Told::new();
+    told.tell(StationCommand::ReportForeign(adopted(1)));
+    assert!(told.is_running());
+    told.tell(StationCommand::ReportForeign(adopted(0)));
+    assert_eq!(told.station.transactions.values().filter(|it| it.is_running()).count(), 1);
+    told.after(9).status(ChargePointStatus::Available, None);
+    assert!(!told.is_running());
+}
+
 #[test]
 fn a_connector_that_is_free_ends_a_transaction_and_its_late_stop_still_counts() {
     let mut told = Told::new();

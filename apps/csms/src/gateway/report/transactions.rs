@@ -8,7 +8,9 @@ use super::{Confirmed, ReportError, StationReport};
 use crate::domain::meter::{reported_tag, transaction_tag};
 use crate::domain::moment;
 use crate::domain::station::{Station, StationCommand, StationEvent};
-use crate::domain::transaction::{TransactionAdopted, TransactionStarted, TransactionStopped};
+use crate::domain::transaction::{
+    Transaction, TransactionAdopted, TransactionStarted, TransactionStopped,
+};
 use crate::ocpp::v16::{Confirmation, StartTransaction, StopTransaction, TransactionId};
 
 /// Times that a start is decided on at most, if the station reports on two connections at once.
@@ -19,7 +21,7 @@ impl StationReport<'_> {
         let id_tag = start.id_tag.unwrap_or_default();
         let info = self.tag(&id_tag).await?;
         let started = TransactionStarted {
-            transaction_id: self.csms.transaction_numbers.next().await?,
+            transaction_id: self.free_number().await?,
             connector_id: start.connector_id.unwrap_or(0),
             id_tag,
             parent_id_tag: info.parent_id_tag.as_ref().map(|parent| parent.as_str().to_owned()),
@@ -107,7 +109,7 @@ impl StationReport<'_> {
         if let Some(id) = self.began_here(said).await? {
             return Ok(Some(id));
         }
-        let transaction_id = self.csms.transaction_numbers.next().await?;
+        let transaction_id = self.free_number().await?;
         let adopted = TransactionAdopted {
             transaction_id,
             reported_id: said,
@@ -126,7 +128,19 @@ impl StationReport<'_> {
         if known.transaction_named(said).is_some() || self.began_here(said).await?.is_some() {
             return Ok(None);
         }
-        Ok(Some(self.csms.transaction_numbers.next().await?))
+        Ok(Some(self.free_number().await?))
+    }
+
+    /// Returns a number for a transaction, which the station uses for no other one.
+    async fn free_number(&self) -> Result<TransactionId, ReportError> {
+        loop {
+            let number = self.csms.transaction_numbers.next().await?;
+            let known = self.csms.stations.load(self.station).await?.state;
+            let is_used = |it: &Transaction| it.reported_id == Some(number.value());
+            if !known.transactions.values().any(is_used) {
+                return Ok(number);
+            }
+        }
     }
 
     /// Returns the id of a transaction of the station, running or not, by the id that the station
@@ -146,7 +160,9 @@ impl StationReport<'_> {
             let decoded = self.csms.stations.decode(&event).map_err(LoadError::from)?;
             let id = decoded.into_iter().find_map(|event| match event {
                 StationEvent::TransactionStarted(started) => Some(started.transaction_id),
-                StationEvent::TransactionAdopted(adopted) => Some(adopted.transaction_id),
+                StationEvent::TransactionAdopted(adopted) if adopted.reported_id == said => {
+                    Some(adopted.transaction_id)
+                }
                 _ => None,
             });
             if let Some(id) = id {
