@@ -3,7 +3,9 @@
 //!
 //! Time is a store's own, and never runs backwards. A log in a directory of this machine is opened
 //! with a clock that shows the time of each event before it is recorded; so a log that is new has
-//! the times of the source. Whatever is recorded at another time says its own in its metadata.
+//! the times of the source. It is closed at the time of its last event, so that an import that was
+//! interrupted goes on behind that. Whatever is recorded at another time says its own in its
+//! metadata.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -98,11 +100,6 @@ impl ImportTimes {
                 say_created(event, created);
             }
         }
-    }
-
-    /// Lets the store have the time of the machine again.
-    pub(crate) fn end(&self) {
-        self.record_at(None, &mut []);
     }
 }
 

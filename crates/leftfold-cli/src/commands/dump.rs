@@ -169,7 +169,7 @@ pub(crate) async fn import(
         let source = source?;
         let (store, times) = arguments.store.open_to_import().await?;
         let imported = foreign::import((&store, &times), &source, arguments.renumber, screen).await;
-        times.end();
+        // At the time of the last event, or the rest of an interrupted import came too late.
         let closed = store.close().await;
         imported?;
         return Ok(closed?);

@@ -128,3 +128,29 @@ fn what_a_server_of_kurrentdbs_protocol_has_is_the_same_after_an_import() {
     let away = imported(&[&new, &source]);
     assert!(away.code == 1 && away.said.contains("127.0.0.1"), "{away:?}");
 }
+
+/// A log was closed at the time of the machine, so that whatever an import that had been
+/// interrupted took later was older than the end of the log, and lost its times.
+#[test]
+fn an_import_that_was_interrupted_keeps_the_times_of_what_it_takes_later() {
+    let (directory, port) = (tempfile::tempdir().unwrap(), port());
+    let named = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (place, new, backup, early) =
+        (store_of(directory.path(), 5), named("new"), named("backup"), named("early"));
+    ran(&["backup", &place, &backup]).well();
+    ran(&["restore", &backup, &early]).well();
+    let more = [r#"{"type":"shop.Sold","stream":"late-1","data":{"n":1}}"#; 20];
+    ran_with(&["append", &place], &more.join("\n")).well();
+    let source = format!("kurrentdb://127.0.0.1:{port}?tls=false");
+    // All that the first import comes to was recorded before, as was what the second one takes.
+    for (served, events) in [(&early, 5), (&place, 20)] {
+        let program = Program::serve(served.as_ref(), port);
+        assert_eq!(imported(&[&new, &source]).object()["events"], events);
+        program.stop();
+    }
+    for (here, there) in times(&new).into_iter().zip(times(&place)) {
+        let off = here.since(there);
+        assert!(here >= there && off < Duration::from_millis(1), "{there}, recorded at {here}");
+    }
+    assert!(kept(&new).iter().all(|event| event["metadata"].is_null()));
+}
