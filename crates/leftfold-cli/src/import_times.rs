@@ -76,18 +76,19 @@ impl ImportTimes {
         Ok((Store::new(log.clone()), Self { log: Some((log, clock)) }))
     }
 
-    /// Tells whether each append needs a time of its own.
-    pub(crate) fn are_set(&self) -> bool {
-        self.log.is_some()
+    /// Tells whether the clock must be set for what is recorded next: everything before must have
+    /// been answered then.
+    pub(crate) fn must_be_set(&self, moment: Option<Timestamp>) -> bool {
+        let shown = |clock: &ImportClock| clock.shown.load(Ordering::Acquire);
+        self.log.as_ref().is_some_and(|(_, clock)| shown(clock) != shown_at(moment))
     }
 
     /// Lets the store record next at a moment, if it can, and has events say theirs that are
-    /// recorded at another one. Everything before has been answered.
+    /// recorded at another one. Everything before has been answered if the clock must be set.
     pub(crate) fn record_at(&self, moment: Option<Timestamp>, events: &mut [TimedEvent<'_>]) {
         let mut recorded = Timestamp::MIN;
         if let Some((log, clock)) = &self.log {
-            let shown = moment.map_or(MACHINE, Timestamp::as_micros);
-            clock.shown.store(shown, Ordering::Release);
+            clock.shown.store(shown_at(moment), Ordering::Release);
             log.follow_clock();
             let last = log.status().borrow().head.recorded_at;
             recorded = clock.wall().max(last.plus(Duration::from_micros(1)));
@@ -101,6 +102,11 @@ impl ImportTimes {
             }
         }
     }
+}
+
+/// Returns what the clock shows for a moment; without one it shows the time of the machine.
+fn shown_at(moment: Option<Timestamp>) -> i64 {
+    moment.map_or(MACHINE, Timestamp::as_micros)
 }
 
 /// An event, and the moment at which it was recorded first.
@@ -135,6 +141,19 @@ mod tests {
     use leftfold::store::EventType;
 
     use super::*;
+
+    #[test]
+    fn only_what_has_a_moment_of_its_own_waits_for_what_is_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_store, times) = ImportTimes::open(directory.path()).unwrap();
+        let moment = |second: i64| Some(Timestamp::from_micros(second * 1_000_000));
+        // UmaDB tells no times, so nothing sets the clock.
+        assert!(!times.must_be_set(None) && times.must_be_set(moment(1)));
+        times.record_at(moment(1), &mut []);
+        assert!(!times.must_be_set(moment(1)));
+        assert!(times.must_be_set(moment(2)) && times.must_be_set(None));
+        assert!(!ImportTimes::of_store().must_be_set(moment(1)));
+    }
 
     #[test]
     fn metadata_say_when_an_event_was_recorded_first_if_they_have_a_place_for_it() {

@@ -242,11 +242,10 @@ pub(crate) async fn import(
             together.retain(|event| !is_metadata(event));
         }
         imported += together.len() as u64;
-        if times.are_set() {
-            // Each has its own time.
+        let moment = together.iter().find_map(|event| event.recorded_at);
+        if times.must_be_set(moment) {
             queue.finish().await?;
         }
-        let moment = together.iter().find_map(|event| event.recorded_at);
         let mut timed: Vec<_> =
             together.iter_mut().map(|one| (&mut one.event, one.recorded_at)).collect();
         times.record_at(moment, &mut timed);
