@@ -68,7 +68,8 @@ impl HistoryError {
 }
 
 /// Computes the chain of hashes of a store again, page by page, from the bytes that the store
-/// gives: up to the end that the store has when it begins.
+/// gives: up to the end that the store has when it begins. The [head](Store::head) that the handle
+/// has then is on the way.
 ///
 /// What the store says of its hashes is not believed. Whoever keeps the hash of a position
 /// elsewhere compares it with the [end](HistoryEnd) of the link that holds the position.
@@ -98,6 +99,8 @@ pub struct HistoryCheck {
     unfinished: Option<HistoryHasher>,
     /// End that the store had with the first page; `None` before it is known.
     end: Option<Head>,
+    /// End that the handle had at the beginning, until its link is found.
+    known: Option<Head>,
     links: u64,
     bytes: u64,
 }
@@ -120,6 +123,7 @@ impl HistoryCheck {
             position: Position::START,
             unfinished: None,
             end: None,
+            known: Some(store.head()).filter(|head| head.chain != Hash::EMPTY),
             links: 0,
             bytes: 0,
         }
@@ -130,15 +134,20 @@ impl HistoryCheck {
     pub async fn next(&mut self) -> Result<Option<Vec<HistoryEnd>>, HistoryError> {
         // Nothing recorded is told as the empty hash, whatever the store has of its identity.
         if self.end.is_some_and(|end| end.chain == Hash::EMPTY || end.chain == self.chain) {
-            return Ok(None);
+            return self.ended();
         }
         let page = self.store.history(self.from, self.page_bytes).await?;
         let end = *self.end.get_or_insert(page.head);
         if page.links.is_empty() {
             let is_at_end = end.chain == self.chain || end.chain == Hash::EMPTY;
-            return if is_at_end { Ok(None) } else { Err(self.other_end(end)) };
+            return if is_at_end { self.ended() } else { Err(self.other_end(end)) };
         }
         self.take(page, end).map(Some)
+    }
+
+    /// Compares what was verified with the end that the handle had at the beginning.
+    fn ended(&self) -> Result<Option<Vec<HistoryEnd>>, HistoryError> {
+        self.known.map_or(Ok(None), |known| Err(self.other_end(known)))
     }
 
     /// Verifies a page up to an end, at which it stops.
@@ -174,6 +183,7 @@ impl HistoryCheck {
             (self.chain, self.position) = (computed, end.position);
             self.links += 1;
             ends.push(end);
+            self.known = self.known.filter(|known| known.chain != computed);
             // What comes behind it was recorded since.
             if computed == stated.chain {
                 break;
@@ -253,5 +263,24 @@ mod tests {
             (page.head.position, page.head.chain) = (Position(1), Hash([7; 32]));
         });
         assert!(matches!(passed, Err(HistoryError::OtherEnd { position: Position(2), .. })));
+    }
+    #[tokio::test]
+    async fn a_history_without_the_end_that_the_handle_has_is_refused() {
+        let (store, _) = some_history().await;
+        let head = store.head();
+        let mut hidden = HistoryCheck::of(&store);
+        // The store says in its history that nothing is recorded.
+        hidden.end = Some(Head::EMPTY);
+        let (position, stated, computed) = (Position::START, head.chain, Hash::EMPTY);
+        let refused = Err(HistoryError::OtherEnd { position, stated, computed });
+        assert_eq!(hidden.next().await, refused);
+        // Another history, which is whole in itself.
+        let mut other = HistoryCheck::of(&store);
+        other.store = some_history().await.0;
+        assert!(other.next().await.unwrap().is_some());
+        assert!(matches!(other.next().await, Err(HistoryError::OtherEnd { .. })));
+        let mut check = HistoryCheck::of(&store);
+        while check.next().await.unwrap().is_some() {}
+        assert_eq!(check.chain(), head.chain);
     }
 }
