@@ -60,7 +60,7 @@ pub(crate) use settings::{CAPACITY_MAX, ConsumerStrategy, GroupName, GroupSettin
 
 /// Time that a store has to write down the places that groups have reached.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-/// Groups of which something is remembered in memory while they are not served.
+/// Groups of which something is remembered in memory while they are not served, about.
 const REMEMBERED_GROUPS_MAX: usize = 1_000;
 
 /// A judgement that takes a while.
@@ -302,10 +302,12 @@ impl ConsumerGroups {
         let mut running = self.running();
         // A task that failed has left its entry.
         running.retain(|other, group| other != name || !group.commands.is_closed());
+        let is_served = |other: &GroupName| running.contains_key(other);
+        let before = (!is_served(name)).then(|| self.served_before(name, is_served));
         let group = running.entry(name.clone()).or_insert_with(|| {
             let (commands, received) = mpsc::unbounded_channel();
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            let ServedBefore { given, totals } = self.served_before(name);
+            let ServedBefore { given, totals } = before.unwrap_or_default();
             let (store, name) = (store.clone(), name.clone());
             let members = GroupMembers::new(store, name, lenses, received, given, totals);
             let driver = GroupDriver::new(members, Arc::clone(self), number);
@@ -315,14 +317,19 @@ impl ConsumerGroups {
         group.commands.clone()
     }
 
-    /// Returns what is remembered of a group while it is not served.
-    fn served_before(&self, name: &GroupName) -> ServedBefore {
+    /// Returns what is remembered of a group while it is not served. Those that are served go on
+    /// counting in what is remembered of them.
+    fn served_before(
+        &self,
+        name: &GroupName,
+        is_served: impl Fn(&GroupName) -> bool,
+    ) -> ServedBefore {
         let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         if before.len() >= REMEMBERED_GROUPS_MAX && !before.contains_key(name) {
-            before.retain(|_, of| !of.given.is_empty());
+            before.retain(|other, of| is_served(other) || !of.given.is_empty());
         }
         if before.len() >= REMEMBERED_GROUPS_MAX && !before.contains_key(name) {
-            before.clear();
+            before.retain(|other, _| is_served(other));
         }
         before.entry(name.clone()).or_default().clone()
     }

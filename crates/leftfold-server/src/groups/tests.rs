@@ -75,6 +75,26 @@ async fn until(store: &Store, wanted: impl Fn(&GroupInfo) -> bool) -> GroupInfo 
     }
 }
 
+/// The entry of a group that is served was dropped for others, since it remembered no tries: the
+/// group went on counting in one that nobody looked at any more.
+#[tokio::test]
+async fn a_group_that_is_served_is_remembered_however_many_others_there_are() {
+    let store = Store::memory();
+    let groups = settings(&store, GroupSettings::of(Query::all())).await;
+    append(&store, 1).await;
+    let one = consume(&store, 1).await;
+    given(&one, 1).await;
+    let others = (0..REMEMBERED_GROUPS_MAX).map(|n| GroupName::new(&n.to_string()).unwrap());
+    groups.before.lock().unwrap().extend(others.map(|other| (other, ServedBefore::default())));
+    let other = GroupName::new("shipping").unwrap();
+    groups.create(&store, &other, eager(), Position::START).await.unwrap();
+    let who = ConsumerName::default();
+    let _other = groups.consume(&store, &other, 1, who, lenses()).await.unwrap();
+    let before = groups.before.lock().unwrap();
+    let remembered: BTreeSet<_> = before.keys().map(ToString::to_string).collect();
+    assert_eq!(remembered, BTreeSet::from(["billing".to_owned(), "shipping".to_owned()]));
+}
+
 #[tokio::test]
 async fn two_consumers_share_and_the_place_is_kept_when_they_go() {
     let store = Store::memory();
