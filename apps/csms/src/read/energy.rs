@@ -6,7 +6,7 @@
 //! so the order in which a station tells changes nothing, and the days of a transaction add up to
 //! its energy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use leftfold::prelude::{ProjectionError, Timestamp};
 
@@ -15,7 +15,7 @@ use super::sql::{Conditions, Sql, SqlRow, SqlValue, Unexpected};
 use super::{ReadModelError, ReadModels, TRANSACTIONS};
 use crate::domain::energy::{
     ComputedEnergy, DAY_MICROS, EnergyCorrected, EnergyFlag, Evidence, MeterChannel, MeterMark,
-    MeterReading, READINGS_MAX, days_corrected, readings_of, superfluous,
+    MeterReading, days_corrected, readings_of, thinned,
 };
 use crate::domain::transaction::{TransactionAdopted, TransactionStarted, TransactionStopped};
 
@@ -31,7 +31,7 @@ pub(super) const TABLES: &str = "
     CREATE INDEX energies_that_need_a_person ON energies (needs_person, energy_of);
     CREATE TABLE readings (
         transaction_id BIGINT NOT NULL, at BIGINT NOT NULL, channel BIGINT NOT NULL, amount BIGINT NOT NULL,
-        by_station BIGINT NOT NULL, arrival BIGINT NOT NULL,
+        by_station BIGINT NOT NULL, arrival BIGINT NOT NULL, since BIGINT,
         PRIMARY KEY (transaction_id, at, channel, amount)
     );
     CREATE TABLE days (
@@ -181,16 +181,17 @@ async fn insert_readings(
     id: i64,
     readings: &[MeterReading],
 ) -> Result<(), ProjectionError> {
-    let insert = "INSERT INTO readings (transaction_id, at, channel, amount, by_station, arrival)
-        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (transaction_id, at, channel, amount) DO NOTHING";
+    let insert = "INSERT INTO readings (transaction_id, at, channel, amount, by_station, arrival, since)
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (transaction_id, at, channel, amount) DO NOTHING";
     for reading in readings {
-        let values: [SqlValue; 6] = [
+        let values: [SqlValue; 7] = [
             id.into(),
             reading.at.into(),
             reading.channel.code().into(),
             reading.amount.into(),
             reading.is_by_station.into(),
             reading.arrival.into(),
+            reading.since.into(),
         ];
         rows.run(insert, &values).await?;
     }
@@ -230,26 +231,31 @@ async fn compute(rows: &mut impl Sql, station: &str, id: i64) -> Result<(), Proj
     write_energy(rows, id, &computed, corrected_wh.is_some()).await
 }
 
-/// Returns the readings of a transaction; if there are too many, some of them are forgotten.
+/// Returns the readings of a transaction. If there are too many, fewer take their place.
 async fn readings(rows: &mut impl Sql, id: i64) -> Result<Vec<MeterReading>, ProjectionError> {
-    let find =
-        "SELECT at, by_station, arrival, channel, amount FROM readings WHERE transaction_id = $1";
-    let mut readings = Vec::new();
+    let find = "SELECT at, by_station, arrival, channel, amount, since FROM readings WHERE transaction_id = $1";
+    let mut found = Vec::new();
     for mut row in rows.find(find, &[id.into()]).await? {
         let (at, is_by_station) = (row.take()?, row.take::<i64>()? != 0);
         let (arrival, code) = (row.take()?, row.take()?);
         let Some(channel) = MeterChannel::of_code(code) else { continue };
-        readings.push(MeterReading { at, is_by_station, arrival, channel, amount: row.take()? });
+        let (amount, since) = (row.take()?, row.take()?);
+        found.push(MeterReading { at, is_by_station, arrival, channel, amount, since });
     }
-    if readings.len() > READINGS_MAX {
+    let kept = thinned(found.clone());
+    if kept.len() < found.len() {
+        let (found, kept): (BTreeSet<_>, BTreeSet<_>) =
+            (found.into_iter().collect(), kept.iter().copied().collect());
         let delete = "DELETE FROM readings WHERE transaction_id = $1 AND at = $2 AND channel = $3 AND amount = $4";
-        for reading in superfluous(&mut readings) {
-            let channel = reading.channel.code();
-            let key = [id.into(), reading.at.into(), channel.into(), reading.amount.into()];
+        for gone in found.difference(&kept) {
+            let channel = gone.channel.code();
+            let key = [id.into(), gone.at.into(), channel.into(), gone.amount.into()];
             rows.run(delete, &key).await?;
         }
+        let added: Vec<MeterReading> = kept.difference(&found).copied().collect();
+        insert_readings(rows, id, &added).await?;
     }
-    Ok(readings)
+    Ok(kept)
 }
 
 async fn write_days(

@@ -6,7 +6,7 @@ use super::series::{EnergySample, Series};
 use super::{Curve, EnergyFlag, EnergySource, Evidence, POWER_W_MAX};
 
 /// Time between two readings of power for which the power is taken to be known, in microseconds.
-const POWER_GAP_MICROS_MAX: i64 = 60 * 60 * 1_000_000;
+pub(super) const POWER_GAP_MICROS_MAX: i64 = 60 * 60 * 1_000_000;
 
 /// Energy from other evidence than registers.
 #[derive(Clone, Debug, PartialEq)]

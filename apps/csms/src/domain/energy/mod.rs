@@ -15,6 +15,7 @@
 //! is not known, and a person has to say it.
 //!
 //! - `reading`: readings of a meter, as evidence, from the messages
+//! - `thinning`: fewer readings of a long transaction, with the same energy
 //! - `series`: readings of one quantity in an order, with the phases added up
 //! - `chain`: the longest chain of numbers that a meter can show
 //! - `supposition`: the meanings that the numbers may have, and the best of them
@@ -29,6 +30,7 @@ mod estimate;
 mod reading;
 mod series;
 mod supposition;
+mod thinning;
 
 use std::collections::BTreeSet;
 
@@ -36,8 +38,9 @@ use leftfold::prelude::Timestamp;
 
 pub(crate) use correction::EnergyCorrected;
 pub(crate) use curve::{Curve, DAY_MICROS, days_corrected};
-pub(crate) use reading::{MeterChannel, MeterReading, believed_moment, readings_of, superfluous};
+pub(crate) use reading::{MeterChannel, MeterReading, believed_moment, readings_of};
 use supposition::Believed;
+pub(crate) use thinning::thinned;
 
 /// Power that no connector exceeds, in W: a megawatt. A register that rises faster is not believed.
 const POWER_W_MAX: i64 = 1_000_000;
@@ -48,8 +51,8 @@ const STEP_MWH_MAX: i64 = 1_000_000_000;
 const SLACK_MWH: i64 = 2_000_000;
 /// Number of a register that is taken for one, in Wh: 1,000 GWh, so that no sum overflows.
 pub(crate) const REGISTER_WH_MAX: i64 = 1_000_000_000_000;
-/// Readings of a transaction that are kept as evidence at most; every second one goes then.
-pub(crate) const READINGS_MAX: usize = 2_048;
+/// Readings of a transaction that are kept as evidence at most; about half of them goes then.
+const READINGS_MAX: usize = 2_048;
 
 /// Evidence of the energy of one transaction.
 #[derive(Clone, Debug, PartialEq)]

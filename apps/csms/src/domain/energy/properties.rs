@@ -5,6 +5,7 @@ use leftfold::prelude::Timestamp;
 use proptest::prelude::*;
 
 use super::reading::{NamedUnit, Quantity};
+use super::thinning::thinned_to;
 use super::*;
 
 const START_MICROS: i64 = 1_777_888_800_000_000;
@@ -14,7 +15,8 @@ fn second(second: i64) -> Timestamp {
 }
 
 fn reading(at: i64, arrival: i64, amount: i64, channel: MeterChannel) -> MeterReading {
-    MeterReading { at: second(at), is_by_station: true, arrival, channel, amount }
+    let since = None;
+    MeterReading { at: second(at), is_by_station: true, arrival, channel, amount, since }
 }
 
 fn channel(quantity: Quantity, unit: NamedUnit, phase: u8) -> MeterChannel {
@@ -174,23 +176,81 @@ proptest! {
     }
 
     #[test]
-    fn evidence_that_is_too_much_loses_every_second_reading_and_no_energy(
-        rises in proptest::collection::vec(0_i64..1_000, 100..300),
-    ) {
-        let mut register = 0;
-        let readings = rises.iter().enumerate().map(|(number, rise)| {
-            register += rise * 1_000;
-            let channel = channel(Quantity::Register, NamedUnit::One, 0);
-            reading(number as i64 * 900, number as i64, register, channel)
-        });
-        let start = MeterMark { at: second(0), is_by_station: true, meter_wh: Some(0) };
-        let mut evidence =
-            Evidence { start, end: None, is_end_reported: false, readings: readings.collect() };
-        let (before, told) = (evidence.energy(), evidence.readings.len());
-        let gone = superfluous(&mut evidence.readings);
-        prop_assert!(gone.len() + 8 >= told / 2 && gone.len() + evidence.readings.len() == told);
+    fn evidence_that_is_too_much_loses_half_of_it_and_no_energy(long in long()) {
+        let mut evidence = long.evidence();
+        let (before, all) = (evidence.energy(), evidence.readings.clone());
+        evidence.readings = thinned_to(evidence.readings, all.len() / 2);
+        // Beside what is told apart by time, the ends of days stay.
+        prop_assert!(evidence.readings.len() <= all.len() / 2 + 10 * long.phases.len());
         let after = evidence.energy();
-        prop_assert_eq!(after.energy_wh, before.energy_wh);
-        prop_assert_eq!(after.curve.days(), before.curve.days());
+        match long.quantity {
+            // The power between two readings is a guess; this one is even.
+            Quantity::Power => {
+                let (before, after) = (before.energy_wh.unwrap(), after.energy_wh.unwrap());
+                prop_assert!((before - after).abs() <= before / 50 + 1, "{before} and {after}");
+            }
+            _ => {
+                prop_assert_eq!(after.energy_wh, before.energy_wh);
+                prop_assert_eq!(after.curve.days(), before.curve.days());
+            }
+        }
+        // Stations tell all of it again with the stop, and what is thinned can be thinned again.
+        evidence.readings.extend(all);
+        let again = Evidence { readings: thinned(evidence.readings), ..evidence };
+        let at_last = thinned_to(again.readings.clone(), again.readings.len() / 3);
+        let at_last = Evidence { readings: at_last, ..again.clone() }.energy();
+        for computed in [again.energy(), at_last] {
+            if long.quantity != Quantity::Power {
+                prop_assert_eq!(computed.energy_wh, before.energy_wh);
+                prop_assert_eq!(computed.curve.days(), before.curve.days());
+            }
+        }
+    }
+}
+
+/// A long transaction of one quantity: what flows from one reading to the next, in Wh.
+#[derive(Clone, Debug)]
+struct LongCharge {
+    quantity: Quantity,
+    flows: Vec<i64>,
+    phases: Vec<u8>,
+    apart_seconds: i64,
+    /// Moment at which only the first phase is read.
+    torn: usize,
+}
+
+fn long() -> impl Strategy<Value = LongCharge> {
+    let quantity =
+        prop_oneof![Just(Quantity::Register), Just(Quantity::Interval), Just(Quantity::Power),];
+    let phases = prop_oneof![Just(vec![0]), Just(vec![1, 2, 3]), Just(vec![1, 2])];
+    let flows = proptest::collection::vec(0_i64..1_000, 101..300);
+    (quantity, flows, phases, 10_i64..1_000, 0_usize..100).prop_map(
+        |(quantity, flows, phases, apart_seconds, torn)| {
+            let apart_seconds = apart_seconds.max(flows.iter().max().map_or(0, |wh| wh / 50));
+            LongCharge { quantity, flows, phases, apart_seconds, torn }
+        },
+    )
+}
+
+impl LongCharge {
+    fn evidence(&self) -> Evidence {
+        let mut register = 0;
+        let mut readings = Vec::new();
+        for (number, flow) in self.flows.iter().enumerate() {
+            register += flow * 1_000;
+            let amount = match self.quantity {
+                Quantity::Register => register,
+                Quantity::Interval => flow * 1_000,
+                Quantity::Power => 7_000_000 + number as i64 * 10_000,
+            };
+            let seen = if number == self.torn { 1 } else { self.phases.len() };
+            for phase in &self.phases[..seen] {
+                let channel = channel(self.quantity, NamedUnit::One, *phase);
+                let at = (number as i64 + 1) * self.apart_seconds;
+                readings.push(reading(at, readings.len() as i64, amount, channel));
+            }
+        }
+        let start = MeterMark { at: second(0), is_by_station: true, meter_wh: None };
+        Evidence { start, end: None, is_end_reported: false, readings }
     }
 }

@@ -2,7 +2,7 @@
 
 use leftfold::prelude::Timestamp;
 
-use super::{DAY_MICROS, POWER_W_MAX, REGISTER_WH_MAX};
+use super::{POWER_W_MAX, REGISTER_WH_MAX};
 use crate::domain::clock::believed_as_shown;
 use crate::domain::moment;
 use crate::ocpp::v16::{
@@ -21,7 +21,7 @@ pub(crate) fn believed_moment(
 }
 
 /// One number that was read from a meter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MeterReading {
     /// Moment; that of the arrival if the clock of the station was not to be believed.
     pub(crate) at: Timestamp,
@@ -33,6 +33,9 @@ pub(crate) struct MeterReading {
     pub(crate) channel: MeterChannel,
     /// The number, in mWh or mW.
     pub(crate) amount: i64,
+    /// Earliest of the intervals that it stands for, each at its moment; `None` if it stands for
+    /// itself only.
+    pub(crate) since: Option<Timestamp>,
 }
 
 /// Quantity that a number is of, the place where it is measured, and the unit that was named.
@@ -119,7 +122,8 @@ pub(crate) fn readings_of(
                 continue;
             }
             let arrival = arrival.saturating_add(readings.len() as i64);
-            readings.push(MeterReading { at, is_by_station, arrival, channel, amount });
+            let since = None;
+            readings.push(MeterReading { at, is_by_station, arrival, channel, amount, since });
         }
         let totals: Vec<MeterChannel> =
             readings[from..].iter().map(|it| it.channel).filter(|it| it.phase == 0).collect();
@@ -133,24 +137,6 @@ pub(crate) fn readings_of(
         });
     }
     readings
-}
-
-/// Takes every second reading of each channel out of the readings, but the first and the last of
-/// each day, and returns what it took.
-pub(crate) fn superfluous(readings: &mut Vec<MeterReading>) -> Vec<MeterReading> {
-    readings.sort_by_key(|it| (it.channel, it.at, it.amount));
-    let place = |it: &MeterReading| (it.channel, (it.at.as_micros() - 1).div_euclid(DAY_MICROS));
-    let all = std::mem::take(readings);
-    let mut taken = Vec::new();
-    for (number, reading) in all.iter().enumerate() {
-        let is_like = |other: Option<&MeterReading>| {
-            other.is_some_and(|other| place(other) == place(reading))
-        };
-        let is_inner = is_like(number.checked_sub(1).and_then(|before| all.get(before)))
-            && is_like(all.get(number + 1));
-        if number % 2 == 1 && is_inner { &mut taken } else { &mut *readings }.push(*reading);
-    }
-    taken
 }
 
 fn is_same_place(one: MeterChannel, other: MeterChannel) -> bool {

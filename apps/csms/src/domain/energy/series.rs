@@ -91,7 +91,7 @@ impl Series {
 
 impl EnergySample {
     fn of(reading: &MeterReading) -> Self {
-        let MeterReading { at, is_by_station, arrival, channel, amount } = *reading;
+        let MeterReading { at, is_by_station, arrival, channel, amount, .. } = *reading;
         Self { at: at.as_micros(), is_by_station, arrival, amount, unit: channel.unit }
     }
 }

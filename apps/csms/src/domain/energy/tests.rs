@@ -291,6 +291,36 @@ fn phases_add_up_to_no_more_power_than_a_connector_has() {
 }
 
 #[test]
+fn a_session_of_days_keeps_its_energy_however_often_it_tells_of_it() {
+    // Half of the intervals went with the 2,049th reading, and of the power all but the last hours.
+    let interval = |phase: Value| {
+        let mut sample = json!({"value": "20", "measurand": "Energy.Active.Import.Interval"});
+        sample["phase"] = phase;
+        sample
+    };
+    let power = json!({"value": "7200", "measurand": "Power.Active.Import", "unit": "W"});
+    let phases = json!(["L1", "L2", "L3"].map(|phase| interval(json!(phase))));
+    for (samples, wh) in [
+        (json!([interval(Value::Null)]), 4_000 * 20),
+        (phases, 4_000 * 60),
+        (json!([power]), 4_000 * 120),
+    ] {
+        let mut session = charge(5);
+        for at in 1..=4_000 {
+            session = session.told(at, &samples);
+            if at % 500 == 0 {
+                session.0.readings = thinned(session.0.readings);
+            }
+        }
+        let told_again = (1_000..=4_000).fold(charge(5), |it, at| it.told(at, &samples));
+        session.0.readings.extend(told_again.0.readings);
+        session.0.readings = thinned(session.0.readings);
+        assert!(session.0.readings.len() <= READINGS_MAX);
+        assert_eq!(session.stopped(4_000, -1).0.energy().energy_wh, Some(wh));
+    }
+}
+
+#[test]
 fn a_clock_that_was_never_set_or_of_the_future_counts_by_arrival() {
     let never_set = ["1970-01-01T00:00:15Z", "2015-01-01T00:00:00Z", "2055-01-01T00:00:00Z"];
     for clock in [None].into_iter().chain(never_set.map(Some)) {
