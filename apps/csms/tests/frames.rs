@@ -90,6 +90,33 @@ fn a_message_that_is_too_large_is_refused_and_the_connection_goes_on() {
     assert!(station.closed().is_empty());
 }
 
+/// OCPP.md point 4: its station would send it again for ever, and keep all later reports behind it.
+#[test]
+fn a_report_of_a_transaction_that_is_too_large_is_recorded_without_its_bulk() {
+    let server = Server::start();
+    let api = server.api();
+    let station = server.ready_station("CP-1", 1);
+    let transaction_id = station.start(1, "TAG");
+    let sample = json!({"value": "x".repeat(100 * 1024), "format": "SignedData"});
+    let value = json!({"timestamp": "2026-01-01T00:00:00Z", "sampledValue": [sample]});
+    let values = Value::from(vec![value; 20]);
+    station.call(
+        "MeterValues",
+        json!({"connectorId": 1, "transactionId": transaction_id, "meterValue": values}),
+    );
+    let mut stop = crate::harness::station::stop(transaction_id);
+    stop["transactionData"] = values;
+    station.call("StopTransaction", stop);
+    let transaction = &api.transactions("CP-1")[0];
+    assert_eq!((transaction.open, transaction.meter_stop_wh), (false, Some(2500)));
+    let violations = api.known("CP-1", "violations")["items"].clone();
+    for path in ["meterValue", "transactionData"] {
+        let noted = violations.as_array().unwrap().iter().any(|it| it["path"] == path);
+        assert!(noted, "{violations:#}");
+    }
+    assert!(station.closed().is_empty());
+}
+
 /// A text that is beyond all bounds is not even read: 1009 of RFC 6455 section 7.4.1, or a plain
 /// end.
 #[test]

@@ -32,12 +32,9 @@ pub(crate) use silence::watch_for_silence;
 use crate::app::Csms;
 use crate::domain::station::StationCommand;
 use crate::http::Problem;
-use crate::ocpp::frame::FRAME_BYTES_MAX;
+use crate::ocpp::frame::MESSAGE_BYTES_MAX;
 use crate::ocpp::v16::{CentralRequest, MessageTrigger, SUBPROTOCOL};
 
-/// Bytes that a connection accepts in one message: somewhat more than the session reads, so that
-/// the sender of a larger message gets an answer.
-const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 64 * 1024;
 /// Initial size of a connection's read buffer; the library's own 128 KiB are too much for a hundred
 /// thousand stations.
 const READ_BUFFER_BYTES: usize = 4 * 1024;

@@ -6,12 +6,23 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::abridged::abridged_payload;
 use super::open_enum::open_enum;
 use super::reading::{Notes, ViolationKind, WithViolations, cut, text_of};
 
-/// The largest frame that is read, in bytes. A socket should accept somewhat more, so that the
-/// sender of a larger one gets an answer instead of a closed connection.
+/// The largest frame that is read as a whole, in bytes. Of a larger one that reports a transaction
+/// the small fields are read, since its station would send it again for ever; others are refused.
 pub(crate) const FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes that a socket should accept in one message, so that the sender of a frame that is too
+/// large gets an answer instead of a closed connection: transactions of days with all their values,
+/// some of which are signed, come to a few MiB.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Actions whose refusal makes a station send them again, with all that it has queued waiting
+/// behind (OCPP 1.6 section 9.1,
+/// TransactionMessageAttempts).
+const NEVER_REFUSED: [&str; 3] = ["StartTransaction", "StopTransaction", "MeterValues"];
 
 /// The longest message id that the specification allows, in characters (OCPP-J 1.6 section 4.1.4).
 /// Ours keep to it.
@@ -228,13 +239,14 @@ impl FrameError {
 impl Frame {
     /// Reads a frame. Tolerated and recorded: a message type that is a text, an id that is a
     /// number, missing or surplus elements at the end, a payload that is missing, and stray byte
-    /// order marks and NULs around the frame.
+    /// order marks and NULs around the frame. Of a frame that is too large and reports a
+    /// transaction the small fields are read.
     pub(crate) fn parse(text: &str) -> Result<WithViolations<Self>, FrameError> {
+        let json = text.trim_matches(['\0', '\u{feff}', ' ', '\t', '\r', '\n']);
         if text.len() > FRAME_BYTES_MAX {
-            return Err(broken(text, FrameProblem::TooLarge { bytes: text.len() }));
+            return abridge(json, broken(text, FrameProblem::TooLarge { bytes: text.len() }));
         }
         let mut notes = Notes::default();
-        let json = text.trim_matches(['\0', '\u{feff}', ' ', '\t', '\r', '\n']);
         if json.len() < text.trim_matches([' ', '\t', '\r', '\n']).len() {
             notes.note("", ViolationKind::StrayCharacters);
         }
@@ -381,6 +393,21 @@ fn broken(text: &str, problem: FrameProblem) -> FrameError {
         error.action = after_comma(rest).and_then(first_value).and_then(|(raw, _)| action(raw));
     }
     error
+}
+
+/// Reads the small fields of a call that is too large, if it must not be refused.
+fn abridge(json: &str, error: FrameError) -> Result<WithViolations<Frame>, FrameError> {
+    match error {
+        FrameError { id: Some(id), action: Some(action), .. }
+            if NEVER_REFUSED.contains(&action.as_str()) =>
+        {
+            let mut notes = Notes::default();
+            notes.note("", ViolationKind::TooLong { chars_max: FRAME_BYTES_MAX });
+            let payload = Payload(abridged_payload(json, &mut notes));
+            Ok(notes.read(Frame::Call(Call { id, action, payload })))
+        }
+        error => Err(error),
+    }
 }
 
 fn first_value(text: &str) -> Option<(&RawValue, &str)> {

@@ -70,9 +70,23 @@ fn a_broken_call_with_a_readable_id_is_answered() {
     assert_eq!(answer(r#"[2,"1""#), formation_violation("1"));
     assert_eq!(answer(r#"[2,"1"]"#), formation_violation("1"));
     assert_eq!(answer(r#"[2,"1",{"a":1},{}]"#), formation_violation("1"));
-    let large = format!(r#"[2,"1","StopTransaction",{{"x":"{}"}}]"#, "x".repeat(FRAME_BYTES_MAX));
+    let large = format!(r#"[2,"1","DataTransfer",{{"x":"{}"}}]"#, "x".repeat(FRAME_BYTES_MAX));
     assert_eq!(answer(&large), Some(("1".to_owned(), ErrorCode::GenericError)));
-    assert_eq!(Frame::parse(&large).unwrap_err().action.as_deref(), Some("StopTransaction"));
+    assert_eq!(Frame::parse(&large).unwrap_err().action.as_deref(), Some("DataTransfer"));
+}
+
+#[test]
+fn a_report_of_a_transaction_that_is_too_large_is_read_without_its_bulk() {
+    for action in ["StartTransaction", "StopTransaction", "MeterValues"] {
+        let bulk = "x".repeat(FRAME_BYTES_MAX);
+        let frame = format!(r#"[2,"1","{action}",{{"meterStop":7,"x":"{bulk}"}}]"#);
+        for text in [format!("\u{feff}{frame}\0"), frame[..frame.len() - 3].to_owned()] {
+            let (read, violations) = parse(&text);
+            assert_eq!(read.encode(), format!(r#"[2,"1","{action}",{{"meterStop":7}}]"#));
+            let chars_max = FRAME_BYTES_MAX;
+            assert_eq!(violations[0], ViolationKind::TooLong { chars_max });
+        }
+    }
 }
 
 #[test]
