@@ -167,6 +167,7 @@ fn the_configuration_shows_what_is_reported_beside_what_was_asked_and_never_a_se
             {"key": "HeartbeatInterval", "readonly": false, "value": "300"},
             {"key": "NumberOfConnectors", "readonly": true, "value": "1"},
             {"key": "AuthorizationKey", "readonly": false, "value": "deadbeefdeadbeef"},
+            {"key": "WifiPSK", "readonly": false, "value": "deadbeefdeadbeef"},
         ],
         "unknownKey": ["Nonsense"],
     });

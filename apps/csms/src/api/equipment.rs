@@ -17,7 +17,7 @@ use super::{camel, json_body};
 use crate::app::Csms;
 use crate::domain::operation::{
     COMPOSITE_S_MAX, CompositeQuery, FileProgress, InstalledProfile, InstalledProfiles, LocalList,
-    RateUnit, Setting,
+    RateUnit, Setting, is_secret,
 };
 use crate::domain::request::StationAnswer;
 use crate::domain::station::Station;
@@ -68,18 +68,21 @@ pub(super) async fn configuration(
 
 fn setting_json(key: &str, setting: &Setting) -> Value {
     let reported = setting.reported.as_ref();
+    // Its value may have been recorded when it was not known for a secret yet.
+    let is_hidden = is_secret(key);
     let asked = setting.asked.as_ref().map(|asked| {
         let status = match (&asked.answer, asked.restart_required) {
             (StationAnswer::Accepted, true) => json!({ "status": "RebootRequired" }),
             (answer, _) => answer_json(answer),
         };
-        json!({ "value": asked.value, "at": asked.at, "answer": status })
+        let value = asked.value.as_deref().filter(|_| !is_hidden);
+        json!({ "value": value, "at": asked.at, "answer": status })
     });
     json!({
         "key": key,
-        "value": reported.and_then(|reported| reported.value.as_deref()),
+        "value": reported.and_then(|reported| reported.value.as_deref()).filter(|_| !is_hidden),
         "readonly": reported.map(|reported| reported.readonly),
-        "hidden": crate::domain::operation::is_secret(key),
+        "hidden": is_hidden,
         "reportedAt": setting.reported_at,
         "unknown": setting.is_unknown,
         "asked": asked,

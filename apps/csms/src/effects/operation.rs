@@ -34,7 +34,7 @@ pub(crate) struct OperationOutcome {
     /// Content of the answer beyond that.
     #[serde(default)]
     pub(crate) result: Option<OperationResult>,
-    /// The whole answer without secrets, as it came; `None` if there was none.
+    /// The whole answer as it came, of settings what was read; `None` if there was none.
     #[serde(default)]
     pub(crate) response: Option<Value>,
 }

@@ -5,16 +5,36 @@ use super::bounded::BoundedText;
 use super::request::{FileLocation, StationOperation};
 
 /// Parts of the keys of settings whose values are secrets.
-const SECRET_KEYS: [&str; 5] =
-    ["authorizationkey", "password", "passphrase", "secret", "privatekey"];
+const SECRET_KEYS: [&str; 13] = [
+    "apikey",
+    "authorizationkey",
+    "credential",
+    "passcode",
+    "passphrase",
+    "passwd",
+    "password",
+    "presharedkey",
+    "privatekey",
+    "psk",
+    "pwd",
+    "secret",
+    "token",
+];
 /// Shown in the place of a password.
 const HIDDEN: &str = "***";
 
 /// Tells whether the value of a setting is a secret.
 #[must_use]
 pub(crate) fn is_secret(key: &str) -> bool {
+    let has = |key: &str| SECRET_KEYS.iter().any(|secret| key.contains(secret));
     let key = key.to_ascii_lowercase();
-    SECRET_KEYS.iter().any(|secret| key.contains(secret))
+    let letters: String = key.chars().filter(char::is_ascii_alphanumeric).collect();
+    has(&letters) || has_pin(&key)
+}
+
+/// Tells whether a key names a PIN, such as `SimPin`; `WebSocketPingInterval` and `Mapping` do not.
+fn has_pin(key: &str) -> bool {
+    key.match_indices("pin").any(|(at, pin)| !key[at + pin.len()..].starts_with('g'))
 }
 
 /// Setting that holds the key by which a station shows who it is.
@@ -108,6 +128,28 @@ mod tests {
             let shown = format!("{bare:?}{}", serde_json::to_string(&bare).unwrap());
             assert!(!shown.contains("00112233"), "{shown}");
             assert_eq!(bare.with_secret(&secret), whole);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_known_by_its_key() {
+        for key in [
+            "AuthorizationKey",
+            "WifiPSK",
+            "ApnPasswd",
+            "apn_pwd",
+            "SimPin",
+            "PIN",
+            "pin-code",
+            "OAuthToken",
+            "Private-Key",
+            "client_secret",
+            "ApiKey",
+        ] {
+            assert!(is_secret(key), "{key}");
+        }
+        for key in ["WebSocketPingInterval", "CostMapping", "HeartbeatInterval", "Key", ""] {
+            assert!(!is_secret(key), "{key}");
         }
     }
 

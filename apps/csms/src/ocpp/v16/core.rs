@@ -94,17 +94,24 @@ pub(super) fn settings(fields: &mut Fields<'_>, notes: &mut Notes) -> OperationR
     OperationResult::Settings { settings, unknown }
 }
 
-/// Hides the values of secrets in an answer to the question for settings.
-pub(super) fn hide_secrets(response: &mut Value) {
-    let Some(settings) = response.get_mut("configurationKey").and_then(Value::as_array_mut) else {
-        return;
+/// Returns the answer to the question for settings as it was read, so that nothing is in it that
+/// was not looked at. The values of secrets are hidden.
+pub(super) fn settings_shown(settings: &[ReportedSetting], unknown: &[String]) -> Value {
+    let shown = |setting: &ReportedSetting| {
+        let value = match setting.is_secret {
+            true => Some(HIDDEN),
+            false => setting.value.as_deref(),
+        };
+        object([
+            ("key", Some(setting.key.as_str().into())),
+            ("readonly", Some(setting.readonly.into())),
+            ("value", value.map(Into::into)),
+        ])
     };
-    for setting in settings {
-        let is_secret = setting["key"].as_str().is_none_or(is_secret);
-        if is_secret && let Some(value) = setting.get_mut("value") {
-            *value = HIDDEN.into();
-        }
-    }
+    json!({
+        "configurationKey": settings.iter().map(shown).collect::<Vec<_>>(),
+        "unknownKey": unknown,
+    })
 }
 
 /// Reads the data of a vendor's own.

@@ -204,7 +204,7 @@ pub(crate) fn read_reply(
         _ => read_status(operation, &mut fields, &mut notes)?,
     };
     fields.finish(&mut notes);
-    let response = response(operation, payload);
+    let response = response(result.as_ref(), payload);
     Ok(notes.read(OperationReply { answer, result, response }))
 }
 
@@ -248,14 +248,15 @@ fn read_status(
     })
 }
 
-/// Returns the whole answer without secrets.
-fn response(operation: &StationOperation, payload: &Payload) -> Option<Value> {
+/// Returns the whole answer without secrets: of settings what was read of it.
+fn response(result: Option<&OperationResult>, payload: &Payload) -> Option<Value> {
     if payload.as_str().len() > RESPONSE_BYTES_MAX {
         return None;
     }
-    let mut response: Value = serde_json::from_str(payload.as_str()).ok()?;
-    if let StationOperation::ReadSettings { .. } = operation {
-        core::hide_secrets(&mut response);
+    match result {
+        Some(OperationResult::Settings { settings, unknown }) => {
+            Some(core::settings_shown(settings, unknown))
+        }
+        _ => serde_json::from_str(payload.as_str()).ok(),
     }
-    Some(response)
 }

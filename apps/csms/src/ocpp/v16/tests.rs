@@ -6,6 +6,7 @@ use super::meter::VALUE_CHARS_MAX;
 use super::parts::ConfirmationError;
 use super::station_request::Authorize;
 use super::*;
+use crate::domain::operation::StationOperation;
 use crate::ocpp::frame::{ErrorCode, MessageId, Payload};
 use crate::ocpp::reading::{Violation, ViolationKind, WithViolations};
 use crate::ocpp::session::Reply;
@@ -335,6 +336,23 @@ fn answers_are_read_leniently_and_an_unknown_status_is_kept() {
     );
     for json in ["{}", "[]", r#"{"status":null}"#] {
         assert_eq!(answer(json), Err(ConfirmationError), "{json}");
+    }
+}
+
+#[test]
+fn an_answer_to_the_question_for_settings_gives_no_secret_away_however_it_is_spelt() {
+    let keys = Vec::new();
+    let question = CentralRequest::Operation(StationOperation::ReadSettings { keys });
+    for settings in [
+        r#"{"key":"AuthorizationKey","readonly":false,"value":"0011"}"#,
+        r#"[{"key":"AuthorizationKey","readonly":false,"Value":"0011"}]"#,
+        r#"[{"Key":"AuthorizationKey","value":"0011"}]"#,
+        r#"[["AuthorizationKey","0011"],"0011"]"#,
+        r#"[{"key":"WifiPSK","readonly":false,"value":"0011"}]"#,
+    ] {
+        let json = format!(r#"{{"configurationKey":{settings},"AuthorizationKey":"0011"}}"#);
+        let read = question.read_confirmation(&payload(&json)).unwrap().message;
+        assert!(!format!("{read:?}").contains("0011"), "{read:?}");
     }
 }
 
