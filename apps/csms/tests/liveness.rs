@@ -122,6 +122,29 @@ fn after_a_restart_nobody_is_assumed_online_and_who_connects_is_asked() {
     api.remote_start_and_wait("CP-1", 1, "TAG").concluded(State::Done);
 }
 
+/// After a power failure some stations say nothing of a session that is over, and some start over
+/// and over: these are asked once at a time, so that they hold up nobody.
+#[test]
+fn after_a_start_a_station_is_asked_for_what_is_not_known_any_more() {
+    let server = Server::start_with(Options::default().variable("CSMS_NO_READ_CONFIGURATION", "0"));
+    let api = server.api();
+    let looping = server.station("CP-LOOP");
+    looping.on("GetConfiguration", &Policy::Hold);
+    (0..40).for_each(|_| drop(looping.boot()));
+    looping.expect_call("GetConfiguration", 1);
+    let station = server.ready_station("CP-1", 2);
+    let transaction_id = station.start(1, "TAG");
+    station.boot();
+    let asked = station.expect_call("TriggerMessage", 1);
+    assert_eq!(asked, json!({"requestedMessage": "StatusNotification", "connectorId": 1}));
+    // It answers with an available connector.
+    api.station_when("CP-1", "free", |view| view.connector(1).transaction_id.is_none());
+    assert_eq!(api.transaction(transaction_id).state, "ended");
+    station.expect_call("GetConfiguration", 1);
+    let questions = api.effects().into_iter().filter(|effect| effect.station == "CP-LOOP");
+    assert_eq!(questions.count(), 1);
+}
+
 #[test]
 fn the_availability_report_tells_of_outages_and_restarts() {
     let mut server = Server::start_with(Options::default().offline_after_ms(900));

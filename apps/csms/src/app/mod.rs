@@ -3,6 +3,7 @@
 //!
 //! - `operating`: operations that are asked of stations
 //! - `secrets`: secret parts of requests, until they are sent
+//! - `station_places`: work of which there is one piece at a time for each station
 //! - `unaccepted`: stations that are to wait
 //! - `transaction_numbers`: free transaction ids
 //! - `caller_bounds`: limits of connections, guesses and refusals
@@ -14,6 +15,7 @@ mod operating;
 mod secrets;
 mod station_authority;
 mod station_keys;
+mod station_places;
 mod transaction_numbers;
 mod unaccepted;
 
@@ -31,6 +33,7 @@ pub(crate) use caller_bounds::CallerBounds;
 pub(crate) use secrets::RequestSecrets;
 pub(crate) use station_authority::{SigningError, StationAuthority};
 pub(crate) use station_keys::{StationKey, StationKeys};
+pub(crate) use station_places::{StationPlace, StationPlaces};
 pub(crate) use transaction_numbers::{NoNumber, TransactionNumbers};
 pub(crate) use unaccepted::UnacceptedStations;
 
@@ -73,6 +76,10 @@ pub(crate) struct Csms {
     pub(crate) unaccepted: UnacceptedStations,
     /// Permits for configurations that are read at the same time.
     pub(crate) configuration_readings: Semaphore,
+    /// Stations whose configuration is read, or waits to be, or was asked for lately.
+    pub(crate) configuration_places: StationPlaces,
+    /// Stations that are asked for the state of their connectors after a start.
+    pub(crate) state_places: StationPlaces,
     /// Secret parts of requests to stations.
     pub(crate) secrets: RequestSecrets,
     /// Stations that were heard of lately.
@@ -127,6 +134,8 @@ impl Csms {
             registry: Registry::default(),
             unaccepted: UnacceptedStations::default(),
             configuration_readings: Semaphore::new(CONFIGURATION_READINGS_MAX),
+            configuration_places: StationPlaces::default(),
+            state_places: StationPlaces::default(),
             secrets: RequestSecrets::default(),
             liveness: Liveness::new(config.offline_after),
             read: ReadModels::at(&config.read_models)?,

@@ -4,7 +4,7 @@ use super::{Confirmed, StationReport};
 use crate::domain::connector::StatusChanged;
 use crate::domain::moment;
 use crate::domain::station::{Booted, StationCommand, StationEvent};
-use crate::gateway::follow_up::read_configuration;
+use crate::gateway::follow_up::follow_up;
 use crate::ocpp::v16::{BootNotification, Confirmation, RegistrationStatus, StatusNotification};
 
 impl StationReport<'_> {
@@ -30,8 +30,8 @@ impl StationReport<'_> {
         // A start may be the proof of a restart.
         self.csms.look_again();
         self.csms.unaccepted.note(self.station, is_accepted);
-        if is_accepted && self.csms.config.reads_configuration {
-            tokio::spawn(read_configuration(self.csms.clone(), self.station.to_owned()));
+        if is_accepted {
+            follow_up(self.csms, self.station);
         }
         let interval_s =
             u32::try_from(self.csms.config.heartbeat_interval.as_secs()).unwrap_or(u32::MAX);
