@@ -4,6 +4,7 @@ use std::thread;
 
 use serde_json::json;
 
+use crate::harness::deadline::until;
 use crate::harness::server::Options;
 use crate::harness::views::HistoryItem;
 use crate::harness::{Policy, Server, State};
@@ -112,6 +113,12 @@ fn an_unanswered_unlocking_stays_in_doubt_until_a_person_has_looked() {
     let station = server.ready_station("CP-1", 1);
     station.on(UNLOCK, &Policy::Hold);
     let effect = api.unlock("CP-1", 1).concluded(State::InDoubt);
+    // A station that does not answer is no problem of the server.
+    until("a count of it", || {
+        let health = api.fetch("/health").expect(200).json();
+        assert_eq!(health["status"], "ok", "{health}");
+        if health["inDoubt"] == 1 { Ok(()) } else { Err(health.to_string()) }
+    });
     api.resolve_when_over(&effect.id, "done", "seen on the spot");
     assert_eq!(api.effect(&effect.id).state, State::Done);
     assert_eq!(station.count_calls(UNLOCK), 1);

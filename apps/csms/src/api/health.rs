@@ -1,9 +1,10 @@
 //! `/health`, for load balancers and monitoring, and `/metrics`, for Prometheus.
 //!
 //! `status` is `ok`; or `degraded`, with the `problems`, if a consumer of the log stands still or
-//! waits for a person (parked events, effects in doubt), or if the last report of a station could
-//! not be recorded: the server still serves, so the code is 200 then too; or, with 503, `readOnly`,
-//! `away` if the store cannot be reached, or `closed`.
+//! waits for a person (parked events, stuck commands), or if the last report of a station could not
+//! be recorded: the server still serves, so the code is 200 then too; or, with 503, `readOnly`,
+//! `away` if the store cannot be reached, or `closed`. Effects in doubt are those of stations that
+//! did not answer, no problem of the server: they are counted, as `inDoubt`.
 
 use std::sync::{Arc, PoisonError};
 
@@ -52,6 +53,7 @@ pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) ->
         "status": state,
         "position": status.head.position.0,
         "connected": csms.registry.connected(),
+        "inDoubt": consumers.iter().map(|consumer| consumer.in_doubt).sum::<usize>(),
     });
     if matches!(identify(&csms, &headers).await, Ok(Some(_))) {
         body["problems"] = problems.into();
@@ -66,11 +68,12 @@ pub(super) async fn metrics(State(csms): State<Arc<Csms>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// Tells whether a consumer of the log is behind and does not move, or has something that waits for
-/// a person. Not a problem are a consumer that stands by, and one that waits for events only: an
-/// event that was recorded at this very moment is not taken up yet.
+/// Tells whether a consumer of the log is behind and does not move, or has something of the
+/// server's own that waits for a person. Not a problem are effects in doubt, a consumer that stands
+/// by, and one that waits for events only: an event that was recorded at this very moment is not
+/// taken up yet.
 pub(crate) fn has_problem(consumer: &ConsumerStatus) -> bool {
-    consumer.needs_person || stands_still(consumer)
+    consumer.parked > 0 || consumer.stuck > 0 || stands_still(consumer)
 }
 
 /// Tells whether a consumer of the log as a whole does not move.
@@ -88,11 +91,7 @@ fn problem_json(consumer: &ConsumerStatus) -> Value {
     if stands_still(consumer) {
         detail.push(format!("{} events behind, waits for {}", consumer.lag(), consumer.waits_for));
     }
-    let waiting = [
-        (consumer.parked, "events parked"),
-        (consumer.in_doubt, "effects in doubt"),
-        (consumer.stuck, "commands stuck"),
-    ];
+    let waiting = [(consumer.parked, "events parked"), (consumer.stuck, "commands stuck")];
     detail.extend(
         waiting
             .iter()
@@ -133,7 +132,8 @@ mod tests {
         let behind = ConsumerStatus { head: Position(9), ..consumer() };
         let standby =
             ConsumerStatus { standby: true, waits_for: "its turn".to_owned(), ..behind.clone() };
-        for calm in [consumer(), behind.clone(), standby] {
+        let in_doubt = ConsumerStatus { in_doubt: 1, needs_person: true, ..consumer() };
+        for calm in [consumer(), behind.clone(), standby, in_doubt] {
             assert!(!has_problem(&calm), "{calm:?}");
         }
         let away = ConsumerStatus {
@@ -146,9 +146,9 @@ mod tests {
             "2 events behind, waits for its target to come back: no"
         );
         let parked = ConsumerStatus { parked: 3, needs_person: true, ..consumer() };
-        let in_doubt = ConsumerStatus { in_doubt: 1, needs_person: true, ..consumer() };
-        assert!(has_problem(&away) && has_problem(&parked) && has_problem(&in_doubt));
+        let stuck = ConsumerStatus { stuck: 1, needs_person: true, ..consumer() };
+        assert!(has_problem(&away) && has_problem(&parked) && has_problem(&stuck));
         assert_eq!(problem_json(&parked)["detail"], "3 events parked");
-        assert_eq!(problem_json(&in_doubt)["detail"], "1 effects in doubt");
+        assert_eq!(problem_json(&stuck)["detail"], "1 commands stuck");
     }
 }
