@@ -142,7 +142,7 @@ pub enum ConfigError {
 const TOKEN_BYTES_MIN: usize = 16;
 
 /// The flags that take a value.
-const VALUES: [&str; 32] = [
+const VALUES: [&str; 33] = [
     "signing-cert",
     "signing-key",
     "organisation",
@@ -161,6 +161,7 @@ const VALUES: [&str; 32] = [
     "connections-of-prefix-max",
     "messages-per-second",
     "handshake-within",
+    "body-within",
     "read-models",
     "listen",
     "store",

@@ -135,7 +135,8 @@ fn encrypted(options: Options, authority: &Authority) -> (Options, Ports) {
         .variable("CSMS_TLS_CERT", &authority.file("server.pem"))
         .variable("CSMS_TLS_KEY", &authority.file("server.key"))
         .variable("CSMS_STATION_CA", &authority.file("ca.pem"))
-        .variable("CSMS_HANDSHAKE_WITHIN", "700ms");
+        .variable("CSMS_HANDSHAKE_WITHIN", "700ms")
+        .variable("CSMS_BODY_WITHIN", "700ms");
     (options, ports)
 }
 
@@ -205,11 +206,22 @@ fn profiles_two_and_three_are_on_ports_of_their_own_and_a_station_never_falls_be
     slow_handshakes_are_ended(&server, ports.tls);
 }
 
-/// Those of TLS, and of HTTP.
+/// Those of TLS, and of HTTP, and bodies that never come to their end.
 fn slow_handshakes_are_ended(server: &Server, tls: u16) {
     let to = server.address();
     let half = handshake(to, "/ocpp/CP-1", "");
-    for (port, text) in [(tls, "\x16"), (to.port(), &half[..half.len() - 4])] {
+    let login = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\n\
+             Content-Length: 100\r\n\r\n{{"
+        )
+    };
+    for (port, text) in [
+        (tls, "\x16"),
+        (to.port(), &half[..half.len() - 4]),
+        (to.port(), &login("/api/login")),
+        (to.port(), &login("/login")),
+    ] {
         let mut slow = TcpStream::connect(("127.0.0.1", port)).unwrap();
         slow.set_read_timeout(Some(PATIENCE)).unwrap();
         slow.write_all(text.as_bytes()).unwrap();

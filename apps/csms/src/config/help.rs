@@ -62,6 +62,7 @@ The way in of stations, besides --listen:
   --messages-per-second 200
                          messages of a station in a second; more wait
   --handshake-within 10s how long a caller may take for the handshake of TLS, and for the head of a request
+  --body-within 30s      how long the body of a request may take to come
 
 A station without a key, a password or a certificate is known by its registered identity alone, which anyone can claim.
 Where others can reach the address, give each one a key (POST /api/stations/ID/key), which it shows by

@@ -19,6 +19,8 @@ const HANDSHAKE_S: u64 = 10;
 const CERTIFICATE_DAYS: usize = 365;
 /// Days for which it is valid at most.
 const DAYS_MAX: usize = 3_650;
+/// Seconds that the body of a request may take to come.
+const BODY_S: u64 = 30;
 /// Header in which a proxy hands the name in a station's certificate over.
 const NAME_HEADER: &str = "x-ssl-client-cn";
 /// The shortest pepper.
@@ -62,6 +64,8 @@ pub(crate) struct StationSettings {
     pub(crate) messages_per_second: usize,
     /// Time that a caller may take for each handshake, of TLS and of HTTP.
     pub(crate) handshake_within: Duration,
+    /// Time that the body of a request may take to come.
+    pub(crate) body_within: Duration,
 }
 
 /// Addresses that begin alike.
@@ -123,6 +127,7 @@ pub(super) fn stations(given: &GivenSettings) -> Result<StationSettings, ConfigE
         )?,
         messages_per_second: number(given, "messages-per-second", MESSAGES_PER_SECOND)?,
         handshake_within: given.duration("handshake-within", HANDSHAKE_S)?,
+        body_within: given.duration("body-within", BODY_S)?,
     };
     let is_encrypted = settings.tls_listen.is_some() || settings.mtls_listen.is_some();
     if is_encrypted && settings.certificate.is_none() {

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -24,6 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::peer::{ConnectionPeer, ConnectionProof, common_name};
+use super::timed_body::timed;
 use crate::app::Csms;
 
 /// Wait after a connection could not be taken, as when no file handle is left.
@@ -117,8 +117,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = TowerToHyperService::new(router);
+    let within = csms.config.way_in.body_within;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| timed(body, within));
         request.extensions_mut().insert(peer.clone());
         service.call(request)
     });

@@ -1,6 +1,7 @@
 //! What every endpoint needs, be it for stations, programs or browsers.
 //!
 //! - `listener`: the sockets, their limits and their encryption
+//! - `timed_body`: bodies that come in time
 //! - `peer`: the other end of a connection
 //! - `guard`: who calls; `access`: who may call which route
 //! - `cookies`: how a browser keeps a session
@@ -13,6 +14,7 @@ mod listener;
 mod peer;
 mod people_problem;
 mod problem;
+mod timed_body;
 
 pub(crate) use cookies::{SetCookies, browser_mark, ended_session, is_path_of_ours, kept_session};
 pub(crate) use guard::{ApiCaller, CallerProof, guard, identify, refuse_foreign_host};
