@@ -11,6 +11,8 @@ use std::time::Duration;
 
 pub use help::HELP;
 pub(crate) use stations::StationSettings;
+#[cfg(test)]
+pub(crate) use stations::station_settings_of;
 
 use crate::confidential::{Confidential, StorePlace, shown};
 use crate::domain::id_tag::Strangers;

@@ -129,6 +129,12 @@ impl PasswordPool {
         room.map_err(|_| NotLetIn::Busy)?.map_err(|_| NotLetIn::Busy)
     }
 
+    /// Tells whether a password was found right before, and so is not compared again.
+    #[must_use]
+    pub fn remembers(&self, name: &str, hash: &Arc<str>, password: &[u8]) -> bool {
+        self.0.was_right(name, hash, self.keyed_hash(password))
+    }
+
     /// Compares a password with the hash of its name; `None` if the name has no password, which
     /// takes as long. A caller of a prefix that said many wrong ones waits.
     ///

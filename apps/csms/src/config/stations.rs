@@ -139,6 +139,13 @@ pub(super) fn stations(given: &GivenSettings) -> Result<StationSettings, ConfigE
     Ok(settings)
 }
 
+/// Returns the settings that an operator has by giving these.
+#[cfg(test)]
+pub(crate) fn station_settings_of(given: &[(&'static str, &str)]) -> StationSettings {
+    let values = given.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
+    stations(&GivenSettings { values, switches: Vec::new() }).unwrap()
+}
+
 impl StationSettings {
     /// Returns the further addresses to listen on.
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {

@@ -157,24 +157,18 @@ async fn shown(
             {
                 return Ok(shown);
             }
-            Some(StationCredential::Password { hash }) => chosen.push((hash, shown)),
+            Some(StationCredential::Password { hash }) => chosen.push((hash.as_str(), shown)),
             Some(StationCredential::Key { .. }) | None => {}
         }
     }
-    let (bounds, prefix) = (&csms.bounds, peer.prefix());
-    for (hash, shown) in chosen {
-        let name = format!("station {shown:?} {identity}");
-        let hash = Some(hash.as_str().into());
-        match bounds.passwords.compare(&name, hash, &password, prefix, &bounds.guesses).await {
-            Ok(()) => return Ok(shown),
-            Err(NotLetIn::Wrong) => {}
-            Err(NotLetIn::Busy) => {
-                let detail = "too many passwords wait to be compared; try again";
-                return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
-            }
+    match csms.bounds.password_of(identity, &chosen, &password, peer.prefix()).await {
+        Ok(shown) => Ok(shown),
+        Err(NotLetIn::Wrong) => Err(unauthorized()),
+        Err(NotLetIn::Busy) => {
+            let detail = "too many passwords wait to be compared; try again";
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
         }
     }
-    Err(unauthorized())
 }
 
 /// Returns the password of basic authentication, which may be any bytes. The name must be the

@@ -51,7 +51,10 @@ impl ConnectionPeer {
         }
         let mut names = headers.get_all(settings.name_header.as_str()).iter();
         let name = names.next().filter(|name| !name.is_empty());
-        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        // A proxy may add a line of its own behind those that its client has sent.
+        let text = |name: &HeaderName| {
+            headers.get_all(name).iter().next_back().and_then(|value| value.to_str().ok())
+        };
         let proof = match name {
             Some(name) => {
                 let is_only = names.next().is_none();
@@ -81,4 +84,32 @@ pub(super) fn common_name(certificate: &[u8]) -> Option<Arc<str>> {
     let mut names = certificate.subject().iter_common_name();
     let name = names.next()?.as_str().ok()?;
     names.next().is_none().then(|| name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+    use crate::config::station_settings_of;
+
+    #[test]
+    fn the_caller_behind_a_proxy_is_whom_the_proxy_itself_has_seen() {
+        let settings = station_settings_of(&[("trusted-proxies", "127.0.0.1")]);
+        let caller = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
+            }
+            let (address, proof) = ([127, 0, 0, 1].into(), ConnectionProof::Nothing);
+            let mut extensions = Extensions::new();
+            extensions.insert(ConnectionPeer { address, proof });
+            ConnectionPeer::of(&extensions, &headers, &settings).address.to_string()
+        };
+        assert_eq!(caller(&[]), "127.0.0.1");
+        assert_eq!(caller(&["192.0.2.1"]), "192.0.2.1");
+        assert_eq!(caller(&["203.0.113.9, 192.0.2.1"]), "192.0.2.1");
+        assert_eq!(caller(&["203.0.113.9", "192.0.2.1"]), "192.0.2.1", "a line of the client's");
+        assert_eq!(caller(&["203.0.113.9", "nonsense"]), "127.0.0.1");
+    }
 }
