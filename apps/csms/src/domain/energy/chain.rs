@@ -21,7 +21,7 @@ const LOOKBACK: usize = 64;
 const FROM_ZERO_MWH: i64 = 100_000;
 /// Time over which a rise shows a pace at least, in microseconds: registers that tick in kWh show
 /// none within a second.
-const PACE_MICROS_MIN: i64 = 60 * 1_000_000;
+const PACE_MICROS_MIN: i64 = 5 * 1_000_000;
 
 /// A number in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
