@@ -51,16 +51,20 @@ pub(crate) struct LinkTask {
 
 /// Says that there is no connection any more when the task ends, also by a panic or because its
 /// runtime was shut down: nobody makes calls on the connection that was the last one.
-struct LinkEnding(Arc<RemoteShared>);
+///
+/// Nothing is said if all handles were dropped: what was made of one, such as its groups, goes on
+/// over the last connection.
+struct LinkEnding(Option<Arc<RemoteShared>>);
 
 impl Drop for LinkEnding {
     fn drop(&mut self) {
-        let is_known = matches!(&*self.0.connection.borrow(), LinkState::Ended { .. });
+        let Some(shared) = self.0.take() else { return };
+        let is_known = matches!(&*shared.connection.borrow(), LinkState::Ended { .. });
         if !is_known {
             let detail = "the handle on the store is closed; open it again".to_owned();
-            self.0.connection.send_replace(LinkState::Ended { detail });
+            shared.connection.send_replace(LinkState::Ended { detail });
         }
-        self.0.end();
+        shared.end();
     }
 }
 
@@ -77,7 +81,7 @@ impl LinkTask {
 
     /// Works until the handle is closed, or nobody has it any more, and everything is answered.
     pub(crate) async fn run(mut self, first: CheckedConnection) {
-        let _ending = LinkEnding(Arc::clone(&self.shared));
+        let mut ending = LinkEnding(Some(Arc::clone(&self.shared)));
         let mut connected = Some(first);
         while !self.is_done() {
             let now = match connected.take() {
@@ -99,6 +103,9 @@ impl LinkTask {
             self.take(Some(request));
         }
         self.queue.give_up("the handle was closed", || AppendError::Closed);
+        if self.closers.is_empty() {
+            ending.0 = None;
+        }
         for closer in self.closers {
             let _ = closer.send(Ok(()));
         }
