@@ -6,7 +6,7 @@ use std::time::Duration;
 use leftfold::prelude::Timestamp;
 
 use super::{CONNECTORS_MAX, OPEN_TRANSACTIONS_MAX, Station, StationEvent, StationRefusal};
-use crate::domain::connector::LastStart;
+use crate::domain::connector::{Connector, LastStart};
 use crate::domain::request::{RemoteStart, RequestId};
 use crate::domain::transaction::{
     EndCause, LastStop, Transaction, TransactionAdopted, TransactionEnded, TransactionStarted,
@@ -25,10 +25,8 @@ impl Station {
         let transaction = Transaction::from(started);
         if !started.late {
             self.supersede(started.connector_id);
-            if self.connectors.len() < CONNECTORS_MAX
-                || self.connectors.contains_key(&started.connector_id)
-            {
-                self.connectors.entry(started.connector_id).or_default().started(&transaction);
+            if let Some(connector) = self.connector_kept(started.connector_id) {
+                connector.started(&transaction);
             }
         }
         let remote_start = self
@@ -49,13 +47,14 @@ impl Station {
 
     pub(super) fn adopted(&mut self, adopted: &TransactionAdopted) {
         let mut transaction = Transaction::from(adopted);
-        let connector_id = adopted.connector_id;
-        let is_kept =
-            self.connectors.contains_key(&connector_id) || self.connectors.len() < CONNECTORS_MAX;
-        let running = (connector_id > 0 && is_kept)
-            .then(|| &mut self.connectors.entry(connector_id).or_default().transaction);
-        match running {
-            Some(running) if running.is_none() => *running = Some(transaction.id),
+        let connector = match adopted.connector_id {
+            0 => None,
+            connector_id => self.connector_kept(connector_id),
+        };
+        match connector {
+            Some(connector) if connector.transaction.is_none() => {
+                connector.transaction = Some(transaction.id);
+            }
             // Nothing could end it but its stop: so it holds nothing meanwhile.
             _ => transaction.superseded = true,
         }
@@ -84,6 +83,13 @@ impl Station {
             connector.stopped(transaction.id, stopped);
         }
         self.drop_profiles(connector_id, transaction.station_id());
+    }
+
+    /// Returns a connector of which the state is kept; `None` if there are too many.
+    fn connector_kept(&mut self, connector_id: u32) -> Option<&mut Connector> {
+        let is_kept =
+            self.connectors.contains_key(&connector_id) || self.connectors.len() < CONNECTORS_MAX;
+        is_kept.then(|| self.connectors.entry(connector_id).or_default())
     }
 
     fn supersede(&mut self, connector_id: u32) {
@@ -296,25 +302,21 @@ impl Station {
             let last = connector.and_then(|connector| connector.last_start.as_ref());
             last.is_some_and(|last| last.transaction == it.id)
         };
+        // `None` if the report does not tell.
+        let is_of_tag = |it: &Transaction| {
+            stopped.id_tag.as_ref().map(|tag| tag.eq_ignore_ascii_case(&it.start.id_tag))
+        };
+        let is_of_meter = |it: &Transaction| {
+            it.start.meter_start_wh.zip(stopped.meter_stop_wh).map(|(from, to)| from <= to)
+        };
         let can_be = |it: &&Transaction| {
-            let contradicts = stopped.id_tag.as_ref().is_some_and(|tag| {
-                !tag.eq_ignore_ascii_case(&it.start.id_tag)
-                    && it
-                        .start
-                        .meter_start_wh
-                        .zip(stopped.meter_stop_wh)
-                        .is_some_and(|(a, b)| a > b)
-            });
+            let contradicts = is_of_tag(it) == Some(false) && is_of_meter(it) == Some(false);
             (it.is_running() || (!it.superseded && !it.is_closed && is_last(it))) && !contradicts
         };
         let all: Vec<_> = self.transactions.values().filter(began_before).filter(can_be).collect();
         let running = narrowed(all, Transaction::is_running);
-        let of_tag = narrowed(running, |it| {
-            stopped.id_tag.as_ref().is_some_and(|tag| tag.eq_ignore_ascii_case(&it.start.id_tag))
-        });
-        narrowed(of_tag, |it| {
-            it.start.meter_start_wh.zip(stopped.meter_stop_wh).is_some_and(|(from, to)| from <= to)
-        })
+        let of_tag = narrowed(running, |it| is_of_tag(it) == Some(true));
+        narrowed(of_tag, |it| is_of_meter(it) == Some(true))
     }
 }
 
