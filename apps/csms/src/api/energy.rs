@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::json_body;
-use super::reading::{At, PageBounds, list as page, query, shown};
+use super::reading::{At, PageBounds, cut, list as page, query, shown};
 use crate::app::Csms;
 use crate::http::Problem;
 use crate::read::energy::{EnergyBy, EnergyFilter, EnergyRow, date_of, day_at};
@@ -80,10 +80,8 @@ pub(super) async fn list(
     let filter = query(which)?.filter(Timestamp::now(), bounds.after.as_deref())?;
     let position = shown(&csms, transactions::NAME, &headers, query(at)?).await?;
     let mut rows = csms.read.daily_energy(&filter, bounds.limit() + 1).await?;
-    let more = rows.len() > bounds.limit();
-    rows.truncate(bounds.limit());
     let next =
-        rows.last().filter(|_| more).map(|last| format!("{}/{}", date_of(last.day), last.station));
+        cut(&mut rows, bounds.limit(), |last| format!("{}/{}", date_of(last.day), last.station));
     let items = rows.iter().map(|row| energy_json(row, filter.by)).collect();
     Ok((position, json_body(&page(items, next))).into_response())
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::json_body;
 use super::reading::{
-    At, PageBounds, list as page, moment, path, query, shown, unknown_transaction,
+    At, PageBounds, cut, list as page, moment, path, query, shown, unknown_transaction,
 };
 use crate::app::Csms;
 use crate::http::Problem;
@@ -48,9 +48,7 @@ pub(super) async fn list(
     let filter = MeterFilter { station, connector_id, transaction_id, measurand, from, to, after };
     let position = shown(&csms, meter_values::NAME, &headers, query(at)?).await?;
     let mut samples = csms.read.meter_values(&filter, bounds.limit() + 1).await?;
-    let more = samples.len() > bounds.limit();
-    samples.truncate(bounds.limit());
-    let next = samples.last().filter(|_| more).map(|last| last.cursor.to_string());
+    let next = cut(&mut samples, bounds.limit(), |last| last.cursor.to_string());
     Ok((position, json_body(&page(samples.iter().map(sample_json).collect(), next)))
         .into_response())
 }
@@ -88,9 +86,7 @@ pub(super) async fn signed(
     let position = shown(&csms, transactions::NAME, &headers, query(at)?).await?;
     let transaction = csms.read.transaction(id).await?.ok_or_else(unknown_transaction)?;
     let mut found = csms.read.signed_values(&transaction.station, id, after, limit + 1).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|last| last.cursor.to_string());
+    let next = cut(&mut found, limit, |last| last.cursor.to_string());
     let items = found.iter().map(SignedItem::of).collect::<Result<Vec<_>, _>>();
     let page = items.and_then(|items| serde_json::to_string(&SignedPage { items, next }));
     let page = page.map_err(|error| {

@@ -135,6 +135,18 @@ pub(super) fn moment(name: &str, text: Option<&str>) -> Result<Option<Timestamp>
     text.filter(|text| !text.is_empty()).map(|text| text.parse().map_err(invalid)).transpose()
 }
 
+/// Cuts what was read, one item more than a page has, to the page. Returns the cursor of the next
+/// page; `None` if this one is the last.
+pub(super) fn cut<T>(
+    found: &mut Vec<T>,
+    limit: usize,
+    cursor: impl FnOnce(&T) -> String,
+) -> Option<String> {
+    let more = found.len() > limit;
+    found.truncate(limit);
+    found.last().filter(|_| more).map(cursor)
+}
+
 /// Returns a page of a list, with the cursor of the next page.
 pub(super) fn list(items: Vec<Value>, next: Option<String>) -> Value {
     json!({ "items": items, "next": next })

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::json_body;
-use super::reading::{PageBounds, body, list as page, parse, path, query};
+use super::reading::{PageBounds, body, cut, list as page, parse, path, query};
 use crate::app::Csms;
 use crate::domain::person::AccessRole;
 use crate::http::Problem;
@@ -31,9 +31,7 @@ pub(super) async fn list(
     let bounds = query(bounds)?;
     let limit = bounds.limit();
     let mut rows = csms.people.tokens(Position(bounds.after_number()?), limit + 1).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|row| row.position.0.to_string());
+    let next = cut(&mut rows, limit, |row| row.position.0.to_string());
     let now = Timestamp::now();
     let items = rows.iter().map(|row| token_json(row, now)).collect();
     Ok(json_body(&page(items, next)).into_response())

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::json_body;
 use super::meter_values::sample_json;
 use super::reading::{
-    At, PageBounds, at_position, body, list as page, moment, parse, path, query, shown,
+    At, PageBounds, at_position, body, cut, list as page, moment, parse, path, query, shown,
     unknown_transaction,
 };
 use crate::app::Csms;
@@ -77,9 +77,7 @@ pub(super) async fn list(
     let filter = query(which)?.filter(before)?;
     let position = shown(&csms, transactions::NAME, &headers, query(at)?).await?;
     let mut found = csms.read.transactions(&filter, bounds.limit() + 1).await?;
-    let more = found.len() > bounds.limit();
-    found.truncate(bounds.limit());
-    let next = found.last().filter(|_| more).map(|last| last.id.to_string());
+    let next = cut(&mut found, bounds.limit(), |last| last.id.to_string());
     Ok((position, json_body(&page(found.iter().map(transaction_json).collect(), next)))
         .into_response())
 }
@@ -106,9 +104,7 @@ pub(super) async fn one(
         ..MeterFilter::default()
     };
     let mut samples = csms.read.meter_values(&filter, bounds.limit() + 1).await?;
-    let more = samples.len() > bounds.limit();
-    samples.truncate(bounds.limit());
-    let next = samples.last().filter(|_| more).map(|last| last.cursor.to_string());
+    let next = cut(&mut samples, bounds.limit(), |last| last.cursor.to_string());
     let mut json = transaction_json(&transaction);
     json["meterValues"] = page(samples.iter().map(sample_json).collect(), next);
     json["transactionData"] = super::camel(&json!(transaction.transaction_data));

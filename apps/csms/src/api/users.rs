@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::json_body;
-use super::reading::{PageBounds, body, list as page, parse, path, query};
+use super::reading::{PageBounds, body, cut, list as page, parse, path, query};
 use crate::app::Csms;
 use crate::confidential::Confidential;
 use crate::domain::person::{
@@ -51,9 +51,7 @@ pub(super) async fn list(
     let after = Position(bounds.after_number()?);
     let limit = bounds.limit();
     let mut rows = csms.people.users(after, limit + 1).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|row| row.position.0.to_string());
+    let next = cut(&mut rows, limit, |row| row.position.0.to_string());
     let items = rows.iter().map(|row| {
         let mut user = user_json(&row.id, row.name.as_deref(), &row.user);
         user["addedAt"] = json!(row.added_at);
